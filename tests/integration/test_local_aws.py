@@ -1,0 +1,166 @@
+"""The local AWS is the template: what it says is there, and nothing that it does not say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import boto3
+import pytest
+
+from local.aws import LocalAws, choose
+
+PARAMETERS = {"SecretPrefix": "team/keys", "MaxConcurrency": "3", "BinanceBaseUrl": "http://127.0.0.1:9"}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[LocalAws]:
+    with LocalAws(PARAMETERS) as aws:
+        yield aws
+
+
+@pytest.fixture
+def aws(world: LocalAws) -> LocalAws:
+    world.reset()
+    return world
+
+
+def test_the_tables_have_their_keys_and_only_the_ledger_forgets(aws: LocalAws) -> None:
+    dynamodb = aws.client("dynamodb")
+
+    def keys(table: str) -> list[tuple[str, str]]:
+        schema = dynamodb.describe_table(TableName=aws.outputs[table])["Table"]["KeySchema"]
+        return [(key["AttributeName"], key["KeyType"]) for key in schema]
+
+    def time_to_live(table: str) -> str | None:
+        described = dynamodb.describe_time_to_live(TableName=aws.outputs[table])
+        name: str | None = described["TimeToLiveDescription"].get("AttributeName")
+        return name
+
+    assert keys("AccountsTableName") == [("accountId", "HASH")]
+    assert keys("ListenKeysTableName") == [("accountId", "HASH"), ("record", "RANGE")]
+    assert time_to_live("AccountsTableName") is None
+    assert time_to_live("ListenKeysTableName") == "ttl"
+
+
+def test_the_functions_settings_are_the_parameters_and_the_tables(aws: LocalAws) -> None:
+    assert aws.function_environment() == {
+        "ACCOUNTS_TABLE": aws.outputs["AccountsTableName"],
+        "LISTEN_KEYS_TABLE": aws.outputs["ListenKeysTableName"],
+        "SECRET_PREFIX": "team/keys",
+        "SCHEDULE_EXPRESSION": aws.parameters["ScheduleExpression"],
+        "SWEEP_EXPRESSION": aws.parameters["SweepExpression"],
+        "RENEW_AFTER_MINUTES": aws.parameters["RenewAfterMinutes"],
+        "BINANCE_BASE_URL": "http://127.0.0.1:9",
+        "MAX_CONCURRENCY": "3",
+        "MAX_WEIGHT_PER_MINUTE": aws.parameters["MaxWeightPerMinute"],
+        "LEDGER_MODE": aws.parameters["LedgerMode"],
+        "LEDGER_DAYS": aws.parameters["LedgerDays"],
+        "POWERTOOLS_SERVICE_NAME": "listenkey-keeper",
+        "POWERTOOLS_METRICS_NAMESPACE": "ListenKeyKeeper",
+        "POWERTOOLS_LOG_LEVEL": aws.parameters["LogLevel"],
+    }
+
+
+def test_both_rules_start_the_function_each_with_its_own_input(aws: LocalAws) -> None:
+    events, functions = aws.client("events"), aws.client("lambda")
+    name = aws.outputs["KeepaliveFunctionName"]
+    arn = functions.get_function_configuration(FunctionName=name)["FunctionArn"]
+
+    for rule, schedule, event in [
+        ("KeepaliveFunctionTick", "rate(30 minutes)", None),
+        ("KeepaliveFunctionSweep", "rate(5 minutes)", {"overdueOnly": True}),
+    ]:
+        described = events.describe_rule(Name=aws.resources[rule])
+        [target] = events.list_targets_by_rule(Rule=aws.resources[rule])["Targets"]
+        assert (described["ScheduleExpression"], described["State"]) == (schedule, "ENABLED")
+        assert target["Arn"] == arn
+        assert json.loads(target.get("Input", "null")) == event
+
+
+def test_a_process_with_this_environment_reaches_the_local_aws(
+    aws: LocalAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in aws.environment().items():
+        monkeypatch.setenv(name, value)
+    table = boto3.Session().client("dynamodb")
+    table.put_item(TableName=aws.outputs["AccountsTableName"], Item={"accountId": {"S": "alice"}})
+    table.close()
+
+    found = aws.client("dynamodb").scan(TableName=aws.outputs["AccountsTableName"])["Items"]
+    assert found == [{"accountId": {"S": "alice"}}]
+
+
+def test_an_event_that_was_sent_can_be_read_back(aws: LocalAws) -> None:
+    entry = {
+        "Source": "listenkey-keeper",
+        "DetailType": "Listen Key Changed",
+        "Detail": '{"accountId": "alice"}',
+    }
+    aws.client("events").put_events(Entries=[entry])
+
+    [event] = aws.sent_events()
+    assert (event["source"], event["detail-type"]) == ("listenkey-keeper", "Listen Key Changed")
+    assert event["detail"] == {"accountId": "alice"}
+
+
+def test_a_reset_empties_everything_and_leaves_the_stack(aws: LocalAws) -> None:
+    tables = [aws.outputs["AccountsTableName"], aws.outputs["ListenKeysTableName"]]
+    dynamodb, secrets, sqs = (aws.client(name) for name in ("dynamodb", "secretsmanager", "sqs"))
+    for table in tables:
+        dynamodb.put_item(TableName=table, Item={"accountId": {"S": "alice"}, "record": {"S": "CURRENT"}})
+    secrets.create_secret(Name="team/keys/alice", SecretString="{}")
+    sqs.send_message(QueueUrl=aws.resources["DeadLetterQueue"], MessageBody="{}")
+    aws.client("events").put_events(Entries=[{"Source": "any", "DetailType": "any", "Detail": "{}"}])
+
+    aws.reset()
+
+    assert [dynamodb.scan(TableName=table)["Items"] for table in tables] == [[], []]
+    assert secrets.list_secrets()["SecretList"] == []
+    assert "Messages" not in sqs.receive_message(QueueUrl=aws.resources["DeadLetterQueue"])
+    assert aws.sent_events() == []
+    secrets.create_secret(Name="team/keys/alice", SecretString="{}")
+
+
+def test_a_secret_read_in_a_batch_comes_back_beside_the_error_of_the_missing_one(aws: LocalAws) -> None:
+    secrets = aws.client("secretsmanager")
+    secrets.create_secret(Name="team/keys/alice", SecretString="{}")
+
+    answer = secrets.batch_get_secret_value(SecretIdList=["team/keys/alice", "team/keys/bob"])
+
+    assert [secret["Name"] for secret in answer["SecretValues"]] == ["team/keys/alice"]
+    assert [error["SecretId"] for error in answer["Errors"]] == ["team/keys/bob"]
+
+
+def test_an_unknown_parameter_is_refused_as_cloudformation_would() -> None:
+    with pytest.raises(ValueError, match=r"no parameter RenewAfter$"):
+        LocalAws({"RenewAfter": "30"})
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"},
+        {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"},
+        {"ReservedConcurrency": "2", "AlarmEmail": "ops@example.com"},
+    ],
+    ids=lambda parameters: "+".join(parameters),
+)
+def test_a_second_world_with_other_parameters_stands_beside_the_first(
+    aws: LocalAws, parameters: dict[str, str]
+) -> None:
+    with LocalAws(parameters) as other:
+        assert other.outputs["AccountsTableName"] != aws.outputs["AccountsTableName"]
+        assert other.endpoint_url != aws.endpoint_url
+    assert aws.client("dynamodb").scan(TableName=aws.outputs["AccountsTableName"])["Items"] == []
+
+
+def test_a_condition_it_cannot_decide_is_an_error_not_a_guess() -> None:
+    template = {
+        "Parameters": {},
+        "Conditions": {"Odd": {"Fn::FindInMap": ["a", "b", "c"]}},
+        "Resources": {"Thing": {"Type": "AWS::SNS::Topic", "Condition": "Odd"}},
+        "Outputs": {},
+    }
+    with pytest.raises(NotImplementedError, match="FindInMap"):
+        choose(template, {})

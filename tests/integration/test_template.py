@@ -1,0 +1,544 @@
+"""What template.yaml promises: its names, who may do what, and that no alarm or dead letter is lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.aws import choose, expand
+
+ROOT = Path(__file__).parent.parent.parent
+TEMPLATE = expand()
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
+WITH_KEY = {"KmsKeyArn": KEY}
+IN_VPC = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
+TOPIC = {"Ref": "AlarmTopic"}
+FUNCTION_ARN = {"Fn::GetAtt": ["KeepaliveFunction", "Arn"]}
+QUEUE_ARN = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+RULES = {"KeepaliveFunctionTick", "KeepaliveFunctionSweep"}
+
+RESOURCES = {
+    "KeepaliveFunction": "AWS::Lambda::Function",
+    "KeepaliveRole": "AWS::IAM::Role",
+    "KeepaliveLogGroup": "AWS::Logs::LogGroup",
+    "AccountsTable": "AWS::DynamoDB::Table",
+    "ListenKeysTable": "AWS::DynamoDB::Table",
+    "DeadLetterQueue": "AWS::SQS::Queue",
+    "AlarmTopic": "AWS::SNS::Topic",
+    "Dashboard": "AWS::CloudWatch::Dashboard",
+    "ReaderPolicy": "AWS::IAM::ManagedPolicy",
+    "MissedRunsAlarm": "AWS::CloudWatch::Alarm",
+    "KeyAtRiskAlarm": "AWS::CloudWatch::Alarm",
+    "RejectedAccountsAlarm": "AWS::CloudWatch::Alarm",
+    "DeadLetterAlarm": "AWS::CloudWatch::Alarm",
+    "ThrottlesAlarm": "AWS::CloudWatch::Alarm",
+}
+DEFAULTS = {
+    "ScheduleExpression": "rate(30 minutes)",
+    "SweepExpression": "rate(5 minutes)",
+    "RenewAfterMinutes": 30,
+    "SecretPrefix": "listenkeys",
+    "BinanceBaseUrl": "",
+    "MaxConcurrency": 16,
+    "MaxWeightPerMinute": 1200,
+    "LedgerMode": "all",
+    "LedgerDays": 30,
+    "LogRetentionDays": 90,
+    "LogLevel": "INFO",
+    "AlarmEmail": "",
+    "KmsKeyArn": "",
+    "SubnetIds": "",
+    "SecurityGroupIds": "",
+    "ReservedConcurrency": 0,
+}
+OUTPUTS = {
+    "KeepaliveFunctionName",
+    "AccountsTableName",
+    "ListenKeysTableName",
+    "SecretPrefix",
+    "AlarmTopicArn",
+    "DashboardUrl",
+    "ReaderPolicyArn",
+}
+ENVIRONMENT = {
+    "ACCOUNTS_TABLE": {"Ref": "AccountsTable"},
+    "LISTEN_KEYS_TABLE": {"Ref": "ListenKeysTable"},
+    "SECRET_PREFIX": {"Ref": "SecretPrefix"},
+    "SCHEDULE_EXPRESSION": {"Ref": "ScheduleExpression"},
+    "SWEEP_EXPRESSION": {"Ref": "SweepExpression"},
+    "RENEW_AFTER_MINUTES": {"Ref": "RenewAfterMinutes"},
+    "BINANCE_BASE_URL": {"Ref": "BinanceBaseUrl"},
+    "MAX_CONCURRENCY": {"Ref": "MaxConcurrency"},
+    "MAX_WEIGHT_PER_MINUTE": {"Ref": "MaxWeightPerMinute"},
+    "LEDGER_MODE": {"Ref": "LedgerMode"},
+    "LEDGER_DAYS": {"Ref": "LedgerDays"},
+    "POWERTOOLS_SERVICE_NAME": "listenkey-keeper",
+    "POWERTOOLS_METRICS_NAMESPACE": "ListenKeyKeeper",
+    "POWERTOOLS_LOG_LEVEL": {"Ref": "LogLevel"},
+}
+METRICS = {
+    "RunsCompleted",
+    "KeysExtended",
+    "KeysChanged",
+    "KeysCreated",
+    "KeysRecreated",
+    "KeysFailed",
+    "KeysDeferred",
+    "KeysRejected",
+    "MinRemainingSeconds",
+    "UsedWeight",
+    "RunDuration",
+}
+ALARMS = sorted(name for name, kind in RESOURCES.items() if kind == "AWS::CloudWatch::Alarm")
+
+HERE = "${AWS::Region}:${AWS::AccountId}"
+GRANTS: list[tuple[str, Any, Any]] = [
+    ("dynamodb:Scan", {"Fn::GetAtt": ["AccountsTable", "Arn"]}, None),
+    ("dynamodb:BatchGetItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]}, None),
+    ("dynamodb:BatchGetItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
+    ("dynamodb:PutItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
+    ("dynamodb:UpdateItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
+    (
+        "secretsmanager:GetSecretValue",
+        {"Fn::Sub": f"arn:${{AWS::Partition}}:secretsmanager:{HERE}:secret:${{SecretPrefix}}/*"},
+        None,
+    ),
+    ("secretsmanager:BatchGetSecretValue", "*", None),
+    (
+        "events:PutEvents",
+        {"Fn::Sub": f"arn:${{AWS::Partition}}:events:{HERE}:event-bus/default"},
+        {"StringEquals": {"events:source": "listenkey-keeper"}},
+    ),
+    ("logs:CreateLogStream", {"Fn::GetAtt": ["KeepaliveLogGroup", "Arn"]}, None),
+    ("logs:PutLogEvents", {"Fn::GetAtt": ["KeepaliveLogGroup", "Arn"]}, None),
+    ("sqs:SendMessage", {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}, None),
+]
+KEY_GRANTS: list[tuple[str, Any, Any]] = [
+    ("kms:Decrypt", {"Ref": "KmsKeyArn"}, None),
+    ("kms:GenerateDataKey", {"Ref": "KmsKeyArn"}, None),
+]
+VPC_GRANTS: list[tuple[str, Any, Any]] = [
+    (f"ec2:{action}", "*", None)
+    for action in (
+        "CreateNetworkInterface",
+        "DescribeNetworkInterfaces",
+        "DescribeSubnets",
+        "DeleteNetworkInterface",
+        "AssignPrivateIpAddresses",
+        "UnassignPrivateIpAddresses",
+    )
+]
+
+
+def deployed(parameters: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return each resource's properties, as these parameters leave them."""
+    resources = choose(TEMPLATE, parameters or {})["Resources"]
+    return {name: resource["Properties"] for name, resource in resources.items()}
+
+
+def of_type(kind: str) -> set[str]:
+    return {name for name, resource in TEMPLATE["Resources"].items() if resource["Type"] == kind}
+
+
+def granted(policies: list[dict[str, Any]]) -> list[str]:
+    """Return one line for each action, resource and condition that these policy documents allow."""
+    lines = []
+    for policy in policies:
+        for statement in policy["Statement"]:
+            assert statement["Effect"] == "Allow"
+            actions, resources = statement["Action"], statement["Resource"]
+            for action in actions if isinstance(actions, list) else [actions]:
+                for resource in resources if isinstance(resources, list) else [resources]:
+                    lines.append(json.dumps([action, resource, statement.get("Condition")]))
+    return sorted(lines)
+
+
+def dashboard() -> dict[str, Any]:
+    body = re.sub(r"\$\{[^}]*\}", "1", deployed()["Dashboard"]["DashboardBody"]["Fn::Sub"])
+    widgets: dict[str, Any] = json.loads(body)
+    return widgets
+
+
+def metrics_on_dashboard() -> set[tuple[str, str]]:
+    """Return (namespace, metric) of each line, with CloudWatch's "." for "as above" filled in."""
+    found = set()
+    for widget in dashboard()["widgets"]:
+        above: list[Any] = []
+        for line in widget["properties"].get("metrics", []):
+            full = [above[at] if part == "." else part for at, part in enumerate(line)]
+            found.add((full[0], full[1]))
+            if full[0] == "ListenKeyKeeper":
+                assert full[2:4] == ["service", "listenkey-keeper"]
+            above = full
+    return found
+
+
+def metric_of(alarm: dict[str, Any]) -> dict[str, Any]:
+    """Return the one stored metric an alarm reads, whether directly or through an expression."""
+    if "Metrics" not in alarm:
+        return {
+            name: alarm[name] for name in ("Namespace", "MetricName", "Dimensions", "Period", "Statistic")
+        }
+    [stored] = [metric["MetricStat"] for metric in alarm["Metrics"] if "MetricStat" in metric]
+    return {**stored["Metric"], "Period": stored["Period"], "Statistic": stored["Stat"]}
+
+
+@pytest.mark.parametrize(("name", "kind"), RESOURCES.items())
+def test_a_resource_has_the_logical_id_that_users_hold_on_to(name: str, kind: str) -> None:
+    assert TEMPLATE["Resources"][name]["Type"] == kind
+
+
+def test_the_parameters_and_their_defaults_are_those_of_the_contract() -> None:
+    assert {name: parameter["Default"] for name, parameter in TEMPLATE["Parameters"].items()} == DEFAULTS
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_parameter_is_described_used_and_in_one_group_of_the_console(name: str) -> None:
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    used = json.dumps([TEMPLATE[section] for section in ("Conditions", "Resources")])
+
+    assert TEMPLATE["Parameters"][name]["Description"]
+    assert f'{{"Ref": "{name}"}}' in used or f"${{{name}}}" in used
+    assert [name in group["Parameters"] for group in groups].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in DEFAULTS if "AllowedPattern" in TEMPLATE["Parameters"][name]]
+)
+def test_a_default_is_allowed_by_its_own_pattern(name: str) -> None:
+    parameter = TEMPLATE["Parameters"][name]
+    assert re.fullmatch(parameter["AllowedPattern"], parameter["Default"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("ScheduleExpression", "cron(0/30 * * * ? *)", True),
+        ("ScheduleExpression", "every 30 minutes", False),
+        ("SweepExpression", "rate(10 minutes)", True),
+        ("SweepExpression", "rate(11 minutes)", False),
+        ("SweepExpression", "rate(1 hour)", False),
+        ("SweepExpression", "cron(0/5 * * * ? *)", False),
+        ("SecretPrefix", "team/listenkeys", True),
+        ("SecretPrefix", "*", False),
+        ("SecretPrefix", "listenkeys/", False),
+        ("BinanceBaseUrl", "https://testnet.binancefuture.com", True),
+        ("BinanceBaseUrl", "http://127.0.0.1:8080", True),
+        ("BinanceBaseUrl", "http://fapi.binance.com", False),
+        ("BinanceBaseUrl", "https://fapi.binance.com/fapi", False),
+        ("AlarmEmail", "ops@example.com", True),
+        ("AlarmEmail", "ops", False),
+        ("KmsKeyArn", KEY, True),
+        ("KmsKeyArn", "alias/mine", False),
+    ],
+)
+def test_a_parameter_takes_what_makes_sense_and_nothing_else(name: str, value: str, allowed: bool) -> None:
+    assert bool(re.fullmatch(TEMPLATE["Parameters"][name]["AllowedPattern"], value)) is allowed
+
+
+def test_the_outputs_are_those_of_the_contract_and_described() -> None:
+    assert TEMPLATE["Outputs"].keys() == OUTPUTS
+    assert all(output["Description"] for output in TEMPLATE["Outputs"].values())
+
+
+def test_the_function_gets_exactly_the_settings_it_reads() -> None:
+    assert deployed()["KeepaliveFunction"]["Environment"]["Variables"] == ENVIRONMENT
+
+
+def test_the_function_has_the_size_and_runtime_of_the_contract() -> None:
+    function = deployed()["KeepaliveFunction"]
+    wanted = {
+        "Handler": "app.lambda_handler",
+        "Runtime": "python3.13",
+        "Architectures": ["arm64"],
+        "MemorySize": 256,
+        "Timeout": 300,
+    }
+    assert {name: function[name] for name in wanted} == wanted
+
+
+def test_vpc_and_reserved_concurrency_are_there_only_when_asked_for() -> None:
+    asked = deployed({**IN_VPC, "ReservedConcurrency": "2"})["KeepaliveFunction"]
+
+    assert {"VpcConfig", "ReservedConcurrentExecutions"}.isdisjoint(deployed()["KeepaliveFunction"])
+    assert asked["VpcConfig"] == {
+        "SubnetIds": {"Ref": "SubnetIds"},
+        "SecurityGroupIds": {"Ref": "SecurityGroupIds"},
+    }
+    assert asked["ReservedConcurrentExecutions"] == {"Ref": "ReservedConcurrency"}
+
+
+def test_the_function_logs_to_its_own_group_as_text_and_the_group_forgets() -> None:
+    resources = deployed()
+    assert resources["KeepaliveFunction"]["LoggingConfig"] == {
+        "LogGroup": {"Ref": "KeepaliveLogGroup"},
+        "LogFormat": "Text",
+    }
+    assert resources["KeepaliveLogGroup"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+def test_the_build_has_a_target_for_the_function() -> None:
+    assert TEMPLATE["Resources"]["KeepaliveFunction"]["Metadata"]["BuildMethod"] == "makefile"
+    assert "\nbuild-KeepaliveFunction:\n" in (ROOT / "functions/keepalive/Makefile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "grants"),
+    [
+        pytest.param({}, GRANTS, id="by default"),
+        pytest.param(WITH_KEY, GRANTS + KEY_GRANTS, id="with a customer key"),
+        pytest.param(IN_VPC, GRANTS + VPC_GRANTS, id="in a VPC"),
+    ],
+)
+def test_the_role_may_do_what_the_code_does_and_nothing_else(
+    parameters: dict[str, str], grants: list[tuple[str, Any, Any]]
+) -> None:
+    role = deployed(parameters)["KeepaliveRole"]
+
+    assert granted([policy["PolicyDocument"] for policy in role["Policies"]]) == sorted(
+        map(json.dumps, grants)
+    )
+    assert "ManagedPolicyArns" not in role
+
+
+def test_nothing_else_in_the_stack_grants_permissions() -> None:
+    assert of_type("AWS::IAM::Role") == {"KeepaliveRole"}
+    assert of_type("AWS::IAM::ManagedPolicy") == {"ReaderPolicy"}
+    assert not of_type("AWS::IAM::Policy") | of_type("AWS::IAM::RolePolicy")
+    assert deployed()["KeepaliveFunction"]["Role"] == {"Fn::GetAtt": ["KeepaliveRole", "Arn"]}
+
+
+def test_a_reader_may_get_one_key_and_with_a_customer_key_open_the_table() -> None:
+    reads = ("dynamodb:GetItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None)
+    through = {"StringEquals": {"kms:ViaService": {"Fn::Sub": "dynamodb.${AWS::Region}.amazonaws.com"}}}
+    opens = ("kms:Decrypt", {"Ref": "KmsKeyArn"}, through)
+
+    assert granted([deployed()["ReaderPolicy"]["PolicyDocument"]]) == [json.dumps(reads)]
+    assert granted([deployed(WITH_KEY)["ReaderPolicy"]["PolicyDocument"]]) == sorted(
+        map(json.dumps, [reads, opens])
+    )
+
+
+def test_only_the_tick_and_the_sweep_start_the_function() -> None:
+    resources = deployed()
+    targets = {rule: resources[rule]["Targets"] for rule in of_type("AWS::Events::Rule")}
+
+    assert targets.keys() == RULES
+    assert all([target["Arn"] for target in each] == [FUNCTION_ARN] for each in targets.values())
+    assert "Input" not in targets["KeepaliveFunctionTick"][0]
+    assert json.loads(targets["KeepaliveFunctionSweep"][0]["Input"]) == {"overdueOnly": True}
+    assert resources["KeepaliveFunctionTick"]["ScheduleExpression"] == {"Ref": "ScheduleExpression"}
+    assert resources["KeepaliveFunctionSweep"]["ScheduleExpression"] == {"Ref": "SweepExpression"}
+
+
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=f"row44-{rule}") for rule in sorted(RULES)])
+def test_what_a_rule_cannot_deliver_within_25_minutes_reaches_the_dead_letter_queue(rule: str) -> None:
+    [target] = deployed()[rule]["Targets"]
+    assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 1500, "MaximumRetryAttempts": 10}
+    assert target["DeadLetterConfig"] == {"Arn": QUEUE_ARN}
+
+
+@pytest.mark.parametrize("row", [pytest.param(44, id="row44")])
+def test_the_queue_takes_messages_from_exactly_these_rules(row: int) -> None:
+    [statement] = deployed()["DeadLetterQueuePolicy"]["PolicyDocument"]["Statement"]
+
+    assert deployed()["DeadLetterQueuePolicy"]["Queues"] == [{"Ref": "DeadLetterQueue"}]
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "sqs:SendMessage")
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Resource"] == QUEUE_ARN
+    [[operator, sources]] = statement["Condition"].items()
+    assert operator == "ArnEquals"
+    assert sorted(map(json.dumps, sources["aws:SourceArn"])) == sorted(
+        json.dumps({"Fn::GetAtt": [rule, "Arn"]}) for rule in RULES
+    )
+
+
+@pytest.mark.parametrize("row", [pytest.param(45, id="row45")])
+def test_a_failed_or_throttled_event_is_retried_for_25_minutes_and_then_kept_once(row: int) -> None:
+    resources = deployed()
+    [config] = [resources[name] for name in of_type("AWS::Lambda::EventInvokeConfig")]
+
+    assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (2, 1500)
+    assert config["DestinationConfig"] == {"OnFailure": {"Destination": QUEUE_ARN}}
+    assert "DeadLetterConfig" not in resources["KeepaliveFunction"]
+
+
+@pytest.mark.parametrize("table", sorted(of_type("AWS::DynamoDB::Table")))
+@pytest.mark.parametrize("parameters", [{}, WITH_KEY], ids=["by default", "with a customer key"])
+def test_a_table_outlives_the_stack_can_be_restored_and_is_encrypted(
+    table: str, parameters: dict[str, str]
+) -> None:
+    properties = deployed(parameters)[table]
+    customer_key = {"SSEType": "KMS", "KMSMasterKeyId": {"Ref": "KmsKeyArn"}} if parameters else {}
+
+    assert TEMPLATE["Resources"][table]["DeletionPolicy"] == "Retain"
+    assert TEMPLATE["Resources"][table]["UpdateReplacePolicy"] == "Retain"
+    assert properties["BillingMode"] == "PAY_PER_REQUEST"
+    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert properties["SSESpecification"] == {"SSEEnabled": True, **customer_key}
+
+
+def test_the_queue_keeps_letters_for_14_days_and_is_encrypted_with_a_key_that_rules_can_use() -> None:
+    queue, with_key = deployed()["DeadLetterQueue"], deployed(WITH_KEY)["DeadLetterQueue"]
+
+    assert queue == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
+    assert with_key == {"MessageRetentionPeriod": 14 * 24 * 3600, "KmsMasterKeyId": {"Ref": "KmsKeyArn"}}
+
+
+@pytest.mark.parametrize("row", [pytest.param(44, id="row44")])
+def test_the_topic_is_never_encrypted_with_a_key_that_alarms_cannot_use(row: int) -> None:
+    assert "KmsMasterKeyId" not in deployed()["AlarmTopic"]
+    assert deployed(WITH_KEY)["AlarmTopic"]["KmsMasterKeyId"] == {"Ref": "KmsKeyArn"}
+
+
+@pytest.mark.parametrize("row", [pytest.param(44, id="row44")])
+def test_alarms_of_this_account_may_publish_to_the_topic(row: int) -> None:
+    policy = deployed()["AlarmTopicPolicy"]
+    [statement] = policy["PolicyDocument"]["Statement"]
+
+    assert policy["Topics"] == [TOPIC]
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "sns:Publish")
+    assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert statement["Resource"] == TOPIC
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_an_address_is_subscribed_only_when_one_is_given() -> None:
+    assert "AlarmSubscription" not in deployed()
+    assert deployed({"AlarmEmail": "ops@example.com"})["AlarmSubscription"] == {
+        "TopicArn": TOPIC,
+        "Protocol": "email",
+        "Endpoint": {"Ref": "AlarmEmail"},
+    }
+
+
+def test_there_is_no_alarm_outside_the_contract() -> None:
+    assert sorted(of_type("AWS::CloudWatch::Alarm")) == ALARMS
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_tells_the_topic_what_it_means_and_what_to_do_first(name: str) -> None:
+    alarm = deployed()[name]
+    assert alarm["AlarmActions"] == [TOPIC]
+    assert alarm.get("OKActions", [TOPIC]) == [TOPIC]
+    assert "First: " in alarm["AlarmDescription"]
+    assert len(alarm["AlarmDescription"]) <= 1024
+    assert alarm.get("ActionsEnabled", True) is True
+    assert "TreatMissingData" in alarm
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "fires", "missing"),
+    [
+        ("MissedRunsAlarm", ("RunsCompleted", "Sum", 900), ("LessThanThreshold", 1), "breaching"),
+        ("KeyAtRiskAlarm", ("MinRemainingSeconds", "Minimum", 300), ("LessThanThreshold", 900), "ignore"),
+        ("RejectedAccountsAlarm", ("KeysRejected", "Maximum", 300), ("GreaterThanThreshold", 0), "ignore"),
+        (
+            "DeadLetterAlarm",
+            ("ApproximateNumberOfMessagesVisible", "Maximum", 300),
+            ("GreaterThanThreshold", 0),
+            "notBreaching",
+        ),
+        ("ThrottlesAlarm", ("Throttles", "Sum", 300), ("GreaterThanThreshold", 0), "notBreaching"),
+    ],
+)
+def test_an_alarm_fires_when_it_should(
+    name: str, metric: tuple[str, str, int], fires: tuple[str, int], missing: str
+) -> None:
+    alarm = deployed()[name]
+    read = metric_of(alarm)
+
+    assert (read["MetricName"], read["Statistic"], read["Period"]) == metric
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == fires
+    assert alarm["EvaluationPeriods"] == 1
+    assert alarm["TreatMissingData"] == missing
+
+
+@pytest.mark.parametrize("row", [pytest.param(37, id="row37")])
+def test_silence_is_paged_after_15_minutes_not_after_the_periods_cloudwatch_looks_back(row: int) -> None:
+    alarm = deployed()["MissedRunsAlarm"]
+    [watched] = [metric for metric in alarm["Metrics"] if metric.get("ReturnData", True)]
+    [stored] = [metric for metric in alarm["Metrics"] if not metric.get("ReturnData", True)]
+
+    assert watched["Expression"] == f"FILL({stored['Id']}, 0)"
+    assert stored["MetricStat"]["Period"] * alarm["EvaluationPeriods"] == 15 * 60
+
+
+def test_an_alarm_reads_this_stacks_function_and_queue() -> None:
+    resources = deployed()
+    dimensions = {name: metric_of(resources[name])["Dimensions"] for name in ALARMS}
+    of_service = [{"Name": "service", "Value": "listenkey-keeper"}]
+
+    assert dimensions == {
+        "MissedRunsAlarm": of_service,
+        "KeyAtRiskAlarm": of_service,
+        "RejectedAccountsAlarm": of_service,
+        "DeadLetterAlarm": [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["DeadLetterQueue", "QueueName"]}}],
+        "ThrottlesAlarm": [{"Name": "FunctionName", "Value": {"Ref": "KeepaliveFunction"}}],
+    }
+
+
+def test_every_metric_is_read_somewhere_and_none_is_read_that_nobody_writes() -> None:
+    resources = deployed()
+    in_alarms = {
+        (metric["Namespace"], metric["MetricName"])
+        for metric in (metric_of(resources[name]) for name in ALARMS)
+    }
+    ours = {name for namespace, name in in_alarms | metrics_on_dashboard() if namespace == "ListenKeyKeeper"}
+    assert ours == METRICS
+
+
+def test_the_dashboard_draws_the_line_at_which_the_alarm_fires() -> None:
+    [widget] = [
+        widget
+        for widget in dashboard()["widgets"]
+        if "MinRemainingSeconds" in json.dumps(widget["properties"].get("metrics", []))
+    ]
+    [line] = widget["properties"]["annotations"]["horizontal"]
+    assert line["value"] == deployed()["KeyAtRiskAlarm"]["Threshold"]
+
+
+def test_the_dashboard_lists_recent_problems_from_the_functions_log_group() -> None:
+    [widget] = [widget for widget in dashboard()["widgets"] if widget["type"] == "log"]
+    assert "SOURCE '${KeepaliveLogGroup}'" in deployed()["Dashboard"]["DashboardBody"]["Fn::Sub"]
+    for field in ("level", "accountId", "product", "outcome", "errorCode", "errorMessage"):
+        assert field in widget["properties"]["query"]
+
+
+def test_the_dashboards_widgets_do_not_overlap() -> None:
+    cells = [
+        (column, row)
+        for widget in dashboard()["widgets"]
+        for column in range(widget["x"], widget["x"] + widget["width"])
+        for row in range(widget["y"], widget["y"] + widget["height"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(column for column, _ in cells) < 24
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "events").iterdir()), ids=lambda path: path.name)
+def test_an_event_file_is_json_and_short_enough_to_read(path: Path) -> None:
+    text = path.read_text()
+    assert path.suffix == ".json"
+    assert isinstance(json.loads(text), dict)
+    assert len(text.splitlines()) <= 15
+
+
+def test_the_event_files_are_the_events_the_rules_send() -> None:
+    scheduled = json.loads((ROOT / "events/scheduled.json").read_text())
+    sweep = json.loads((ROOT / "events/sweep.json").read_text())
+
+    assert (scheduled["source"], scheduled["detail-type"]) == ("aws.events", "Scheduled Event")
+    assert sweep == json.loads(deployed()["KeepaliveFunctionSweep"]["Targets"][0]["Input"])
+
+
+def test_a_deployment_asks_for_no_more_than_it_needs_and_shows_its_changes_first() -> None:
+    deploy = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
+    assert deploy["capabilities"] == "CAPABILITY_IAM"
+    assert deploy["confirm_changeset"] is True
+    assert deploy["resolve_s3"] is True
