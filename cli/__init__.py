@@ -1,0 +1,1 @@
+"""The operator's command: what the accounts' listenKeys are doing, from a terminal."""

@@ -1,0 +1,121 @@
+"""What the environment says, read and checked once.
+
+The only reader of os.environ. There are no defaults here: they stand in template.yaml, once.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from .errors import SettingsError
+
+LEASE_MINUTES = 60
+GRACE_MINUTES = 1
+_MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The function's settings; times in minutes where the name says so."""
+
+    accounts_table: str
+    listen_keys_table: str
+    secret_prefix: str
+    schedule_expression: str
+    sweep_expression: str
+    renew_after_minutes: int
+    binance_base_url: str
+    max_concurrency: int
+    max_weight_per_minute: int
+    ledger_mode: str
+    ledger_days: int
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read and check the environment.
+
+        Raises SettingsError, in one line that names the variable, when one is missing or makes no
+        sense, or when the sweep could not make two attempts before a key dies.
+        """
+        settings = cls(
+            accounts_table=_text(environ, "ACCOUNTS_TABLE"),
+            listen_keys_table=_text(environ, "LISTEN_KEYS_TABLE"),
+            secret_prefix=_text(environ, "SECRET_PREFIX"),
+            schedule_expression=_text(environ, "SCHEDULE_EXPRESSION"),
+            sweep_expression=_text(environ, "SWEEP_EXPRESSION"),
+            renew_after_minutes=_number(environ, "RENEW_AFTER_MINUTES", 5, 50),
+            binance_base_url=_base_url(environ, "BINANCE_BASE_URL"),
+            max_concurrency=_number(environ, "MAX_CONCURRENCY", 1, 64),
+            max_weight_per_minute=_number(environ, "MAX_WEIGHT_PER_MINUTE", 1, 2400),
+            ledger_mode=_choice(environ, "LEDGER_MODE", ("all", "changes")),
+            ledger_days=_number(environ, "LEDGER_DAYS", 1, 3650),
+        )
+        sweep = rate_minutes(settings.sweep_expression)
+        if sweep is None:
+            raise SettingsError(
+                f"SWEEP_EXPRESSION must be rate(n minutes), not {settings.sweep_expression!r}"
+            )
+        second_attempt = settings.overdue_minutes + 2 * sweep
+        if second_attempt >= LEASE_MINUTES:
+            raise SettingsError(
+                f"RENEW_AFTER_MINUTES={settings.renew_after_minutes} with a sweep every {sweep} min leaves "
+                f"no second attempt before a key dies at {LEASE_MINUTES} min: lower one of them"
+            )
+        return settings
+
+    @property
+    def overdue_minutes(self) -> int:
+        """Age in minutes from which the sweep renews a key.
+
+        EventBridge fires anywhere within the minute. Where the tick itself comes every
+        RenewAfterMinutes or sooner, the sweep waits a minute longer, so that a healthy system
+        leaves it nothing to do. Where the sweep is what renews, it comes a minute sooner: a sweep that
+        finds a key a second too young comes back only one whole sweep later.
+        """
+        tick = rate_minutes(self.schedule_expression) or 30
+        return self.renew_after_minutes + (
+            GRACE_MINUTES if tick <= self.renew_after_minutes else -GRACE_MINUTES
+        )
+
+
+def rate_minutes(expression: str) -> int | None:
+    """Return the minutes between two firings of a rate() expression, None for anything else."""
+    match = re.fullmatch(r"rate\(([1-9]\d{0,4}) (minute|hour|day)s?\)", expression)
+    return int(match[1]) * _MINUTES[match[2]] if match else None
+
+
+def _text(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "").strip()
+    if not value:
+        raise SettingsError(f"{name} is not set: the template sets it, deploy with it")
+    return value
+
+
+def _number(environ: Mapping[str, str], name: str, low: int, high: int) -> int:
+    value = _text(environ, name)
+    if not re.fullmatch(r"\d{1,9}", value) or not low <= int(value) <= high:
+        raise SettingsError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+    return int(value)
+
+
+def _choice(environ: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    value = _text(environ, name)
+    if value not in allowed:
+        raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    return value
+
+
+def _base_url(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name)
+    if value is None:
+        raise SettingsError(f"{name} is not set: the template sets it, deploy with it")
+    value = value.strip().rstrip("/")
+    parts = urlsplit(value)
+    local = parts.hostname in ("127.0.0.1", "localhost")
+    if value and (parts.scheme not in (("http", "https") if local else ("https",)) or not parts.hostname):
+        raise SettingsError(f"{name} must be empty or https://host, not {value!r}")
+    if parts.username or parts.password or parts.path or parts.query or parts.fragment:
+        raise SettingsError(f"{name} must be a scheme and a host only")
+    return value

@@ -1,0 +1,74 @@
+"""An event: a tick, a sweep or a manual run, or why it is none of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InvalidEvent
+
+TICK, SWEEP, MANUAL = "tick", "sweep", "manual"
+
+_ALLOWED = (
+    'allowed are an EventBridge scheduled event, {"overdueOnly": true}, or any of '
+    '"accounts" (a list of account ids), "force" (true or false) and "dryRun" (true or false)'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What a run is asked to do. `accounts` is None for all of them."""
+
+    name: str
+    accounts: tuple[str, ...] | None = None
+    force: bool = False
+    dry_run: bool = False
+
+    @classmethod
+    def from_event(cls, event: Any) -> "Trigger":
+        """Read an event.
+
+        Raises InvalidEvent, naming the field and what is allowed, for anything not documented.
+        """
+        if not isinstance(event, dict):
+            raise InvalidEvent(f"the event must be a JSON object, not {_kind(event)}: {_ALLOWED}")
+        if event.get("source") == "aws.events" and event.get("detail-type") == "Scheduled Event":
+            return cls(TICK)
+        if "overdueOnly" in event:
+            if event != {"overdueOnly": True} or event["overdueOnly"] is not True:
+                raise InvalidEvent(f"overdueOnly must be true and stand alone: {_ALLOWED}")
+            return cls(SWEEP)
+        for field in event:
+            if field not in ("accounts", "force", "dryRun"):
+                raise InvalidEvent(f"unknown field {str(field)[:64]!r}: {_ALLOWED}")
+        return cls(MANUAL, _accounts(event), _flag(event, "force"), _flag(event, "dryRun"))
+
+
+def _accounts(event: dict[str, Any]) -> tuple[str, ...] | None:
+    if "accounts" not in event:
+        return None
+    ids = event["accounts"]
+    if not isinstance(ids, list) or not ids:
+        raise InvalidEvent(
+            "accounts must be a list of at least one account id; leave it out for all accounts"
+        )
+    if not all(isinstance(id_, str) and 0 < len(id_) <= 64 for id_ in ids):
+        raise InvalidEvent("accounts must hold account ids: strings of 1 to 64 characters")
+    return tuple(dict.fromkeys(ids))
+
+
+def _flag(event: dict[str, Any], field: str) -> bool:
+    value = event.get(field, False)
+    if not isinstance(value, bool):
+        raise InvalidEvent(f"{field} must be true or false, not {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {
+        type(None): "null",
+        str: "a string",
+        int: "a number",
+        float: "a number",
+        bool: "a boolean",
+        list: "a list",
+    }
+    return names.get(type(value), "an object")

@@ -1,0 +1,53 @@
+"""A clock that moves only when told to, or when somebody sleeps by it."""
+
+import threading
+from datetime import UTC, datetime
+
+from listenkeys.pacing import Clock
+
+
+class VirtualClock:
+    """Time for tests and the simulation; thread-safe. Starts at `start` (aware UTC).
+
+    `sleep` returns at once and moves the time on, so with several sleepers at once it runs fast; the
+    program has one at a time per host.
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._epoch = (start or datetime(2026, 1, 1, tzinfo=UTC)).timestamp()
+        self._elapsed = 0.0
+        self._skew = 0.0
+        self._lock = threading.Lock()
+        self.slept: list[float] = []
+
+    def timestamp(self) -> float:
+        """Return epoch seconds as they truly are; a Binance stand-in lives by them."""
+        return self._epoch + self._elapsed
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, aware UTC: the true one plus the skew."""
+        return datetime.fromtimestamp(self.timestamp() + self._skew, UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds since the clock was made."""
+        return self._elapsed
+
+    def sleep(self, seconds: float) -> None:
+        """Move the time on."""
+        with self._lock:
+            self._elapsed += max(0.0, seconds)
+            self.slept.append(seconds)
+
+    def advance(self, seconds: float = 0.0, minutes: float = 0.0) -> None:
+        """Move the time on, without anybody having slept."""
+        with self._lock:
+            self._elapsed += seconds + 60 * minutes
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back, as a time server may; the monotonic clock does not move."""
+        self._skew += seconds
+
+    @property
+    def clock(self) -> Clock:
+        """The clock as the program takes it."""
+        return Clock(self.now, self.monotonic, self.sleep)

@@ -1,0 +1,85 @@
+"""The handler in this process, as the Lambda runtime would call it, under a given environment."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from typing import Any
+
+from listenkeys.pacing import Clock
+from listenkeys.settings import Settings
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have these variables in os.environ, for a while."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@dataclass(slots=True)
+class Context:
+    """The part of Lambda's context object that the handler and Powertools read."""
+
+    remaining_seconds: float = 300.0
+    aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    function_name: str = "KeepaliveFunction"
+    memory_limit_in_mb: int = 256
+    invoked_function_arn: str = "arn:aws:lambda:eu-west-1:123456789012:function:KeepaliveFunction"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return what is left of the invocation, in milliseconds."""
+        return int(self.remaining_seconds * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What an invocation returned or raised, and everything it printed."""
+
+    report: dict[str, Any] | None
+    error: Exception | None
+    output: str
+
+
+class LocalFunction:
+    """The function with its module loaded, like a warm environment: `invoke` it as often as you like.
+
+    A `clock` replaces the real one.
+    """
+
+    def __init__(self, variables: Mapping[str, str], clock: Clock | None = None) -> None:
+        self._variables = dict(variables)
+        with environment(self._variables):
+            # Powertools keeps one logger per service and the stream that it first saw.
+            logging.getLogger(self._variables["POWERTOOLS_SERVICE_NAME"]).__dict__.pop("init", None)
+            logging.getLogger(self._variables["POWERTOOLS_SERVICE_NAME"]).handlers.clear()
+            sys.modules.pop("app", None)
+            app: Any = importlib.import_module("app")
+            if clock:
+                app.keeper = app.build_keeper(Settings.from_env(), clock)
+            self.app = app
+
+    def invoke(self, event: Any, context: Context | None = None) -> Invocation:
+        """Call the handler with an event."""
+        output = io.StringIO()
+        report, error = None, None
+        for handler in self.app.logger.handlers:
+            handler.setStream(output)
+        with environment(self._variables), redirect_stdout(output):
+            try:
+                report = self.app.lambda_handler(event, context or Context())
+            except Exception as raised:  # noqa: BLE001 - the runtime catches everything, too
+                error = raised
+        return Invocation(report, error, output.getvalue())

@@ -1,0 +1,63 @@
+"""`make run`: the function once, in a local world, and what came of it."""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+from rich.console import Console
+
+from cli.status import read_status, status_table
+from local.invoke import Context, LocalFunction, environment
+from local.world import kept_environment, kept_world, world_of_environment
+
+
+@contextmanager
+def world(keep: bool) -> Iterator[Mapping[str, str]]:
+    """Yield the environment of a world: the one that is up, one that stays up, or one for this run alone."""
+    if keep or kept_world():
+        with kept_environment() as variables:
+            yield variables
+    else:
+        with world_of_environment() as made:
+            yield made.environment()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser.add_argument("event", type=Path, help="a file of events/")
+    parser.add_argument("--keep", action="store_true", help="keep the world up for the next run")
+    arguments = parser.parse_args()
+    try:
+        event = json.loads(arguments.event.read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{arguments.event}: {error}") from None
+    console = Console()
+    with world(arguments.keep) as variables:
+        context = Context()
+        done = LocalFunction(variables).invoke(event, context)
+        console.print("[dim]what the function logged[/dim]")
+        print(done.output, end="")
+        if done.report is not None:
+            console.print("\n[dim]what it returned[/dim]")
+            print(json.dumps(done.report, indent=2))
+        else:
+            console.print("\n[dim]what it raised[/dim]")
+            print(f"{type(done.error).__name__}: {done.error}")
+        with environment(variables):
+            rows = read_status(
+                boto3.client("dynamodb"),
+                variables["ACCOUNTS_TABLE"],
+                variables["LISTEN_KEYS_TABLE"],
+                datetime.now(UTC),
+            )
+    console.print()
+    console.print(status_table(rows, context.aws_request_id))
+    return 0 if done.error is None else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

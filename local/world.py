@@ -1,0 +1,212 @@
+"""A whole world on one machine: AWS from template.yaml, a Binance stand-in, accounts in it.
+
+Used by `make run`, the tests and whatever else needs a place where the function can run. `python -m
+local.world` keeps one up and writes what a process needs to reach it into .local/world.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from listenkeys.records import LEASE, iso
+from local.aws import LocalAws
+from local.binance_server import BinanceServer
+from local.exchange import Exchange
+
+STATE = Path(".local/world.json")
+START_SECONDS = 60
+
+
+class World:
+    """The deployed template and the stand-in; none with a `binance_url` ("" for Binance itself)."""
+
+    def __init__(
+        self, binance_url: str | None = None, exchange: Exchange | None = None, aws: LocalAws | None = None
+    ) -> None:
+        self.binance = BinanceServer(exchange) if binance_url is None else None
+        self.binance_url = self.binance.url if self.binance else str(binance_url)
+        self._own_aws = aws is None
+        self.aws = aws or LocalAws({"BinanceBaseUrl": self.binance_url})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop both servers."""
+        if self.binance:
+            self.binance.stop()
+        if self._own_aws:
+            self.aws.close()
+        else:
+            self.aws.reset()
+
+    @property
+    def exchange(self) -> Exchange:
+        """The stand-in's engine."""
+        assert self.binance, "this world uses another Binance"
+        return self.binance.exchange
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process that is the function in this world."""
+        return {**self.aws.environment(), "BINANCE_BASE_URL": self.binance_url}
+
+    def put_row(self, account_id: str, **attributes: Any) -> None:
+        """Write a row of AccountsTable; attributes in DynamoDB's notation, or a plain string or boolean."""
+        item = {name: _attribute(value) for name, value in {"accountId": account_id, **attributes}.items()}
+        self.aws.client("dynamodb").put_item(TableName=self.aws.outputs["AccountsTableName"], Item=item)
+
+    def put_secret(self, name: str, content: Any) -> None:
+        """Write a secret, or a new version of it; anything but a string becomes JSON."""
+        text = content if isinstance(content, str) else json.dumps(content)
+        client = self.aws.client("secretsmanager")
+        try:
+            client.create_secret(Name=name, SecretString=text)
+        except client.exceptions.ResourceExistsException:
+            client.put_secret_value(SecretId=name, SecretString=text)
+
+    def add_account(self, account_id: str, api_key: str, known: bool = True, **attributes: Any) -> None:
+        """Add an account: its row, its secret and, unless it is not `known`, its API key at the stand-in."""
+        if known and self.binance:
+            self.exchange.add_account(api_key)
+        prefix = self.aws.parameters["SecretPrefix"]
+        self.put_secret(attributes.get("secretId", f"{prefix}/{account_id}"), {"apiKey": api_key})
+        self.put_row(account_id, **attributes)
+
+    def put_current(self, account_id: str, listen_key: str, renewed_at: datetime, **attributes: Any) -> None:
+        """Write a current record as the function would have: extended at `renewed_at`."""
+        renewed, expires = iso(renewed_at), iso(renewed_at + LEASE)
+        record = {
+            "accountId": account_id, "record": "CURRENT", "listenKey": listen_key, "product": "usdm",
+            "outcome": "EXTENDED", "attemptedAt": renewed, "renewedAt": renewed, "expiresAt": expires,
+            "listenKeyChangedAt": renewed, "consecutiveFailures": {"N": "0"}, "runId": "earlier",
+            **attributes,
+        }  # fmt: skip
+        item = {name: _attribute(value) for name, value in record.items() if value is not None}
+        self.aws.client("dynamodb").put_item(TableName=self.aws.outputs["ListenKeysTableName"], Item=item)
+
+    def records(self, account_id: str) -> list[dict[str, Any]]:
+        """Return what ListenKeysTable holds of an account, the ledger first, oldest first, CURRENT last."""
+        answer = self.aws.client("dynamodb").query(
+            TableName=self.aws.outputs["ListenKeysTableName"],
+            KeyConditionExpression="accountId = :id",
+            ExpressionAttributeValues={":id": {"S": account_id}},
+        )
+        return [{name: _plain(value) for name, value in item.items()} for item in answer["Items"]]
+
+    def current(self, account_id: str) -> dict[str, Any]:
+        """Return an account's current record; empty without one."""
+        return next((item for item in self.records(account_id) if item["record"] == "CURRENT"), {})
+
+    def ledger(self, account_id: str) -> list[dict[str, Any]]:
+        """Return an account's ledger, oldest first."""
+        return [item for item in self.records(account_id) if item["record"] != "CURRENT"]
+
+    def add_demo_accounts(self, now: datetime) -> None:
+        """Add four accounts: a live key, a new account, a key that Binance forgot, a bad API key."""
+        earlier = now - timedelta(minutes=34)
+        for name in ("alice", "bob", "carol"):
+            self.add_account(name, f"demo{name}".ljust(64, "0"))
+        self.add_account("dave", "demodave".ljust(64, "0"), known=False)
+        headers = {"X-MBX-APIKEY": "demoalice".ljust(64, "0")}
+        answer = self.exchange.handle("POST", "/fapi/v1/listenKey", headers)
+        self.put_current("alice", json.loads(answer.body)["listenKey"], earlier)
+        self.put_current("carol", "forgotten".ljust(64, "0"), earlier - timedelta(minutes=40))
+
+    def add_own_account(self, api_key: str, product: str) -> None:
+        """Add the account of the person at the keyboard."""
+        self.add_account("mine", api_key, known=False, product=product)
+
+
+def world_of_environment() -> World:
+    """Make a world: BINANCE_API_KEY's account at Binance (or BINANCE_BASE_URL), or the demo accounts."""
+    api_key = os.environ.get("BINANCE_API_KEY")
+    if not api_key:
+        world = World()
+        world.add_demo_accounts(datetime.now(UTC))
+        return world
+    world = World(binance_url=os.environ.get("BINANCE_BASE_URL", ""))
+    world.add_own_account(api_key, os.environ.get("BINANCE_PRODUCT", "usdm"))
+    return world
+
+
+def kept_world() -> dict[str, Any] | None:
+    """Return the state of the world that is up, None when there is none."""
+    try:
+        state: dict[str, Any] = json.loads(STATE.read_text())
+        os.kill(state["pid"], 0)
+    except (OSError, ValueError):
+        return None
+    return state
+
+
+@contextmanager
+def kept_environment() -> Iterator[Mapping[str, str]]:
+    """Yield the environment of the world that is up, after starting one in the background if none is."""
+    state = kept_world()
+    if state is None:
+        process = subprocess.Popen([sys.executable, "-m", "local.world"], start_new_session=True)
+        deadline = time.monotonic() + START_SECONDS
+        while (state := kept_world()) is None:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("the local world did not start")
+            time.sleep(0.1)
+    yield state["environment"]
+
+
+def serve() -> None:
+    """Keep a world up until it is told to end."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with world_of_environment() as world:
+        STATE.parent.mkdir(exist_ok=True)
+        waiting = STATE.with_suffix(".new")
+        waiting.write_text(json.dumps({"pid": os.getpid(), "environment": world.environment()}))
+        waiting.replace(STATE)
+        ended.wait()
+        STATE.unlink(missing_ok=True)
+
+
+def _attribute(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    return {"S": value} if isinstance(value, str) else value
+
+
+def _plain(value: dict[str, Any]) -> Any:
+    kind, content = next(iter(value.items()))
+    if kind == "N":
+        return int(content)
+    return [_plain(item) for item in content] if kind == "L" else content
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m local.world", description=__doc__)
+    parser.add_argument("--stop", action="store_true", help="end the world that is up")
+    if not parser.parse_args().stop:
+        serve()
+    elif state := kept_world():
+        with suppress(ProcessLookupError):
+            os.kill(state["pid"], signal.SIGTERM)
+        print("the local world is down")
+    else:
+        print("no local world is up")
+
+
+if __name__ == "__main__":
+    main()
