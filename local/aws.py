@@ -7,12 +7,15 @@ what the others rely on is looked up once after the deployment. moto runs no rul
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
 from collections.abc import Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -116,6 +119,43 @@ def _backend(service: str) -> Any:
     return backends[DEFAULT_ACCOUNT_ID][REGION]
 
 
+def _mend_transactions(table_names: list[str]) -> None:
+    """Make moto's TransactWriteItems undo the items it wrote, one transaction at a time.
+
+    moto copies the whole table for each item and, when a transaction is refused, puts the copy in its place.
+    That takes minutes with 5,000 rows and loses what other threads have written in the meantime.
+    """
+    dynamodb = _backend("dynamodb")
+    for name in table_names:
+        table = dynamodb.tables[name]
+        # What moto would put back is the table itself.
+        table.__deepcopy__ = partial(lambda itself, memo: itself, table)
+    if "transact_write_items" in vars(dynamodb):
+        return
+    write, one_at_a_time = dynamodb.transact_write_items, Lock()
+
+    def transact_write_items(actions: list[dict[str, Any]]) -> None:
+        with one_at_a_time:
+            before = []
+            for action in actions:
+                [body] = action.values()
+                table = dynamodb.get_table(body["TableName"])
+                key = dynamodb.get_keys_value(table, body.get("Key") or body["Item"])
+                before.append((table, key, copy.deepcopy(table.get_item(*key))))
+            try:
+                write(actions)
+            except Exception:
+                for table, (hash_key, range_key), item in before:
+                    table.delete_item(hash_key, range_key)
+                    if item and range_key:
+                        table.items[hash_key][range_key] = item
+                    elif item:
+                        table.items[hash_key] = item
+                raise
+
+    dynamodb.transact_write_items = transact_write_items
+
+
 class LocalAws:
     """The deployed template. Use it as a context manager, or call `close()`.
 
@@ -197,9 +237,8 @@ class LocalAws:
     def reset(self) -> None:
         """Empty the tables, the queues, the secrets and the sent events; the stack stays."""
         # In moto's memory: through its API 10,000 rows take seconds, and a queue is purged once a minute.
-        for name, resource in self.template["Resources"].items():
-            if resource["Type"] == "AWS::DynamoDB::Table":
-                _backend("dynamodb").tables[self.resources[name]].items.clear()
+        for table in self._tables:
+            _backend("dynamodb").tables[table].items.clear()
         for queue in _backend("sqs").queues.values():
             queue._messages.clear()
             queue._pending_messages.clear()
@@ -248,12 +287,17 @@ class LocalAws:
             if "PhysicalResourceId" in resource
         }
         self._look_up()
+        self._tables = []
         for name, resource in known.items():
+            if resource["Type"] != "AWS::DynamoDB::Table":
+                continue
+            self._tables.append(self.resources[name])
             # The one thing moto's CloudFormation forgets of a table.
-            if forgotten := resource.get("Properties", {}).get("TimeToLiveSpecification"):
+            if forgotten := resource["Properties"].get("TimeToLiveSpecification"):
                 self.client("dynamodb").update_time_to_live(
                     TableName=self.resources[name], TimeToLiveSpecification=forgotten
                 )
+        _mend_transactions(self._tables)
         self._listen()
 
     def _look_up(self) -> None:

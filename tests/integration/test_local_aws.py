@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from time import monotonic
+from typing import Any
 
 import boto3
 import pytest
@@ -120,6 +124,66 @@ def test_a_reset_empties_everything_and_leaves_the_stack(aws: LocalAws) -> None:
     assert "Messages" not in sqs.receive_message(QueueUrl=aws.resources["DeadLetterQueue"])
     assert aws.sent_events() == []
     secrets.create_secret(Name="team/keys/alice", SecretString="{}")
+
+
+def record(table: str, account: str, at: str, **condition: str) -> dict[str, Any]:
+    item = {"accountId": {"S": account}, "record": {"S": "CURRENT"}, "attemptedAt": {"S": at}}
+    return {"Put": {"TableName": table, "Item": item, **condition}}
+
+
+def test_a_refused_transaction_leaves_each_item_as_it_was_and_says_which_was_refused(aws: LocalAws) -> None:
+    dynamodb, table = aws.client("dynamodb"), aws.outputs["ListenKeysTableName"]
+    dynamodb.transact_write_items(TransactItems=[record(table, "alice", "1"), record(table, "bob", "1")])
+    before = dynamodb.scan(TableName=table)["Items"]
+    update = {
+        "TableName": table,
+        "Key": {"accountId": {"S": "bob"}, "record": {"S": "CURRENT"}},
+        "UpdateExpression": "SET attemptedAt = :at",
+        "ExpressionAttributeValues": {":at": {"S": "2"}},
+    }
+    new = {"ConditionExpression": "attribute_not_exists(accountId)"}
+
+    with pytest.raises(dynamodb.exceptions.TransactionCanceledException) as refused:
+        dynamodb.transact_write_items(
+            TransactItems=[
+                record(table, "carol", "2"),
+                {"Update": update},
+                record(table, "alice", "2", **new),
+            ]
+        )
+
+    reasons = [reason["Code"] for reason in refused.value.response["CancellationReasons"]]
+    assert reasons == ["None", "None", "ConditionalCheckFailed"]
+    assert dynamodb.scan(TableName=table)["Items"] == before
+
+
+def test_a_full_transaction_into_a_table_of_10_000_rows_is_quick(aws: LocalAws) -> None:
+    dynamodb, table = aws.client("dynamodb"), aws.outputs["ListenKeysTableName"]
+    rows = [f"account{number}" for number in range(10_000)]
+    for start in range(0, len(rows), 100):
+        dynamodb.transact_write_items(
+            TransactItems=[record(table, account, "1") for account in rows[start : start + 100]]
+        )
+    begun = monotonic()
+    dynamodb.transact_write_items(TransactItems=[record(table, account, "2") for account in rows[:100]])
+    assert monotonic() - begun < 1
+
+
+def test_transactions_at_the_same_time_lose_nothing_when_some_are_refused(aws: LocalAws) -> None:
+    dynamodb, table = aws.client("dynamodb"), aws.outputs["ListenKeysTableName"]
+    dynamodb.put_item(**record(table, "taken", "1")["Put"])
+    refuse = record(table, "taken", "2", ConditionExpression="attribute_not_exists(accountId)")
+
+    def write(number: int) -> None:
+        extra = [refuse] if number % 2 else []
+        with suppress(dynamodb.exceptions.TransactionCanceledException):
+            dynamodb.transact_write_items(TransactItems=[record(table, f"account{number}", "1"), *extra])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(80)))
+
+    found = {item["accountId"]["S"] for item in dynamodb.scan(TableName=table)["Items"]}
+    assert found == {"taken", *(f"account{number}" for number in range(0, 80, 2))}
 
 
 def test_a_secret_read_in_a_batch_comes_back_beside_the_error_of_the_missing_one(aws: LocalAws) -> None:
