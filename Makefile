@@ -10,12 +10,12 @@ help:  ## Show this list
 
 $(VENV)/.installed: requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
 .venv-sam/.installed: requirements/sam.txt
 	$(PYTHON) -m venv .venv-sam
-	.venv-sam/bin/pip install --quiet --require-hashes -r requirements/sam.txt
+	.venv-sam/bin/pip install --quiet --no-deps --require-hashes -r requirements/sam.txt
 	@touch $@
 
 install: $(VENV)/.installed  ## Make the development environment in .venv
