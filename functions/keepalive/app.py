@@ -43,7 +43,6 @@ def build_keeper(settings: Settings, clock: Clock) -> Keeper:
         overdue=timedelta(minutes=settings.overdue_minutes),
         max_concurrency=settings.max_concurrency,
         max_weight_per_minute=settings.max_weight_per_minute,
-        budgets={},
     )
 
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from . import trigger as triggers
@@ -42,7 +42,7 @@ class Keeper:
     overdue: timedelta
     max_concurrency: int
     max_weight_per_minute: int
-    budgets: dict[str, WeightBudget]
+    budgets: dict[str, WeightBudget] = field(default_factory=dict)
 
     def run(self, trigger: Trigger, run_id: str, seconds: float) -> Report:
         """Do one run within `seconds` and return its report; what one account does wrong stays with it."""

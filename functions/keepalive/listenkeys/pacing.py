@@ -159,7 +159,9 @@ class Lane:
             elif isinstance(error, Transient):
                 goes_on = self._failed(task, now)
             else:
-                self._narrow, self._served, self._failures = False, True, 0
+                self._served, self._failures = True, 0
+                if task.started >= self._narrow_since:  # an answer from before a 429 says nothing of after it
+                    self._narrow = False
                 task.ready_at = now
                 goes_on = again
             if goes_on and not last:
