@@ -1,14 +1,14 @@
 """Fixtures: the deployed template (once), and per test a clean world with a clock of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from local.aws import LocalAws
 from local.clock import VirtualClock
 from local.exchange import Exchange
-from local.invoke import LocalFunction
 from local.world import World
+from tests.leaks import WatchedFunction, search
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +32,21 @@ def world(aws: LocalAws, clock: VirtualClock) -> Iterator[World]:
 
 
 @pytest.fixture
-def function(world: World, clock: VirtualClock) -> LocalFunction:
-    """The function in that world, living by the virtual clock."""
-    return LocalFunction(world.environment(), clock.clock)
+def function(world: World, clock: VirtualClock) -> Iterator[WatchedFunction]:
+    """The function in that world, living by the virtual clock; no key may show in what it leaves behind."""
+    made = WatchedFunction(world, clock)
+    yield made
+    made.search_world()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Search what a test's function printed or logged, in the test's own captured output."""
+    report = yield
+    function = getattr(item, "funcargs", {}).get("function")
+    if report.when == "teardown" and report.passed and isinstance(function, WatchedFunction):
+        try:
+            search(function.secrets, [report.capstdout, report.capstderr, report.caplog])
+        except AssertionError as leak:
+            report.outcome, report.longrepr = "failed", str(leak)
+    return report

@@ -1,0 +1,100 @@
+"""Searches everything that leaves the function for the API keys and listenKeys of a test's world."""
+
+import json
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from moto.backends import get_backend
+from moto.core.models import DEFAULT_ACCOUNT_ID
+
+from local.aws import REGION
+from local.clock import VirtualClock
+from local.invoke import Context, Invocation, LocalFunction
+from local.world import World
+
+# Escaped in JSON or cut in pieces, a secret still shows its long runs of letters and digits.
+_RUN = re.compile(r"[A-Za-z0-9]{12,}")
+
+
+def search(secrets: Iterable[str], texts: Iterable[str]) -> None:
+    """Fail if one of the texts holds a secret, or a long part of one."""
+    runs = {run for secret in secrets for run in _RUN.findall(secret)}
+    for text in texts:
+        for run in runs:
+            assert run not in text, f"{run[:6]}... is in {text[:200]!r}"
+
+
+def texts_of(error: BaseException | None) -> Iterator[str]:
+    """Yield everything an exception says, with its traceback and all that it drags along."""
+    waiting, seen = [error], set()
+    while waiting:
+        link = waiting.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield from (str(link), repr(link), repr(link.args), repr(vars(link)))
+        yield "".join(traceback.format_exception(link))
+        waiting += [link.__cause__, link.__context__]
+
+
+def _backend(service: str) -> Any:
+    return get_backend(service)[DEFAULT_ACCOUNT_ID][REGION]  # type: ignore[call-overload]
+
+
+def _strings(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict | list):
+        for item in content.values() if isinstance(content, dict) else content:
+            yield from _strings(item)
+
+
+class WatchedFunction(LocalFunction):
+    """The function in a world; each invocation is searched, and `search_world` searches what stays."""
+
+    def __init__(self, world: World, clock: VirtualClock, **variables: str) -> None:
+        super().__init__({**world.environment(), **variables}, clock.clock)
+        self.world = world
+        self.secrets: set[str] = set()
+
+    def invoke(self, event: Any, context: Context | None = None) -> Invocation:
+        self._learn()
+        done = super().invoke(event, context)
+        self._learn()
+        search(self.secrets, [done.output, json.dumps(done.report), *texts_of(done.error)])
+        return done
+
+    def search_world(self, *texts: str) -> None:
+        """Search the tables, but for listenKey itself, the events, the dead letters, and these texts."""
+        self._learn()
+        search(self.secrets, [*texts, *map(json.dumps, self.world.aws.sent_events())])
+        for item in self._items():
+            stored = {name: value.to_json() for name, value in item.attrs.items() if name != "listenKey"}
+            search(self.secrets, [json.dumps(stored, default=str)])
+        for queue in _backend("sqs").queues.values():
+            search(self.secrets, [message.body for message in queue._messages])
+
+    def _items(self) -> Iterator[Any]:
+        for table in ("AccountsTableName", "ListenKeysTableName"):
+            for items in _backend("dynamodb").tables[self.world.aws.outputs[table]].items.values():
+                yield from items.values() if isinstance(items, dict) else [items]
+
+    def _learn(self) -> None:
+        """Add the secrets that the world knows now; it forgets those that expire or are revoked."""
+        for item in self._items():
+            if "listenKey" in item.attrs:
+                self.secrets.add(str(item.attrs["listenKey"].value))
+        for secret in _backend("secretsmanager").secrets.values():
+            for version in secret.versions.values():
+                text = version.get("secret_string") or ""
+                try:
+                    self.secrets.update(_strings(json.loads(text)))
+                except ValueError:
+                    self.secrets.add(text)
+        if self.world.binance:
+            exchange = self.world.exchange
+            self.secrets.update(exchange._accounts)
+            self.secrets.update(lease.listen_key for lease in exchange._leases.values())
+            self.secrets.update(request.api_key for request in exchange.requests if request.api_key)
