@@ -63,8 +63,10 @@ class LocalFunction:
         self._variables = dict(variables)
         with environment(self._variables):
             # Powertools keeps one logger per service and the stream that it first saw.
-            logging.getLogger(self._variables["POWERTOOLS_SERVICE_NAME"]).__dict__.pop("init", None)
-            logging.getLogger(self._variables["POWERTOOLS_SERVICE_NAME"]).handlers.clear()
+            earlier = logging.getLogger(self._variables["POWERTOOLS_SERVICE_NAME"])
+            earlier.handlers.clear()
+            for mark in ("init", "powertools_handler"):
+                vars(earlier).pop(mark, None)
             sys.modules.pop("app", None)
             app: Any = importlib.import_module("app")
             if clock:
