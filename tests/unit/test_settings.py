@@ -1,0 +1,185 @@
+"""Settings say what is wrong in one line, and refuse a lease that cannot hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from listenkeys.errors import SettingsError
+from listenkeys.settings import Settings, rate_minutes
+
+GOOD = {
+    "ACCOUNTS_TABLE": "accounts",
+    "LISTEN_KEYS_TABLE": "keys",
+    "SECRET_PREFIX": "listenkeys",
+    "SCHEDULE_EXPRESSION": "rate(30 minutes)",
+    "SWEEP_EXPRESSION": "rate(5 minutes)",
+    "RENEW_AFTER_MINUTES": "30",
+    "BINANCE_BASE_URL": "",
+    "MAX_CONCURRENCY": "16",
+    "MAX_WEIGHT_PER_MINUTE": "1200",
+    "LEDGER_MODE": "all",
+    "LEDGER_DAYS": "30",
+}
+ONE_FUNCTION = {"SHARD_COUNT": "1", "SHARD_CONCURRENCY": "2", "WORK_QUEUE_URL": ""}
+
+
+def read(environ: dict[str, str]) -> Settings:
+    return Settings.from_env(ONE_FUNCTION | environ)
+
+
+def refusal_of(environ: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as refused:
+        read(environ)
+    return str(refused.value)
+
+
+def test_every_setting_is_read() -> None:
+    settings = read(GOOD)
+
+    assert settings.accounts_table == "accounts"
+    assert settings.listen_keys_table == "keys"
+    assert settings.secret_prefix == "listenkeys"
+    assert settings.schedule_expression == "rate(30 minutes)"
+    assert settings.sweep_expression == "rate(5 minutes)"
+    assert settings.renew_after_minutes == 30
+    assert settings.binance_base_url == ""
+    assert settings.max_concurrency == 16
+    assert settings.max_weight_per_minute == 1200
+    assert settings.ledger_mode == "all"
+    assert settings.ledger_days == 30
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_missing_variable_is_named(name: str) -> None:
+    environ = {other: value for other, value in GOOD.items() if other != name}
+
+    assert refusal_of(environ) == f"{name} is not set: the template sets it, deploy with it"
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name != "BINANCE_BASE_URL"])
+def test_an_empty_variable_is_as_good_as_missing(name: str) -> None:
+    assert refusal_of(GOOD | {name: "  "}).startswith(f"{name} is not set")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SCHEDULE_EXPRESSION", "every now and then"),
+        ("SWEEP_EXPRESSION", "cron(0/5 * * * ? *)"),
+        ("SWEEP_EXPRESSION", "rate(0 minutes)"),
+        ("SWEEP_EXPRESSION", "5 minutes"),
+        ("RENEW_AFTER_MINUTES", "half an hour"),
+        ("RENEW_AFTER_MINUTES", "4"),
+        ("RENEW_AFTER_MINUTES", "51"),
+        ("RENEW_AFTER_MINUTES", "30.5"),
+        ("RENEW_AFTER_MINUTES", "-30"),
+        ("MAX_CONCURRENCY", "0"),
+        ("MAX_CONCURRENCY", "65"),
+        ("MAX_WEIGHT_PER_MINUTE", "0"),
+        ("MAX_WEIGHT_PER_MINUTE", "2401"),
+        ("LEDGER_MODE", "ALL"),
+        ("LEDGER_MODE", "none"),
+        ("LEDGER_DAYS", "0"),
+        ("LEDGER_DAYS", "3651"),
+        ("LEDGER_DAYS", "99999999999999999999"),
+        ("BINANCE_BASE_URL", "fapi.binance.com"),
+        ("BINANCE_BASE_URL", "http://fapi.binance.com"),
+        ("BINANCE_BASE_URL", "ftp://127.0.0.1"),
+        ("BINANCE_BASE_URL", "https://"),
+        ("BINANCE_BASE_URL", "https://host/fapi"),
+        ("BINANCE_BASE_URL", "https://host?a=b"),
+        ("BINANCE_BASE_URL", "https://host#a"),
+        ("BINANCE_BASE_URL", "https://me:secret@host"),
+        ("BINANCE_BASE_URL", "https://[::1"),
+        ("BINANCE_BASE_URL", "https://host:port"),
+        ("BINANCE_BASE_URL", "https://host:99999"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line_that_names_the_variable(name: str, value: str) -> None:
+    said = refusal_of(GOOD | {name: value})
+
+    assert said.startswith(f"{name} must be ")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", ""),
+        (" https://testnet.binancefuture.com/ ", "https://testnet.binancefuture.com"),
+        ("https://demo-fapi.binance.com:443", "https://demo-fapi.binance.com:443"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://localhost", "http://localhost"),
+    ],
+)
+def test_a_base_url_is_a_scheme_and_a_host(given: str, read: str) -> None:
+    assert read(GOOD | {"BINANCE_BASE_URL": given}).binance_base_url == kept
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sweep", "renew_after", "holds"),
+    [
+        ("rate(30 minutes)", "rate(5 minutes)", 30, True),
+        ("rate(30 minutes)", "rate(10 minutes)", 30, True),
+        ("rate(30 minutes)", "rate(5 minutes)", 48, True),
+        ("rate(30 minutes)", "rate(5 minutes)", 49, False),
+        ("rate(30 minutes)", "rate(10 minutes)", 38, True),
+        ("rate(30 minutes)", "rate(10 minutes)", 39, False),
+        ("rate(30 minutes)", "rate(1 minute)", 50, True),
+        ("rate(30 minutes)", "rate(15 minutes)", 30, False),
+        ("rate(30 minutes)", "rate(1 hour)", 30, False),
+        ("cron(0/30 * * * ? *)", "rate(5 minutes)", 30, True),
+        ("rate(1 hour)", "rate(5 minutes)", 50, True),
+    ],
+)
+def test_two_sweeps_must_come_before_a_key_dies(
+    schedule: str, sweep: str, renew_after: int, holds: bool
+) -> None:
+    environ = GOOD | {
+        "SCHEDULE_EXPRESSION": schedule,
+        "SWEEP_EXPRESSION": sweep,
+        "RENEW_AFTER_MINUTES": str(renew_after),
+    }
+
+    if holds:
+        assert read(environ).renew_after_minutes == renew_after
+    else:
+        said = refusal_of(environ)
+        assert said.startswith(f"RENEW_AFTER_MINUTES={renew_after} with a sweep every ")
+        assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("schedule", "renew_after", "overdue"),
+    [
+        ("rate(30 minutes)", 30, 31),  # the tick's own job, and a minute for EventBridge
+        ("rate(30 minutes)", 45, 46),
+        ("rate(30 minutes)", 10, 9),  # the sweep's job: a minute early rather than a sweep late
+        ("rate(1 hour)", 30, 29),
+        ("rate(1 day)", 45, 44),
+        ("cron(0/30 * * * ? *)", 30, 31),
+    ],
+)
+def test_the_sweep_leaves_the_tick_a_minute_and_takes_none_from_the_key(
+    schedule: str, renew_after: int, overdue: int
+) -> None:
+    environ = GOOD | {"SCHEDULE_EXPRESSION": schedule, "RENEW_AFTER_MINUTES": str(renew_after)}
+
+    assert read(environ).overdue_minutes == overdue
+
+
+@pytest.mark.parametrize(
+    ("expression", "minutes"),
+    [
+        ("rate(1 minute)", 1),
+        ("rate(30 minutes)", 30),
+        ("rate(1 hour)", 60),
+        ("rate(2 days)", 2880),
+        ("rate(0 minutes)", None),
+        ("rate(5 seconds)", None),
+        ("cron(0/30 * * * ? *)", None),
+        ("rate(5 minutes) ", None),
+    ],
+)
+def test_a_rate_is_read_in_minutes(expression: str, minutes: int | None) -> None:
+    assert rate_minutes(expression) == minutes
