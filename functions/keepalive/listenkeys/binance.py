@@ -187,7 +187,7 @@ def read_answer(
         )
     if code == -1003:
         raise RateLimited(
-            f"Binance's rate limit for this IP address is reached ({said})", _retry_after(headers)
+            f"Binance's rate limit for this IP address is reached ({said})", _retry_after(headers), status
         )
     if status == 408 or status >= 500 or code in _TRANSIENT_CODES:
         raise Transient(

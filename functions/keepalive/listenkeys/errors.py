@@ -74,8 +74,8 @@ class HostRefused(AccountError):
 
 
 class RateLimited(HostRefused):
-    """429. `retry_after` is in seconds, None where the answer gave nothing usable."""
+    """429, or code -1003. `retry_after` is in seconds, None where the answer gave nothing usable."""
 
-    def __init__(self, message: str, retry_after: float | None) -> None:
-        super().__init__("RATE_LIMITED", message, 429)
+    def __init__(self, message: str, retry_after: float | None, http_status: int = 429) -> None:
+        super().__init__("RATE_LIMITED", message, http_status)
         self.retry_after = retry_after
