@@ -52,6 +52,10 @@ class Settings:
             ledger_mode=_choice(environ, "LEDGER_MODE", ("all", "changes")),
             ledger_days=_number(environ, "LEDGER_DAYS", 1, 3650),
         )
+        if not re.fullmatch(r"(rate|cron)\(.+\)", settings.schedule_expression):
+            raise SettingsError(
+                f"SCHEDULE_EXPRESSION must be rate(...) or cron(...), not {settings.schedule_expression!r}"
+            )
         sweep = rate_minutes(settings.sweep_expression)
         if sweep is None:
             raise SettingsError(
@@ -112,7 +116,11 @@ def _base_url(environ: Mapping[str, str], name: str) -> str:
     if value is None:
         raise SettingsError(f"{name} is not set: the template sets it, deploy with it")
     value = value.strip().rstrip("/")
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise SettingsError(f"{name} must be empty or https://host, not {value!r}") from None
     local = parts.hostname in ("127.0.0.1", "localhost")
     if value and (parts.scheme not in (("http", "https") if local else ("https",)) or not parts.hostname):
         raise SettingsError(f"{name} must be empty or https://host, not {value!r}")
