@@ -112,7 +112,7 @@ def test_nonsense_is_refused_in_one_line_that_names_the_variable(name: str, valu
         ("http://localhost", "http://localhost"),
     ],
 )
-def test_a_base_url_is_a_scheme_and_a_host(given: str, read: str) -> None:
+def test_a_base_url_is_a_scheme_and_a_host(given: str, kept: str) -> None:
     assert read(GOOD | {"BINANCE_BASE_URL": given}).binance_base_url == kept
 
 
