@@ -1,0 +1,163 @@
+"""Who is due in a run, in which order, and what is said of the others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from listenkeys.accounts import Account
+from listenkeys.errors import Rejected
+from listenkeys.records import LEASE, NOTHING, Current
+from listenkeys.selection import Selection, is_due, select
+from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+OVERDUE = timedelta(minutes=31)
+A_TICK, A_SWEEP, A_MANUAL = Trigger(TICK), Trigger(SWEEP), Trigger(MANUAL)
+BAD_ROW = Rejected("INVALID_ACCOUNT", "AccountsTable row: product must be one of ...")
+
+
+def account(id_: str, **fields: Any) -> Account:
+    return Account(id_, "usdm", f"listenkeys/{id_}", "apiKey", **fields)
+
+
+def renewed(minutes_ago: float, outcome: str = "EXTENDED", **fields: Any) -> Current:
+    at = NOW - timedelta(minutes=minutes_ago)
+    return Current("key", outcome, at, at, at + LEASE, **fields)
+
+
+def never(outcome: str) -> Current:
+    return Current(outcome=outcome, attempted_at=NOW, error_code="INVALID_API_KEY", error_message="why")
+
+
+def selected(accounts: list[Account], current: dict[str, Current], trigger: Trigger = A_TICK) -> Selection:
+    return select(accounts, current, trigger, NOW, OVERDUE)
+
+
+@pytest.mark.parametrize(
+    ("before", "tick", "sweep", "manual"),
+    [
+        pytest.param(NOTHING, True, True, True, id="new"),
+        pytest.param(never("FAILED"), True, True, True, id="never succeeded"),
+        pytest.param(never("REJECTED"), True, False, True, id="rejected from the start"),
+        pytest.param(renewed(0), False, False, False, id="0 min"),
+        pytest.param(renewed(4.99), False, False, False, id="just under 5 min"),
+        pytest.param(renewed(5), True, False, True, id="5 min"),
+        pytest.param(renewed(30.9), True, False, True, id="30.9 min: the tick's"),
+        pytest.param(renewed(31), True, True, True, id="31 min: overdue"),
+        pytest.param(renewed(59), True, True, True, id="59 min"),
+        pytest.param(renewed(600), True, True, True, id="dead for hours"),
+        pytest.param(renewed(20, "FAILED"), True, True, True, id="failed, 20 min"),
+        pytest.param(renewed(2, "FAILED"), False, True, False, id="failed, renewed 2 min ago"),
+        pytest.param(renewed(20, "REJECTED"), True, False, True, id="rejected, key lives, not overdue"),
+        pytest.param(renewed(40, "REJECTED"), True, True, True, id="rejected, key lives, overdue"),
+        pytest.param(renewed(60, "REJECTED"), True, False, True, id="rejected, key dead"),
+        pytest.param(renewed(-0.5), False, False, False, id="renewed half a minute from now"),
+        pytest.param(renewed(-20), True, True, True, id="renewed in the future: a clock was wrong"),
+    ],
+)
+def test_who_is_due(before: Current, tick: bool, sweep: bool, manual: bool) -> None:
+    assert is_due(before, A_TICK, NOW, OVERDUE) is tick
+    assert is_due(before, A_SWEEP, NOW, OVERDUE) is sweep
+    assert is_due(before, A_MANUAL, NOW, OVERDUE) is manual
+    assert is_due(before, Trigger(MANUAL, force=True), NOW, OVERDUE) is True
+
+
+def test_with_a_shorter_renewal_the_sweep_renews_sooner() -> None:
+    ten = timedelta(minutes=9)
+
+    assert not is_due(renewed(8.9), A_SWEEP, NOW, ten)
+    assert is_due(renewed(9), A_SWEEP, NOW, ten)
+
+
+def test_live_keys_come_first_soonest_to_expire_first_then_those_without() -> None:
+    current = {
+        "young": renewed(10),
+        "old": renewed(50),
+        "dead": renewed(90),
+        "middle": renewed(30),
+        "rejected": never("REJECTED"),
+    }
+
+    due = selected([account(id_) for id_ in [*current, "new"]], current).due
+
+    assert [a.id for a in due[:3]] == ["old", "middle", "young"]
+    assert {a.id for a in due[3:]} == {"dead", "rejected", "new"}
+
+
+def test_a_fresh_account_is_skipped_without_a_reason() -> None:
+    selection = selected([account("alice")], {"alice": renewed(1)})
+
+    [result] = selection.settled
+    assert (result.outcome, result.error_code, result.attempted) == ("SKIPPED", None, False)
+    assert selection.due == []
+
+
+def test_a_disabled_account_is_left_out_of_a_run_over_all() -> None:
+    selection = selected([account("alice", enabled=False), account("bob")], {})
+
+    assert [a.id for a in selection.due] == ["bob"]
+    assert selection.settled == []
+
+
+def test_a_disabled_account_that_is_asked_for_by_name_is_told_why_not() -> None:
+    asked = Trigger(MANUAL, ("alice",), force=True)
+
+    selection = selected([account("alice", enabled=False)], {}, asked)
+
+    [result] = selection.settled
+    assert (result.outcome, result.error_code, result.attempted) == ("SKIPPED", "ACCOUNT_DISABLED", False)
+    assert selection.due == []
+
+
+@pytest.mark.parametrize("trigger", [A_TICK, A_SWEEP, A_MANUAL, Trigger(MANUAL, force=True)])
+def test_a_bad_row_is_rejected_and_recorded(trigger: Trigger) -> None:
+    selection = selected([account("alice", problem=BAD_ROW)], {}, trigger)
+
+    [result] = selection.settled
+    assert (result.outcome, result.error_code, result.attempted) == ("REJECTED", "INVALID_ACCOUNT", True)
+    assert result.error_message == BAD_ROW.message
+    assert selection.due == []
+
+
+def test_a_sweep_repeats_what_stands_of_a_rejected_account_and_records_nothing() -> None:
+    bad_row, bad_key = account("alice", problem=BAD_ROW), account("bob")
+    current = {"alice": never("REJECTED"), "bob": never("REJECTED")}
+
+    selection = selected([bad_row, bad_key], current, A_SWEEP)
+
+    assert selection.due == []
+    for result in selection.settled:
+        assert (result.outcome, result.error_code, result.error_message, result.attempted) == (
+            "REJECTED",
+            "INVALID_API_KEY",
+            "why",
+            False,
+        )
+
+
+@pytest.mark.parametrize("trigger", [A_TICK, A_SWEEP])
+def test_a_bad_row_that_was_well_before_is_recorded_once_by_a_sweep_and_by_each_tick(
+    trigger: Trigger,
+) -> None:
+    [result] = selected([account("alice", problem=BAD_ROW)], {"alice": renewed(1)}, trigger).settled
+
+    assert (result.outcome, result.attempted) == ("REJECTED", True)
+
+
+def test_a_name_that_nobody_has_is_not_recorded() -> None:
+    nobody = Account("nobody", problem=Rejected("ACCOUNT_NOT_FOUND", "there is no such row"))
+
+    [result] = selected([nobody], {}, Trigger(MANUAL, ("nobody",))).settled
+
+    assert (result.outcome, result.error_code, result.attempted) == ("REJECTED", "ACCOUNT_NOT_FOUND", False)
+
+
+def test_a_dry_run_records_no_bad_row() -> None:
+    trigger = Trigger(MANUAL, dry_run=True)
+
+    [result] = selected([account("alice", problem=BAD_ROW)], {}, trigger).settled
+
+    assert (result.outcome, result.attempted) == ("REJECTED", False)
