@@ -73,15 +73,17 @@ class LocalFunction:
                 app.keeper = app.build_keeper(Settings.from_env(), clock)
             self.app = app
 
-    def invoke(self, event: Any, context: Context | None = None) -> Invocation:
-        """Call the handler with an event."""
+    def invoke(
+        self, event: Any, context: Context | None = None, handler: str = "lambda_handler"
+    ) -> Invocation:
+        """Call a handler with an event."""
         output = io.StringIO()
         report, error = None, None
-        for handler in self.app.logger.handlers:
-            handler.setStream(output)
+        for stream in self.app.logger.handlers:
+            stream.setStream(output)
         with environment(self._variables), redirect_stdout(output):
             try:
-                report = self.app.lambda_handler(event, context or Context())
+                report = getattr(self.app, handler)(event, context or Context())
             except Exception as raised:  # noqa: BLE001 - the runtime catches everything, too
                 error = raised
         return Invocation(report, error, output.getvalue())

@@ -59,9 +59,11 @@ class WatchedFunction(LocalFunction):
         self.world = world
         self.secrets: set[str] = set()
 
-    def invoke(self, event: Any, context: Context | None = None) -> Invocation:
+    def invoke(
+        self, event: Any, context: Context | None = None, handler: str = "lambda_handler"
+    ) -> Invocation:
         self._learn()
-        done = super().invoke(event, context)
+        done = super().invoke(event, context, handler)
         self._learn()
         search(self.secrets, [done.output, json.dumps(done.report), *texts_of(done.error)])
         return done

@@ -19,13 +19,22 @@ from listenkeys.pacing import Clock
 from listenkeys.records import Records
 from listenkeys.report import SUCCESSES, Outcome, Report
 from listenkeys.settings import Settings
-from listenkeys.trigger import MANUAL, TICK, Trigger
+from listenkeys.shards import Shard, WorkQueue
+from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+RETRY_SECONDS = 60  # until a shard that is not complete is tried again, as Lambda does with a tick
+# Seconds after which a shard's message is no longer worth doing: the next run's is in the queue, too.
+STALE = {TICK: 1500.0, SWEEP: 300.0}
 
 logger = Logger()
 metrics = Metrics()
+settings = Settings.from_env()
+clock = Clock(lambda: datetime.now(UTC), time.monotonic, time.sleep)
 
 
 def build_keeper(settings: Settings, clock: Clock) -> Keeper:
@@ -46,30 +55,79 @@ def build_keeper(settings: Settings, clock: Clock) -> Keeper:
     )
 
 
-keeper = build_keeper(Settings.from_env(), Clock(lambda: datetime.now(UTC), time.monotonic, time.sleep))
+def build_work_queue(settings: Settings, clock: Clock) -> WorkQueue | None:
+    """Return where a tick sends its shards; None where it does the work itself."""
+    if not settings.work_queue_url:
+        return None
+    # The functions share an IP address behind a NAT: each running one has its share of the weight.
+    share = max(1, settings.max_weight_per_minute // settings.shard_concurrency)
+    sqs = boto3.client("sqs", config=CLIENT_CONFIG)
+    return WorkQueue(sqs, settings.work_queue_url, settings.shard_count, share, clock.sleep)
+
+
+keeper = build_keeper(settings, clock)
+work_queue = build_work_queue(settings, clock)
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Keep the listenKeys alive that are due.
+    """Keep the listenKeys alive that are due; with shards, send those their messages.
 
-    Raises InvalidEvent for an event that is not documented, and KeepaliveIncomplete when a tick leaves
-    something worth another try, or any run could not read its accounts.
+    Raises InvalidEvent for an event that is not documented, KeepaliveIncomplete when a tick leaves
+    something worth another try or any run could not read its accounts, and Unavailable when not all
+    messages went out.
     """
     trigger = Trigger.from_event(event)
-    report = keeper.run(trigger, context.aws_request_id, context.get_remaining_time_in_millis() / 1000)
-    tell(report)
+    if work_queue and trigger.name != MANUAL:
+        shards = work_queue.send(context.aws_request_id, trigger.name)
+        sent = {"runId": context.aws_request_id, "trigger": trigger.name, "shards": shards}
+        logger.info("shards", sent=sent)
+        return sent
+    return run(trigger, context.aws_request_id, context)
+
+
+def shard_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
+    """Keep the listenKeys of a shard alive, for each message; what is not complete comes back."""
+    # Imported here: the other handler, all that a small installation has, does without.
+    from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+
+    def handle(record: "SQSRecord") -> None:
+        try:
+            shard = Shard.from_message(record.body)
+            if (
+                keeper.clock.now().timestamp() - int(record.attributes.sent_timestamp) / 1000
+                > STALE[shard.trigger]
+            ):
+                logger.warning("a later run has superseded this shard", shard=record.body)
+                return
+            run(Trigger(shard.trigger), shard.run_id, context, shard)
+        except Exception:
+            if work_queue:
+                work_queue.retry(record.receipt_handle, RETRY_SECONDS)
+            raise
+
+    return process_partial_response(event, handle, BatchProcessor(EventType.SQS), context)
+
+
+def run(
+    trigger: Trigger, run_id: str, context: "LambdaContext", shard: Shard | None = None
+) -> dict[str, Any]:
+    """Do a run, tell of it, and return its report; raise KeepaliveIncomplete as `lambda_handler` says."""
+    report = keeper.run(trigger, run_id, context.get_remaining_time_in_millis() / 1000, shard)
+    tell(report, shard)
     incomplete = report.incomplete()
     if incomplete and (trigger.name == TICK or report.accounts_unread) and not trigger.dry_run:
         raise KeepaliveIncomplete(incomplete)
     return report.to_dict()
 
 
-def tell(report: Report) -> None:
+def tell(report: Report, shard: Shard | None = None) -> None:
     """Log the run in one line, and one for each account that did not simply extend; count for the alarms."""
     summary = report.to_dict()
     del summary["problems"]
     summary.pop("plan", None)
+    if shard:
+        summary["shard"] = f"{shard.segment} of {shard.total}"
     incomplete = report.incomplete()
     (logger.error if incomplete else logger.info)("run", report=summary, incomplete=incomplete)
     for warning in report.warnings:

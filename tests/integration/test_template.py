@@ -55,6 +55,8 @@ DEFAULTS = {
     "SubnetIds": "",
     "SecurityGroupIds": "",
     "ReservedConcurrency": 0,
+    "ShardCount": 1,
+    "ShardConcurrency": 2,
 }
 OUTPUTS = {
     "KeepaliveFunctionName",
@@ -77,6 +79,9 @@ ENVIRONMENT = {
     "MAX_WEIGHT_PER_MINUTE": {"Ref": "MaxWeightPerMinute"},
     "LEDGER_MODE": {"Ref": "LedgerMode"},
     "LEDGER_DAYS": {"Ref": "LedgerDays"},
+    "SHARD_COUNT": {"Ref": "ShardCount"},
+    "SHARD_CONCURRENCY": {"Ref": "ShardConcurrency"},
+    "WORK_QUEUE_URL": "",
     "POWERTOOLS_SERVICE_NAME": "listenkey-keeper",
     "POWERTOOLS_METRICS_NAMESPACE": "ListenKeyKeeper",
     "POWERTOOLS_LOG_LEVEL": {"Ref": "LogLevel"},
@@ -131,6 +136,17 @@ VPC_GRANTS: list[tuple[str, Any, Any]] = [
         "DeleteNetworkInterface",
         "AssignPrivateIpAddresses",
         "UnassignPrivateIpAddresses",
+    )
+]
+SHARDED = {"ShardCount": "50"}
+SHARD_GRANTS: list[tuple[str, Any, Any]] = [
+    (f"sqs:{action}", {"Fn::GetAtt": ["WorkQueue", "Arn"]}, None)
+    for action in (
+        "SendMessage",
+        "ReceiveMessage",
+        "DeleteMessage",
+        "GetQueueAttributes",
+        "ChangeMessageVisibility",
     )
 ]
 
@@ -293,6 +309,7 @@ def test_the_build_has_a_target_for_the_function() -> None:
         pytest.param({}, GRANTS, id="by default"),
         pytest.param(WITH_KEY, GRANTS + KEY_GRANTS, id="with a customer key"),
         pytest.param(IN_VPC, GRANTS + VPC_GRANTS, id="in a VPC"),
+        pytest.param(SHARDED, GRANTS + SHARD_GRANTS, id="with shards"),
     ],
 )
 def test_the_role_may_do_what_the_code_does_and_nothing_else(
@@ -334,6 +351,33 @@ def test_only_the_tick_and_the_sweep_start_the_function() -> None:
     assert json.loads(targets["KeepaliveFunctionSweep"][0]["Input"]) == {"overdueOnly": True}
     assert resources["KeepaliveFunctionTick"]["ScheduleExpression"] == {"Ref": "ScheduleExpression"}
     assert resources["KeepaliveFunctionSweep"]["ScheduleExpression"] == {"Ref": "SweepExpression"}
+
+
+def test_one_shard_deploys_neither_a_queue_nor_a_second_function() -> None:
+    one, many = set(deployed({"ShardCount": "1"})), set(deployed(SHARDED))
+
+    assert one == set(deployed())
+    assert many - one == {"WorkQueue", "ShardFunction", "ShardFunctionWork"}
+
+
+def test_the_second_function_is_the_same_code_with_the_same_settings() -> None:
+    resources = deployed(SHARDED)
+    keepalive, shard = resources["KeepaliveFunction"], resources["ShardFunction"]
+
+    differing = {name for name in keepalive.keys() | shard.keys() if keepalive.get(name) != shard.get(name)}
+    assert differing == {"Description", "Handler"}
+    assert shard["Handler"] == "app.shard_handler"
+    assert shard["Environment"]["Variables"]["WORK_QUEUE_URL"] == {"Ref": "WorkQueue"}
+
+
+def test_a_shard_that_fails_three_times_becomes_a_dead_letter() -> None:
+    resources = deployed(SHARDED)
+    queue, source = resources["WorkQueue"], resources["ShardFunctionWork"]
+
+    assert queue["RedrivePolicy"] == {"deadLetterTargetArn": QUEUE_ARN, "maxReceiveCount": 3}
+    assert queue["VisibilityTimeout"] == 6 * resources["ShardFunction"]["Timeout"]
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "ShardConcurrency"}}
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=f"row44-{rule}") for rule in sorted(RULES)])

@@ -17,6 +17,7 @@ account is left without a live key.
     records        memory: ListenKeysTable, current state and ledger
     announcements  EventBridge: a key changed, fails, or is well again
     selection      who is due in a run, and in which order
+    shards         past one function: a run as messages, one per segment of the accounts
     keeper         the run: select, renew, record, announce
     journal        results on their way out: recorded in batches, then announced
     report         what a run did

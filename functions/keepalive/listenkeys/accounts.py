@@ -44,22 +44,24 @@ class Accounts:
         self._secret_prefix = secret_prefix
         self._sleep = sleep
 
-    def pages(self) -> Iterator[list[Account]]:
-        """Yield every account, a page at a time (1 MB of rows at most).
+    def pages(self, segment: int = 0, total: int = 1) -> Iterator[list[Account]]:
+        """Yield every account of a segment, a page at a time (1 MB of rows at most).
 
         Raises Unavailable when a page cannot be read: an unread page is not an empty one.
         """
-        start: dict[str, Any] = {}
+        request: dict[str, Any] = {"TableName": self._table}
+        if total > 1:
+            request |= {"Segment": segment, "TotalSegments": total}
         while True:
             try:
-                page = self._dynamodb.scan(TableName=self._table, **start)
+                page = self._dynamodb.scan(**request)
             except AwsError as error:
                 failure = error_code(error)
                 break
             yield [self._account(row) for row in page["Items"]]
             if not page.get("LastEvaluatedKey"):
                 return
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
         raise Unavailable(f"AccountsTable could not be read: {failure}")
 
     def named(self, ids: Sequence[str]) -> list[Account]:

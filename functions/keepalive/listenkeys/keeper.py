@@ -19,6 +19,7 @@ from .records import LEASE, NOTHING, Current, Records
 from .renewal import Renewal
 from .report import SUCCESSES, Outcome, Report, Result
 from .selection import select
+from .shards import Shard
 from .trigger import Trigger
 from .workers import renew_all
 
@@ -44,20 +45,28 @@ class Keeper:
     max_weight_per_minute: int
     budgets: dict[str, WeightBudget] = field(default_factory=dict)
 
-    def run(self, trigger: Trigger, run_id: str, seconds: float) -> Report:
-        """Do one run within `seconds` and return its report; what one account does wrong stays with it."""
-        return _Run(self, trigger, run_id, seconds).run()
+    def run(self, trigger: Trigger, run_id: str, seconds: float, shard: Shard | None = None) -> Report:
+        """Do one run, or one shard of it, within `seconds` and return its report.
 
-    def budget_of(self, host: str) -> WeightBudget:
+        What one account does wrong stays with it.
+        """
+        return _Run(self, trigger, run_id, seconds, shard).run()
+
+    def budget_of(self, host: str, per_minute: int) -> WeightBudget:
         """Return the host's weight budget, which outlives the run."""
-        if host not in self.budgets:
-            self.budgets[host] = WeightBudget(self.max_weight_per_minute, IP_WEIGHT_LIMIT, self.clock)
-        return self.budgets[host]
+        key = f"{host} {per_minute}"
+        if key not in self.budgets:
+            self.budgets[key] = WeightBudget(per_minute, IP_WEIGHT_LIMIT, self.clock)
+        return self.budgets[key]
 
 
 class _Run:
-    def __init__(self, keeper: Keeper, trigger: Trigger, run_id: str, seconds: float) -> None:
+    def __init__(
+        self, keeper: Keeper, trigger: Trigger, run_id: str, seconds: float, shard: Shard | None
+    ) -> None:
         self.keeper = keeper
+        self.segment = (shard.segment, shard.total) if shard else (0, 1)
+        self.weight = shard.weight if shard else keeper.max_weight_per_minute
         self.clock = keeper.clock
         self.trigger = trigger
         self.report = Report(run_id, trigger.name, trigger.dry_run)
@@ -99,7 +108,7 @@ class _Run:
         accounts: list[Account] = []
         try:
             if self.trigger.accounts is None:
-                for page in self.keeper.accounts.pages():
+                for page in self.keeper.accounts.pages(*self.segment):
                     accounts += page
             else:
                 accounts = self.keeper.accounts.named(self.trigger.accounts)
@@ -156,7 +165,7 @@ class _Run:
         keeper = self.keeper
 
         def open_lane(host: str, tasks: list[Task]) -> Lane:
-            return Lane(tasks, keeper.budget_of(host), self.clock, self.deadline, self.patience)
+            return Lane(tasks, keeper.budget_of(host, self.weight), self.clock, self.deadline, self.patience)
 
         for result, before in renew_all(
             renewals, keeper.binance, open_lane, self.clock, keeper.max_concurrency, self.deadline,

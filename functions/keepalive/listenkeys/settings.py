@@ -31,6 +31,9 @@ class Settings:
     max_weight_per_minute: int
     ledger_mode: str
     ledger_days: int
+    shard_count: int
+    shard_concurrency: int
+    work_queue_url: str
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -51,7 +54,13 @@ class Settings:
             max_weight_per_minute=_number(environ, "MAX_WEIGHT_PER_MINUTE", 1, 2400),
             ledger_mode=_choice(environ, "LEDGER_MODE", ("all", "changes")),
             ledger_days=_number(environ, "LEDGER_DAYS", 1, 3650),
+            shard_count=_number(environ, "SHARD_COUNT", 1, 10_000),
+            shard_concurrency=_number(environ, "SHARD_CONCURRENCY", 2, 1000),
+            # Empty where one function does all the work.
+            work_queue_url=_optional(environ, "WORK_QUEUE_URL"),
         )
+        if (settings.shard_count > 1) != bool(settings.work_queue_url):
+            raise SettingsError("WORK_QUEUE_URL must be set where SHARD_COUNT is above 1, and only there")
         if not re.fullmatch(r"(rate|cron)\(.+\)", settings.schedule_expression):
             raise SettingsError(
                 f"SCHEDULE_EXPRESSION must be rate(...) or cron(...), not {settings.schedule_expression!r}"
@@ -111,11 +120,15 @@ def _choice(environ: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> 
     return value
 
 
-def _base_url(environ: Mapping[str, str], name: str) -> str:
+def _optional(environ: Mapping[str, str], name: str) -> str:
     value = environ.get(name)
     if value is None:
         raise SettingsError(f"{name} is not set: the template sets it, deploy with it")
-    value = value.strip().rstrip("/")
+    return value.strip()
+
+
+def _base_url(environ: Mapping[str, str], name: str) -> str:
+    value = _optional(environ, name).rstrip("/")
     try:
         parts = urlsplit(value)
         _ = parts.port

@@ -1,0 +1,175 @@
+"""Past one function: a tick as messages, and each message as a run over its segment of the accounts."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.aws import LocalAws
+from local.clock import VirtualClock
+from local.exchange import Exchange
+from local.invoke import Context, Invocation, LocalFunction
+from local.world import World
+
+SHARDS = 23
+TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
+SWEEP = {"overdueOnly": True}
+
+
+@pytest.fixture(scope="module")
+def sharded_aws() -> Iterator[LocalAws]:
+    with LocalAws({"ShardCount": str(SHARDS), "ShardConcurrency": "4"}) as deployed:
+        yield deployed
+
+
+@pytest.fixture
+def world(sharded_aws: LocalAws, clock: VirtualClock) -> Iterator[World]:
+    sharded_aws.reset()
+    with World(exchange=Exchange(now=clock.timestamp), aws=sharded_aws) as made:
+        yield made
+
+
+def messages(world: World) -> list[dict[str, Any]]:
+    """Take what is in the queue, in the form in which Lambda hands it to the function."""
+    sqs, taken = world.aws.client("sqs"), []
+    while True:
+        answer = sqs.receive_message(
+            QueueUrl=world.aws.resources["WorkQueue"], MaxNumberOfMessages=10, AttributeNames=["All"]
+        )
+        if not answer.get("Messages"):
+            return taken
+        for message in answer["Messages"]:
+            taken.append(
+                {
+                    "messageId": message["MessageId"],
+                    "receiptHandle": message["ReceiptHandle"],
+                    "body": message["Body"],
+                    "attributes": message["Attributes"],
+                    "eventSource": "aws:sqs",
+                    "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:work",
+                }
+            )
+
+
+def work(function: LocalFunction, world: World, clock: VirtualClock, record: dict[str, Any]) -> Invocation:
+    """Invoke the shard's handler with one message, sent when the virtual clock says now."""
+    record["attributes"]["SentTimestamp"] = str(int(clock.timestamp() * 1000))
+    return function.invoke({"Records": [record]}, handler="shard_handler")
+
+
+def test_a_tick_sends_one_message_per_shard_and_reads_no_account(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    context = Context()
+    done = function.invoke(TICK, context)
+
+    assert done.report == {"runId": context.aws_request_id, "trigger": "tick", "shards": SHARDS}
+    sent = [json.loads(message["body"]) for message in messages(world)]
+    assert sorted(body["segment"] for body in sent) == list(range(SHARDS))
+    assert {(body["run_id"], body["trigger"], body["total"], body["weight"]) for body in sent} == {
+        (context.aws_request_id, "tick", SHARDS, 1200 // 4)
+    }
+    assert world.exchange.count == 0
+
+
+def test_the_shards_together_renew_every_account_once(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    names = [f"account-{number}" for number in range(200)]
+    for name in names:
+        world.exchange.add_account(name.ljust(40, "k").replace("-", "x"))
+        world.put_row(name, secretId="listenkeys/all", secretField=name)
+    world.put_secret("listenkeys/all", {name: name.ljust(40, "k").replace("-", "x") for name in names})
+
+    function.invoke(TICK)
+    for record in messages(world):
+        assert work(function, world, clock, record).report == {"batchItemFailures": []}
+
+    posts = [request.api_key for request in world.exchange.requests if request.method == "POST"]
+    assert len(posts) == len(set(posts)) == 200
+    assert {world.current(name)["outcome"] for name in names} == {"CREATED"}
+
+
+def test_a_shards_run_tells_which_run_and_which_shard_it_is(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    context = Context()
+    function.invoke(TICK, context)
+    done = work(function, world, clock, messages(world)[0])
+
+    [summary] = [
+        line["report"] for line in map(json.loads, done.output.splitlines()) if line.get("message") == "run"
+    ]
+    assert summary["runId"] == context.aws_request_id
+    assert summary["shard"].endswith(f" of {SHARDS}")
+
+
+def test_a_redelivered_shard_renews_only_what_is_still_due(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    world.add_account("alice", "a" * 64)
+    function.invoke(TICK)
+    records = messages(world)
+    for record in records * 2:
+        work(function, world, clock, record)
+
+    assert [request.method for request in world.exchange.requests] == ["PUT", "POST"]
+
+
+def test_a_shard_that_is_not_complete_comes_back_within_a_minute_and_the_others_are_done(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    world.add_account("alice", "a" * 64)
+    world.add_account("bob", "b" * 64)
+    world.exchange.fault(status=500, api_key="a" * 64)
+    function.invoke(TICK)
+    failed = []
+    for record in messages(world):
+        done = work(function, world, clock, record)
+        failed += [record] if done.error else []
+
+    [record] = failed
+    assert world.current("alice")["outcome"] == "FAILED"
+    assert world.current("bob")["outcome"] == "CREATED"
+    visible = world.aws.client("sqs").change_message_visibility  # it must still be a message of the queue
+    visible(
+        QueueUrl=world.aws.resources["WorkQueue"], ReceiptHandle=record["receiptHandle"], VisibilityTimeout=0
+    )
+    assert [message["body"] for message in messages(world)] == [record["body"]]
+
+
+def test_a_sweeps_shard_that_waited_for_five_minutes_is_left_to_the_next_sweep(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    world.add_account("alice", "a" * 64)
+    function.invoke(SWEEP)
+    records = messages(world)
+    sent_at = str(int(clock.timestamp() * 1000))
+    clock.advance(minutes=5, seconds=1)
+    for record in records:
+        record["attributes"]["SentTimestamp"] = sent_at
+        assert function.invoke({"Records": [record]}, handler="shard_handler").error is None
+
+    assert world.exchange.count == 0
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"segment": 1}', "null"])
+def test_a_message_that_no_tick_has_sent_is_refused(
+    world: World, function: LocalFunction, clock: VirtualClock, body: str
+) -> None:
+    function.invoke(TICK)
+    record = messages(world)[0] | {"body": body}
+    done = work(function, world, clock, record)
+
+    assert done.error is not None
+    assert world.exchange.count == 0
+
+
+def test_a_manual_run_does_its_work_itself(world: World, function: LocalFunction) -> None:
+    world.add_account("alice", "a" * 64)
+    done = function.invoke({"accounts": ["alice"]})
+
+    assert done.report is not None
+    assert done.report["created"] == 1
+    assert messages(world) == []
