@@ -1,0 +1,206 @@
+"""Every alarm, fired by what the function really printed, and quiet while all is well.
+
+The metrics are the EMF lines of real invocations, dated by the virtual clock; the alarms are the deployed
+template's. DeadLetterAlarm and ThrottlesAlarm read metrics that AWS publishes by itself: their data points are
+put there as SQS and Lambda would, for letters and throttles that the rules really brought about.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from local.clock import VirtualClock
+from local.invoke import LocalFunction
+from local.world import World
+from tests.faults.matrix import add_live, api_key_of, kept
+from tests.faults.refusals import botocore_sleeps_by
+from tests.integration.alarms import Alarm, Metrics, Watched
+from tests.rules import SWEEP, TICK
+
+MISSED, AT_RISK, REJECTED = "MissedRunsAlarm", "KeyAtRiskAlarm", "RejectedAccountsAlarm"
+DEAD_LETTER = "DeadLetterAlarm"
+
+
+@pytest.fixture(autouse=True)
+def _botocore(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    botocore_sleeps_by(clock, monkeypatch)
+
+
+@pytest.fixture
+def watched(world: World, function: LocalFunction, clock: VirtualClock) -> Watched:
+    add_live(world, clock, "alice", "bob", minutes=10)
+    return Watched(world, function, clock)
+
+
+def test_all_alarms_are_quiet_on_a_healthy_day(watched: Watched) -> None:
+    watched.go(60 * 24)
+
+    assert watched.alarms.firing() == set()
+    assert {name: len(alarm.history) for name, alarm in watched.alarms.items()} == dict.fromkeys(
+        watched.alarms, 1
+    )
+    assert not watched.rules.letters
+
+
+def test_all_alarms_are_quiet_when_there_are_no_accounts(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    watched = Watched(world, function, clock)
+    watched.go(120)
+    assert watched.alarms.firing() == set()
+
+
+def test_the_sweep_alone_keeps_missed_runs_quiet(watched: Watched) -> None:
+    watched.go(120, disabled={TICK})
+    assert watched.alarms.firing() == set()
+    assert kept(watched.world, "alice")
+
+
+def test_missed_runs_end_when_a_run_finishes(watched: Watched) -> None:
+    watched.go(30)
+    watched.go(30, disabled={TICK, SWEEP})
+    watched.go(10)
+    assert watched.alarms.firing() == set()
+
+
+def test_a_run_by_hand_does_not_hide_that_the_rules_are_off(
+    watched: Watched, function: LocalFunction, clock: VirtualClock
+) -> None:
+    watched.go(30)
+    for _ in range(5):
+        watched.go(5, disabled={TICK, SWEEP})
+        watched.metrics.read(function.invoke({"force": True}).output, clock.timestamp())
+    assert watched.alarms.firing() == {MISSED}
+
+
+def test_a_key_at_risk_is_paged_before_it_dies_and_the_alarm_ends_with_the_danger(watched: Watched) -> None:
+    watched.go(60)
+    fault = watched.world.exchange.fault(status=503, api_key=api_key_of("alice"))
+    renewed_at = watched.world.exchange.expires_at(api_key_of("alice"), "usdm")
+    assert renewed_at
+
+    watched.go(55)
+    assert AT_RISK in watched.alarms.firing()
+    assert watched.alarms.fired_at(AT_RISK) < renewed_at
+
+    watched.go(60)
+    assert AT_RISK in watched.alarms.firing()  # dead, and nothing said that it is well again
+
+    fault.clear()
+    watched.go(15)
+    assert AT_RISK not in watched.alarms.firing()
+
+
+def test_a_rejected_account_is_paged_until_a_person_mends_it(watched: Watched) -> None:
+    watched.world.exchange.revoke(api_key_of("bob"))
+    watched.go(90)
+    assert REJECTED in watched.alarms.firing()
+
+    watched.world.exchange.add_account(api_key_of("bob"))
+    watched.go(40)
+    assert watched.alarms.firing() == set()
+    assert kept(watched.world, "bob")
+
+
+def test_a_rejected_account_that_is_disabled_is_no_longer_paged(watched: Watched) -> None:
+    watched.world.exchange.revoke(api_key_of("bob"))
+    watched.go(40)
+    watched.world.put_row("bob", enabled=False)
+    watched.go(10)
+    assert watched.alarms.firing() == set()
+
+
+def test_a_tick_that_fails_with_its_retries_is_paged_by_its_dead_letter(watched: Watched) -> None:
+    watched.go(29)
+    watched.world.exchange.fault(status=503)
+    watched.go(20)
+
+    assert DEAD_LETTER in watched.alarms.firing()
+    [letter, *_] = watched.rules.letters
+    assert letter["responsePayload"]["errorType"] == "KeepaliveIncomplete"
+    # What a person finds in the queue says what happened.
+    assert "2 of 2 accounts left for another try" in letter["responsePayload"]["errorMessage"]
+
+    watched.world.exchange.clear_faults()
+    watched.purge()
+    watched.go(15)
+    assert watched.alarms.firing() == set()
+
+
+def emitted(runs: Iterable[Any]) -> Metrics:
+    metrics = Metrics()
+    for run in runs:
+        metrics.read(run.done.output, run.ended)
+    return metrics
+
+
+def test_the_function_emits_exactly_the_metrics_that_alarms_and_dashboard_read(watched: Watched) -> None:
+    watched.go(1)
+    written = emitted(watched.rules.runs).names("ListenKeyKeeper")
+    template = watched.world.aws.template
+    alarms = {a.series[1] for a in watched.alarms.values() if a.series[0] == "ListenKeyKeeper"}
+    body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    shown = set()
+    for widget in json.loads(re.sub(r"\$\{[^}]*\}", "1", body))["widgets"]:
+        namespace = None
+        for line in widget["properties"].get("metrics", ()):
+            namespace = line[0] if line[0] != "." else namespace
+            if namespace == "ListenKeyKeeper":
+                shown.add(line[1])
+
+    assert written == alarms | shown
+
+
+def test_every_metric_has_the_one_dimension_that_the_alarms_ask_for(watched: Watched) -> None:
+    watched.go(60)
+    metrics = emitted(watched.rules.runs)
+    ours = {a.series[2] for a in watched.alarms.values() if a.series[0] == "ListenKeyKeeper"}
+    assert metrics.dimensions("ListenKeyKeeper") == ours == {frozenset({("service", "listenkey-keeper")})}
+
+
+def test_a_metric_is_emitted_in_the_unit_and_once_in_a_run(watched: Watched) -> None:
+    watched.go(1)
+    [line] = [line for line in watched.rules.runs[0].done.output.splitlines() if '"_aws"' in line]
+    [directive] = json.loads(line)["_aws"]["CloudWatchMetrics"]
+    units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
+    assert units.pop("MinRemainingSeconds") == "Seconds"
+    assert units.pop("RunDuration") == "Milliseconds"
+    assert set(units.values()) == {"Count"}
+
+
+PLAIN = {
+    "Namespace": "N", "MetricName": "M", "Dimensions": [], "Statistic": "Sum", "Period": 300,
+    "EvaluationPeriods": 1, "ComparisonOperator": "LessThanThreshold", "Threshold": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("treat", "ages", "state"),
+    [
+        # CloudWatch finds the old point and never asks how to treat the gap: the reason for FILL.
+        ("breaching", [600], "OK"),
+        ("breaching", [1000], "ALARM"),
+        ("notBreaching", [], "OK"),
+        ("missing", [], "INSUFFICIENT_DATA"),
+        ("ignore", [], "INSUFFICIENT_DATA"),
+    ],
+)
+def test_the_evaluator_looks_back_before_it_treats_missing_data(
+    treat: str, ages: list[int], state: str
+) -> None:
+    metrics = Metrics()
+    for age in ages:
+        metrics.put("N", "M", {}, 10_000 - age, 1)
+    alarm = Alarm({**PLAIN, "TreatMissingData": treat}, {})
+    alarm.evaluate(metrics, 10_000)
+    assert alarm.state == state
+
+
+def test_an_evaluator_that_knows_nothing_of_a_setting_says_so() -> None:
+    with pytest.raises(AssertionError, match="not known"):
+        Alarm({**PLAIN, "EvaluationPeriods": 3, "DatapointsToAlarm": 2, "TreatMissingData": "missing"}, {})
