@@ -73,6 +73,11 @@ class BinanceClient:
         self._adapter = BoundedAdapter(self._timeouts, pool_size)
         self._session.mount("https://", self._adapter)
         self._session.mount("http://", self._adapter)
+        self._environment: dict[str, Any] = {
+            product: self._session.merge_environment_settings(self.host_of(product), {}, True, None, None)
+            for product in PRODUCTS
+        }
+        self._session.trust_env = False  # nor a netrc's Authorization header
         self._prepared = {
             (method, product): self._session.prepare_request(
                 requests.Request(method, self.host_of(product) + PRODUCTS[product].path)
@@ -80,11 +85,6 @@ class BinanceClient:
             for method in ("PUT", "POST")
             for product in PRODUCTS
         }
-        self._environment: dict[str, Any] = {
-            product: self._session.merge_environment_settings(self.host_of(product), {}, True, None, None)
-            for product in PRODUCTS
-        }
-        self._session.trust_env = False  # nor a netrc's Authorization header
 
     def host_of(self, product: str) -> str:
         """Return the scheme and host that serve a product."""
