@@ -1,6 +1,6 @@
-"""How Binance's listenKey API behaves: accounts, leases, weights, bans, and faults on demand.
+"""How Binance's listenKey API behaves: accounts, leases, their listeners, weights, bans, faults on demand.
 
-Owns what is answered and when; opens no sockets and never sleeps (binance_server.py does both).
+Owns what is answered and told, and when; opens no sockets, never sleeps: binance_server.py and stream.py do.
 The clock and the seed are passed in, so the same requests get the same answers.
 """
 
@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
+
+from local.user_data import Audience, Hear, listen_key_expired, order_update
 
 PATHS = {
     "usdm": "/fapi/v1/listenKey",
@@ -213,6 +215,12 @@ class Exchange:
         self._leases: dict[tuple[str, str], _Lease] = {}
         self._hosts: dict[str, _Host] = {}
         self._faults: list[Fault] = []
+        self._audiences: dict[str, Audience] = {}
+        self._orders: list[tuple[str, str]] = []
+
+    def now(self) -> float:
+        """Return epoch seconds by the exchange's clock."""
+        return self._now()
 
     def add_account(self, api_key: str, products: Iterable[str] = tuple(PATHS)) -> None:
         """Know an API key, for these products only."""
@@ -245,14 +253,58 @@ class Exchange:
             )
 
     def expire(self, api_key: str, product: str) -> None:
-        """Forget the listenKey now."""
+        """Forget the listenKey now, as if its hour were over."""
         with self._lock:
             self._leases.pop((api_key, product), None)
+            self._notice_expired()
 
     def rotate(self, api_key: str, product: str) -> str:
         """Close the listenKey and start another, as a second process would; return the new one."""
         with self._lock:
+            self._notice_expired()
+            self._close(api_key, product)
             return self._start(api_key, product, self._now()).listen_key
+
+    def emit_order(self, api_key: str, product: str = "usdm", **fields: object) -> int:
+        """Let an order happen and return its number; who listens to a live listenKey hears of it.
+
+        `fields` replace those of the event's `o`. Orders are numbered from 1, whoever hears of them.
+        """
+        with self._lock:
+            self._notice_expired()
+            self._orders.append((api_key, product))
+            order_id, now = len(self._orders), self._now()
+            lease = self._live(api_key, product, now)
+            audience = self._audiences.get(lease.listen_key) if lease else None
+            if audience:
+                audience.tell(order_update(product, now, order_id, fields))
+            return order_id
+
+    def orders(self, api_key: str, product: str = "usdm") -> list[int]:
+        """Return the numbers of an account's orders, oldest first, as a request for all orders would."""
+        with self._lock:
+            return [n for n, order in enumerate(self._orders, 1) if order == (api_key, product)]
+
+    def listen(self, listen_key: str, products: Iterable[str], hear: Hear) -> Callable[[], None]:
+        """Call `hear` with what happens to the account of a listenKey, until it dies; return how to leave.
+
+        `hear` is called in the order of the events and must not block. It is never called for a key that is
+        dead, or of none of the products.
+        """
+        with self._lock:
+            self._notice_expired()
+            now = self._now()
+            for (api_key, product), lease in self._leases.items():
+                if lease.listen_key == listen_key and now < lease.expires_at and product in products:
+                    hears = self._audiences.setdefault(listen_key, Audience(api_key, product)).hears
+                    hears.append(hear)
+                    return lambda: self._leave(listen_key, hear)
+        return lambda: None
+
+    def notice_expired(self) -> None:
+        """Tell the listeners of dead listenKeys so, once; without it they hear of it at the next event."""
+        with self._lock:
+            self._notice_expired()
 
     def fault(
         self,
@@ -390,11 +442,33 @@ class Exchange:
         if lease is None:
             return REAL_ANSWERS["listen_key_not_found"]
         if method == "DELETE":
-            del self._leases[api_key, product]
+            self._close(api_key, product)
             return _json(200, {})
         self._start(api_key, product, now, lease)
         told = product == "usdm" or (product == "coinm" and self.coinm_put_answers_key)
         return _json(200, {"listenKey": lease.listen_key} if told else {})
+
+    def _close(self, api_key: str, product: str) -> None:
+        """End a listenKey on purpose. Listeners are not told: listenKeyExpired is for keys that expire."""
+        lease = self._leases.pop((api_key, product), None)
+        if lease:
+            self._audiences.pop(lease.listen_key, None)
+
+    def _leave(self, listen_key: str, hear: Hear) -> None:
+        with self._lock:
+            audience = self._audiences.get(listen_key)
+            if audience and hear in audience.hears:
+                audience.hears.remove(hear)
+                if not audience.hears:
+                    del self._audiences[listen_key]
+
+    def _notice_expired(self) -> None:
+        now = self._now()
+        for listen_key, audience in list(self._audiences.items()):
+            lease = self._live(audience.api_key, audience.product, now)
+            if lease is None or lease.listen_key != listen_key:
+                del self._audiences[listen_key]
+                audience.tell(listen_key_expired(audience.product, now, listen_key))
 
     def _live(self, api_key: str, product: str, now: float) -> _Lease | None:
         lease = self._leases.get((api_key, product))

@@ -1,0 +1,267 @@
+"""The stand-in's websockets: what a client hears on every product's documented URL, and when it stops."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from local.clock import VirtualClock
+from local.exchange import PATHS, Exchange
+from local.stream import StreamServer
+
+ALICE = "alice" * 12
+BOB = "bobby" * 12
+URLS = {
+    "usdm": "/private/ws?listenKey={}",
+    "coinm": "/ws/{}",
+    "portfolio": "/pm/ws/{}",
+    "options": "/private/ws/{}",
+}
+HOUR = 3600
+
+
+@pytest.fixture
+def exchange(clock: VirtualClock) -> Exchange:
+    exchange = Exchange(now=clock.timestamp)
+    exchange.add_account(ALICE)
+    exchange.add_account(BOB)
+    return exchange
+
+
+@pytest.fixture
+def server(exchange: Exchange) -> Iterator[StreamServer]:
+    with StreamServer(exchange) as server:
+        yield server
+
+
+def start(exchange: Exchange, product: str = "usdm", api_key: str = ALICE) -> str:
+    answer = exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": api_key})
+    return str(json.loads(answer.body)["listenKey"])
+
+
+@contextmanager
+def opened(server: StreamServer, path: str) -> Iterator[ClientConnection]:
+    """Open a websocket and wait until the server has read its URL, which the handshake does not."""
+    with connect(server.url + path, proxy=None, close_timeout=0.5) as socket:
+        socket.send('{"method": "LIST_SUBSCRIPTIONS", "id": 0}')
+        assert json.loads(socket.recv(timeout=5))["id"] == 0
+        yield socket
+
+
+def heard(socket: ClientConnection) -> dict:
+    return json.loads(socket.recv(timeout=5))
+
+
+def is_silent(socket: ClientConnection) -> bool:
+    """Tell whether nothing was sent before the answer to a question asked now."""
+    socket.send('{"method": "LIST_SUBSCRIPTIONS", "id": "silent?"}')
+    return heard(socket).get("id") == "silent?"
+
+
+@pytest.mark.parametrize("product", PATHS)
+def test_orders_are_heard_on_the_documented_url_of_every_product(server, exchange, product):
+    with opened(server, URLS[product].format(start(exchange, product))) as socket:
+        numbers = [exchange.emit_order(ALICE, product) for _ in range(3)]
+        events = [heard(socket) for _ in numbers]
+        events = [event.get("data", event) for event in events]
+        assert [event["o"]["i"] for event in events] == numbers
+        assert {event["e"] for event in events} == {"ORDER_TRADE_UPDATE"}
+        assert exchange.orders(ALICE, product) == numbers
+
+
+def test_only_options_come_in_an_envelope_outside_of_stream_mode(server, exchange):
+    for product, url in URLS.items():
+        listen_key = start(exchange, product)
+        with opened(server, url.format(listen_key)) as socket:
+            exchange.emit_order(ALICE, product)
+            assert heard(socket).get("stream") == (listen_key if product == "options" else None)
+
+
+@pytest.mark.parametrize("product", PATHS)
+def test_a_key_that_expires_says_so_and_then_nothing_on_an_open_socket(server, exchange, clock, product):
+    with opened(server, URLS[product].format(start(exchange, product))) as socket:
+        clock.advance(HOUR)
+        event = heard(socket)
+        assert event.get("data", event)["e"] == "listenKeyExpired"
+        start(exchange, product)
+        exchange.emit_order(ALICE, product)
+        assert is_silent(socket)
+
+
+def test_a_key_that_is_kept_alive_is_heard_of_for_many_hours(server, exchange, clock):
+    with opened(server, URLS["usdm"].format(start(exchange))) as socket:
+        for _ in range(20):
+            clock.advance(HOUR / 2)
+            exchange.handle("PUT", PATHS["usdm"], {"X-MBX-APIKEY": ALICE})
+            number = exchange.emit_order(ALICE)
+            assert heard(socket)["o"]["i"] == number
+
+
+def test_a_forgotten_key_expires_at_once(server, exchange):
+    listen_key = start(exchange)
+    with opened(server, URLS["usdm"].format(listen_key)) as socket:
+        exchange.expire(ALICE, "usdm")
+        assert heard(socket)["listenKey"] == listen_key
+        assert is_silent(socket)
+
+
+@pytest.mark.parametrize("how", ["delete", "rotate"])
+def test_a_key_that_is_closed_falls_silent_without_a_word(server, exchange, how):
+    with opened(server, URLS["usdm"].format(start(exchange))) as socket:
+        if how == "delete":
+            exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": ALICE})
+        else:
+            exchange.rotate(ALICE, "usdm")
+        exchange.emit_order(ALICE)
+        assert is_silent(socket)
+
+
+def test_a_dead_key_opens_and_stays_silent(server, exchange, clock):
+    listen_key = start(exchange)
+    clock.advance(HOUR)
+    for key in (listen_key, "never-known"):
+        with opened(server, URLS["usdm"].format(key)) as socket:
+            exchange.emit_order(ALICE)
+            assert is_silent(socket)
+
+
+@pytest.mark.parametrize(
+    ("product", "path"),
+    [("usdm", "/ws/{}"), ("usdm", "/pm/ws/{}"), ("portfolio", "/private/ws/{}"), ("options", "/ws/{}")],
+    ids=["usdm as before the split", "usdm on portfolio's", "portfolio on private", "options on coinm's"],
+)
+def test_another_products_route_opens_and_stays_silent(server, exchange, product, path):
+    with opened(server, path.format(start(exchange, product))) as socket:
+        exchange.emit_order(ALICE, product)
+        assert is_silent(socket)
+
+
+def test_accounts_and_products_do_not_hear_each_other(server, exchange):
+    with opened(server, URLS["usdm"].format(start(exchange))) as socket:
+        start(exchange, "coinm")
+        start(exchange, "usdm", BOB)
+        exchange.emit_order(ALICE, "coinm")
+        exchange.emit_order(BOB)
+        assert is_silent(socket)
+
+
+def test_only_the_events_named_in_the_url_are_heard(server, exchange):
+    """listenKeyExpired included, where it is not named: nothing documents that it comes all the same."""
+    url = URLS["usdm"].format(start(exchange)) + "&events=ACCOUNT_UPDATE"
+    with opened(server, url) as socket, opened(server, url + "/ORDER_TRADE_UPDATE") as other:
+        number = exchange.emit_order(ALICE)
+        assert heard(other)["o"]["i"] == number
+        exchange.expire(ALICE, "usdm")
+        assert is_silent(socket)
+        assert is_silent(other)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/private/stream?listenKey={}&events=ORDER_TRADE_UPDATE&listenKey={}", "/private/stream?streams={}/{}"],
+    ids=["listenKey", "streams"],
+)
+def test_stream_mode_hears_several_keys_each_under_its_name(server, exchange, path):
+    keys = [start(exchange), start(exchange, "usdm", BOB)]
+    with opened(server, path.format(*keys)) as socket:
+        numbers = [exchange.emit_order(ALICE), exchange.emit_order(BOB)]
+        events = [heard(socket) for _ in numbers]
+        assert [event["stream"] for event in events] == keys
+        assert [event["data"]["o"]["i"] for event in events] == numbers
+
+
+def test_keys_can_be_subscribed_to_and_left_on_an_open_socket(server, exchange):
+    listen_key = start(exchange)
+    with opened(server, "/private/stream") as socket:
+        socket.send(json.dumps({"method": "SUBSCRIBE", "params": [listen_key], "id": 7}))
+        assert heard(socket) == {"result": None, "id": 7}
+        exchange.emit_order(ALICE)
+        assert heard(socket)["stream"] == listen_key
+        socket.send(json.dumps({"method": "UNSUBSCRIBE", "params": [listen_key], "id": 8}))
+        assert heard(socket) == {"result": None, "id": 8}
+        exchange.emit_order(ALICE)
+        assert is_silent(socket)
+        socket.send(json.dumps({"method": "DANCE", "id": 9}))
+        assert heard(socket)["error"]["code"] == 2
+
+
+def test_two_consumers_of_one_key_hear_the_same(server, exchange):
+    url = URLS["usdm"].format(start(exchange))
+    with opened(server, url) as one, opened(server, url) as two:
+        exchange.emit_order(ALICE)
+        assert heard(one) == heard(two)
+        two.close()
+        exchange.emit_order(ALICE)
+        assert heard(one)["o"]["i"] == 2
+
+
+def test_an_order_event_has_the_shape_of_its_product(exchange):
+    events = {}
+    for product in PATHS:
+        exchange.listen(start(exchange, product), {product}, events.__setitem__)
+        exchange.emit_order(ALICE, product, X="FILLED", z="0.001")
+    assert all(event["o"]["X"] == "FILLED" and event["o"]["z"] == "0.001" for event in events.values())
+    assert events["portfolio"]["fs"] == "UM"
+    assert events["coinm"]["o"]["ma"] == "BTC"
+    assert "ps" in events["usdm"]["o"]
+    assert "ps" not in events["options"]["o"]
+
+
+def test_a_connection_ends_after_a_day(server, clock):
+    with opened(server, URLS["usdm"].format("dead")) as socket:
+        clock.advance(24 * HOUR)
+        with pytest.raises(ConnectionClosedOK):
+            socket.recv(timeout=5)
+    assert server.connections == 0
+
+
+def test_a_dropped_connection_ends_without_a_word(server, exchange):
+    with opened(server, URLS["usdm"].format(start(exchange))) as socket:
+        server.drop_connections()
+        with pytest.raises(ConnectionClosedError):
+            socket.recv(timeout=5)
+
+
+def test_what_is_not_json_ends_the_connection(server):
+    with opened(server, "/ws") as socket:
+        socket.send("hello")
+        with pytest.raises(ConnectionClosedOK):
+            socket.recv(timeout=5)
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere/ws", "/private", "/private/ws/key/more"])
+def test_an_unknown_path_is_not_found(server, path):
+    with pytest.raises(InvalidStatus) as refused, connect(server.url + path, proxy=None):
+        pass
+    assert refused.value.response.status_code == 404
+
+
+def test_a_client_that_does_not_read_holds_up_nobody(server, exchange):
+    url = URLS["usdm"].format(start(exchange))
+    with opened(server, url), opened(server, url) as reader:
+        for _ in range(2000):
+            exchange.emit_order(ALICE, c="x" * 5000)
+        assert [heard(reader)["o"]["i"] for _ in range(2000)] == list(range(1, 2001))
+
+
+def test_stop_closes_open_connections(server, exchange):
+    with opened(server, URLS["usdm"].format(start(exchange))) as socket:
+        server.stop()
+        with pytest.raises(ConnectionClosedOK):
+            socket.recv(timeout=5)
+    server.stop()
+    with pytest.raises(ConnectionRefusedError), connect(server.url, proxy=None):
+        pass
+
+
+def test_it_listens_on_the_loopback_only_and_logs_no_listen_key(server, exchange, caplog):
+    caplog.set_level(logging.DEBUG, "local.stream")
+    listen_key = start(exchange)
+    with opened(server, URLS["usdm"].format(listen_key)):
+        pass
+    assert server.url.startswith("ws://127.0.0.1:")
+    assert listen_key not in caplog.text
