@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.faults.matrix import rows_of
+from local.aws import LocalAws
+from local.clock import VirtualClock
+from local.world import World
+from tests.faults.matrix import HookedExchange, rows_of
+from tests.faults.settled import SettledClock
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -16,3 +22,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if rows:
         metafunc.fixturenames.append("row")
         metafunc.parametrize("row", rows, ids=[f"row{number:02}" for number in rows])
+
+
+@pytest.fixture
+def clock() -> SettledClock:
+    """The virtual clock of every test, which a test can make wait for requests under way."""
+    return SettledClock()
+
+
+@pytest.fixture
+def world(aws: LocalAws, clock: VirtualClock) -> Iterator[World]:
+    """The world of every test, with a stand-in that a test can hook."""
+    aws.reset()
+    with World(exchange=HookedExchange(now=clock.timestamp), aws=aws) as made:
+        yield made

@@ -1,0 +1,62 @@
+"""The function by a clock that stands still while a request is under way.
+
+The virtual clock otherwise moves on in no time while other workers' requests are on the wire, and a request
+then arrives at the stand-in minutes after it was sent. Where it matters when a request arrives, use this.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import fields
+from typing import Any
+
+from listenkeys.binance import IP_WEIGHT_LIMIT, Answer, BinanceClient
+from listenkeys.keeper import Keeper
+from listenkeys.pacing import WeightBudget
+from local.clock import VirtualClock
+from local.invoke import LocalFunction
+
+
+class SettledClock(VirtualClock):
+    """Time that moves only when every request that was let go has been answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._under_way = 0
+        self._changed = threading.Condition()
+
+    def count(self, by: int) -> None:
+        with self._changed:
+            self._under_way += by
+            self._changed.notify_all()
+
+    def sleep(self, seconds: float) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._under_way == 0, timeout=30)
+        super().sleep(seconds)
+
+
+def settle(function: LocalFunction, clock: SettledClock) -> LocalFunction:
+    """Let the function's requests hold the clock; returns the function."""
+
+    class Budget(WeightBudget):
+        def take(self) -> None:
+            clock.count(+1)
+            super().take()
+
+    class Client(BinanceClient):
+        def _request(self, *args: Any) -> Answer:
+            try:
+                return super()._request(*args)
+            finally:
+                clock.count(-1)
+
+    class Settled(Keeper):
+        def budget_of(self, host: str, per_minute: int) -> WeightBudget:
+            return self.budgets.setdefault(host, Budget(per_minute, IP_WEIGHT_LIMIT, self.clock))
+
+    keeper = function.app.keeper
+    parts = {field.name: getattr(keeper, field.name) for field in fields(keeper)}
+    client = Client(clock.now, parts["binance"].host_of("usdm"), pool_size=keeper.max_concurrency)
+    function.app.keeper = Settled(**{**parts, "binance": client, "budgets": {}})
+    return function

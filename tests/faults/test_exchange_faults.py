@@ -1,0 +1,637 @@
+"""Binance's faults, answered by the stand-in, and the time they take on the virtual clock."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from listenkeys.binance import BinanceClient
+from listenkeys.errors import Transient
+from listenkeys.keeper import PATIENCE
+from listenkeys.pacing import MAX_ATTEMPTS, MAX_PAUSES
+from local.binance_server import BinanceServer
+from local.clock import VirtualClock
+from local.exchange import PATHS
+from local.invoke import LocalFunction
+from local.world import World
+from tests.faults.matrix import (
+    INCOMPLETE,
+    SWEEP,
+    TICK,
+    HookedExchange,
+    add_live,
+    api_key_of,
+    events,
+    kept,
+    lines,
+    metrics,
+    raised,
+    variant,
+)
+from tests.faults.schedule import Run, follow_schedule
+from tests.faults.settled import SettledClock, settle
+from tests.faults.sockets import BareServer, read_request
+
+NAMES = tuple(f"account{number:02}" for number in range(40))
+# How many probes fit into a tick's patience, each wait being at least half of 0.5 s doubling up to 30 s.
+MOST_PROBES = 14
+
+
+def ledger_outcomes(world: World, *names: str) -> set[str]:
+    return {entry["outcome"] for name in names for entry in world.ledger(name)}
+
+
+def page(run: Run) -> bool:
+    """Tell whether a run emits what KeyAtRiskAlarm goes off at."""
+    return metrics(run.done).get("MinRemainingSeconds", 3600.0) < 900
+
+
+@pytest.mark.row(1)
+def test_one_500_is_retried_within_the_run(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    world.exchange.fault(status=500, times=1)
+    done = function.invoke(TICK)
+    assert not raised(done)
+    assert kept(world, "alice")
+    [entry] = world.ledger("alice")
+    assert (entry["outcome"], entry["attempts"], entry["httpStatus"]) == ("EXTENDED", 2, 200)
+    assert world.current("alice")["consecutiveFailures"] == 0
+    emitted = metrics(done)
+    assert emitted["KeysExtended"] == 1
+    assert emitted["KeysFailed"] == emitted["KeysDeferred"] == emitted["KeysRejected"] == 0
+    assert emitted["MinRemainingSeconds"] > 3500
+    assert not world.aws.sent_events()
+
+
+@pytest.mark.row(1)
+def test_one_account_that_always_fails_is_tried_a_few_times_while_the_others_are_served(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, *NAMES, minutes=30)
+    world.exchange.fault(status=500, api_key=api_key_of(NAMES[5]))
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    sent = [request.api_key for request in world.exchange.requests]
+    assert sent.count(api_key_of(NAMES[5])) == MAX_ATTEMPTS == world.ledger(NAMES[5])[0]["attempts"]
+    assert len(sent) == MAX_ATTEMPTS + len(NAMES) - 1
+    assert [name for name in NAMES if world.current(name)["outcome"] != "EXTENDED"] == [NAMES[5]]
+
+
+@pytest.mark.row(2)
+@pytest.mark.parametrize("first_sweep", [0.0, 2.5, 4.9])
+def test_four_minutes_of_503_cost_nothing(
+    world: World, function: LocalFunction, clock: VirtualClock, first_sweep: float
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    first = {name: world.current(name)["listenKey"] for name in ("alice", "bob")}
+    world.exchange.fault(status=503, until=clock.timestamp() + 4 * 60)
+    runs = list(follow_schedule(function.invoke, clock, 20, first_sweep=first_sweep))
+    assert raised(runs[0].done) == INCOMPLETE  # so that Lambda tries again
+    assert ledger_outcomes(world, "alice", "bob") == {"FAILED", "EXTENDED"}
+    for name, key in first.items():
+        assert kept(world, name)
+        assert world.current(name)["listenKey"] == key
+        assert world.current(name)["outcome"] == "EXTENDED"
+    assert not any(map(page, runs))
+
+
+@pytest.mark.row(3)
+@pytest.mark.parametrize("first_sweep", [0.0, 1.7, 3.3, 4.9])
+@pytest.mark.parametrize("begins", [20.0, 25.0, 29.9])
+def test_24_minutes_of_5xx_lose_no_key(
+    world: World, function: LocalFunction, clock: VirtualClock, begins: float, first_sweep: float
+) -> None:
+    add_live(world, clock, "alice", minutes=begins)
+    key = world.current("alice")["listenKey"]
+    fault = world.exchange.fault(status=502, until=clock.timestamp() + 24 * 60)
+    first_tick = 30 - begins
+    runs = []
+    for run in follow_schedule(function.invoke, clock, 60, first_tick, first_sweep):
+        runs.append(run)
+        assert kept(world, "alice"), "at every moment"
+        assert not page(run) or begins + run.ended >= 45
+    assert fault.hits
+    assert ledger_outcomes(world, "alice") == {"FAILED", "EXTENDED"}
+    assert world.current("alice")["listenKey"] == key
+    # It was no tick: the next one finds the key dead.
+    saved = next(run for run in runs if run.ended >= 24 and metrics(run.done)["KeysExtended"])
+    assert saved.event == SWEEP
+    assert begins + saved.ended < 60
+
+
+@pytest.mark.row(4)
+def test_61_minutes_down_are_paged_before_the_key_dies_and_repaired_when_they_end(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    first = world.current("alice")["listenKey"]
+    began = clock.monotonic()
+    world.exchange.fault(status=503, until=clock.timestamp() + 61 * 60)
+    runs = list(follow_schedule(function.invoke, clock, 75, first_sweep=2.0))
+    paged = [run.ended for run in runs if page(run)]
+    assert 15 <= min(paged) < 30, "the key was 30 minutes old when it began"
+    down = [run for run in runs if run.began < 58]
+    assert all(raised(run.done) == INCOMPLETE for run in down if run.event == TICK)
+    posts = [request for request in world.exchange.requests if request.method == "POST"]
+    assert [request.status for request in posts] == [200]
+    assert (posts[0].at - clock.timestamp()) + (clock.monotonic() - began) >= 61 * 60
+    assert kept(world, "alice")
+    current = world.current("alice")
+    assert current["listenKey"] != first
+    assert "RECREATED" in ledger_outcomes(world, "alice")
+    assert "unannounced" not in current
+    [event] = events(world)
+    assert (event["accountId"], event["outcome"]) == ("alice", "RECREATED")
+    assert len(events(world, "Listen Key Failing")) == len(events(world, "Listen Key Recovered")) == 1
+    assert not page(runs[-1]), "the page ends by itself"
+
+
+@pytest.mark.row(4)
+def test_an_exchange_that_is_down_gets_a_handful_of_requests(world: World, clock: VirtualClock) -> None:
+    add_live(world, clock, *NAMES, minutes=30)
+    world.exchange.fault(status=503)
+    done = variant(world, clock).invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert 4 <= len(world.exchange.requests) <= MOST_PROBES
+    emitted = metrics(done)
+    assert emitted["KeysFailed"] + emitted["KeysDeferred"] == len(NAMES)
+    assert PATIENCE["tick"] <= emitted["RunDuration"] / 1000 < PATIENCE["tick"] + 35
+    # Each probe is another account's: one account's trouble is not the host's.
+    assert len({request.api_key for request in world.exchange.requests}) == len(world.exchange.requests)
+
+
+@pytest.mark.row(5)
+def test_a_429_pauses_all_workers_for_as_long_as_it_says(world: World, clock: VirtualClock) -> None:
+    add_live(world, clock, *NAMES, minutes=30)
+    exchange = world.exchange
+    assert isinstance(exchange, HookedExchange)
+    exchange.hook = lambda _: clock.advance(0.2)
+    exchange.fault(status=429, headers={"Retry-After": "30"}, times=1, api_key=api_key_of(NAMES[10]))
+    done = variant(world, clock, MAX_CONCURRENCY="4").invoke(TICK)
+    assert not raised(done)
+    assert all(kept(world, name) for name in NAMES)
+    [refused] = [request.at for request in exchange.requests if request.status == 429]
+    under_way = 2.0  # seconds in which those sent before the 429 was read arrive
+    after = [request.at for request in exchange.requests if request.at > refused + under_way]
+    assert len(after) >= len(NAMES) - 15
+    assert min(after) >= refused + 30
+    assert world.ledger(NAMES[10])[0]["attempts"] == 2
+
+
+@pytest.mark.row(5)
+def test_a_pause_that_does_not_fit_the_run_defers_the_rest(world: World, clock: VirtualClock) -> None:
+    add_live(world, clock, *NAMES, minutes=30)
+    world.exchange.fault(status=429, headers={"Retry-After": "290"}, times=1)
+    done = variant(world, clock).invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert len(world.exchange.requests) == 1
+    emitted = metrics(done)
+    assert (emitted["KeysFailed"], emitted["KeysDeferred"]) == (1, len(NAMES) - 1)
+
+
+@pytest.mark.row(5)
+def test_pauses_have_an_end(world: World, clock: VirtualClock) -> None:
+    add_live(world, clock, *NAMES, minutes=30)
+    world.exchange.fault(status=429, headers={"Retry-After": "1"})
+    done = variant(world, clock).invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert len(world.exchange.requests) == MAX_PAUSES + 1
+
+
+@pytest.mark.row(6)
+@pytest.mark.parametrize(
+    "retry_after",
+    [None, "", "0", "-5", "soon", "99999999", "1e9", "12.5", "Wed, 21 Oct 2026 07:28:00 GMT"],
+)
+def test_a_429_that_does_not_say_for_how_long_ends_the_run(
+    world: World, function: LocalFunction, clock: VirtualClock, retry_after: str | None
+) -> None:
+    add_live(world, clock, *NAMES[:5], minutes=30)
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    world.exchange.fault(status=429, headers=headers, times=1)
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert len(world.exchange.requests) == 1
+    assert "4 DEFERRED RATE_LIMITED" in str(done.error)
+    emitted = metrics(done)
+    assert (emitted["KeysFailed"], emitted["KeysDeferred"]) == (1, 4)
+    assert emitted["RunDuration"] < 300_000
+    clock.advance(minutes=1)
+    assert not raised(function.invoke(TICK))
+    assert all(kept(world, name) for name in NAMES[:5])
+
+
+@pytest.mark.row(7)
+def test_a_ban_costs_one_request_a_run(world: World, function: LocalFunction, clock: VirtualClock) -> None:
+    add_live(world, clock, *NAMES[:10], minutes=34)
+    world.exchange.fault(status=418)
+    for event, number in ((TICK, 1), (TICK, 2), (SWEEP, 3)):
+        done = function.invoke(event)
+        assert len(world.exchange.requests) == number
+        assert raised(done) == (INCOMPLETE if event == TICK else "")
+        emitted = metrics(done)
+        assert (emitted["KeysFailed"], emitted["KeysDeferred"]) == (1, 9)
+        clock.advance(minutes=1)
+    assert any(line.get("errorCode") == "IP_BANNED" for line in lines(done))
+    world.exchange.clear_faults()
+    assert not raised(function.invoke(TICK))
+    assert all(kept(world, name) for name in NAMES[:10])
+
+
+@pytest.mark.row(7)
+def test_a_ban_in_mid_run_ends_it_and_the_next_run_sends_one_probe(world: World, clock: VirtualClock) -> None:
+    for name in NAMES[:20]:
+        add_live(world, clock, name, minutes=0.01)
+    clock.advance(minutes=30)
+    ban = world.exchange.fault(status=418, api_key=api_key_of(NAMES[10]))
+    function = variant(world, clock, MAX_CONCURRENCY="1")
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert "IP_BANNED" in str(done.error)
+    assert [request.status for request in world.exchange.requests] == [200] * 10 + [418]
+    emitted = metrics(done)
+    assert [emitted[f"Keys{what}"] for what in ("Extended", "Failed", "Deferred")] == [10, 1, 9]
+    ban.clear()
+    world.exchange.fault(status=418)
+    assert raised(variant(world, clock, MAX_CONCURRENCY="16").invoke(TICK)) == INCOMPLETE
+    assert len(world.exchange.requests) == 12
+
+
+@pytest.mark.row(8)
+def test_a_firewall_page_stops_the_run_and_is_not_repeated(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, *NAMES[:10], minutes=30)
+    world.exchange.fault(status=403)
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert len(world.exchange.requests) == 1
+    assert (metrics(done)["KeysFailed"], metrics(done)["KeysDeferred"]) == (1, 9)
+    told = done.output + str(done.error) + json.dumps([world.records(name) for name in NAMES[:10]])
+    assert "WAF_BLOCKED" in told
+    assert "cloudfront" not in told.lower()
+    assert "Request blocked" not in told
+    assert "<H" not in told
+
+
+@pytest.mark.row(9)
+def test_a_restricted_location_is_asked_once_a_run(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, *NAMES[:10], minutes=30)
+    world.exchange.fault(status=451)
+    runs = list(follow_schedule(function.invoke, clock, 60, first_sweep=2.0))
+    assert len(world.exchange.requests) <= len(runs)
+    assert all(raised(run.done) == INCOMPLETE for run in runs if run.event == TICK)
+    assert "RESTRICTED_LOCATION" in str(runs[0].done.error)
+    assert metrics(runs[0].done)["KeysDeferred"] == 9
+    assert any(map(page, runs))
+    assert len(events(world, "Listen Key Failing")) >= 1
+
+
+@pytest.mark.row(10)
+def test_a_forgotten_key_is_made_anew_with_one_post(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    first = world.current("alice")["listenKey"]
+    world.exchange.expire(api_key_of("alice"), "usdm")
+    done = function.invoke(TICK)
+    assert not raised(done)
+    of_alice = [r for r in world.exchange.requests if r.api_key == api_key_of("alice")]
+    assert [(request.method, request.status) for request in of_alice] == [("PUT", 400), ("POST", 200)]
+    assert kept(world, "alice")
+    assert kept(world, "bob")
+    current = world.current("alice")
+    assert current["outcome"] == "RECREATED"
+    assert current["listenKey"] != first
+    assert current["listenKeyChangedAt"] == current["renewedAt"]
+    assert [entry["outcome"] for entry in world.ledger("alice")] == ["RECREATED"]
+    assert world.ledger("alice")[0]["attempts"] == 2
+    assert metrics(done)["KeysRecreated"] == 1
+    [event] = events(world)
+    assert (event["accountId"], event["outcome"]) == ("alice", "RECREATED")
+
+
+@pytest.mark.row(11)
+@pytest.mark.parametrize("status", [500, 429, 418, 401])
+def test_a_post_that_fails_leaves_the_recorded_key(
+    world: World, function: LocalFunction, clock: VirtualClock, status: int
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    before = world.current("alice")
+    world.exchange.expire(api_key_of("alice"), "usdm")
+    world.exchange.fault(status=status, method="POST")
+    done = function.invoke(TICK)
+    after = world.current("alice")
+    assert [r.method for r in world.exchange.requests] == ["PUT", "POST"]
+    assert after["outcome"] == ("REJECTED" if status == 401 else "FAILED")
+    assert raised(done) == ("" if status == 401 else INCOMPLETE)
+    for unchanged in ("listenKey", "renewedAt", "expiresAt", "listenKeyChangedAt"):
+        assert after[unchanged] == before[unchanged]
+    assert after["consecutiveFailures"] == 1
+    [entry] = world.ledger("alice")
+    assert (entry["outcome"], entry["attempts"]) == (after["outcome"], 2)
+
+
+@pytest.mark.row(12)
+def test_a_key_that_is_never_there_is_posted_for_at_most_once_a_run(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    key = world.current("alice")["listenKey"]
+    world.exchange.fault(code=-1125, status=400, api_key=api_key_of("alice"))
+    runs = 0
+    for run in follow_schedule(function.invoke, clock, 60, first_sweep=2.0):
+        runs += 1
+        sent = [request.method for request in world.exchange.requests]
+        assert sent.count("POST") <= 1
+        assert metrics(run.done)["KeysFailed"] <= 1
+        world.exchange.requests.clear()
+        assert kept(world, "bob")
+    assert runs > 12
+    assert world.current("alice")["listenKey"] == key
+    assert world.current("alice")["outcome"] == "FAILED"
+    assert world.current("alice")["errorCode"] == "LISTEN_KEY_NOT_FOUND"
+
+
+@pytest.mark.row(13)
+@pytest.mark.parametrize("code", [-2014, -2015])
+def test_one_bad_api_key_does_not_stop_the_others(
+    world: World, function: LocalFunction, clock: VirtualClock, code: int
+) -> None:
+    add_live(world, clock, *NAMES[:10], minutes=30)
+    key = world.current(NAMES[3])["listenKey"]
+    world.exchange.fault(status=401, code=code, api_key=api_key_of(NAMES[3]))
+    done = function.invoke(TICK)
+    assert not raised(done), "nothing that Lambda's retries could mend"
+    sent = [request.api_key for request in world.exchange.requests]
+    assert sorted(sent) == sorted(map(api_key_of, NAMES[:10])), "each once: no retry"
+    assert [name for name in NAMES[:10] if world.current(name)["outcome"] != "EXTENDED"] == [NAMES[3]]
+    current = world.current(NAMES[3])
+    assert (current["outcome"], current["errorCode"]) == ("REJECTED", "INVALID_API_KEY")
+    assert current["listenKey"] == key
+    assert world.ledger(NAMES[3])[0]["attempts"] == 1
+    assert metrics(done)["KeysRejected"] == 1
+    [event] = events(world, "Listen Key Failing")
+    assert event["accountId"] == NAMES[3]
+
+
+@pytest.mark.row(14)
+def test_another_key_in_the_answer_is_recorded_and_announced(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    new = world.exchange.rotate(api_key_of("alice"), "usdm")
+    done = function.invoke(TICK)
+    assert not raised(done)
+    assert kept(world, "alice")
+    current = world.current("alice")
+    assert (current["outcome"], current["listenKey"]) == ("CHANGED", new)
+    assert current["listenKeyChangedAt"] == current["renewedAt"]
+    assert world.ledger("alice")[0]["outcome"] == "CHANGED"
+    assert metrics(done)["KeysChanged"] == 1
+    [event] = events(world)
+    assert (event["accountId"], event["outcome"]) == ("alice", "CHANGED")
+
+
+@pytest.mark.row(15)
+def test_a_put_answered_with_nothing_keeps_the_recorded_key(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    key = world.current("alice")["listenKey"]
+    world.exchange.fault("after", status=200, body="{}", method="PUT")
+    done = function.invoke(TICK)
+    assert not raised(done)
+    assert [request.method for request in world.exchange.requests] == ["PUT"]
+    assert kept(world, "alice")
+    current = world.current("alice")
+    assert (current["outcome"], current["listenKey"]) == ("EXTENDED", key)
+    assert not events(world)
+
+
+@pytest.mark.row(15)
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_post_answered_with_nothing_is_a_failure(
+    world: World, function: LocalFunction, clock: VirtualClock, forgotten: bool
+) -> None:
+    if forgotten:
+        add_live(world, clock, "alice", minutes=30)
+        world.exchange.expire(api_key_of("alice"), "usdm")
+    else:
+        world.add_account("alice", api_key_of("alice"))
+    before = world.current("alice")
+    world.exchange.fault(status=200, body="{}", method="POST")
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert [request.method for request in world.exchange.requests] == ["PUT", "POST"]
+    current = world.current("alice")
+    assert (current["outcome"], current["errorCode"]) == ("FAILED", "BAD_RESPONSE")
+    assert [current.get(name) for name in ("listenKey", "expiresAt")] == [
+        before.get(name) for name in ("listenKey", "expiresAt")
+    ]
+    assert len(world.ledger("alice")) == 1
+
+
+@pytest.mark.row(16)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not JSON",
+        b"\xff\xfe\x00",
+        b"[" * 60_000,
+        b"null",
+        b'"text"',
+        b'["listenKey"]',
+        b'{"listenKey": 5}',
+        b'{"listenKey": null}',
+        b'{"listenKey": ""}',
+        b'{"listenKey": "with a space and a line\\n"}',
+        b'{"listenKey": "' + b"x" * 300 + b'"}',
+        b'{"listenKey": "NeverClosed0123456789',
+    ],
+    ids=lambda body: f"{body[:20]!r}",
+)
+def test_an_answer_that_makes_no_sense_is_a_failure(
+    world: World, function: LocalFunction, clock: VirtualClock, body: bytes
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    before = world.current("alice")
+    world.exchange.fault(status=200, body=body, headers={"Content-Type": "application/json"})
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    after = world.current("alice")
+    assert (after["outcome"], after["errorCode"]) == ("FAILED", "BAD_RESPONSE")
+    assert [after[name] for name in ("listenKey", "expiresAt")] == [
+        before[name] for name in ("listenKey", "expiresAt")
+    ]
+    assert world.ledger("alice")[0]["attempts"] == len(world.exchange.requests) <= MOST_PROBES
+    for piece in ("NeverClosed", "not JSON", "xxxxx"):
+        assert piece not in done.output + str(done.error) + json.dumps(world.records("alice"))
+
+
+@pytest.mark.row(16)
+def test_a_truncated_answer_is_tried_again(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    world.exchange.fault("truncate", times=2, effect=True)
+    done = function.invoke(TICK)
+    assert not raised(done)
+    assert kept(world, "alice")
+    assert world.ledger("alice")[0]["attempts"] == 3
+    world.exchange.fault("truncate")
+    clock.advance(minutes=30)
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert world.current("alice")["outcome"] == "FAILED"
+
+
+@pytest.mark.row(16)
+def test_a_compressed_bomb_is_not_unpacked(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    size = 64 * 1024 * 1024
+    bomb = gzip.compress(b" " * size, 9)
+    world.exchange.fault(status=200, body=bomb, headers={"Content-Encoding": "gzip"}, times=2)
+    client = BinanceClient(clock.now, world.binance_url)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Transient, match="makes no sense"):
+            client.keepalive("usdm", api_key_of("alice"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < size / 8
+    assert not raised(function.invoke(TICK))
+    assert world.ledger("alice")[0]["attempts"] == 2
+    assert kept(world, "alice")
+
+
+@pytest.mark.row(16)
+def test_an_endless_answer_is_not_read_to_its_end(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    sent = 0
+
+    def pour(connection: socket.socket) -> None:
+        nonlocal sent
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n{")
+        while sent < 64 * 1024 * 1024:
+            sent += connection.send(b" " * 65536)
+
+    add_live(world, clock, "alice", minutes=30)
+    key = world.current("alice")["listenKey"]
+    with BareServer(pour) as endless:
+        function.app.keeper = replace(function.app.keeper, binance=BinanceClient(clock.now, endless.url))
+        assert raised(function.invoke(TICK)) == INCOMPLETE
+        assert endless.accepted <= MOST_PROBES
+    assert sent < endless.accepted * 16 * 1024 * 1024, "what sockets hold, and little more"
+    current = world.current("alice")
+    assert (current["outcome"], current["errorCode"]) == ("FAILED", "BAD_RESPONSE")
+    assert current["listenKey"] == key
+
+
+@pytest.mark.row(17)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(
+    world: World, function: LocalFunction, clock: VirtualClock, status: int
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    key = world.current("alice")["listenKey"]
+    with BinanceServer() as elsewhere:
+        elsewhere.exchange.add_account(api_key_of("alice"))
+        location = {"Location": elsewhere.url + PATHS["usdm"]}
+        world.exchange.fault("redirect", status=status, headers=location)
+        done = function.invoke(TICK)
+        assert not elsewhere.exchange.requests
+    assert raised(done) == INCOMPLETE
+    current = world.current("alice")
+    assert (current["outcome"], current["listenKey"]) == ("FAILED", key)
+    assert metrics(done)["KeysFailed"] == 1
+
+
+@pytest.mark.row(46)
+def test_the_weight_cap_holds_in_any_minute_and_the_soonest_to_expire_go_first(
+    world: World, clock: SettledClock
+) -> None:
+    names = [f"account{number:03}" for number in range(100)]
+    urgent_first = names[50:] + names[:50]  # not the order of the table
+    for name in urgent_first:
+        add_live(world, clock, name, minutes=0.01)
+    clock.advance(minutes=30)
+    function = settle(variant(world, clock, MAX_WEIGHT_PER_MINUTE="12"), clock)
+    assert raised(function.invoke(TICK)) == INCOMPLETE, "five minutes are not enough for all"
+    clock.advance(minutes=1)
+    function.invoke(TICK)
+    requests = world.exchange.requests
+    assert most_in_a_window([request.at for request in requests], 60.0) == 12
+    assert all(kept(world, name) for name in names)
+    sent = [request.api_key for request in requests]
+    for first in range(0, 96, 12):  # within one burst the workers overtake each other
+        assert set(sent[first : first + 12]) == set(map(api_key_of, urgent_first[first : first + 12]))
+
+
+def most_in_a_window(times: list[float], seconds: float) -> int:
+    """Return how many of these moments lie within `seconds` of each other, at most."""
+    times = sorted(times)
+    most, start = 0, 0
+    for end, at in enumerate(times):
+        while at - times[start] >= seconds:
+            start += 1
+        most = max(most, end - start + 1)
+    return most
+
+
+@pytest.mark.row(46)
+def test_the_weight_that_others_use_counts(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, *NAMES, minutes=30)
+    world.exchange.fault("after", status=200, body="{}", headers={"X-MBX-USED-WEIGHT-1M": "2300"}, times=1)
+    at = clock.timestamp()
+    assert not raised(function.invoke(TICK))
+    first, *others = [request.at for request in world.exchange.requests]
+    assert first == at
+    assert min(others) >= at - at % 60 + 60, "in the minute after"
+
+
+@pytest.mark.row(49)
+def test_a_dead_host_does_not_touch_the_other_products(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    with BinanceServer(HookedExchange(now=clock.timestamp)) as dead:
+        urls = dict.fromkeys(PATHS, world.binance_url) | {"portfolio": dead.url}
+
+        class EachItsHost(BinanceClient):
+            def host_of(self, product: str) -> str:
+                return urls[product]
+
+        add_live(world, clock, *NAMES[:10], minutes=0)
+        add_live(world, clock, *NAMES[10:20], minutes=30, product="portfolio")
+        add_live(world, clock, *NAMES[20:30], minutes=0, product="coinm")
+        clock.advance(minutes=10)
+        dead.exchange.fault(status=503)
+        function.app.keeper = replace(function.app.keeper, binance=EachItsHost(clock.now))
+        done = function.invoke(TICK)
+        assert raised(done) == INCOMPLETE
+        assert len(dead.exchange.requests) <= MOST_PROBES
+    of_others = dict.fromkeys(NAMES[:10], "usdm") | dict.fromkeys(NAMES[20:30], "coinm")
+    for name, product in of_others.items():
+        assert world.current(name)["outcome"] == "EXTENDED"
+        assert kept(world, name, product)
+    emitted = metrics(done)
+    assert emitted["KeysExtended"] == 20
+    assert emitted["KeysFailed"] + emitted["KeysDeferred"] == 10
+    assert len(world.exchange.requests) == 20
