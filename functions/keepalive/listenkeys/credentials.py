@@ -110,8 +110,8 @@ class Credentials:
                 # One malformed id refuses the whole call: ask for each half, until it stands alone.
                 middle = len(ids) // 2
                 return self._read_batch(ids[:middle]) | self._read_batch(ids[middle:])
-            return {id_: found.get(id_) or _problem(code) for id_ in ids}
-        return {id_: found.get(id_) or _problem("ResourceNotFoundException") for id_ in ids}
+            return {id_: _problem(code) for id_ in ids} | found
+        return dict.fromkeys(ids, _problem("ResourceNotFoundException")) | found
 
 
 def _ids_of(secret: Any, ids: Sequence[str]) -> Iterator[str]:
