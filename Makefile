@@ -18,12 +18,30 @@ $(VENV)/.installed: requirements/dev.txt
 	.venv-sam/bin/pip install --quiet --no-deps --require-hashes -r requirements/sam.txt
 	@touch $@
 
+# What stands in for Lambda's own Python; 3.13 where there is one, as in Lambda.
+PYTHON313 = $(firstword $(foreach python,python3.13 $(wildcard $(PYENV_ROOT)/versions/3.13*/bin/python),\
+  $(shell $(python) -c 'import sys; sys.version_info[:2] == (3, 13) and print("$(python)")' 2>/dev/null)))
+
+.venv-runtime/.installed: requirements/runtime.txt
+	$(or $(PYTHON313),$(PYTHON)) -m venv .venv-runtime
+	.venv-runtime/bin/pip install --quiet --no-deps --require-hashes -r requirements/runtime.txt
+	@touch $@
+
+# checkov in an environment of its own: it pins other versions of what the project uses.
+.venv-checkov/.installed: requirements/checkov.txt
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/pip install --quiet --no-deps --require-hashes -r requirements/checkov.txt
+	@touch $@
+
 install: $(VENV)/.installed  ## Make the development environment in .venv
 
 run: install  ## Run the function once in a local world (EVENT=events/..., KEEP=1 keeps the world)
 	@$(BIN)/python -m local.run $(EVENT) $(if $(KEEP),--keep)
 
-down: install  ## End a world that `make run KEEP=1` left up
+up: install  ## Keep a local world up, run by its rules (SPEED=60: an hour takes a minute)
+	@$(BIN)/python -m local.up --speed $(or $(SPEED),1)
+
+down: install  ## End a world that `make up` or `make run KEEP=1` left up
 	@$(BIN)/python -m local.world --stop
 
 test: install  ## Run the tests
@@ -36,17 +54,24 @@ check: install .venv-sam/.installed  ## Lint, type-check and validate the templa
 	$(BIN)/cfn-lint template.yaml
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .venv-sam/bin/sam validate --lint
 
+# With the Python of sam's environment: it has pip, which a system's own may lack.
 build: .venv-sam/.installed  ## Build the function as it is deployed
-	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam build
+	SAM_CLI_TELEMETRY=0 PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam build
+
+invoke: install build .venv-runtime/.installed  ## Run what was built under Lambda's runtime emulator (EVENT=, KEEP=1 as for run)
+	@$(BIN)/python -m local.rie $(EVENT) $(if $(KEEP),--keep)
+
+e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built, deployed and invoked for real
+	$(BIN)/python -m pytest -m e2e
 
 lock:  ## Compile the requirements, with hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate -q functions/keepalive/requirements.in -o functions/keepalive/requirements.txt
-	for name in dev sam; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	for name in dev sam runtime checkov; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --no-annotate -q requirements/$$name.in -o requirements/$$name.txt; done
 
 clean:  ## Remove everything that was built or installed
-	rm -rf .venv .venv-sam .aws-sam .build .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-sam .venv-runtime .venv-checkov .aws-sam .build .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run down test check build lock clean
+.PHONY: help install run up down test check build invoke e2e lock clean
