@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 RETRY_SECONDS = 60  # until a shard that is not complete is tried again, as Lambda does with a tick
-# Seconds after which a shard's message is no longer worth doing: the next run's is in the queue, too.
-STALE = {TICK: 1500.0, SWEEP: 300.0}
+STALE_SECONDS = 300  # from here on a sweep's shard is left to the next sweep, whose message is there, too
 
 logger = Logger()
 metrics = Metrics()
@@ -94,11 +93,9 @@ def shard_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialIt
     def handle(record: "SQSRecord") -> None:
         try:
             shard = Shard.from_message(record.body)
-            if (
-                keeper.clock.now().timestamp() - int(record.attributes.sent_timestamp) / 1000
-                > STALE[shard.trigger]
-            ):
-                logger.warning("a later run has superseded this shard", shard=record.body)
+            age = keeper.clock.now().timestamp() - int(record.attributes.sent_timestamp) / 1000
+            if shard.trigger == SWEEP and age > STALE_SECONDS:
+                logger.warning("a later sweep has superseded this shard", shard=record.body)
                 return
             run(Trigger(shard.trigger), shard.run_id, context, shard)
         except Exception:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from local.clock import VirtualClock
 from local.exchange import Exchange
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
+from tests.leaks import WatchedFunction
 
 SHARDS = 23
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
@@ -173,3 +175,22 @@ def test_a_manual_run_does_its_work_itself(world: World, function: LocalFunction
     assert done.report is not None
     assert done.report["created"] == 1
     assert messages(world) == []
+
+
+def test_a_shards_weight_is_spread_over_the_minute_so_that_a_replacement_brings_no_second_burst(
+    world: World, clock: VirtualClock
+) -> None:
+    # One worker: with several, one sends late what it was handed before another slept the time away.
+    function = WatchedFunction(world, clock, MAX_CONCURRENCY="1")
+    for number in range(40):
+        world.exchange.add_account(f"{number}".rjust(40, "k"))
+        world.put_row(f"a{number}", secretId="listenkeys/all", secretField=f"a{number}")
+    world.put_secret("listenkeys/all", {f"a{number}": f"{number}".rjust(40, "k") for number in range(40)})
+    body = {"run_id": "r", "trigger": "tick", "segment": 0, "total": 1, "weight": 60}
+    function.invoke(TICK)
+    record = messages(world)[0] | {"body": json.dumps(body)}
+    assert work(function, world, clock, record).error is None
+
+    times = [request.at for request in world.exchange.requests]
+    assert len(times) == 80
+    assert min(later - earlier for earlier, later in pairwise(times)) >= 1.0

@@ -43,7 +43,7 @@ class Keeper:
     overdue: timedelta
     max_concurrency: int
     max_weight_per_minute: int
-    budgets: dict[str, WeightBudget] = field(default_factory=dict)
+    budgets: dict[tuple[str, int, bool], WeightBudget] = field(default_factory=dict)
 
     def run(self, trigger: Trigger, run_id: str, seconds: float, shard: Shard | None = None) -> Report:
         """Do one run, or one shard of it, within `seconds` and return its report.
@@ -52,11 +52,12 @@ class Keeper:
         """
         return _Run(self, trigger, run_id, seconds, shard).run()
 
-    def budget_of(self, host: str, per_minute: int) -> WeightBudget:
-        """Return the host's weight budget, which outlives the run."""
-        key = f"{host} {per_minute}"
+    def budget_of(self, host: str, shard: Shard | None) -> WeightBudget:
+        """Return the host's weight budget, which outlives the run; a shard's is its share, spread evenly."""
+        per_minute = shard.weight if shard else self.max_weight_per_minute
+        key = (host, per_minute, shard is not None)
         if key not in self.budgets:
-            self.budgets[key] = WeightBudget(per_minute, IP_WEIGHT_LIMIT, self.clock)
+            self.budgets[key] = WeightBudget(per_minute, IP_WEIGHT_LIMIT, self.clock, even=shard is not None)
         return self.budgets[key]
 
 
@@ -65,8 +66,7 @@ class _Run:
         self, keeper: Keeper, trigger: Trigger, run_id: str, seconds: float, shard: Shard | None
     ) -> None:
         self.keeper = keeper
-        self.segment = (shard.segment, shard.total) if shard else (0, 1)
-        self.weight = shard.weight if shard else keeper.max_weight_per_minute
+        self.shard = shard
         self.clock = keeper.clock
         self.trigger = trigger
         self.report = Report(run_id, trigger.name, trigger.dry_run)
@@ -108,7 +108,8 @@ class _Run:
         accounts: list[Account] = []
         try:
             if self.trigger.accounts is None:
-                for page in self.keeper.accounts.pages(*self.segment):
+                segment = (self.shard.segment, self.shard.total) if self.shard else (0, 1)
+                for page in self.keeper.accounts.pages(*segment):
                     accounts += page
             else:
                 accounts = self.keeper.accounts.named(self.trigger.accounts)
@@ -165,7 +166,7 @@ class _Run:
         keeper = self.keeper
 
         def open_lane(host: str, tasks: list[Task]) -> Lane:
-            return Lane(tasks, keeper.budget_of(host, self.weight), self.clock, self.deadline, self.patience)
+            return Lane(tasks, keeper.budget_of(host, self.shard), self.clock, self.deadline, self.patience)
 
         for result, before in renew_all(
             renewals, keeper.binance, open_lane, self.clock, keeper.max_concurrency, self.deadline,

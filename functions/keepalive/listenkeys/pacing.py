@@ -36,10 +36,15 @@ class Clock:
 
 
 class WeightBudget:
-    """At most `per_minute` weight in any minute towards one host, in bursts if need be. It outlives a run."""
+    """At most `per_minute` weight in any minute towards one host. It outlives a run.
 
-    def __init__(self, per_minute: int, ip_limit: int, clock: Clock) -> None:
-        self._sent: deque[float] = deque(maxlen=per_minute)
+    In bursts if need be; `even` spreads it over the minute. That is for one of several functions behind
+    an IP address: the one that takes a dead one's place must not bring a second burst.
+    """
+
+    def __init__(self, per_minute: int, ip_limit: int, clock: Clock, even: bool = False) -> None:
+        self._sent: deque[float] = deque(maxlen=1 if even else per_minute)
+        self._window = WINDOW / per_minute if even else WINDOW
         self._ceiling = ip_limit * IP_CEILING
         self._blocked_until = float("-inf")
         self._clock = clock
@@ -47,7 +52,7 @@ class WeightBudget:
     def next_at(self) -> float:
         """Return the monotonic time from which one more request of weight 1 may go."""
         full = len(self._sent) == self._sent.maxlen
-        return max(self._blocked_until, self._sent[0] + WINDOW if full else float("-inf"))
+        return max(self._blocked_until, self._sent[0] + self._window if full else float("-inf"))
 
     def take(self) -> None:
         """Count a request of weight 1 that goes now."""
