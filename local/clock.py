@@ -1,7 +1,9 @@
-"""A clock that moves only when told to, or when somebody sleeps by it."""
+"""Clocks: one that moves only when told to, or when somebody sleeps by it, and one that runs faster."""
 
 import threading
+import time
 from datetime import UTC, datetime
+from typing import Self
 
 from listenkeys.pacing import Clock
 
@@ -46,6 +48,46 @@ class VirtualClock:
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward or back, as a time server may; the monotonic clock does not move."""
         self._skew += seconds
+
+    @property
+    def clock(self) -> Clock:
+        """The clock as the program takes it."""
+        return Clock(self.now, self.monotonic, self.sleep)
+
+
+class ScaledClock:
+    """The real time, but `speed` times as fast from its start on: a world in which an hour takes a minute."""
+
+    def __init__(self, speed: float = 1.0, start: float | None = None) -> None:
+        self.speed = speed
+        self._start = time.time() if start is None else start
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Return the clock that another process gave as `text`."""
+        start, _, speed = text.split(",")
+        return cls(float(speed), float(start))
+
+    @property
+    def text(self) -> str:
+        """The clock for another process: epoch seconds when it started, what it showed then, its speed."""
+        return f"{self._start},{self._start},{self.speed:g}"
+
+    def timestamp(self) -> float:
+        """Return epoch seconds."""
+        return self._start + (time.time() - self._start) * self.speed
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, aware UTC."""
+        return datetime.fromtimestamp(self.timestamp(), UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds of this time from some moment on."""
+        return time.monotonic() * self.speed
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep for seconds of this time."""
+        time.sleep(max(0.0, seconds) / self.speed)
 
     @property
     def clock(self) -> Clock:

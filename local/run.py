@@ -4,13 +4,14 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
 from rich.console import Console
 
+from cli.stack import CLOCK
 from cli.status import read_status, status_table
+from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction, environment
 from local.world import kept_environment, kept_world, world_of_environment
 
@@ -38,7 +39,9 @@ def main() -> int:
     console = Console()
     with world(arguments.keep) as variables:
         context = Context()
-        done = LocalFunction(variables).invoke(event, context)
+        # The time of a world that `make up` keeps may run faster than the real one.
+        clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
+        done = LocalFunction(variables, clock.clock).invoke(event, context)
         console.print("[dim]what the function logged[/dim]")
         print(done.output, end="")
         if done.report is not None:
@@ -52,7 +55,7 @@ def main() -> int:
                 boto3.client("dynamodb"),
                 variables["ACCOUNTS_TABLE"],
                 variables["LISTEN_KEYS_TABLE"],
-                datetime.now(UTC),
+                clock.now(),
             )
     console.print()
     console.print(status_table(rows, context.aws_request_id))

@@ -16,17 +16,20 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
 from listenkeys.records import LEASE, iso
 from local.aws import LocalAws
 from local.binance_server import BinanceServer
+from local.clock import ScaledClock
 from local.exchange import Exchange
 
 STATE = Path(".local/world.json")
 START_SECONDS = 60
+# API keys that the stand-in knows and no account has yet, to try things out with.
+SPARE_KEYS = [f"sparekey{number:02}" for number in range(1, 6)]
 
 
 class World:
@@ -122,6 +125,8 @@ class World:
         for name in ("alice", "bob", "carol"):
             self.add_account(name, f"demo{name}".ljust(64, "0"))
         self.add_account("dave", "demodave".ljust(64, "0"), known=False)
+        for api_key in SPARE_KEYS:
+            self.exchange.add_account(api_key)
         headers = {"X-MBX-APIKEY": "demoalice".ljust(64, "0")}
         answer = self.exchange.handle("POST", "/fapi/v1/listenKey", headers)
         self.put_current("alice", json.loads(answer.body)["listenKey"], earlier)
@@ -132,12 +137,13 @@ class World:
         self.add_account("mine", api_key, known=False, product=product)
 
 
-def world_of_environment() -> World:
+def world_of_environment(clock: ScaledClock | None = None) -> World:
     """Make a world: BINANCE_API_KEY's account at Binance (or BINANCE_BASE_URL), or the demo accounts."""
     api_key = os.environ.get("BINANCE_API_KEY")
     if not api_key:
-        world = World()
-        world.add_demo_accounts(datetime.now(UTC))
+        clock = clock or ScaledClock()
+        world = World(exchange=Exchange(now=clock.timestamp))
+        world.add_demo_accounts(clock.now())
         return world
     world = World(binance_url=os.environ.get("BINANCE_BASE_URL", ""))
     world.add_own_account(api_key, os.environ.get("BINANCE_PRODUCT", "usdm"))
@@ -147,39 +153,53 @@ def world_of_environment() -> World:
 def kept_world() -> dict[str, Any] | None:
     """Return the state of the world that is up, None when there is none."""
     try:
-        state: dict[str, Any] = json.loads(STATE.read_text())
-        os.kill(state["pid"], 0)
+        found: dict[str, Any] = json.loads(STATE.read_text())
+        os.kill(found["pid"], 0)
     except (OSError, ValueError):
         return None
-    return state
+    return found
 
 
 @contextmanager
 def kept_environment() -> Iterator[Mapping[str, str]]:
     """Yield the environment of the world that is up, after starting one in the background if none is."""
-    state = kept_world()
-    if state is None:
+    found = kept_world()
+    if found is None:
         process = subprocess.Popen([sys.executable, "-m", "local.world"], start_new_session=True)
         deadline = time.monotonic() + START_SECONDS
-        while (state := kept_world()) is None:
+        while (found := kept_world()) is None:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("the local world did not start")
             time.sleep(0.1)
-    yield state["environment"]
+    yield found["environment"]
+
+
+def until_told_to_end() -> threading.Event:
+    """Return what is set when the process is told to end."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    return ended
+
+
+@contextmanager
+def state(environment: Mapping[str, str]) -> Iterator[None]:
+    """Let other processes find this world, for a while."""
+    STATE.parent.mkdir(exist_ok=True)
+    waiting = STATE.with_suffix(".new")
+    waiting.write_text(json.dumps({"pid": os.getpid(), "environment": dict(environment)}))
+    waiting.replace(STATE)
+    try:
+        yield
+    finally:
+        STATE.unlink(missing_ok=True)
 
 
 def serve() -> None:
     """Keep a world up until it is told to end."""
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    with world_of_environment() as world:
-        STATE.parent.mkdir(exist_ok=True)
-        waiting = STATE.with_suffix(".new")
-        waiting.write_text(json.dumps({"pid": os.getpid(), "environment": world.environment()}))
-        waiting.replace(STATE)
+    ended = until_told_to_end()
+    with world_of_environment() as world, state(world.environment()):
         ended.wait()
-        STATE.unlink(missing_ok=True)
 
 
 def _attribute(value: Any) -> dict[str, Any]:
@@ -200,9 +220,9 @@ def main() -> None:
     parser.add_argument("--stop", action="store_true", help="end the world that is up")
     if not parser.parse_args().stop:
         serve()
-    elif state := kept_world():
+    elif found := kept_world():
         with suppress(ProcessLookupError):
-            os.kill(state["pid"], signal.SIGTERM)
+            os.kill(found["pid"], signal.SIGTERM)
         print("the local world is down")
     else:
         print("no local world is up")

@@ -1,0 +1,156 @@
+"""`listenkeys`: the commands, and how each of them ends when something goes wrong.
+
+Exit codes: 0 well, 1 a key is at risk or a renewal failed, 2 the command could not be done.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from . import accounts
+from .errors import CliError, explain
+from .history import history_table, read_history
+from .output import console, show, show_json
+from .registry import Registry, check_id
+from .renew import event_of, failed, invoke, report_view
+from .stack import AsJson, Profile, Region, Stack, StackName, connect, now
+from .status import AccountStatus, StatusTable, read_status, watch
+
+NOT_WELL, COULD_NOT = 1, 2
+
+
+class OneLineErrors(TyperGroup):
+    """A group whose errors are one line on standard error, never a traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        return self._guard(lambda: super(OneLineErrors, self).parse_args(ctx, args))  # type: ignore[no-any-return]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        return self._guard(lambda: super(OneLineErrors, self).invoke(ctx))
+
+    def _guard(self, what: Callable[[], Any]) -> Any:
+        try:
+            return what()
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            # Typer's usage errors; the one that only shows the help is no error.
+            usage = getattr(error, "format_message", None)
+            if usage and type(error).__name__ == "NoArgsIsHelpError":
+                raise
+            line = f"{usage()} (--help shows how)" if usage else explain(error)
+            typer.echo("listenkeys: " + " ".join(line.split()), err=True)
+            raise typer.Exit(COULD_NOT) from None
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Look after the listenKeys that listenkey-keeper keeps alive.",
+    epilog="Ends with 0 if all is well, 1 if a key is at risk or was not renewed, 2 if the command failed.",
+)
+app.add_typer(accounts.app, name="accounts")
+
+
+@app.command()
+def status(
+    watching: Annotated[bool, typer.Option("--watch", "-w", help="Show it anew until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=1, max=60, help="Seconds between two looks of --watch.")] = 2.0,
+    stack_name: StackName = None,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every account: how long its listenKey still lives, and what is wrong.
+
+    Ends with 1 when an enabled account has no key, or one with less than 15 minutes to live.
+    """
+    stack = connect(stack_name, region, profile)
+    dynamodb = stack.client("dynamodb")
+
+    def read() -> list[AccountStatus]:
+        tables = stack.outputs["AccountsTableName"], stack.outputs["ListenKeysTableName"]
+        return read_status(dynamodb, *tables, now())
+
+    if watching:
+        if as_json or not console().is_terminal:
+            raise CliError("--watch needs a terminal: leave it out for one look, or --json for a program")
+        watch(console(), lambda: _title(stack), read, every)
+        return
+    rows = read()
+    if as_json:
+        at_risk = [row.account.id for row in rows if row.at_risk]
+        show_json({"atRisk": at_risk, "accounts": [row.to_dict() for row in rows]})
+    else:
+        show(StatusTable(rows))
+    if any(row.at_risk for row in rows):
+        raise typer.Exit(NOT_WELL)
+
+
+@app.command()
+def history(
+    account: accounts.AccountId,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts.")] = 20,
+    stack_name: StackName = None,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an account's ledger: every recorded attempt, newest first."""
+    check_id(account)
+    stack = connect(stack_name, region, profile)
+    entries = read_history(stack.client("dynamodb"), stack.outputs["ListenKeysTableName"], account, limit)
+    if not entries:
+        Registry(stack).get(account)  # an account that was removed still has its ledger
+    if as_json:
+        show_json(entries)
+    elif entries:
+        show(history_table(entries))
+    else:
+        show(f"nothing was attempted for {account} yet: `listenkeys renew {account}` does it now")
+
+
+@app.command()
+def renew(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ACCOUNT]...", help="All accounts unless said.", show_default=False),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also those renewed less than 5 minutes ago.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; send nothing.")] = False,
+    stack_name: StackName = None,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Call the function, wait for it, and show its report. Ends with 1 when an account was not renewed."""
+    for id_ in ids or ():
+        check_id(id_)
+    event = event_of(ids or [], force, dry_run)
+    stack = connect(stack_name, region, profile)
+    report = invoke(stack.client("lambda"), stack.outputs["KeepaliveFunctionName"], event)
+    if as_json:
+        show_json(report)
+    else:
+        show(report_view(report))
+    if failed(report):
+        raise typer.Exit(NOT_WELL)
+
+
+def _title(stack: Stack) -> str:
+    return f"{stack.name} in {stack.region}, {now():%H:%M:%S} UTC, Ctrl-C ends"
+
+
+if __name__ == "__main__":
+    app(prog_name="listenkeys")

@@ -1,0 +1,187 @@
+"""Two small services beside moto's: Lambda's Invoke, which moto cannot do, and a desk at the stand-in.
+
+`python -m local.front revoke ACCOUNT` asks the desk of the world that is up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import socketserver
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Self
+
+from listenkeys.accounts import Accounts
+from listenkeys.credentials import ApiKey, Credentials
+from local.exchange import Fault
+from local.invoke import Invocation
+from local.rules import error_payload
+from local.world import World, kept_world
+
+DESK = "LOCAL_DESK"
+VERBS = {
+    "revoke": "Binance no longer knows ACCOUNT's API key",
+    "restore": "Binance knows ACCOUNT's API key",
+    "forget": "Binance forgets ACCOUNT's listenKey",
+    "down": "Binance answers 503 to everybody",
+    "up": "Binance is well again",
+}
+_INVOKE = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?::[^/]*)?/invocations")
+
+
+class Desk:
+    """What a person may do to the stand-in: by an account's id, as nobody has its key at hand."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._outage: Fault | None = None
+
+    def do(self, verb: str, account_id: str) -> str:
+        """Do it and say what was done. Raises ValueError, in one line, for what cannot be done."""
+        if not self._world.binance:
+            raise ValueError("this world uses another Binance than the stand-in")
+        exchange = self._world.exchange
+        if verb == "down":
+            self._outage = self._outage or exchange.fault(status=503)
+        elif verb == "up" and self._outage:
+            self._outage.clear()
+            self._outage = None
+        if verb in ("down", "up"):
+            return VERBS[verb]
+        if verb not in VERBS:
+            raise ValueError(f"no such thing to do: {verb}")
+        product, key = self._key_of(account_id)
+        if verb == "revoke":
+            exchange.revoke(key)
+        elif verb == "restore":
+            exchange.add_account(key)
+        else:
+            exchange.expire(key, product)
+        return VERBS[verb].replace("ACCOUNT", account_id)
+
+    def _key_of(self, account_id: str) -> tuple[str, str]:
+        aws = self._world.aws
+        table, prefix = aws.outputs["AccountsTableName"], aws.outputs["SecretPrefix"]
+        [account] = Accounts(aws.client("dynamodb"), table, prefix, lambda _: None).named([account_id])
+        if account.problem:
+            raise ValueError(f"{account_id or 'an account'}: {account.problem.message}")
+        key = Credentials(aws.client("secretsmanager")).fetch([account]).keys[account.id]
+        if not isinstance(key, ApiKey):
+            raise ValueError(f"{account_id}: {key.message}")
+        return account.product, key.value
+
+
+class Front:
+    """Serve both on 127.0.0.1, at a free port, until `stop`."""
+
+    def __init__(
+        self, function: str, invoke: Callable[[Any], Invocation], send: Callable[[Any], None], desk: Desk
+    ) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                path = self.path.partition("?")[0]
+                if found := _INVOKE.fullmatch(path):
+                    self._invoke(found[1], body)
+                elif path.startswith("/desk/"):
+                    try:
+                        self._answer(200, {"done": desk.do(*f"{path}/".split("/")[2:4])})
+                    except ValueError as error:
+                        self._answer(400, {"error": str(error)})
+                else:
+                    self._answer(501, {"message": "the local world answers Invoke and nothing else"})
+
+            def _invoke(self, name: str, body: bytes) -> None:
+                if name != function:
+                    self._refuse(404, "ResourceNotFoundException", f"Function not found: {name}")
+                    return
+                try:
+                    event = json.loads(body or b"{}")
+                except ValueError:
+                    self._refuse(400, "InvalidRequestContentException", "the payload is not JSON")
+                    return
+                kind = self.headers.get("X-Amz-Invocation-Type") or "RequestResponse"
+                if kind == "RequestResponse":
+                    done = invoke(event)
+                    if done.error is None:
+                        self._answer(200, done.report)
+                    else:
+                        self._answer(200, error_payload(done.error), {"X-Amz-Function-Error": "Unhandled"})
+                    return
+                if kind == "Event":
+                    send(event)
+                self._answer(202 if kind == "Event" else 204, None)
+
+            def _refuse(self, status: int, kind: str, message: str) -> None:
+                self._answer(status, {"Type": "User", "Message": message}, {"x-amzn-ErrorType": kind})
+
+            def _answer(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
+                body = b"" if content is None else json.dumps(content).encode()
+                self.send_response(status)
+                headers = {
+                    "Content-Type": "application/json",
+                    "X-Amz-Executed-Version": "$LATEST",
+                    **(headers or {}),
+                }
+                for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        # Not HTTPServer: it looks up the host's name when it binds.
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Refuse new connections; what is being answered goes on."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def main() -> None:
+    text = "Change what Binance's stand-in does in the world that `make up` keeps."
+    parser = argparse.ArgumentParser(
+        prog=".local/binance",
+        description=text,
+        epilog="; ".join(f"{verb}: {meaning}" for verb, meaning in VERBS.items()),
+    )
+    parser.add_argument("verb", choices=VERBS)
+    parser.add_argument("account", nargs="?", default="", metavar="ACCOUNT")
+    arguments = parser.parse_args()
+    found = kept_world()
+    if not found or DESK not in found["environment"]:
+        raise SystemExit("no local world is up: `make up` starts one")
+    url = f"{found['environment'][DESK]}/desk/{arguments.verb}/{arguments.account}"
+    # Not through a proxy: it is this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(urllib.request.Request(url, method="POST"), timeout=10) as answer:
+            print(json.load(answer)["done"])
+    except urllib.error.HTTPError as error:
+        raise SystemExit(json.load(error)["error"]) from None
+    except OSError:
+        raise SystemExit("the local world does not answer") from None
+
+
+if __name__ == "__main__":
+    main()

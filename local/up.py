@@ -1,0 +1,179 @@
+"""`make up`: a local world that stays up, with its rules, for `listenkeys` from another terminal.
+
+SPEED scales its time: at 60 a listenKey lives a minute. Every run is one line; Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cli.stack import CLOCK
+from listenkeys.errors import InvalidEvent
+from listenkeys.report import Outcome
+from listenkeys.trigger import Trigger
+from local.clock import ScaledClock
+from local.front import DESK, Desk, Front
+from local.invoke import Invocation, LocalFunction
+from local.rules import FUNCTION, Scheduler
+from local.world import SPARE_KEYS, STATE, World, kept_world, state, until_told_to_end, world_of_environment
+
+FASTEST = 600.0
+LOG = STATE.with_name("function.log")
+_PATIENCE = 3.0  # real seconds for a run under way at the end
+_ROOT = Path(__file__).resolve().parent.parent
+# What a person's own terminal may have set, and what must not reach the local world's AWS.
+_NOT_INHERITED = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)
+
+
+class Runs:
+    """The function, one run at a time: each is a line on the terminal, and its log goes to a file."""
+
+    def __init__(self, function: LocalFunction, clock: ScaledClock) -> None:
+        self._function = function
+        self._clock = clock
+        self._out = sys.stdout  # a run redirects it
+        self._lock = threading.Lock()
+        LOG.parent.mkdir(exist_ok=True)
+        LOG.write_text("")
+
+    def invoke(self, event: Any, if_it_fails: str = "") -> Invocation:
+        """Run the function with an event."""
+        with self._lock:
+            at = self._clock.now()
+            done = self._function.invoke(event)
+            with LOG.open("a") as log:
+                log.write(done.output)
+            self.say(f"{at:%H:%M:%S}  {_kind(event):<7} {_told(done, if_it_fails)}")
+            return done
+
+    def say(self, text: str) -> None:
+        """Print."""
+        print(text, file=self._out, flush=True)
+
+
+def _kind(event: Any) -> str:
+    try:
+        return Trigger.from_event(event).name
+    except InvalidEvent:
+        return "event"
+
+
+def _told(done: Invocation, if_it_fails: str) -> str:
+    if done.report is None:
+        tail = f" ({if_it_fails})" if if_it_fails else ""
+        return f"{type(done.error).__name__}: {done.error}{tail}"
+    counts = [f"{done.report[o.lower()]} {o.lower()}" for o in Outcome if done.report[o.lower()]]
+    least = done.report["minRemainingSeconds"]
+    left = "" if least is None else f"; {least // 60} min left at least"
+    return ("dry run: " if done.report.get("dryRun") else "") + (", ".join(counts) or "no accounts") + left
+
+
+@contextmanager
+def commands(environment: Mapping[str, str]) -> Iterator[None]:
+    """Keep two commands in .local that reach this world, and no other, from any terminal."""
+    listenkeys, binance = STATE.with_name("listenkeys"), STATE.with_name("binance")
+    python = f"exec {shlex.quote(sys.executable)} -m"
+    path = f"export PYTHONPATH={shlex.quote(f'{_ROOT}/functions/keepalive:{_ROOT}')}\n"
+    lines = [f"unset {' '.join(_NOT_INHERITED)}"]
+    lines += [
+        f"export {name}={shlex.quote(value)}"
+        for name, value in {
+            **environment,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }.items()
+        if name.startswith(("AWS_", "LISTENKEYS_")) or name.lower() == "no_proxy"
+    ]
+    scripts = {
+        listenkeys: "\n".join(lines) + f'\n{path}{python} cli.main "$@"\n',
+        # It looks for .local/world.json.
+        binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
+    }
+    try:
+        for file, text in scripts.items():
+            file.write_text("#!/bin/sh\n# Made by `make up`; gone when it ends.\n" + text)
+            file.chmod(0o755)
+        yield
+    finally:
+        for file in scripts:
+            file.unlink(missing_ok=True)
+
+
+def serve(speed: float) -> None:
+    """Keep the world up until Ctrl-C."""
+    ended = until_told_to_end()
+    clock = ScaledClock(speed)
+    with world_of_environment(clock) as world:
+        runs = Runs(LocalFunction(world.environment(), clock.clock), clock)
+
+        def give_up(letter: dict[str, Any]) -> None:
+            queue = world.aws.resources["DeadLetterQueue"]
+            world.aws.client("sqs").send_message(QueueUrl=queue, MessageBody=json.dumps(letter))
+
+        scheduler = Scheduler(world.aws, clock, ended, runs.invoke, give_up)
+        with Front(world.aws.resources[FUNCTION], runs.invoke, scheduler.send, Desk(world)) as front:
+            environment = {
+                **world.environment(),
+                "AWS_ENDPOINT_URL_LAMBDA": front.url,
+                "LISTENKEYS_STACK_NAME": world.aws.stack_name,
+                CLOCK: clock.text,
+                DESK: front.url,
+            }
+            with commands(environment), state(environment):
+                greet(world, scheduler, clock, runs)
+                # A daemon: a run that hangs must not outlive Ctrl-C.
+                thread = threading.Thread(target=scheduler.run, daemon=True)
+                thread.start()
+                ended.wait()
+                thread.join(_PATIENCE)
+        runs.say("\nthe local world is down")
+
+
+def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) -> None:
+    """Say what is there and what can be done with it."""
+    pace = f"; an hour takes {3600 / clock.speed:g} s" if clock.speed != 1 else ""
+    rules = ", ".join(
+        f"{_kind(rule.event) if rule.event else 'tick'} {rule.expression}" for rule in scheduler.rules
+    )
+    runs.say(f"The local world is up{pace}. It runs by its rules ({rules}) until Ctrl-C.\n")
+    runs.say('In another terminal, here:\n\n  alias listenkeys="$PWD/.local/listenkeys"')
+    runs.say("  listenkeys status --watch\n")
+    if world.binance:
+        runs.say(
+            "alice's key is well, bob is new, Binance has forgotten carol's key and refuses dave's API key."
+        )
+        runs.say(f"API keys that it would take: {', '.join(SPARE_KEYS)}. To break and mend things:\n")
+        runs.say("  listenkeys accounts add dave --replace")
+        runs.say("  .local/binance revoke alice     (or restore, forget; down and up, for all)\n")
+    runs.say(f"What the function logs is in {LOG}. Each run, at the world's time (UTC):\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make up", description=__doc__)
+    parser.add_argument("--speed", type=float, default=1.0, help=f"how fast time runs, up to {FASTEST:g}")
+    speed = parser.parse_args().speed
+    if not 1 <= speed <= FASTEST:
+        raise SystemExit(f"SPEED must be from 1 to {FASTEST:g}, not {speed:g}")
+    if speed != 1 and os.environ.get("BINANCE_API_KEY"):
+        raise SystemExit("SPEED must be 1 with BINANCE_API_KEY: Binance's own keys live by the real time")
+    if found := kept_world():
+        raise SystemExit(f"a local world is up already (process {found['pid']}): `make down` ends it")
+    serve(speed)
+
+
+if __name__ == "__main__":
+    main()
