@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from local.markets import exchange_info
 from local.user_data import Audience, Hear, listen_key_expired, order_update
 
 PATHS = {
@@ -36,7 +37,7 @@ _TRANSPORTS: dict[Kind, Transport] = {
 }
 
 # "api" is spot: clients such as python-binance ping it when they start, whatever they are used for.
-_PUBLIC = re.compile(r"/(?:api|fapi|dapi|papi|eapi)/v\d/(ping|time|exchangeInfo)")
+_PUBLIC = re.compile(r"/(api|fapi|dapi|papi|eapi)/v\d/(ping|time|exchangeInfo)")
 _API_KEY = re.compile(r"[A-Za-z0-9]{10,128}")
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -301,6 +302,12 @@ class Exchange:
                     return lambda: self._leave(listen_key, hear)
         return lambda: None
 
+    def listeners(self, listen_key: str) -> int:
+        """Return how many listen to a listenKey that is live, as far as has been noticed."""
+        with self._lock:
+            audience = self._audiences.get(listen_key)
+            return len(audience.hears) if audience else 0
+
     def notice_expired(self) -> None:
         """Tell the listeners of dead listenKeys so, once; without it they hear of it at the next event."""
         with self._lock:
@@ -422,14 +429,12 @@ class Exchange:
         found = _PUBLIC.fullmatch(path)
         if not found or method not in ("GET", "HEAD"):
             return _NOT_FOUND
-        if found[1] == "ping":
+        if found[2] == "ping":
             return _json(200, {})
-        clock = {"serverTime": int(now * 1000)}
-        if found[1] == "time":
-            return _json(200, clock)
-        return _json(
-            200, {"timezone": "UTC", **clock, "rateLimits": [], "exchangeFilters": [], "symbols": []}
-        )
+        now_ms = int(now * 1000)
+        if found[2] == "time":
+            return _json(200, {"serverTime": now_ms})
+        return _json(200, exchange_info(found[1], now_ms, self.weight_limit))
 
     def _listen_key(self, method: str, api_key: str, product: str, now: float) -> Answer:
         lease = self._live(api_key, product, now)

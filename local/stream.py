@@ -27,8 +27,15 @@ from local.user_data import Event
 
 # The stand-in is all hosts at once, so a route's products are those of every host that has it. USDⓈ-M left
 # /ws on 2026-04-23: what is still opened there hears nothing. COIN-M's documentation names both.
-_ROUTES = {"": {"coinm"}, "/private": {"usdm", "coinm", "options"}, "/pm": {"portfolio"}}
-_PATH = re.compile(r"(|/private|/pm)/(ws|stream)(?:/([^/]+))?")
+_ROUTES: dict[str, set[str]] = {
+    "": {"coinm"},
+    "/private": {"usdm", "coinm", "options"},
+    "/pm": {"portfolio"},
+    # Market data, of which there is none here; Binance's SDK opens these too.
+    "/public": set(),
+    "/market": set(),
+}
+_PATH = re.compile(rf"({'|'.join(_ROUTES)})/(ws|stream)(?:/([^/]+))?")
 _LONGEST_CONNECTION = 86400.0  # "a single connection is only valid for 24 hours"
 _PING_INTERVAL = 180.0
 _PING_TIMEOUT = 600.0
@@ -62,7 +69,9 @@ def _wanted(target: str) -> Iterator[tuple[str, frozenset[str]]]:
 class _Connection:
     """One websocket: what it asked for, and what waits to be sent on it."""
 
-    def __init__(self, socket: ServerConnection, exchange: Exchange, route: str, mode: str) -> None:
+    def __init__(
+        self, socket: ServerConnection, exchange: Exchange, target: str, route: str, mode: str
+    ) -> None:
         self.socket = socket
         self.opened_at = exchange.now()
         self._exchange = exchange
@@ -70,14 +79,14 @@ class _Connection:
         self._combined = mode == "stream"
         self._outbox: SimpleQueue[str | None] = SimpleQueue()
         self._leave: dict[str, Callable[[], None]] = {}
+        for listen_key, events in _wanted(target):
+            self._join(listen_key, events)
 
-    def run(self, target: str) -> None:
+    def run(self) -> None:
         """Send what there is to hear until the client leaves."""
         sender = threading.Thread(target=self._send, daemon=True)
         sender.start()
         try:
-            for listen_key, events in _wanted(target):
-                self._join(listen_key, events)
             for message in self.socket:
                 self._answer(json.loads(message))
         except (ConnectionClosed, ValueError):
@@ -134,7 +143,7 @@ class StreamServer:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self._connections: set[_Connection] = set()
+        self._connections: dict[ServerConnection, _Connection] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._server = serve(
@@ -167,8 +176,8 @@ class StreamServer:
     def drop_connections(self) -> None:
         """End every connection without a word, as a network does."""
         with self._lock:
-            for connection in self._connections:
-                connection.socket.close_socket()
+            for socket in self._connections:
+                socket.close_socket()
 
     def stop(self) -> None:
         """Refuse new connections, close the open ones, and wait for both; safe to call twice."""
@@ -178,22 +187,20 @@ class StreamServer:
             thread.join()
 
     def _look(self, socket: ServerConnection, request: Request) -> Response | None:
-        if _PATH.fullmatch(urlsplit(request.path).path):
-            return None
-        return socket.respond(http.HTTPStatus.NOT_FOUND, "404 Not found\n")
+        """Refuse what is no stream; otherwise listen from now on: an open socket has missed nothing."""
+        found = _PATH.fullmatch(urlsplit(request.path).path)
+        if not found:
+            return socket.respond(http.HTTPStatus.NOT_FOUND, "404 Not found\n")
+        with self._lock:
+            self._connections[socket] = _Connection(socket, self.exchange, request.path, found[1], found[2])
+        return None
 
     def _serve(self, socket: ServerConnection) -> None:
-        assert socket.request
-        found = _PATH.fullmatch(urlsplit(socket.request.path).path)
-        assert found
-        connection = _Connection(socket, self.exchange, found[1], found[2])
-        with self._lock:
-            self._connections.add(connection)
         try:
-            connection.run(socket.request.path)
+            self._connections[socket].run()
         finally:
             with self._lock:
-                self._connections.discard(connection)
+                del self._connections[socket]
 
     def _tick(self) -> None:
         """Notice what only time brings about: dead listenKeys, connections that are a day old."""
@@ -201,6 +208,6 @@ class StreamServer:
             self.exchange.notice_expired()
             now = self.exchange.now()
             with self._lock:
-                old = [c for c in self._connections if now - c.opened_at >= _LONGEST_CONNECTION]
-            for connection in old:
-                connection.socket.close()
+                old = [s for s, c in self._connections.items() if now - c.opened_at >= _LONGEST_CONNECTION]
+            for socket in old:
+                socket.close()

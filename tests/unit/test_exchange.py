@@ -13,6 +13,7 @@ ALICE = "alice" * 12
 BOB = "bobby" * 12
 USDM = PATHS["usdm"]
 PING = "/fapi/v1/ping"
+SYMBOLS = {"fapi": ["BTCUSDT"], "dapi": ["BTCUSD_PERP"], "eapi": ["BTC-261225-100000-C"]}
 NOT_FOUND = REAL_ANSWERS["listen_key_not_found"].body
 
 
@@ -204,7 +205,10 @@ def test_ping_time_and_exchange_info_need_no_api_key(exchange, prefix):
 
     assert get("ping") == {}
     assert get("time") == {"serverTime": int(START) * 1000}
-    assert get("exchangeInfo")["symbols"] == []
+    info = get("exchangeInfo")
+    assert info["rateLimits"][0]["limit"] == 2400
+    symbols = info.get("symbols", info.get("optionSymbols"))
+    assert [symbol["symbol"] for symbol in symbols] == SYMBOLS.get(prefix, [])
 
 
 def test_expire_forgets_the_key_now(exchange):
@@ -484,3 +488,87 @@ def test_many_threads_get_one_key_and_every_request_is_counted(exchange):
     assert len({answer.body for answer in answers}) == 1
     assert sorted(map(used, answers)) == list(range(1, 501))
     assert exchange.count == len(exchange.requests) == 500
+
+
+@pytest.fixture
+def heard(exchange):
+    """What is heard of ALICE's usdm listenKey, started now."""
+    events = []
+    exchange.listen(start(exchange), {"usdm"}, lambda product, event: events.append(event))
+    return events
+
+
+def names(events):
+    return [event["e"] for event in events]
+
+
+def test_orders_are_numbered_whoever_hears_of_them(exchange, heard):
+    exchange.add_account(BOB)
+    assert [exchange.emit_order(key) for key in (ALICE, BOB, ALICE)] == [1, 2, 3]
+    assert [event["o"]["i"] for event in heard] == [1, 3]
+    assert (exchange.orders(ALICE), exchange.orders(BOB), exchange.orders(BOB, "coinm")) == ([1, 3], [2], [])
+
+
+def test_listeners_are_told_once_that_a_key_has_expired_and_nothing_after(exchange, heard, clock):
+    clock.advance(3600)
+    exchange.emit_order(ALICE)
+    assert names(heard) == ["listenKeyExpired"]
+    start(exchange)
+    exchange.emit_order(ALICE)
+    exchange.notice_expired()
+    assert names(heard) == ["listenKeyExpired"]
+
+
+def test_an_expired_key_is_noticed_without_any_event(exchange, heard, clock):
+    clock.advance(3599)
+    exchange.notice_expired()
+    assert heard == []
+    clock.advance(1)
+    exchange.notice_expired()
+    assert heard == [
+        {"e": "listenKeyExpired", "E": int(START + 3600) * 1000, "listenKey": heard[0]["listenKey"]}
+    ]
+
+
+def test_a_new_key_does_not_hide_that_the_old_one_expired(exchange, heard, clock):
+    clock.advance(3600)
+    start(exchange)
+    exchange.notice_expired()
+    assert names(heard) == ["listenKeyExpired"]
+
+
+@pytest.mark.parametrize("close", ["delete", "rotate"])
+def test_a_key_that_is_closed_is_not_said_to_expire(exchange, heard, clock, close):
+    if close == "delete":
+        ask(exchange, "DELETE")
+    else:
+        exchange.rotate(ALICE, "usdm")
+    clock.advance(3600)
+    exchange.notice_expired()
+    assert heard == []
+
+
+def test_a_key_that_had_expired_before_it_was_rotated_is_said_to_have_expired(exchange, heard, clock):
+    clock.advance(3600)
+    exchange.rotate(ALICE, "usdm")
+    assert names(heard) == ["listenKeyExpired"]
+
+
+def test_nobody_listens_to_a_dead_key_or_with_the_wrong_product(exchange, clock):
+    listen_key = start(exchange)
+    exchange.listen(listen_key, {"coinm"}, lambda *_: pytest.fail("heard of another product"))
+    exchange.emit_order(ALICE)
+    clock.advance(3600)
+    exchange.listen(listen_key, {"usdm"}, lambda *_: pytest.fail("heard of a dead key"))
+    exchange.notice_expired()
+    assert exchange.listeners(listen_key) == 0
+
+
+def test_who_leaves_hears_no_more_and_the_others_go_on(exchange, heard):
+    listen_key = exchange.live_key(ALICE, "usdm")
+    leave = exchange.listen(listen_key, {"usdm"}, lambda *_: pytest.fail("heard after leaving"))
+    assert exchange.listeners(listen_key) == 2
+    leave()
+    leave()
+    exchange.emit_order(ALICE)
+    assert (exchange.listeners(listen_key), names(heard)) == (1, ["ORDER_TRADE_UPDATE"])
