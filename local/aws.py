@@ -55,7 +55,10 @@ def expand(template_path: Path = TEMPLATE) -> dict[str, Any]:
     """Return the plain CloudFormation template that SAM makes of this one; needs no network."""
     source = yaml_parse(template_path.read_text())
     for resource in source["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":
+        # `sam package` has put a place in S3 there already.
+        if resource["Type"] == "AWS::Serverless::Function" and "://" not in str(
+            resource["Properties"].get("CodeUri")
+        ):
             resource["Properties"]["CodeUri"] = _CODE
     session = boto3.Session(region_name=REGION)
     # The managed policies would be listed from IAM: this template names none.
@@ -112,6 +115,14 @@ def choose(template: dict[str, Any], parameters: Mapping[str, str]) -> dict[str,
             if "Condition" not in item or decide({"Condition": item["Condition"]})
         }
     return chosen
+
+
+def known_to_moto(template: dict[str, Any]) -> dict[str, Any]:
+    """Return a template without the resources that moto would leave out with a warning."""
+    resources = template["Resources"].items()
+    return template | {
+        "Resources": {name: resource for name, resource in resources if resource["Type"] not in _NOT_IN_MOTO}
+    }
 
 
 def _backend(service: str) -> Any:
@@ -260,21 +271,8 @@ class LocalAws:
             BackendDict.reset()
 
     def _deploy(self, parameters: Mapping[str, str]) -> None:
-        s3 = self.client("s3")
-        # Only so that there is code to point at: moto does not run it.
-        location = {"LocationConstraint": REGION}
-        if _CODE["Bucket"] not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
-            s3.create_bucket(Bucket=_CODE["Bucket"], CreateBucketConfiguration=location)
-            s3.put_object(Bucket=_CODE["Bucket"], Key=_CODE["Key"], Body=b"")
-        resources = self.template["Resources"].items()
-        known = {name: resource for name, resource in resources if resource["Type"] not in _NOT_IN_MOTO}
+        self._create_stack(parameters)
         cloudformation = self.client("cloudformation")
-        cloudformation.create_stack(
-            StackName=self.stack_name,
-            TemplateBody=json.dumps(self.template | {"Resources": known}),
-            Parameters=[{"ParameterKey": name, "ParameterValue": text} for name, text in parameters.items()],
-            Capabilities=["CAPABILITY_IAM"],
-        )
         stack = cloudformation.describe_stacks(StackName=self.stack_name)["Stacks"][0]
         if stack["StackStatus"] != "CREATE_COMPLETE":
             raise RuntimeError(f"the stack is {stack['StackStatus']}: {stack.get('StackStatusReason')}")
@@ -289,7 +287,7 @@ class LocalAws:
         }
         self._look_up()
         self._tables = []
-        for name, resource in known.items():
+        for name, resource in self.template["Resources"].items():
             if resource["Type"] != "AWS::DynamoDB::Table":
                 continue
             self._tables.append(self.resources[name])
@@ -300,6 +298,20 @@ class LocalAws:
                 )
         _mend_transactions(self._tables)
         self._listen()
+
+    def _create_stack(self, parameters: Mapping[str, str]) -> None:
+        s3 = self.client("s3")
+        # Only so that there is code to point at: moto does not run it.
+        location = {"LocationConstraint": REGION}
+        if _CODE["Bucket"] not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+            s3.create_bucket(Bucket=_CODE["Bucket"], CreateBucketConfiguration=location)
+            s3.put_object(Bucket=_CODE["Bucket"], Key=_CODE["Key"], Body=b"")
+        self.client("cloudformation").create_stack(
+            StackName=self.stack_name,
+            TemplateBody=json.dumps(known_to_moto(self.template)),
+            Parameters=[{"ParameterKey": name, "ParameterValue": text} for name, text in parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
+        )
 
     def _look_up(self) -> None:
         """Ask each service for what the stack says it made; what a service then answers is raised."""

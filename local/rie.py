@@ -1,10 +1,10 @@
-"""The built function under Lambda's own runtime: AWS's runtime interface emulator around awslambdaric, no Docker.
+"""The built function under Lambda's own runtime: AWS's emulator of it around awslambdaric, without Docker.
 
 `RuntimeEmulator` is one execution environment: cold at its first invocation, then warm, cold again after a
-crash or a timeout. `python -m local.rie` is `make invoke`. The emulator comes with aws-sam-cli (.venv-sam), the
-runtime client and the boto3 that AWS has in its runtime are in .venv-runtime. The emulator runs on Linux only.
+crash or a timeout. `python -m local.rie` is `make invoke`. The emulator comes with aws-sam-cli (.venv-sam);
+the runtime client and the boto3 that AWS has in its runtime are in .venv-runtime. It runs on Linux only.
 
-Not as in AWS: nothing bounds memory or processor, and on another processor than arm64 a package's compiled
+Not as in AWS: nothing bounds memory or processor, and on a processor other than arm64 a package's compiled
 part is left out where it has a Python one beside it.
 """
 
@@ -70,8 +70,8 @@ def emulator() -> Path:
 class RuntimeEmulator:
     """One execution environment of the function in `code`, a directory with what is in the zip.
 
-    `environment` is all it sees; `timeout` and `memory` (MB) are the function's. Nothing runs before the first
-    invocation, and one runs at a time. A context manager; `close()` ends every process of it.
+    `environment` is all it sees; `timeout` and `memory` (MB) are the function's. Nothing runs before
+    the first invocation, and one runs at a time. A context manager; `close()` ends every process of it.
     """
 
     def __init__(
