@@ -113,7 +113,7 @@ def run(
     report = keeper.run(trigger, run_id, context.get_remaining_time_in_millis() / 1000, shard)
     tell(report, shard)
     incomplete = report.incomplete()
-    if incomplete and (trigger.name == TICK or report.accounts_unread) and not trigger.dry_run:
+    if incomplete and (trigger.name == TICK or report.accounts_unread):
         raise KeepaliveIncomplete(incomplete)
     return report.to_dict()
 

@@ -10,42 +10,9 @@ import pytest
 
 from listenkeys.errors import InvalidEvent
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
+from tests.bad_events import BAD_EVENTS
 
 EVENTS = Path(__file__).parent.parent.parent / "events"
-
-# event, the field it names, a part of what is allowed
-BAD_EVENTS: list[tuple[Any, str, str]] = [
-    (None, "null", '"accounts"'),
-    ("tick", "a string", '"accounts"'),
-    (5, "a number", '"accounts"'),
-    (True, "a boolean", '"accounts"'),
-    (["alice"], "a list", '"accounts"'),
-    ({"account": ["alice"]}, "'account'", '"accounts" (a list of account ids)'),
-    ({"accounts": ["alice"], "Force": True}, "'Force'", '"force" (true or false)'),
-    ({"source": "aws.events"}, "'source'", "scheduled event"),
-    ({"source": "aws.s3", "detail-type": "Scheduled Event"}, "'source'", "scheduled event"),
-    ({"Records": [{"body": "{}"}]}, "'Records'", "scheduled event"),
-    ({"x" * 500: 1}, "x" * 64, '"accounts"'),
-    ({"overdueOnly": False}, "overdueOnly", "must be true"),
-    ({"overdueOnly": 1}, "overdueOnly", "must be true"),
-    ({"overdueOnly": "true"}, "overdueOnly", "must be true"),
-    ({"overdueOnly": True, "force": True}, "overdueOnly", "stand alone"),
-    ({"overdueOnly": True, "accounts": ["alice"]}, "overdueOnly", "stand alone"),
-    ({"accounts": []}, "accounts", "at least one account id"),
-    ({"accounts": None}, "accounts", "at least one account id"),
-    ({"accounts": "alice"}, "accounts", "a list"),
-    ({"accounts": {"alice": True}}, "accounts", "a list"),
-    ({"accounts": [1]}, "accounts", "strings"),
-    ({"accounts": ["alice", None]}, "accounts", "strings"),
-    ({"accounts": [""]}, "accounts", "1 to 64 characters"),
-    ({"accounts": ["a" * 65]}, "accounts", "1 to 64 characters"),
-    ({"force": "yes"}, "force", "true or false, not a string"),
-    ({"force": 1}, "force", "true or false, not a number"),
-    ({"force": None}, "force", "true or false, not null"),
-    ({"dryRun": 0.5}, "dryRun", "true or false, not a number"),
-    ({"dryRun": []}, "dryRun", "true or false, not a list"),
-    ({"dryRun": {}}, "dryRun", "true or false, not an object"),
-]
 
 
 @pytest.mark.parametrize(
