@@ -10,7 +10,7 @@ import threading
 from dataclasses import fields
 from typing import Any
 
-from listenkeys.binance import IP_WEIGHT_LIMIT, Answer, BinanceClient
+from listenkeys.binance import Answer, BinanceClient
 from listenkeys.keeper import Keeper
 from listenkeys.pacing import WeightBudget
 from local.clock import VirtualClock
@@ -36,15 +36,18 @@ class SettledClock(VirtualClock):
         super().sleep(seconds)
 
 
-def settle(function: LocalFunction, clock: SettledClock) -> LocalFunction:
-    """Let the function's requests hold the clock; returns the function."""
+def settle(
+    function: LocalFunction,
+    clock: SettledClock,
+    binance: type[BinanceClient] = BinanceClient,
+    **others: Any,
+) -> LocalFunction:
+    """Let the function's requests hold the clock; returns the function.
 
-    class Budget(WeightBudget):
-        def take(self) -> None:
-            clock.count(+1)
-            super().take()
+    `binance` is the client's class; `others` take the place of the keeper's other collaborators.
+    """
 
-    class Client(BinanceClient):
+    class Client(binance):  # type: ignore[misc, valid-type]
         def _request(self, *args: Any) -> Answer:
             try:
                 return super()._request(*args)
@@ -52,11 +55,15 @@ def settle(function: LocalFunction, clock: SettledClock) -> LocalFunction:
                 clock.count(-1)
 
     class Settled(Keeper):
-        def budget_of(self, host: str, per_minute: int) -> WeightBudget:
-            return self.budgets.setdefault(host, Budget(per_minute, IP_WEIGHT_LIMIT, self.clock))
+        def budget_of(self, *args: Any) -> WeightBudget:
+            budget = super().budget_of(*args)
+            if "take" not in vars(budget):
+                take = budget.take
+                budget.take = lambda: (clock.count(+1), take())[1]  # type: ignore[func-returns-value, method-assign]
+            return budget
 
     keeper = function.app.keeper
     parts = {field.name: getattr(keeper, field.name) for field in fields(keeper)}
     client = Client(clock.now, parts["binance"].host_of("usdm"), pool_size=keeper.max_concurrency)
-    function.app.keeper = Settled(**{**parts, "binance": client, "budgets": {}})
+    function.app.keeper = Settled(**{**parts, "binance": client, "budgets": {}, **others})
     return function

@@ -6,14 +6,19 @@ import gzip
 import json
 import socket
 import tracemalloc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from listenkeys.accounts import Account
 from listenkeys.binance import BinanceClient
 from listenkeys.errors import Transient
 from listenkeys.keeper import PATIENCE
 from listenkeys.pacing import MAX_ATTEMPTS, MAX_PAUSES
+from listenkeys.records import LEASE, Current, Save
 from local.binance_server import BinanceServer
 from local.clock import VirtualClock
 from local.exchange import PATHS
@@ -592,6 +597,94 @@ def most_in_a_window(times: list[float], seconds: float) -> int:
             start += 1
         most = max(most, end - start + 1)
     return most
+
+
+class Many:
+    """Ten thousand accounts with live keys and their records: moto takes a minute to write so many.
+
+    Every hundred of them were renewed a second before the next hundred.
+    """
+
+    def __init__(self, world: World, clock: VirtualClock, number: int) -> None:
+        self.accounts: list[Account] = []
+        self.records: dict[str, Current] = {}
+        for first in range(0, number, 500):  # a secret holds 64 KB
+            secret = f"listenkeys/from-{first:05}"
+            names = [f"account{n:05}" for n in range(first, first + 500)]
+            world.put_secret(secret, {name: api_key_of(name) for name in names})
+            for name in names:
+                world.exchange.add_account(api_key_of(name))
+                answer = world.exchange.handle("POST", PATHS["usdm"], {"X-MBX-APIKEY": api_key_of(name)})
+                at = clock.now() - timedelta(seconds=int(name[7:]) // 100)
+                key = json.loads(answer.body)["listenKey"]
+                self.records[name] = Current(key, "EXTENDED", at, at, at + LEASE)
+                self.accounts.append(Account(name, "usdm", secret, name))
+            clock.advance(minutes=1)  # the stand-in has a weight limit
+        clock.advance(minutes=15)
+        world.exchange.requests.clear()
+
+    def pages(self, *_: Any) -> Iterator[list[Account]]:
+        yield self.accounts
+
+    def current(self, account_ids: Iterable[str]) -> dict[str, Current]:
+        return {id_: self.records[id_] for id_ in account_ids}
+
+    def save(self, saves: Sequence[Save], run_id: str) -> set[str]:
+        for save in saves:
+            result, before = save.result, self.records[save.result.account_id]
+            if result.outcome == "EXTENDED":
+                after = replace(before, renewed_at=result.at, expires_at=result.at + LEASE)
+                self.records[result.account_id] = after
+        return set()
+
+    def announced(self, sent: Mapping[str, Sequence[str]]) -> None:
+        pass
+
+
+@pytest.mark.row(46)
+def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_first(
+    world: World, clock: SettledClock
+) -> None:
+    exchange, cap = world.exchange, 1200
+
+    class WithoutSockets(BinanceClient):
+        def _exchange(
+            self, method: str, product: str, api_key: str
+        ) -> tuple[int, Mapping[str, str], bytes] | Exception:
+            answer = exchange.handle(method, PATHS[product], {"X-MBX-APIKEY": api_key})
+            return answer.status, answer.headers, answer.body
+
+    many = Many(world, clock, 10_000)
+    dies_first = sorted(many.records, key=lambda name: str(many.records[name].expires_at))
+    function = variant(world, clock, MAX_WEIGHT_PER_MINUTE=str(cap))
+    settle(function, clock, WithoutSockets, accounts=many, records=many)
+    first = function.invoke(TICK)
+    assert "4000 DEFERRED DEADLINE" in str(first.error)
+    clock.advance(minutes=1)
+    assert not raised(function.invoke(TICK))  # Lambda's retry
+    requests = exchange.requests
+    assert {request.status for request in requests} == {200}
+    assert most_in_a_window([request.at for request in requests], 61.0) == cap
+    sent = [request.api_key for request in requests]
+    for start in range(0, 9600, cap):
+        burst = sorted(sent[start : start + cap], key=str)
+        assert burst == sorted(api_key_of(name) for name in dies_first[start : start + cap])
+    now = clock.timestamp()
+    assert all((exchange.expires_at(api_key_of(name), "usdm") or 0) > now + 40 * 60 for name in dies_first)
+
+
+@pytest.mark.row(4)
+def test_ten_thousand_accounts_and_an_exchange_that_is_down_make_a_handful_of_requests(
+    world: World, clock: SettledClock
+) -> None:
+    many = Many(world, clock, 10_000)
+    world.exchange.fault(status=503)
+    function = settle(variant(world, clock), clock, accounts=many, records=many)
+    done = function.invoke(TICK)
+    assert str(done.error).startswith("10000 of 10000 accounts left for another try")
+    assert "DEFERRED EXCHANGE_DOWN" in str(done.error)
+    assert len(world.exchange.requests) <= MOST_PROBES
+    assert metrics(done)["RunDuration"] / 1000 < PATIENCE["tick"] + 35
 
 
 @pytest.mark.row(46)
