@@ -69,17 +69,15 @@ class BinanceClient:
         self._now = now
         self._base_url = base_url
         self._timeouts = timeouts or Timeouts()
-        self._session = requests.Session()
         self._adapter = BoundedAdapter(self._timeouts, pool_size)
-        self._session.mount("https://", self._adapter)
-        self._session.mount("http://", self._adapter)
+        session = requests.Session()
         self._environment: dict[str, Any] = {
-            product: self._session.merge_environment_settings(self.host_of(product), {}, True, None, None)
+            product: session.merge_environment_settings(self.host_of(product), {}, True, None, None)
             for product in PRODUCTS
         }
-        self._session.trust_env = False  # nor a netrc's Authorization header
+        session.trust_env = False  # nor a netrc's Authorization header
         self._prepared = {
-            (method, product): self._session.prepare_request(
+            (method, product): session.prepare_request(
                 requests.Request(method, self.host_of(product) + PRODUCTS[product].path)
             )
             for method in ("PUT", "POST")
@@ -134,9 +132,9 @@ class BinanceClient:
         request = self._prepared[method, product].copy()
         request.headers["X-MBX-APIKEY"] = api_key
         try:
-            response = self._session.send(
+            # By the adapter itself: a session would add cookies, hooks and redirects, none wanted here.
+            response = self._adapter.send(
                 request,
-                allow_redirects=False,
                 timeout=(self._timeouts.connect, self._timeouts.read),
                 **self._environment[product],
             )

@@ -42,7 +42,8 @@ class _TimedReader(io.RawIOBase):
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long as a whole")
-        self._sock.settimeout(min(self._read, left))
+        if left < self._read:  # until then the connection's own timeout is the nearer one
+            self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
