@@ -24,6 +24,11 @@ from botocore.config import Config
 from moto.backends import get_backend
 from moto.core.base_backend import BackendDict
 from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.exceptions import (
+    MockValidationException,
+    MultipleTransactionsException,
+    TransactionCanceledException,
+)
 from moto.server import ThreadedMotoServer
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
@@ -135,7 +140,8 @@ def _mend_transactions(table_names: list[str]) -> None:
     """Make moto's TransactWriteItems undo the items it wrote, one transaction at a time.
 
     moto copies the whole table for each item and, when a transaction is refused, puts the copy in its place.
-    That takes minutes with 5,000 rows and loses what other threads have written in the meantime.
+    That takes minutes with 5,000 rows and loses what other threads have written in the meantime. And where an
+    update does not fit the item it meets, it refuses the call; AWS cancels it and says which item it was.
     """
     dynamodb = _backend("dynamodb")
     for name in table_names:
@@ -154,15 +160,36 @@ def _mend_transactions(table_names: list[str]) -> None:
                 table = dynamodb.get_table(body["TableName"])
                 key = dynamodb.get_keys_value(table, body.get("Key") or body["Item"])
                 before.append((table, key, copy.deepcopy(table.get_item(*key))))
-            try:
-                write(actions)
-            except Exception:
+
+            def undo() -> None:
                 for table, (hash_key, range_key), item in before:
                     table.delete_item(hash_key, range_key)
                     if item and range_key:
-                        table.items[hash_key][range_key] = item
+                        table.items[hash_key][range_key] = copy.deepcopy(item)
                     elif item:
-                        table.items[hash_key] = item
+                        table.items[hash_key] = copy.deepcopy(item)
+
+            def reason(action: dict[str, Any]) -> tuple[str | None, str | None, None]:
+                try:
+                    write([action])
+                except TransactionCanceledException:
+                    return "ConditionalCheckFailed", "The conditional request failed", None
+                except MockValidationException as invalid:
+                    return "ValidationError", str(invalid.message), None
+                return None, None, None
+
+            try:
+                write(actions)
+            except MultipleTransactionsException:
+                undo()
+                raise
+            except MockValidationException:
+                undo()
+                reasons = [reason(action) for action in actions]
+                undo()
+                raise TransactionCanceledException(reasons) from None
+            except Exception:
+                undo()
                 raise
 
     dynamodb.transact_write_items = transact_write_items
