@@ -57,13 +57,13 @@ class Announcer:
 
         Raises Unavailable when EventBridge did not answer at all; what went out before is sent again.
         """
-        entries = [(id_, text) for id_, texts in unannounced.items() for text in texts]
+        entries = [(id_, e) for id_, texts in unannounced.items() for text in texts if (e := _entry(text))]
         failed: set[str] = set()
         why = ""
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
             try:
-                answer = self._events.put_events(Entries=[_entry(text) for _, text in batch])
+                answer = self._events.put_events(Entries=[entry for _, entry in batch])
             except AwsError as error:
                 why = error_code(error)
                 break
@@ -76,5 +76,12 @@ class Announcer:
 
 
 def _entry(text: str) -> Any:
-    recorded = json.loads(text)
-    return {"Source": SOURCE, "DetailType": recorded["detailType"], "Detail": json.dumps(recorded["detail"])}
+    """Return what to send, None for a text that no version of this program has recorded."""
+    try:
+        recorded = json.loads(text)
+        kind, detail = recorded["detailType"], recorded["detail"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not (kind and isinstance(kind, str) and isinstance(detail, dict)):
+        return None
+    return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}

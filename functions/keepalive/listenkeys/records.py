@@ -22,6 +22,8 @@ LEASE = timedelta(minutes=LEASE_MINUTES)
 CURRENT = "CURRENT"
 BATCH = 50  # accounts in a TransactWriteItems: 100 items, two for each
 MAX_UNANNOUNCED = 20
+# What is no time, or lies an hour ahead, is no newer attempt but broken: it would refuse every write for ever.
+_NO_NEWER = "NOT attribute_type(attemptedAt, :text) OR NOT attemptedAt BETWEEN :at AND :ahead"
 _REFUSED = "ConditionalCheckFailed"
 _HOPELESS = {"ValidationError", "ItemCollectionSizeLimitExceeded", "AccessDenied"}
 
@@ -145,6 +147,8 @@ class Records:
         at = iso(result.at)
         values: dict[str, Any] = {
             ":at": {"S": at},
+            ":text": {"S": "S"},
+            ":ahead": {"S": iso(result.at + timedelta(hours=1))},
             ":outcome": {"S": result.outcome},
             ":run": {"S": run_id},
         }
@@ -199,7 +203,7 @@ class Records:
         update = {
             "TableName": self._table,
             "Key": {"accountId": {"S": result.account_id}, "record": {"S": CURRENT}},
-            "ConditionExpression": "attribute_not_exists(attemptedAt) OR attemptedAt < :at",
+            "ConditionExpression": _NO_NEWER,
             "UpdateExpression": f"SET {', '.join(sets)}"
             + (f" REMOVE {', '.join(removes)}" if removes else ""),
             "ExpressionAttributeValues": values,
@@ -244,6 +248,6 @@ def _read(item: dict[str, Any]) -> Current:
 def _moment(item: dict[str, Any], name: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(item[name]["S"])
-    except (KeyError, ValueError, TypeError):
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
-    return moment if moment.tzinfo else None
