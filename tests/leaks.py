@@ -93,7 +93,7 @@ class WatchedFunction(LocalFunction):
                 text = version.get("secret_string") or ""
                 try:
                     self.secrets.update(_strings(json.loads(text)))
-                except ValueError:
+                except (ValueError, RecursionError):
                     self.secrets.add(text)
         if self.world.binance:
             exchange = self.world.exchange
