@@ -37,7 +37,7 @@ class Run:
 
 
 class Rules:
-    """Both rules, from the moment this is made: a tick at once, the first sweep `sweep_after` minutes later."""
+    """Both rules, from now on: a tick at once, the first sweep `sweep_after` minutes later."""
 
     def __init__(
         self, world: World, function: LocalFunction, clock: VirtualClock, sweep_after: float = 3.0
@@ -63,9 +63,7 @@ class Rules:
             self._inputs[rule] = json.loads(properties["Targets"][0].get("Input", json.dumps(SCHEDULED)))
             self._put(clock.timestamp() + 60 * first, rule, 0, 0.0)
 
-    def go(
-        self, minutes: float, disabled: Collection[str] = (), throttled: bool = False
-    ) -> list[Run]:
+    def go(self, minutes: float, disabled: Collection[str] = (), throttled: bool = False) -> list[Run]:
         """Let `minutes` go by and return the runs of that time.
 
         A `disabled` rule fires nothing, though events that Lambda already holds are retried. While

@@ -1,7 +1,7 @@
 """AWS refusing, losing or half doing what it is asked, by the events of botocore.
 
-moto never throttles, never leaves anything unprocessed and never fails. An answer made here takes the place of
-AWS's on the wire, so that botocore parses it, counts it and retries it as it would the real one.
+moto never throttles, never leaves anything unprocessed and never fails. An answer made here takes the
+place of AWS's on the wire, so that botocore parses it, counts it and retries it as it would the real one.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Refusals:
         self._clock = clock
         self.requests: Counter[str] = Counter()
         self.bodies: list[tuple[str, Body]] = []
+        self.all: list[Refusal] = []
         for client in self._clients.values():
             client.meta.events.register_first("before-send", self._count)
 
@@ -88,7 +89,7 @@ class Refusals:
     def cancel(
         self, reason: str, when: Callable[[Body], bool] = lambda body: True, times: int | None = None
     ) -> Refusal:
-        """Cancel transactions whose items meet `when`, for this reason; the other items have nothing against them."""
+        """Cancel transactions in which items meet `when`, for this reason; the others say "None"."""
 
         def answer(body: Body) -> tuple[int, str]:
             reasons = [
@@ -142,6 +143,7 @@ class Refusals:
         when: Callable[[Body], bool],
     ) -> Refusal:
         refusal = Refusal(times, until, when)
+        self.all.append(refusal)
 
         def before_send(request: Any, **_: Any) -> AWSResponse | None:
             body = json.loads(request.body)

@@ -1,9 +1,9 @@
-"""CloudWatch, as far as the template's alarms need it: metrics from EMF lines, and alarms evaluated over them.
+"""CloudWatch, as far as the template's alarms need it: metrics from EMF lines, and alarms over them.
 
 moto knows no alarm of a stack. The rules are those of the CloudWatch User Guide, "Alarm evaluation" and
-"Configuring how CloudWatch alarms treat missing data": an alarm is evaluated every minute over the window that
-ends then; where data is missing CloudWatch looks further back, and what TreatMissingData says counts only when
-it still finds too little.
+"Configuring how CloudWatch alarms treat missing data": an alarm is evaluated every minute over the window
+that ends then; where data is missing CloudWatch looks further back, and what TreatMissingData says counts
+only when it still finds too little.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ class Metrics:
                         for number in value if isinstance(value, list) else [value]:
                             self.put(directive["Namespace"], metric["Name"], dimensions, at, number)
 
-    def put(
-        self, namespace: str, name: str, dimensions: Mapping[str, str], at: float, value: float
-    ) -> None:
+    def put(self, namespace: str, name: str, dimensions: Mapping[str, str], at: float, value: float) -> None:
         """Take in a data point."""
         self._points[namespace, name, frozenset(dimensions.items())].append((at, value))
 

@@ -1,8 +1,8 @@
 """Every alarm, fired by what the function really printed, and quiet while all is well.
 
 The metrics are the EMF lines of real invocations, dated by the virtual clock; the alarms are the deployed
-template's. DeadLetterAlarm and ThrottlesAlarm read metrics that AWS publishes by itself: their data points are
-put there as SQS and Lambda would, for letters and throttles that the rules really brought about.
+template's. DeadLetterAlarm and ThrottlesAlarm read metrics that AWS publishes by itself: their data points
+are put there as SQS and Lambda would, for letters and throttles that the rules really brought about.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1029 @@
+"""AWS throttles, fails, half answers or denies: rows 25 to 33, 35, 47 and 48 of the fault matrix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ConnectTimeoutError
+
+from listenkeys.aws import MAX_TRIES
+from listenkeys.records import LEASE, iso
+from local.clock import VirtualClock
+from local.invoke import LocalFunction
+from local.world import World
+from tests.faults.matrix import SWEEP, TICK, add_live, api_key_of, events, kept, metrics, raised
+from tests.faults.refusals import SDK_ATTEMPTS, Body, Refusals, asks_for, botocore_sleeps_by, is_of
+from tests.rules import Rules
+
+INCOMPLETE = "KeepaliveIncomplete"
+ALL = {"force": True}
+
+
+@pytest.fixture(autouse=True)
+def _botocore(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    botocore_sleeps_by(clock, monkeypatch)
+
+
+@pytest.fixture
+def refusals(function: LocalFunction, clock: VirtualClock) -> Refusals:
+    return Refusals(function, clock)
+
+
+def outcomes(world: World, *names: str) -> dict[str, Any]:
+    """Return each account's recorded outcome, and with it the error code where there is one."""
+    found = {}
+    for name in names:
+        current = world.current(name)
+        code = current.get("errorCode")
+        found[name] = f"{current.get('outcome')} {code}" if code else current.get("outcome")
+    return found
+
+
+def requests_of(world: World, name: str) -> list[str]:
+    return [r.method for r in world.exchange.requests if r.api_key == api_key_of(name)]
+
+
+def many(count: int) -> list[str]:
+    return [f"account{number:03}" for number in range(count)]
+
+
+# Secrets Manager
+
+
+@pytest.mark.row(25)
+@pytest.mark.parametrize("code", ["ThrottlingException", "InternalServiceError"])
+def test_one_throttled_batch_of_secrets_is_retried_within_bounds_and_the_others_go_on(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, code: str
+) -> None:
+    names = many(25)  # two batches: 20 and 5
+    add_live(world, clock, *names, minutes=30)
+    status = 500 if code == "InternalServiceError" else 400
+    refusal = refusals.refuse(
+        "secretsmanager", "BatchGetSecretValue", code, status=status, when=asks_for("listenkeys/account024")
+    )
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert outcomes(world, *names[:20]) == dict.fromkeys(names[:20], "EXTENDED")
+    assert outcomes(world, *names[20:]) == dict.fromkeys(names[20:], "FAILED SECRET_UNAVAILABLE")
+    # Again after 5, 10, 20 and 40 s: five times, each as often as the SDK may.
+    assert SDK_ATTEMPTS < refusal.hits <= 5 * SDK_ATTEMPTS
+    assert len(world.exchange.requests) == 20
+
+
+@pytest.mark.row(25)
+def test_a_throttled_batch_that_is_answered_on_a_retry_is_no_fault(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    refusals.refuse("secretsmanager", "BatchGetSecretValue", "ThrottlingException", times=SDK_ATTEMPTS - 1)
+
+    done = function.invoke(TICK)
+
+    assert done.error is None
+    assert refusals.requests["BatchGetSecretValue"] == SDK_ATTEMPTS
+    assert outcomes(world, "alice") == {"alice": "EXTENDED"}
+
+
+@pytest.mark.row(25)
+def test_secrets_manager_down_for_many_accounts_is_not_asked_for_each_of_them(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    for name in many(240):
+        world.put_row(name)
+    refusal = refusals.refuse("secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500)
+
+    function.invoke(TICK)
+
+    # 12 batches, five times over, would be 180 requests. Four readers ask at once, then nobody.
+    assert refusal.hits <= 5 * SDK_ATTEMPTS * (3 + 4)
+    assert world.exchange.requests == []
+
+
+@pytest.mark.row(26)
+@pytest.mark.parametrize(
+    ("code", "outcome", "again"),
+    [
+        ("ResourceNotFoundException", "REJECTED SECRET_NOT_FOUND", False),
+        ("AccessDeniedException", "REJECTED SECRET_DENIED", False),
+        ("DecryptionFailure", "REJECTED SECRET_DENIED", False),
+        ("KMSAccessDeniedException", "REJECTED SECRET_DENIED", False),
+        ("InvalidRequestException", "REJECTED SECRET_INVALID", False),
+        ("InvalidParameterException", "REJECTED SECRET_INVALID", False),
+        ("InternalServiceError", "FAILED SECRET_UNAVAILABLE", True),
+        ("ThrottlingException", "FAILED SECRET_UNAVAILABLE", True),
+        ("SomethingNew", "FAILED SECRET_UNAVAILABLE", True),
+    ],
+)
+def test_an_error_for_one_secret_of_a_batch_is_that_accounts_alone(
+    world: World,
+    function: LocalFunction,
+    clock: VirtualClock,
+    refusals: Refusals,
+    code: str,
+    outcome: str,
+    again: bool,
+) -> None:
+    add_live(world, clock, "alice", "bob", "carol", minutes=30)
+    lost = "listenkeys/bob"
+
+    def partly(answer: Body) -> None:
+        asked = len(answer["SecretValues"])
+        answer["SecretValues"] = [s for s in answer["SecretValues"] if s["Name"] != lost]
+        if len(answer["SecretValues"]) < asked:
+            answer["Errors"].append({"SecretId": lost, "ErrorCode": code, "Message": "no"})
+
+    refusals.half_do("secretsmanager", "BatchGetSecretValue", partly)
+
+    done = function.invoke(TICK)
+
+    assert outcomes(world, "alice", "bob", "carol") == {
+        "alice": "EXTENDED",
+        "bob": outcome,
+        "carol": "EXTENDED",
+    }
+    assert raised(done) == (INCOMPLETE if again else "")
+    assert metrics(done)["KeysRejected"] == (0 if again else 1)
+    assert kept(world, "alice")
+    assert kept(world, "carol")
+
+
+@pytest.mark.row(26)
+def test_an_error_named_by_arn_finds_the_account_that_gave_the_arn(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/gone-AbCdEf"
+    add_live(world, clock, "alice", minutes=30)
+    world.put_row("bob", secretId=arn)
+
+    function.invoke(TICK)
+
+    assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "REJECTED SECRET_NOT_FOUND"}
+
+
+@pytest.mark.row(26)
+def test_one_secret_that_makes_the_whole_call_invalid_does_not_take_the_others_along(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    names = many(20)
+    add_live(world, clock, *names, minutes=30)
+    bad = "listenkeys/account013"
+    refusals.refuse("secretsmanager", "BatchGetSecretValue", "InvalidParameterException", when=asks_for(bad))
+
+    done = function.invoke(TICK)
+
+    assert outcomes(world, "account013") == {"account013": "REJECTED SECRET_INVALID"}
+    assert metrics(done)["KeysExtended"] == 19
+    assert refusals.requests["BatchGetSecretValue"] <= 2 * 5 + 1  # halved until it stands alone
+
+
+CANARY = "CANARYsecretCANARYsecretCANARYsecret"
+MALFORMED: dict[str, Any] = {
+    "not JSON": CANARY,
+    "JSON cut short": '{"apiKey": "' + CANARY,
+    "a JSON list": json.dumps([CANARY]),
+    "a JSON string": json.dumps(CANARY),
+    "nested too deep": "[" * 100_000,
+    "the field is missing": {"apikey": CANARY},
+    "the field is null": {"apiKey": None, "note": CANARY},
+    "a number": {"apiKey": 12345, "note": CANARY},
+    "an object": {"apiKey": {"apiKey": CANARY}},
+    "empty": {"apiKey": "", "note": CANARY},
+    "a line break at the end": {"apiKey": CANARY + "\n"},
+    "a header of its own": {"apiKey": CANARY + "\r\nX-Injected: 1"},
+    "a control character": {"apiKey": CANARY + "\x00"},
+    "spaces around": {"apiKey": f" {CANARY} "},
+    "outside Latin-1": {"apiKey": CANARY + "\u20ac"},
+    "outside ASCII": {"apiKey": CANARY + "\u00e4"},
+    "far too long": {"apiKey": CANARY * 100},
+}
+
+
+@pytest.mark.row(27)
+@pytest.mark.parametrize("name", [*MALFORMED, "binary"])
+def test_a_malformed_secret_is_rejected_without_a_word_of_it(
+    world: World, function: LocalFunction, clock: VirtualClock, name: str
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    world.put_row("bob")
+    if name == "binary":
+        world.aws.client("secretsmanager").create_secret(
+            Name="listenkeys/bob", SecretBinary=json.dumps({"apiKey": CANARY}).encode()
+        )
+    else:
+        world.put_secret("listenkeys/bob", MALFORMED[name])
+
+    done = function.invoke(TICK)
+
+    assert done.error is None
+    assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "REJECTED SECRET_INVALID"}
+    assert metrics(done)["KeysRejected"] == 1
+    assert len(world.exchange.requests) == 1  # nothing was sent with it
+    for text in (done.output, json.dumps(done.report), json.dumps(world.records("bob"))):
+        assert CANARY[:12] not in text
+    assert "secret" in world.current("bob")["errorMessage"]
+
+
+@pytest.mark.row(27)
+def test_a_field_that_a_shared_secret_does_not_have_costs_one_account_only(
+    world: World, function: LocalFunction
+) -> None:
+    for name in ("alice", "bob", "carol"):
+        world.exchange.add_account(api_key_of(name))
+    world.put_secret(
+        "listenkeys/team", {"alice": api_key_of("alice"), "bob": None, "carol": api_key_of("carol")}
+    )
+    for name in ("alice", "bob", "carol", "dave"):
+        world.put_row(name, secretId="listenkeys/team", secretField=name)
+
+    function.invoke(TICK)
+
+    assert outcomes(world, "alice", "bob", "carol", "dave") == {
+        "alice": "CREATED",
+        "bob": "REJECTED SECRET_INVALID",
+        "carol": "CREATED",
+        "dave": "REJECTED SECRET_INVALID",
+    }
+
+
+def rotate_after_the_read(world: World, refusals: Refusals, name: str, new_key: str) -> None:
+    """Let a secret get a new version as soon as it has been read once."""
+    rotated = []
+
+    def rotate(_: Body) -> None:
+        if not rotated:
+            rotated.append(name)
+            world.exchange.revoke(api_key_of(name))
+            world.put_secret(f"listenkeys/{name}", {"apiKey": new_key})
+
+    refusals.half_do("secretsmanager", "BatchGetSecretValue", rotate)
+
+
+@pytest.mark.row(28)
+def test_a_secret_rotated_between_read_and_put_is_read_once_more_and_succeeds(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    new_key = api_key_of("newkeyofalice")
+    world.exchange.add_account(new_key)
+    rotate_after_the_read(world, refusals, "alice", new_key)
+
+    done = function.invoke(TICK)
+
+    assert done.error is None
+    assert outcomes(world, "alice", "bob") == {"alice": "RECREATED", "bob": "EXTENDED"}
+    assert world.current("alice")["listenKey"] == world.exchange.live_key(new_key, "usdm")
+    assert refusals.requests["BatchGetSecretValue"] == 2
+    assert [asked["SecretIdList"] for name, asked in refusals.bodies if name == "BatchGetSecretValue"][1] == [
+        "listenkeys/alice"
+    ]
+
+
+@pytest.mark.row(28)
+def test_a_secret_rotated_to_another_bad_key_is_tried_once_more_and_no_more(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    rotate_after_the_read(world, refusals, "alice", api_key_of("alsobad"))
+
+    done = function.invoke(TICK)
+
+    assert done.error is None
+    assert outcomes(world, "alice") == {"alice": "REJECTED INVALID_API_KEY"}
+    assert len(world.exchange.requests) == 2
+    assert refusals.requests["BatchGetSecretValue"] == 2
+
+
+@pytest.mark.row(28)
+def test_a_secret_that_cannot_be_read_once_more_leaves_the_refusal_as_it_was(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    world.exchange.revoke(api_key_of("alice"))
+    reads = []
+
+    def second(body: Body) -> bool:
+        reads.append(body)
+        return len(reads) > 1
+
+    refusals.refuse("secretsmanager", "BatchGetSecretValue", "AccessDeniedException", when=second)
+
+    function.invoke(TICK)
+
+    assert outcomes(world, "alice") == {"alice": "REJECTED INVALID_API_KEY"}
+
+
+@pytest.mark.row(29)
+@pytest.mark.parametrize("sweep_after", [0.5, 3.0, 4.9])
+def test_secrets_manager_down_for_25_minutes_loses_no_key(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, sweep_after: float
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=10)
+    rules = Rules(world, function, clock, sweep_after)
+    rules.go(29.9)
+    # From just before the tick, when the keys are oldest.
+    down_until = clock.timestamp() + 25 * 60
+    refusals.refuse(
+        "secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500, until=down_until
+    )
+
+    runs = rules.go(24)
+    assert outcomes(world, "alice", "bob") == dict.fromkeys(("alice", "bob"), "FAILED SECRET_UNAVAILABLE")
+    assert any(raised(run.done) == INCOMPLETE for run in runs)
+    for _ in range(60):
+        rules.go(1)
+        assert kept(world, "alice")
+        assert kept(world, "bob")
+    assert outcomes(world, "alice", "bob") == dict.fromkeys(("alice", "bob"), "EXTENDED")
+    assert "RECREATED" not in {entry["outcome"] for entry in world.ledger("alice")}
+
+
+@pytest.mark.row(29)
+def test_each_attempt_without_secrets_is_recorded_and_nothing_known_is_overwritten(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    before = world.current("alice")
+    refusals.refuse("secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500)
+
+    done = function.invoke(TICK)
+
+    after = world.current("alice")
+    assert raised(done) == INCOMPLETE
+    assert "SECRET_UNAVAILABLE" in str(done.error)
+    assert [entry["errorCode"] for entry in world.ledger("alice")] == ["SECRET_UNAVAILABLE"]
+    assert {n: after[n] for n in ("listenKey", "renewedAt", "expiresAt", "product")} == {
+        n: before[n] for n in ("listenKey", "renewedAt", "expiresAt", "product")
+    }
+    assert after["consecutiveFailures"] == 1
+
+
+@pytest.mark.row(29)
+def test_a_way_out_that_hangs_is_given_up_after_the_sdks_attempts(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    hang = ConnectTimeoutError(endpoint_url="https://secretsmanager.eu-west-1.amazonaws.com/")
+    refusal = refusals.break_off("secretsmanager", "BatchGetSecretValue", hang, times=None)
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert refusal.hits <= 5 * SDK_ATTEMPTS
+    assert "ConnectTimeoutError" in world.current("alice")["errorMessage"]
+
+
+# The accounts
+
+
+@pytest.mark.row(30)
+@pytest.mark.parametrize("event", [TICK, SWEEP, ALL], ids=["tick", "sweep", "manual"])
+@pytest.mark.parametrize("code", ["InternalServerError", "ProvisionedThroughputExceededException"])
+def test_a_listing_that_fails_is_a_failed_run_and_never_no_accounts(
+    world: World,
+    function: LocalFunction,
+    clock: VirtualClock,
+    refusals: Refusals,
+    event: dict[str, Any],
+    code: str,
+) -> None:
+    add_live(world, clock, "alice", minutes=40)
+    status = 500 if code == "InternalServerError" else 400
+    refusal = refusals.refuse("dynamodb", "Scan", code, status=status)
+
+    done = function.invoke(event)
+
+    assert raised(done) == INCOMPLETE
+    assert f"AccountsTable could not be read: {code}" in str(done.error)
+    assert refusal.hits == SDK_ATTEMPTS
+    assert metrics(done) == {}  # a RunsCompleted here would keep MissedRunsAlarm quiet
+    assert world.exchange.requests == []
+
+
+@pytest.mark.row(30)
+@pytest.mark.parametrize("event", [TICK, SWEEP, ALL], ids=["tick", "sweep", "manual"])
+def test_records_that_cannot_be_read_are_a_failed_run_too(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, event: dict[str, Any]
+) -> None:
+    add_live(world, clock, "alice", minutes=40)
+    refusals.refuse("dynamodb", "BatchGetItem", "InternalServerError", status=500)
+
+    done = function.invoke(event)
+
+    assert raised(done) == INCOMPLETE
+    assert metrics(done) == {}
+    assert world.exchange.requests == []
+
+
+@pytest.mark.row(30)
+def test_dynamodb_down_for_25_minutes_loses_no_key(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", minutes=10)
+    rules = Rules(world, function, clock)
+    rules.go(29.9)
+    down_until = clock.timestamp() + 25 * 60
+    for operation in ("Scan", "BatchGetItem", "TransactWriteItems"):
+        refusals.refuse("dynamodb", operation, "InternalServerError", status=500, until=down_until)
+    for _ in range(84):
+        rules.go(1)
+        assert kept(world, "alice")
+    assert {entry["outcome"] for entry in world.ledger("alice")} == {"EXTENDED"}
+
+
+@pytest.mark.row(31)
+def test_when_page_two_of_the_accounts_fails_page_one_is_renewed_and_the_run_raises(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    names = many(8)
+    add_live(world, clock, *names, minutes=30, note="x" * 300_000)  # 1 MB is a page
+    refusal = refusals.refuse(
+        "dynamodb", "Scan", "InternalServerError", status=500, when=lambda body: "ExclusiveStartKey" in body
+    )
+
+    done = function.invoke(TICK)
+
+    renewed = [name for name in names if world.current(name)["attemptedAt"] > iso(clock.now() - LEASE / 3)]
+    assert refusal.hits == SDK_ATTEMPTS
+    assert raised(done) == INCOMPLETE
+    assert 0 < len(renewed) < len(names)
+    assert outcomes(world, *renewed) == dict.fromkeys(renewed, "EXTENDED")
+    assert metrics(done) == {}
+
+    refusal.end()
+    assert function.invoke(TICK).error is None
+    assert all(kept(world, name) for name in names)
+
+
+# The records
+
+
+def never_later_than_the_truth(world: World, name: str) -> bool:
+    truth = world.exchange.expires_at(api_key_of(name), "usdm")
+    recorded = datetime.fromisoformat(world.current(name)["expiresAt"]).timestamp()
+    return truth is not None and recorded <= truth
+
+
+def throttle_calls(refusals: Refusals, times: int | None) -> None:
+    refusals.refuse("dynamodb", "TransactWriteItems", "ThrottlingException", times=times)
+
+
+def throttle_items(refusals: Refusals, times: int | None) -> None:
+    refusals.cancel("ThrottlingError", times=times)
+
+
+def conflict(refusals: Refusals, times: int | None) -> None:
+    refusals.cancel("TransactionConflict", times=times)
+
+
+def time_out(refusals: Refusals, times: int | None) -> None:
+    gone = ConnectTimeoutError(endpoint_url="https://dynamodb.eu-west-1.amazonaws.com/")
+    refusals.break_off("dynamodb", "TransactWriteItems", gone, times=times)
+
+
+HINDRANCES = [throttle_calls, throttle_items, conflict, time_out]
+
+
+@pytest.mark.row(32)
+@pytest.mark.parametrize("hinder", HINDRANCES)
+def test_a_result_that_is_throttled_after_the_put_is_written_by_a_retry(
+    world: World,
+    function: LocalFunction,
+    clock: VirtualClock,
+    refusals: Refusals,
+    hinder: Callable[[Refusals, int | None], None],
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    hinder(refusals, 2)
+
+    done = function.invoke(TICK)
+
+    assert done.error is None
+    assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "EXTENDED"}
+    assert len(world.ledger("alice")) == 1
+    assert never_later_than_the_truth(world, "alice")
+    # What was renewed when it was sent, not when it could be written.
+    [sent] = [r.at for r in world.exchange.requests if r.api_key == api_key_of("alice")]
+    assert abs(datetime.fromisoformat(world.current("alice")["renewedAt"]).timestamp() - sent) < 0.01
+
+
+@pytest.mark.row(32)
+@pytest.mark.parametrize("hinder", HINDRANCES)
+def test_a_result_that_cannot_be_written_raises_and_the_next_try_renews_again(
+    world: World,
+    function: LocalFunction,
+    clock: VirtualClock,
+    refusals: Refusals,
+    hinder: Callable[[Refusals, int | None], None],
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    before = world.current("alice")
+    hinder(refusals, None)
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert "RECORD_UNAVAILABLE" in str(done.error)
+    assert "ListenKeysTable could not be written" in str(done.error)
+    assert metrics(done)["KeysFailed"] == 1
+    assert metrics(done)["KeysExtended"] == 0
+    assert world.current("alice") == before
+    assert never_later_than_the_truth(world, "alice")
+    # Once as results come, once more at the end, each MAX_TRIES times what the SDK does.
+    assert refusals.requests["TransactWriteItems"] <= 2 * MAX_TRIES * SDK_ATTEMPTS
+
+    again = Refusals(function, clock)
+    clock.advance(minutes=1)
+    for refusal in refusals.all:
+        refusal.end()
+    assert function.invoke(TICK).error is None
+    assert again.requests["TransactWriteItems"] == 1
+    assert kept(world, "alice")
+
+
+@pytest.mark.row(32)
+def test_a_new_key_that_could_not_be_written_is_learnt_by_the_next_run(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", minutes=61)
+    old = world.current("alice")["listenKey"]
+    refusal = refusals.cancel("ThrottlingError")
+
+    assert raised(function.invoke(TICK)) == INCOMPLETE
+    assert world.current("alice")["listenKey"] == old
+    assert events(world) == []
+
+    refusal.end()
+    clock.advance(minutes=1)
+    assert function.invoke(TICK).error is None
+    assert kept(world, "alice")
+    [event] = events(world)
+    # The key is the one that the first run made: nobody has to be told twice, but once.
+    assert event["outcome"] == "CHANGED"
+    assert [r.method for r in world.exchange.requests] == ["PUT", "POST", "PUT"]
+
+
+@pytest.mark.row(32)
+def test_a_write_whose_answer_was_lost_is_not_done_twice(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", minutes=61)
+    lost = []
+
+    def lose(answer: Body) -> None:
+        if not lost:
+            lost.append(answer)
+            raise ConnectTimeoutError(endpoint_url="https://dynamodb.eu-west-1.amazonaws.com/")
+
+    refusals.half_do("dynamodb", "TransactWriteItems", lose)
+
+    done = function.invoke(TICK)
+
+    assert done.error is None
+    assert len(world.ledger("alice")) == 1
+    assert kept(world, "alice")
+    assert len(events(world)) == 1
+
+
+@pytest.mark.row(32)
+def test_one_account_whose_record_takes_no_write_costs_the_others_nothing(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", "bob", "carol", minutes=30)
+    refusals.cancel("ItemCollectionSizeLimitExceeded", when=is_of("bob"))
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert "1 of 3 accounts" in str(done.error)
+    assert kept(world, "alice")
+    assert kept(world, "carol")
+    assert world.ledger("bob") == []
+
+
+@pytest.mark.row(32)
+def test_dynamodb_that_takes_no_writes_does_not_keep_the_keys_from_being_renewed(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    names = many(250)
+    add_live(world, clock, *names, minutes=30)
+    refusals.refuse("dynamodb", "TransactWriteItems", "InternalServerError", status=500)
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert len(world.exchange.requests) == 250
+    # Three batches as they come and one at the end; not five, and not again for each result.
+    assert refusals.requests["TransactWriteItems"] <= 4 * MAX_TRIES * SDK_ATTEMPTS
+
+
+@pytest.mark.row(33)
+def test_a_newer_record_is_kept_and_the_others_of_its_batch_are_written(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", "bob", "carol", minutes=30)
+    later = clock.now() + timedelta(seconds=30)
+    written = []
+
+    def another_run(_: Body) -> None:
+        if not written:  # after our read, and before our write
+            written.append(world.put_current("bob", "another".ljust(64, "8"), later, runId="another"))
+
+    refusals.half_do("dynamodb", "BatchGetItem", another_run)
+
+    done = function.invoke(TICK)
+
+    assert done.error is None
+    assert world.current("bob")["runId"] == "another"
+    assert world.current("bob")["attemptedAt"] == iso(later)
+    assert world.ledger("bob") == []  # its entry goes the way of its record: both or none
+    assert kept(world, "alice")
+    assert kept(world, "carol")
+    assert [len(world.ledger(name)) for name in ("alice", "carol")] == [1, 1]
+
+
+@pytest.mark.row(33)
+def test_a_newer_failure_is_not_taken_back_by_an_older_success_and_nothing_moves_backwards(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    ahead = clock.now() + timedelta(seconds=50)  # another environment's clock, within the slack
+    world.put_current(
+        "alice", world.current("alice")["listenKey"], clock.now() - timedelta(minutes=30),
+        attemptedAt=iso(ahead), outcome="FAILED", consecutiveFailures={"N": "3"},
+    )  # fmt: skip
+    before = world.current("alice")
+
+    function.invoke(ALL)
+    assert world.current("alice") == before
+
+    clock.advance(minutes=2)
+    function.invoke(ALL)
+    assert world.current("alice")["attemptedAt"] > before["attemptedAt"]
+    assert world.current("alice")["consecutiveFailures"] == 0
+
+
+# What AWS leaves undone
+
+
+def leave_undone(refusals: Refusals, done: int, times: int | None = None) -> list[int]:
+    """Let BatchGetItem answer only the first `done` keys of a call, as under load; return the sizes."""
+    sizes: list[int] = []
+
+    def partly(answer: Body) -> None:
+        for table, items in answer["Responses"].items():
+            sizes.append(len(items))
+            if times is not None and len(sizes) > times:
+                return
+            answer["Responses"][table] = items[:done]
+            if items[done:]:
+                keys = [{name: item[name] for name in ("accountId", "record")} for item in items[done:]]
+                answer["UnprocessedKeys"] = {table: {"Keys": keys, "ConsistentRead": True}}
+
+    refusals.half_do("dynamodb", "BatchGetItem", partly)
+    return sizes
+
+
+@pytest.mark.row(35)
+def test_unprocessed_keys_are_asked_for_again_with_a_pause_until_all_are_there(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    """The program has no BatchWriteItem, so no UnprocessedItems: it writes in transactions, whole or not."""
+    names = many(10)
+    add_live(world, clock, *names, minutes=2)  # renewed a moment ago: only who reads the record knows
+    sizes = leave_undone(refusals, done=3)
+    clock.slept.clear()
+
+    done = function.invoke(TICK)
+
+    assert done.report is not None
+    assert done.report["skipped"] == 10
+    assert sizes == [10, 7, 4, 1]
+    assert len(clock.slept) == 3
+    assert "BatchWriteItem" not in refusals.requests
+    assert world.exchange.requests == []
+
+
+@pytest.mark.row(35)
+def test_keys_that_stay_unprocessed_fail_the_run_after_a_few_tries(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, *many(3), minutes=30)
+    sizes = leave_undone(refusals, done=0)
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert "unprocessed keys remained" in str(done.error)
+    assert sizes == [3] * MAX_TRIES
+    assert world.exchange.requests == []
+
+
+@pytest.mark.row(35)
+def test_unprocessed_keys_of_named_accounts_are_asked_for_again_too(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    undone = []
+
+    def partly(answer: Body) -> None:
+        for table, items in answer["Responses"].items():
+            if "record" not in items[0] and not undone:
+                undone.append(items.pop())
+                keys = [{"accountId": undone[0]["accountId"]}]
+                answer["UnprocessedKeys"] = {table: {"Keys": keys}}
+
+    refusals.half_do("dynamodb", "BatchGetItem", partly)
+
+    done = function.invoke({"accounts": ["alice", "bob"]})
+
+    assert done.report is not None
+    assert done.report["extended"] == 2
+
+
+# Records of other versions
+
+
+@pytest.mark.row(47)
+def test_attributes_that_a_newer_version_wrote_survive_this_ones_update(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    new = {"streamVersion": {"N": "2"}, "hosts": {"SS": ["a", "b"]}, "more": {"M": {"x": {"NULL": True}}}}
+    for name in ("alice", "bob"):
+        current = world.current(name)
+        world.put_current(name, current["listenKey"], clock.now() - timedelta(minutes=30), **new)
+    world.exchange.revoke(api_key_of("bob"))
+
+    function.invoke(TICK)
+
+    table = world.aws.outputs["ListenKeysTableName"]
+    for name, outcome in (("alice", "EXTENDED"), ("bob", "REJECTED")):
+        key = {"accountId": {"S": name}, "record": {"S": "CURRENT"}}
+        item = world.aws.client("dynamodb").get_item(TableName=table, Key=key)["Item"]
+        assert item["outcome"] == {"S": outcome}
+        assert {attribute: item[attribute] for attribute in new} == new
+
+
+@pytest.mark.row(47)
+def test_rows_with_attributes_of_a_newer_version_are_read_by_those_this_one_knows(
+    world: World, function: LocalFunction
+) -> None:
+    world.add_account("alice", api_key_of("alice"), tier={"N": "3"}, tags={"L": []}, owner={"M": {}})
+    function.invoke(TICK)
+    assert outcomes(world, "alice") == {"alice": "CREATED"}
+
+
+@pytest.mark.row(47)
+def test_an_outcome_that_this_version_does_not_know_is_no_obstacle(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=0)
+    world.put_current("alice", world.current("alice")["listenKey"], clock.now(), outcome="PROLONGED")
+    clock.advance(minutes=32)
+    assert function.invoke(SWEEP).error is None
+    assert outcomes(world, "alice") == {"alice": "EXTENDED"}
+
+
+FULL = (
+    "listenKey", "product", "outcome", "attemptedAt", "renewedAt", "expiresAt", "listenKeyChangedAt",
+    "consecutiveFailures", "runId",
+)  # fmt: skip
+OTHER_TYPES: dict[str, dict[str, Any]] = {
+    "a number": {"N": "7"},
+    "null": {"NULL": True},
+    "binary": {"B": b"\x00\xff"},
+    "a list of odd things": {"L": [{"N": "1"}, {"S": "{"}, {"S": "[]"}, {"S": '{"detailType": 1}'}]},
+    "other text": {"S": "yesterday"},
+    "a date without an hour": {"S": "2026-01-01"},
+    "the end of time": {"S": "9999-12-31T23:59:59.999-14:00"},
+    "the beginning of time": {"S": "0001-01-01T00:00:00.000+14:00"},
+}
+
+
+@pytest.mark.row(47)
+@pytest.mark.parametrize("missing", FULL)
+@pytest.mark.parametrize("works", [True, False], ids=["binance works", "binance fails"])
+def test_a_record_of_an_older_version_that_lacks_an_attribute_is_read_and_renewed(
+    world: World, function: LocalFunction, clock: VirtualClock, missing: str, works: bool
+) -> None:
+    add_live(world, clock, "alice", minutes=0)
+    world.put_current("alice", world.current("alice")["listenKey"], clock.now(), **{missing: None})
+    clock.advance(minutes=32)
+    if not works:
+        world.exchange.fault(status=404)
+
+    done = function.invoke(TICK)
+
+    assert done.error is None
+    assert outcomes(world, "alice") == {"alice": "EXTENDED" if works else "REJECTED BAD_REQUEST"}
+    assert not works or kept(world, "alice")
+
+
+@pytest.mark.row(47)
+@pytest.mark.parametrize("works", [True, False], ids=["binance works", "binance fails"])
+def test_broken_records_never_crash_a_run_nor_cost_the_others_theirs(
+    world: World, function: LocalFunction, clock: VirtualClock, works: bool
+) -> None:
+    """An account for each attribute and each way in which it can be broken, and one that is well."""
+    broken = {
+        f"{attribute}x{number}": (attribute, value)
+        for attribute in (*FULL, "unannounced", "errorCode")
+        for number, value in enumerate(OTHER_TYPES.values())
+    }
+    broken["fraction"] = ("consecutiveFailures", {"N": "-1.5"})
+    add_live(world, clock, *broken, "well", minutes=0)
+    for name, (attribute, value) in broken.items():
+        world.put_current(name, world.current(name)["listenKey"], clock.now(), **{attribute: value})
+    clock.advance(minutes=32)
+    if not works:
+        world.exchange.fault(status=404)
+
+    for event in (TICK, SWEEP, {"dryRun": True}, ALL):
+        done = function.invoke(event)
+        assert raised(done) in ("", INCOMPLETE)
+        assert done.report is None or done.report["accounts"] == len(broken) + 1
+        clock.advance(minutes=1)
+
+    assert outcomes(world, "well") == {"well": "EXTENDED" if works else "REJECTED BAD_REQUEST"}
+    if works:
+        # What cannot be added to (a list that is none) is not recorded, and the run says so.
+        not_a_list = {f"unannouncedx{n}" for n, value in enumerate(OTHER_TYPES.values()) if "L" not in value}
+        assert [name for name in broken if name not in not_a_list and not kept(world, name)] == []
+        assert all(world.exchange.live_key(api_key_of(name), "usdm") for name in broken)
+
+
+# Announcements
+
+
+@pytest.mark.row(48)
+@pytest.mark.parametrize("code", ["InternalException", "ThrottlingException"])
+def test_a_change_that_the_bus_does_not_take_is_announced_by_the_next_run(
+    world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock, code: str
+) -> None:
+    world.add_account("alice", api_key_of("alice"))
+    refusal = refusals.refuse("events", "PutEvents", code, status=500 if code == "InternalException" else 400)
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert f"EventBridge did not take the announcements: {code}" in str(done.error)
+    assert refusal.hits == SDK_ATTEMPTS
+    assert kept(world, "alice")  # the record stands
+    assert world.current("alice")["unannounced"]
+    assert events(world) == []
+
+    refusal.end()
+    clock.advance(minutes=1)
+    again = function.invoke(TICK)  # Lambda's retry: the account itself is fresh
+    assert again.error is None
+    assert again.report is not None
+    assert again.report["skipped"] == 1
+    [event] = events(world)
+    assert (event["accountId"], event["outcome"]) == ("alice", "CREATED")
+    assert "unannounced" not in world.current("alice")
+
+    function.invoke(TICK)
+    assert len(events(world)) == 1
+
+
+@pytest.mark.row(48)
+def test_a_bus_that_is_down_is_asked_once_in_a_run_whatever_there_is_to_tell(
+    world: World, function: LocalFunction, refusals: Refusals
+) -> None:
+    for name in many(60):
+        world.add_account(name, api_key_of(name))
+    refusal = refusals.refuse("events", "PutEvents", "InternalException", status=500)
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert refusal.hits == SDK_ATTEMPTS
+    assert metrics(done)["KeysCreated"] == 60
+
+
+@pytest.mark.row(48)
+def test_a_bus_that_takes_only_some_is_given_the_others_by_the_next_run(
+    world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock
+) -> None:
+    names = many(12)  # two calls of ten at most
+    for name in names:
+        world.add_account(name, api_key_of(name))
+    left_out = {names[3], names[11]}
+    refused: list[list[int]] = []
+    broken = [True]
+
+    def drop(body: Body) -> Body:
+        kept_entries, positions = [], []
+        for position, entry in enumerate(body["Entries"]):
+            if broken[0] and json.loads(entry["Detail"])["accountId"] in left_out:
+                positions.append(position)
+            else:
+                kept_entries.append(entry)
+        refused.append(positions)
+        return {"Entries": kept_entries}
+
+    def tell(answer: Body) -> None:
+        for position in refused[-1]:
+            answer["Entries"].insert(position, {"ErrorCode": "InternalFailure", "ErrorMessage": "no"})
+        answer["FailedEntryCount"] = len(refused[-1])
+
+    refusals.ask_for("events", "PutEvents", drop)
+    refusals.half_do("events", "PutEvents", tell)
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert "2 accounts' changes not announced" in str(done.error)
+    assert {event["accountId"] for event in events(world)} == set(names) - left_out
+    assert {name for name in names if "unannounced" in world.current(name)} == left_out
+
+    broken[0] = False
+    clock.advance(minutes=1)
+    assert function.invoke(SWEEP).error is None
+    assert sorted(event["accountId"] for event in events(world)) == names
+    assert not any("unannounced" in world.current(name) for name in names)
+
+
+class Killed(BaseException):
+    """The process dies: nothing in the program can catch this."""
+
+
+@pytest.mark.row(48)
+@pytest.mark.parametrize(
+    ("where", "events_sent"),
+    [(("events", "PutEvents"), 0), (("dynamodb", "TransactWriteItems"), 1)],
+    ids=["between record and event", "between event and its clearing"],
+)
+def test_a_run_that_dies_around_the_event_leaves_it_to_the_next(
+    world: World,
+    function: LocalFunction,
+    refusals: Refusals,
+    clock: VirtualClock,
+    where: tuple[str, str],
+    events_sent: int,
+) -> None:
+    world.add_account("alice", api_key_of("alice"))
+    if events_sent:  # the second transaction is the clearing
+        writes: list[Body] = []
+        refusal = refusals.break_off(*where, Killed())
+        refusal.when = lambda body: writes.append(body) or len(writes) == 2  # type: ignore[func-returns-value]
+    else:
+        refusals.break_off(*where, Killed())
+
+    with pytest.raises(Killed):
+        function.invoke(TICK)
+
+    assert kept(world, "alice")
+    assert len(events(world)) == events_sent
+    created = world.current("alice")
+
+    clock.advance(minutes=1)
+    done = function.invoke(SWEEP)
+
+    assert done.error is None
+    assert len(events(world)) == events_sent + 1  # at least once
+    assert world.current("alice")["listenKey"] == created["listenKey"]
+    assert "unannounced" not in world.current("alice")
+
+
+@pytest.mark.row(48)
+def test_what_an_account_has_to_tell_while_the_bus_is_down_is_told_in_order(
+    world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock
+) -> None:
+    world.add_account("alice", api_key_of("alice"))
+    refusal = refusals.refuse("events", "PutEvents", "InternalException", status=500)
+    function.invoke(TICK)
+    clock.advance(minutes=30)
+    fault = world.exchange.fault(status=404)
+    function.invoke(TICK)
+    clock.advance(minutes=35)
+    fault.clear()
+    function.invoke(TICK)
+    refusal.end()
+    clock.advance(minutes=1)
+    function.invoke(SWEEP)
+
+    told = [(e["detail-type"], e["detail"]["outcome"]) for e in world.aws.sent_events()]
+    assert told == [
+        ("Listen Key Changed", "CREATED"),
+        ("Listen Key Failing", "REJECTED"),
+        ("Listen Key Changed", "RECREATED"),
+        ("Listen Key Recovered", "RECREATED"),
+    ]
+
+
+@pytest.mark.row(48)
+def test_a_bus_that_stays_down_does_not_let_the_record_grow_without_end(
+    world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock
+) -> None:
+    world.add_account("alice", api_key_of("alice"))
+    refusals.refuse("events", "PutEvents", "InternalException", status=500)
+    for _ in range(30):
+        function.invoke(TICK)
+        world.exchange.rotate(api_key_of("alice"), "usdm")
+        clock.advance(minutes=30)
+    assert len(world.current("alice")["unannounced"]) <= 21
