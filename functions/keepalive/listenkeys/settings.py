@@ -129,14 +129,15 @@ def _optional(environ: Mapping[str, str], name: str) -> str:
 
 def _base_url(environ: Mapping[str, str], name: str) -> str:
     value = _optional(environ, name).rstrip("/")
+    refused = f"{name} must be empty or https://host"  # not repeated: it may hold a password
     try:
         parts = urlsplit(value)
         _ = parts.port
     except ValueError:
-        raise SettingsError(f"{name} must be empty or https://host, not {value!r}") from None
+        raise SettingsError(refused) from None
     local = parts.hostname in ("127.0.0.1", "localhost")
     if value and (parts.scheme not in (("http", "https") if local else ("https",)) or not parts.hostname):
-        raise SettingsError(f"{name} must be empty or https://host, not {value!r}")
+        raise SettingsError(refused)
     if parts.username or parts.password or parts.path or parts.query or parts.fragment:
         raise SettingsError(f"{name} must be a scheme and a host only")
     return value
