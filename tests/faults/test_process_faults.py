@@ -1,0 +1,435 @@
+"""The process's faults: two at once, killed, out of time, misconfigured, buggy, with a clock that jumps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from listenkeys.binance import Answer, BinanceClient
+from listenkeys.errors import SettingsError
+from listenkeys.records import iso
+from listenkeys.report import Report
+from listenkeys.trigger import Trigger
+from local.clock import VirtualClock
+from local.invoke import Context, Invocation, LocalFunction
+from local.world import World
+from tests.faults.matrix import (
+    INCOMPLETE,
+    SWEEP,
+    TICK,
+    HookedExchange,
+    add_live,
+    api_key_of,
+    kept,
+    metrics,
+    raised,
+    variant,
+)
+from tests.faults.schedule import follow_schedule
+
+TWENTY = tuple(f"account{number:02}" for number in range(20))
+
+
+def hooked(world: World) -> HookedExchange:
+    exchange = world.exchange
+    assert isinstance(exchange, HookedExchange)
+    return exchange
+
+
+def add_one_by_one(world: World, clock: VirtualClock, *names: str) -> None:
+    """Add accounts of which each was renewed a second before the next, half an hour ago."""
+    for name in names:
+        add_live(world, clock, name, minutes=1 / 60)
+    clock.advance(minutes=30)
+
+
+class Running(threading.Thread):
+    """A tick of a function of its own, in a thread: what another execution environment would do."""
+
+    def __init__(self, function: LocalFunction, run_id: str) -> None:
+        super().__init__(daemon=True)
+        self._keeper = function.app.keeper
+        self._run_id = run_id
+        self.report: Report | None = None
+        self.start()
+
+    def run(self) -> None:
+        self.report = self._keeper.run(Trigger.from_event(TICK), self._run_id, 300.0)
+
+    def ended(self) -> Report:
+        self.join(30)
+        assert self.report, "the run has not ended"
+        return self.report
+
+
+@pytest.mark.row(36)
+def test_two_runs_at_once_are_harmless(world: World, clock: VirtualClock) -> None:
+    add_live(world, clock, *TWENTY, minutes=30)
+    world.add_account("new", api_key_of("new"))
+    world.exchange.expire(api_key_of(TWENTY[7]), "usdm")
+    both = threading.Barrier(2)
+    met: set[int] = set()
+
+    def meet(_: str) -> None:
+        if threading.get_ident() not in met and len(met) < 2:
+            met.add(threading.get_ident())
+            both.wait(10)  # each has read its accounts and records, and none has written
+
+    hooked(world).hook = meet
+    runs = [Running(variant(world, clock), run_id) for run_id in ("one", "two")]
+    reports = [run.ended() for run in runs]
+    assert [report.incomplete() for report in reports] == [None, None]
+    assert [report.accounts for report in reports] == [21, 21]
+    for name in (*TWENTY, "new"):
+        assert kept(world, name)
+        assert world.current(name)["consecutiveFailures"] == 0
+        assert 1 <= len(world.ledger(name)) <= 2
+    posts = [request for request in world.exchange.requests if request.method == "POST"]
+    assert len(posts) <= 4, "one for each account without a key, and run"
+
+
+@pytest.mark.row(36)
+def test_the_later_request_wins_whoever_writes_last(world: World, clock: VirtualClock) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    held, release = threading.Event(), threading.Event()
+
+    def hold_the_first(_: str) -> None:
+        if not held.is_set():
+            held.set()
+            release.wait(20)
+
+    hooked(world).hook = hold_the_first
+    earlier = Running(variant(world, clock), "earlier")
+    assert held.wait(20)
+    sent_later = clock.advance(minutes=1) or clock.now()
+    later = Running(variant(world, clock), "later").ended()
+    recorded = world.records("alice")
+    release.set()
+    assert earlier.ended().incomplete() is None
+    assert later.incomplete() is None
+    assert world.records("alice") == recorded, "the earlier one came too late to write"
+    assert world.current("alice")["renewedAt"] == iso(sent_later)
+    assert world.current("alice")["runId"] == "later"
+    assert kept(world, "alice")
+
+
+@pytest.mark.row(38)
+@pytest.mark.parametrize("late", [timedelta(minutes=20), timedelta(days=1)], ids=str)
+def test_a_late_tick_renews_only_what_is_due(
+    world: World, function: LocalFunction, clock: VirtualClock, late: timedelta
+) -> None:
+    add_live(world, clock, "old", minutes=18)
+    add_live(world, clock, "fresh", minutes=2)
+    event = {**TICK, "time": iso(clock.now() - late), "id": "1", "resources": ["a rule"]}
+    done = function.invoke(event)
+    assert not raised(done)
+    assert [request.api_key for request in world.exchange.requests] == [api_key_of("old")]
+    assert done.report
+    assert (done.report["extended"], done.report["skipped"]) == (1, 1)
+    function.invoke(event)
+    assert len(world.exchange.requests) == 1, "delivered twice, done once"
+
+
+@pytest.mark.row(38)
+def test_a_late_sweep_renews_only_what_is_overdue(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "overdue", minutes=16)
+    add_live(world, clock, "old", minutes=18)
+    function.invoke(SWEEP)
+    assert [request.api_key for request in world.exchange.requests] == [api_key_of("overdue")]
+
+
+@pytest.mark.row(38)
+def test_ticks_that_are_all_20_minutes_late_lose_no_key(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    for _ in follow_schedule(function.invoke, clock, 120, first_tick=20.0, first_sweep=2.0):
+        assert kept(world, "alice")
+    assert len(world.exchange.requests) <= 8, "the sweep helps out, it does not renew all the time"
+    assert {entry["outcome"] for entry in world.ledger("alice")} == {"EXTENDED"}
+
+
+@pytest.mark.row(39)
+def test_a_run_stops_starting_before_lambda_stops_it(world: World, clock: VirtualClock) -> None:
+    add_one_by_one(world, clock, *reversed(TWENTY))
+    hooked(world).hook = lambda _: clock.advance(seconds=1)
+    function = variant(world, clock, MAX_CONCURRENCY="1")
+    began = clock.monotonic()
+    done = function.invoke(TICK, Context(remaining_seconds=40))
+    assert clock.monotonic() - began < 15, "nothing starts in the last 30 seconds"
+    assert raised(done) == INCOMPLETE
+    assert "DEFERRED DEADLINE" in str(done.error)
+    sent = [request.api_key for request in world.exchange.requests]
+    assert 5 <= len(sent) <= 12
+    assert sent == [api_key_of(name) for name in reversed(TWENTY)][: len(sent)], "soonest to expire first"
+    renewed = [name for name in TWENTY if world.current(name)["runId"] != "earlier"]
+    assert sorted(map(api_key_of, renewed)) == sorted(sent), "what was done is recorded"
+    assert metrics(done)["KeysDeferred"] == len(TWENTY) - len(sent)
+    clock.advance(minutes=1)
+    assert not raised(function.invoke(TICK))
+    after = [request.api_key for request in world.exchange.requests][len(sent) :]
+    assert after == [api_key_of(name) for name in reversed(TWENTY)][len(sent) :]
+    assert all(kept(world, name) for name in TWENTY)
+
+
+@pytest.mark.row(39)
+def test_a_run_without_time_starts_nothing_and_says_so(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, *TWENTY, minutes=30)
+    clock.advance(seconds=1)
+    done = function.invoke(TICK, Context(remaining_seconds=20))
+    assert raised(done) == INCOMPLETE
+    assert not world.exchange.requests
+    assert metrics(done)["KeysDeferred"] == len(TWENTY)
+
+
+KILLED = """
+import os, sys
+from datetime import datetime
+from local.clock import VirtualClock
+from local.invoke import LocalFunction
+function = LocalFunction(dict(os.environ), VirtualClock(datetime.fromisoformat(sys.argv[1])).clock)
+function.invoke({"source": "aws.events", "detail-type": "Scheduled Event"})
+"""
+
+
+@pytest.mark.row(40)
+def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(
+    world: World, clock: VirtualClock
+) -> None:
+    names = [f"account{number:02}" for number in range(60)]
+    add_one_by_one(world, clock, *names)
+    held, release = threading.Event(), threading.Event()
+
+    def hold(api_key: str) -> None:
+        if api_key == api_key_of(names[56]) and not release.is_set():
+            held.set()
+            release.wait(30)
+
+    hooked(world).hook = hold
+    path = os.pathsep.join(sys.path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, clock.now().isoformat()],
+        env={**os.environ, **world.environment(), "MAX_CONCURRENCY": "1", "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        assert held.wait(60)
+        give_up = time.monotonic() + 20
+        while len(renewed := renewed_names(world, names)) < 50 and time.monotonic() < give_up:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+        release.set()
+    renewed = renewed_names(world, names)
+    assert 50 <= len(renewed) < 57
+    for name in renewed:
+        assert kept(world, name)
+        [entry] = world.ledger(name)
+        assert (entry["outcome"], entry["record"]) == ("EXTENDED", world.current(name)["attemptedAt"])
+    assert not any(world.ledger(name) for name in names if name not in renewed)
+
+    world.exchange.requests.clear()
+    hooked(world).hook = None
+    clock.advance(minutes=1)
+    assert not raised(variant(world, clock).invoke(TICK))
+    sent = {request.api_key for request in world.exchange.requests}
+    rest = {api_key_of(name) for name in names if name not in renewed}
+    assert rest <= sent <= rest | {api_key_of(names[56])}
+    assert all(kept(world, name) for name in names)
+
+
+def renewed_names(world: World, names: list[str]) -> list[str]:
+    return [name for name in names if world.current(name)["runId"] != "earlier"]
+
+
+@pytest.mark.row(41)
+def test_a_bug_in_one_worker_is_isolated(world: World, function: LocalFunction, clock: VirtualClock) -> None:
+    add_live(world, clock, *TWENTY, minutes=30)
+
+    class Buggy(BinanceClient):
+        def keepalive(self, product: str, api_key: str) -> Answer:
+            if api_key == api_key_of(TWENTY[4]):
+                carried = {"headers": {"X-MBX-APIKEY": api_key}}
+                raise ValueError(f"cannot make sense of {carried}")
+            return super().keepalive(product, api_key)
+
+    function.app.keeper = replace(function.app.keeper, binance=Buggy(clock.now, world.binance_url))
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    outcomes = {name: world.current(name)["outcome"] for name in TWENTY}
+    assert outcomes == {name: "FAILED" if name == TWENTY[4] else "EXTENDED" for name in TWENTY}
+    [entry] = world.ledger(TWENTY[4])
+    assert (entry["errorCode"], entry["attempts"]) == ("INTERNAL", 1)
+    assert "ValueError at test_process_faults.py:" in entry["errorMessage"]
+    assert "keepalive" in entry["errorMessage"], "where it happened"
+    for said in (done.output, str(done.error), entry["errorMessage"]):
+        assert "cannot make sense" not in said
+        assert api_key_of(TWENTY[4]) not in said
+    assert kept(world, TWENTY[4])
+    assert metrics(done)["KeysFailed"] == 1
+
+
+@pytest.mark.row(41)
+def test_a_bug_that_meets_every_account_ends_after_one_try_each(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, *TWENTY, minutes=30)
+    tries: list[str] = []
+
+    class Buggy(BinanceClient):
+        def keepalive(self, product: str, api_key: str) -> Answer:
+            tries.append(api_key)
+            raise KeyError(api_key)
+
+    function.app.keeper = replace(function.app.keeper, binance=Buggy(clock.now, world.binance_url))
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    assert metrics(done)["KeysFailed"] == len(TWENTY)
+    assert sorted(tries) == sorted(map(api_key_of, TWENTY))
+
+
+@pytest.mark.row(42)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ACCOUNTS_TABLE", None),
+        ("LISTEN_KEYS_TABLE", None),
+        ("LISTEN_KEYS_TABLE", " "),
+        ("SECRET_PREFIX", None),
+        ("SCHEDULE_EXPRESSION", None),
+        ("SWEEP_EXPRESSION", None),
+        ("SWEEP_EXPRESSION", "cron(0/5 * * * ? *)"),
+        ("RENEW_AFTER_MINUTES", None),
+        ("RENEW_AFTER_MINUTES", "30.5"),
+        ("RENEW_AFTER_MINUTES", "-1"),
+        ("RENEW_AFTER_MINUTES", "50"),  # with a sweep every 5: no second attempt
+        ("BINANCE_BASE_URL", None),
+        ("BINANCE_BASE_URL", "fapi.binance.com"),
+        ("BINANCE_BASE_URL", "http://fapi.binance.com"),
+        ("BINANCE_BASE_URL", "https://fapi.binance.com/fapi/v1"),
+        ("BINANCE_BASE_URL", "https://["),
+        ("BINANCE_BASE_URL", "https://fapi.binance.com:port"),
+        ("MAX_CONCURRENCY", None),
+        ("MAX_CONCURRENCY", "0"),
+        ("MAX_CONCURRENCY", "sixteen"),
+        ("MAX_WEIGHT_PER_MINUTE", None),
+        ("MAX_WEIGHT_PER_MINUTE", "24000"),
+        ("LEDGER_MODE", None),
+        ("LEDGER_MODE", "none"),
+        ("LEDGER_DAYS", None),
+        ("LEDGER_DAYS", "0"),
+    ],
+)
+def test_a_nonsensical_environment_is_refused_at_the_start_in_one_line(
+    world: World, clock: VirtualClock, name: str, value: str | None
+) -> None:
+    variables = {**world.environment()}
+    del variables[name]
+    if value is not None:
+        variables[name] = value
+    with pytest.raises(SettingsError) as refused:
+        LocalFunction(variables, clock.clock)
+    said = str(refused.value)
+    assert name in said
+    assert "\n" not in said
+    assert len(said) < 200
+    assert refused.value.__cause__ is None
+    assert not world.exchange.requests
+
+
+@pytest.mark.row(42)
+@pytest.mark.parametrize("sweep", ["rate(15 minutes)", "rate(1 hour)"])
+def test_a_lease_that_cannot_hold_is_refused(world: World, clock: VirtualClock, sweep: str) -> None:
+    with pytest.raises(SettingsError, match="no second attempt"):
+        variant(world, clock, SWEEP_EXPRESSION=sweep)
+
+
+@pytest.mark.row(42)
+def test_a_password_in_the_base_url_is_refused_and_not_repeated(world: World, clock: VirtualClock) -> None:
+    for scheme in ("https", "http"):
+        url = f"{scheme}://someone:CanaryPassword@fapi.binance.com"
+        with pytest.raises(SettingsError, match="BINANCE_BASE_URL") as refused:
+            variant(world, clock, BINANCE_BASE_URL=url)
+        assert "Canary" not in str(refused.value)
+
+
+@pytest.mark.row(42)
+def test_a_process_with_a_broken_environment_does_not_start(world: World) -> None:
+    variables = {**os.environ, **world.environment(), "LEDGER_DAYS": "many"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import app"],
+        env={**variables, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("listenkeys.errors.SettingsError: LEDGER_DAYS must be")
+
+
+@pytest.mark.row(43)
+@pytest.mark.parametrize("first", [600.0, -600.0])
+def test_a_clock_that_jumps_ten_minutes_between_runs_loses_no_key(
+    world: World, function: LocalFunction, clock: VirtualClock, first: float
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    key = world.current("alice")["listenKey"]
+    jumps = {20: first, 50: -first, 80: -first, 110: first}
+
+    def invoke(event: Any, context: Context) -> Invocation:
+        passed = (clock.monotonic() - began) / 60
+        for minute in [minute for minute in jumps if minute <= passed]:
+            clock.jump(jumps.pop(minute))
+        return function.invoke(event, context)
+
+    began = clock.monotonic()
+    for run in follow_schedule(invoke, clock, 180, first_sweep=2.0):
+        assert not raised(run.done)
+        assert world.exchange.live_key(api_key_of("alice"), "usdm") == key
+    assert not jumps
+    assert kept(world, "alice")
+    assert world.current("alice")["outcome"] == "EXTENDED"
+    assert {entry["outcome"] for entry in world.ledger("alice")} == {"EXTENDED"}
+    assert len(world.exchange.requests) < 40, "a wrong clock does not make it hammer"
+
+
+@pytest.mark.row(43)
+@pytest.mark.parametrize("jump", [600.0, -600.0])
+def test_deadlines_and_pauses_do_not_heed_the_wall_clock(
+    world: World, clock: VirtualClock, jump: float
+) -> None:
+    add_one_by_one(world, clock, *TWENTY)
+    exchange = hooked(world)
+
+    def hook(api_key: str) -> None:
+        clock.advance(seconds=1)
+        if api_key in map(api_key_of, TWENTY[2:4]):
+            clock.jump(jump)
+
+    exchange.hook = hook
+    exchange.fault(status=429, headers={"Retry-After": "30"}, api_key=api_key_of(TWENTY[3]), times=1)
+    function = variant(world, clock, MAX_CONCURRENCY="1")
+    done = function.invoke(TICK, Context(remaining_seconds=75))
+    ats = [request.at for request in exchange.requests]
+    [refused] = [number for number, request in enumerate(exchange.requests) if request.status == 429]
+    assert 30 <= ats[refused + 1] - ats[refused] <= 32, "the pause is 30 seconds of true time"
+    # 45 s of work: 4 requests, the pause, and what fits behind it.
+    assert 12 <= len(ats) <= 17
+    assert raised(done) == INCOMPLETE
+    renewed = renewed_names(world, list(TWENTY))
+    assert len(renewed) == len(ats) - 1
