@@ -27,6 +27,13 @@ PYTHON313 = $(firstword $(foreach python,python3.13 $(wildcard $(PYENV_ROOT)/ver
 	.venv-runtime/bin/pip install --quiet --no-deps --require-hashes -r requirements/runtime.txt
 	@touch $@
 
+# Each client at its newest, with what that pins, in an environment of its own.
+CLIENTS := binance-sdk ccxt python-binance
+$(CLIENTS:%=.venv-%/.installed): .venv-%/.installed: requirements/clients-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --no-deps --require-hashes -r $<
+	@touch $@
+
 # checkov in an environment of its own: it pins other versions of what the project uses.
 .venv-checkov/.installed: requirements/checkov.txt
 	$(PYTHON) -m venv .venv-checkov
@@ -64,14 +71,17 @@ invoke: install build .venv-runtime/.installed  ## Run what was built under Lamb
 e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built, deployed and invoked for real
 	$(BIN)/python -m pytest -m e2e
 
+clients: install $(CLIENTS:%=.venv-%/.installed)  ## Run the tests of others' clients against the Binance stand-in
+	$(BIN)/python -m pytest -m clients tests/clients
+
 lock:  ## Compile the requirements, with hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate -q functions/keepalive/requirements.in -o functions/keepalive/requirements.txt
-	for name in dev sam runtime checkov; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	for name in dev sam runtime checkov $(CLIENTS:%=clients-%); do uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --no-annotate -q requirements/$$name.in -o requirements/$$name.txt; done
 
 clean:  ## Remove everything that was built or installed
-	rm -rf .venv .venv-sam .venv-runtime .venv-checkov .aws-sam .build .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) .aws-sam .build .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run up down test check build invoke e2e lock clean
+.PHONY: help install run up down test check build invoke e2e clients lock clean

@@ -1,0 +1,132 @@
+"""The stand-in, and foreign clients in environments of their own; `make clients` installs them."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.binance_server import BinanceServer
+from local.clock import VirtualClock
+from local.exchange import PATHS, Exchange
+from local.stream import StreamServer
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+ALICE = "alice" * 12
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "clients: needs the clients that `make clients` installs")
+
+
+def python_of(client: str) -> Path:
+    """Return the interpreter of a client's environment."""
+    return ROOT / f".venv-{client}" / "bin" / "python"
+
+
+class Raised(Exception):
+    """What a client raised: the name of its exception's type, and the plain attributes."""
+
+    def __init__(self, raised: dict[str, Any]) -> None:
+        super().__init__(raised["text"])
+        self.__dict__.update(raised)
+
+
+class Client:
+    """A client in its own environment; its calls are this object's methods."""
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [python_of(name), HERE / f"{name.replace('-', '_')}_client.py", *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            self.send(name, *arguments)
+            return self.answer()
+
+        return call
+
+    def send(self, name: str, *arguments: Any) -> None:
+        """Begin a call."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps([name, *arguments]) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Return what the call that was begun came to, or raise it as Raised."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, "the client has ended"
+        answer = json.loads(line)
+        if "raised" in answer:
+            raise Raised(answer["raised"])
+        return answer["returned"]
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class Place:
+    """A stand-in and one client of ALICE's at it, for all tests of a module: some take seconds to import."""
+
+    def __init__(self, name: str) -> None:
+        self.clock = VirtualClock()
+        self.exchange = Exchange(now=self.clock.timestamp)
+        self.exchange.add_account(ALICE)
+        self._binance = BinanceServer(self.exchange)
+        self._streams = StreamServer(self.exchange)
+        self.client = Client(name, self._binance.url, self._streams.url, ALICE)
+
+    def tidy(self) -> None:
+        """Forget what a test did: its keys and faults, its weight and its ban."""
+        self.exchange.clear_faults()
+        self.exchange.weight_limit = 2400
+        for product in PATHS:
+            self.exchange.expire(ALICE, product)
+        self.clock.advance(minutes=60)
+
+    def close(self) -> None:
+        self.client.end()
+        self._streams.stop()
+        self._binance.stop()
+
+
+@pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    name = request.module.CLIENT
+    if not python_of(name).exists():
+        pytest.skip(f"{name} is not installed: make clients")
+    made = Place(name)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clock(place: Place) -> VirtualClock:
+    return place.clock
+
+
+@pytest.fixture
+def exchange(place: Place) -> Iterator[Exchange]:
+    yield place.exchange
+    place.tidy()
+
+
+@pytest.fixture
+def client(place: Place, exchange: Exchange) -> Client:
+    return place.client
+
+
+def wait_for_listeners(exchange: Exchange, product: str) -> None:
+    """Wait until somebody listens: a client's call may return before its subscription has arrived."""
+    deadline = time.monotonic() + 10
+    while not exchange.listeners(exchange.live_key(ALICE, product) or ""):
+        assert time.monotonic() < deadline, "nobody listens"
+        time.sleep(0.01)

@@ -1,0 +1,78 @@
+"""ccxt, unchanged but for the URL, on the stand-in."""
+
+import pytest
+
+from local.exchange import REAL_ANSWERS
+from tests.clients.conftest import ALICE, Raised, wait_for_listeners
+
+pytestmark = pytest.mark.clients
+CLIENT = "ccxt"
+# What ccxt calls the listenKey methods of each product, and how its user asks for its orders.
+CALLS = {
+    "usdm": ("fapiPrivate{}ListenKey", {"type": "swap", "subType": "linear"}),
+    "coinm": ("dapiPrivate{}ListenKey", {"type": "swap", "subType": "inverse"}),
+    "portfolio": ("papi{}ListenKey", {"type": "swap", "subType": "linear", "portfolioMargin": True}),
+    "options": ("eapiPrivate{}ListenKey", {"type": "option"}),
+}
+SYMBOLS = {
+    "usdm": "BTC/USDT:USDT",
+    "coinm": "BTC/USD:BTC",
+    "portfolio": "BTC/USDT:USDT",
+    "options": "BTC/USDT:USDT-261225-100000-C",
+}
+
+
+@pytest.mark.parametrize("product", CALLS)
+def test_a_stream_is_started_kept_alive_and_closed(client, exchange, clock, product):
+    method, _ = CALLS[product]
+    listen_key = client.call(method.format("Post"))["listenKey"]
+    assert listen_key == exchange.live_key(ALICE, product)
+    clock.advance(minutes=59)
+    client.call(method.format("Put"))
+    clock.advance(minutes=59)
+    assert exchange.live_key(ALICE, product) == listen_key
+    client.call(method.format("Delete"))
+    assert exchange.live_key(ALICE, product) is None
+
+
+@pytest.mark.parametrize("product", CALLS)
+def test_watch_orders_hears_them_as_unified_orders(client, exchange, product):
+    _, params = CALLS[product]
+    client.forget()  # ccxt keeps one listenKey for portfolio and usdm
+    client.send("watch_orders", params)
+    wait_for_listeners(exchange, product)
+    number = exchange.emit_order(ALICE, product)
+    assert client.answer() == [{"id": str(number), "symbol": SYMBOLS[product], "status": "open"}]
+
+
+def test_no_listen_key_is_its_authentication_error(client):
+    with pytest.raises(Raised, match="-1125") as raised:
+        client.call("fapiPrivatePutListenKey")
+    assert raised.value.type == "AuthenticationError"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ("invalid_api_key", "AuthenticationError"),
+        ("rate_limited", "DDoSProtection"),
+        ("ip_banned", "DDoSProtection"),
+        ("unknown_error", "OperationFailed"),
+        # OperationFailed by its table for USDⓈ-M, which ccxt finds by Binance's own host name.
+        ("throttled", "ExchangeError"),
+        ("internal_error", "OperationFailed"),
+        ("service_unavailable", "ExchangeNotAvailable"),
+        ("restricted_location", "ExchangeNotAvailable"),
+        ("waf_blocked", "ExchangeNotAvailable"),
+    ],
+)
+def test_errors_are_of_its_own_types(client, exchange, answer, error):
+    exchange.fault(answer=REAL_ANSWERS[answer], method="PUT")
+    with pytest.raises(Raised) as raised:
+        client.call("fapiPrivatePutListenKey")
+    assert raised.value.type == error
+
+
+def test_it_reads_the_time_and_loads_the_markets(client, clock):
+    assert client.time() == int(clock.timestamp() * 1000)
+    assert client.load_markets() == ["BTC/USD:BTC", "BTC/USDT:USDT"]
