@@ -135,7 +135,8 @@ class Registry:
 
     def _readable(self, secret_id: str) -> bool:
         name = secret_id.partition(":secret:")[2] if secret_id.startswith("arn:") else secret_id
-        return bool(name.partition(f"{self._prefix}/")[0] == "" and SECRET_ID.fullmatch(secret_id))
+        inside = name.startswith(f"{self._prefix}/") and name != f"{self._prefix}/"
+        return inside and bool(SECRET_ID.fullmatch(secret_id))
 
     def _insert(self, account_id: str, row: dict[str, Any]) -> None:
         try:

@@ -100,14 +100,16 @@ def connect(stack_name: str | None, region: str | None, profile: str | None) -> 
 def _samconfig() -> dict[str, str]:
     """Return what samconfig.toml says of where the stack is; nothing where there is none, or a broken one."""
     try:
-        config = tomllib.loads(Path("samconfig.toml").read_text(encoding="utf-8")).get("default", {})
+        config: Any = tomllib.loads(Path("samconfig.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     found: dict[str, str] = {}
     for command in ("global", "deploy"):  # a command's own parameters win
-        section = config.get(command, {}).get("parameters", {})
+        section = config
+        for part in ("default", command, "parameters"):
+            section = section.get(part) if isinstance(section, dict) else None
         for key in ("stack_name", "region", "profile"):
-            if isinstance(section.get(key), str):
+            if isinstance(section, dict) and isinstance(section.get(key), str):
                 found[key] = section[key]
     return found
 

@@ -146,20 +146,18 @@ def serve(speed: float) -> None:
 def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) -> None:
     """Say what is there and what can be done with it."""
     pace = f"; an hour takes {3600 / clock.speed:g} s" if clock.speed != 1 else ""
-    rules = ", ".join(
-        f"{_kind(rule.event) if rule.event else 'tick'} {rule.expression}" for rule in scheduler.rules
-    )
-    runs.say(f"The local world is up{pace}. It runs by its rules ({rules}) until Ctrl-C.\n")
-    runs.say('In another terminal, here:\n\n  alias listenkeys="$PWD/.local/listenkeys"')
+    runs.say(f"The local world is up{pace}. Ctrl-C ends it. Its rules:\n")
+    for rule in scheduler.rules:
+        runs.say(f"  {_kind(rule.event) if rule.event else 'tick'}: {rule.expression}")
+    runs.say('\nIn another terminal, here:\n\n  alias listenkeys="$PWD/.local/listenkeys"')
     runs.say("  listenkeys status --watch\n")
     if world.binance:
-        runs.say(
-            "alice's key is well, bob is new, Binance has forgotten carol's key and refuses dave's API key."
-        )
-        runs.say(f"API keys that it would take: {', '.join(SPARE_KEYS)}. To break and mend things:\n")
+        runs.say("alice's key is well, bob is new, Binance has forgotten carol's key, and it does not know")
+        runs.say(f"dave's API key. It would take these: {', '.join(SPARE_KEYS)}.")
+        runs.say("To mend dave, and to break things as Binance may (revoke, restore, forget; down, up):\n")
         runs.say("  listenkeys accounts add dave --replace")
-        runs.say("  .local/binance revoke alice     (or restore, forget; down and up, for all)\n")
-    runs.say(f"What the function logs is in {LOG}. Each run, at the world's time (UTC):\n")
+        runs.say("  .local/binance revoke alice\n")
+    runs.say(f"The function's log is {LOG}. Its runs, at the world's time (UTC):\n")
 
 
 def main() -> None:

@@ -1,0 +1,149 @@
+"""Fixtures: the command, run in this process against the local AWS, and faults of AWS on the way there."""
+
+import functools
+import http.client
+import json
+import os
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import botocore.session
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from local.clock import VirtualClock
+from local.front import Desk, Front
+from local.invoke import LocalFunction
+from local.rules import FUNCTION
+from local.world import World
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_loader() -> Iterator[None]:
+    """Have botocore read its descriptions of the services once, not for each command: most of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", functools.cache(botocore.session.create_loader))
+        yield
+
+
+@pytest.fixture
+def api_key() -> str:
+    """An API key that the stand-in knows once it is told to; it must never be seen again."""
+    return "CANARYkey".ljust(64, "7")
+
+
+@pytest.fixture
+def clean_environment(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty directory, and no AWS settings but the local world's."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "LISTENKEYS_")):
+            monkeypatch.delenv(name)
+    for name, value in world.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LISTENKEYS_STACK_NAME", world.aws.stack_name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("NO_COLOR", "")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(clean_environment: None, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `listenkeys` with these arguments, at the virtual clock's time."""
+
+    def listenkeys(*arguments: str, stdin: str = "") -> Result:
+        # Speed 0: its time stands still.
+        monkeypatch.setenv("LISTENKEYS_CLOCK", f"{time.time()},{clock.timestamp()},0")
+        done = CliRunner().invoke(app, arguments, input=stdin, prog_name="listenkeys")
+        assert "Traceback" not in done.output
+        return done
+
+    return listenkeys
+
+
+@pytest.fixture
+def front(
+    world: World, function: LocalFunction, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Front]:
+    """Lambda's Invoke, answered by the function itself."""
+    with Front(world.aws.resources[FUNCTION], function.invoke, lambda _: None, Desk(world)) as made:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", made.url)
+        yield made
+
+
+class AwsFaults:
+    """A way to AWS on which some operations fail: `fail("Scan", "AccessDeniedException")`."""
+
+    def __init__(self, endpoint_url: str) -> None:
+        self.faults: dict[str, tuple[str, str, int]] = {}
+        self.calls: list[str] = []
+        outer, target = self, urlsplit(endpoint_url).netloc
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                header = self.headers.get("X-Amz-Target")
+                # CloudFormation's operation is a field of a form.
+                operation = (header or parse_qs(body.decode()).get("Action", [""])[0]).rpartition(".")[2]
+                outer.calls.append(operation)
+                if operation in outer.faults:
+                    code, message, status = outer.faults[operation]
+                    text = json.dumps({"__type": code, "message": message})
+                    if not header:
+                        text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+                        text = f"<ErrorResponse>{text}</ErrorResponse>"
+                    self._answer(
+                        status, "application/x-amz-json-1.1" if header else "text/xml", text.encode()
+                    )
+                    return
+                connection = http.client.HTTPConnection(target, timeout=10)
+                connection.request("POST", self.path, body, dict(self.headers))
+                answer = connection.getresponse()
+                content = answer.read()
+                connection.close()
+                self._answer(answer.status, answer.headers["Content-Type"], content)
+
+            def _answer(self, status: int, kind: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def fail(self, operation: str, code: str, message: str = "CANARYmessage", status: int = 400) -> None:
+        """Answer this operation with this error from now on."""
+        self.faults[operation] = code, message, status
+
+    def stop(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def faults(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsFaults]:
+    """Have the command reach AWS through these faults."""
+    made = AwsFaults(world.aws.endpoint_url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
+    yield made
+    made.stop()

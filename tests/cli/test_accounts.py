@@ -1,0 +1,398 @@
+"""`listenkeys accounts`: rows and secrets as they are afterwards, and what is said."""
+
+import json
+from typing import Any
+
+import pytest
+
+from local.invoke import LocalFunction
+from local.world import World
+
+from .conftest import AwsFaults, Run
+
+TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
+OTHER = "OTHERkey".ljust(64, "8")
+
+
+def row(world: World, account_id: str) -> dict[str, Any] | None:
+    table = world.aws.outputs["AccountsTableName"]
+    answer = world.aws.client("dynamodb").get_item(TableName=table, Key={"accountId": {"S": account_id}})
+    return answer.get("Item")
+
+
+def secret(world: World, name: str) -> Any:
+    return json.loads(world.aws.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+
+
+def secret_names(world: World) -> list[str]:
+    found = world.aws.client("secretsmanager").list_secrets(IncludePlannedDeletion=False)["SecretList"]
+    return sorted(s["Name"] for s in found)
+
+
+def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
+    run: Run, world: World, function: LocalFunction, api_key: str
+) -> None:
+    world.exchange.add_account(api_key)
+    done = run("accounts", "add", "alice", stdin=api_key + "\n")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == (
+        "alice added (usdm); its key is in field apiKey of secret listenkeys/alice.\n"
+        "It is live within 5 minutes; `listenkeys renew alice` does it now.\n"
+    )
+    assert row(world, "alice") == {"accountId": {"S": "alice"}, "product": {"S": "usdm"}}
+    assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
+    function.invoke(TICK)
+    assert world.current("alice")["outcome"] == "CREATED"
+
+
+def test_options_of_add_end_up_in_the_row(run: Run, world: World, api_key: str) -> None:
+    options = ["--product", "coinm", "--secret", "listenkeys/all", "--field", "a1", "--no-create-if-missing"]
+    done = run("accounts", "add", "alice", *options, "--json", stdin=api_key)
+    assert json.loads(done.stdout) == {
+        "accountId": "alice",
+        "product": "coinm",
+        "enabled": True,
+        "createIfMissing": False,
+        "secretId": "listenkeys/all",
+        "secretField": "a1",
+        "problem": None,
+        "replaced": False,
+    }
+    assert row(world, "alice") == {
+        "accountId": {"S": "alice"},
+        "product": {"S": "coinm"},
+        "secretId": {"S": "listenkeys/all"},
+        "secretField": {"S": "a1"},
+        "createIfMissing": {"BOOL": False},
+    }
+
+
+def test_several_accounts_share_a_secret_and_its_other_fields_stay(
+    run: Run, world: World, function: LocalFunction, api_key: str
+) -> None:
+    world.put_secret("listenkeys/all", {"note": "ours", "nested": {"a": [1]}})
+    for name, key in (("alice", api_key), ("bob", OTHER)):
+        world.exchange.add_account(key)
+        assert run("accounts", "add", name, "--secret", "listenkeys/all", stdin=key).exit_code == 0
+    assert secret(world, "listenkeys/all") == {
+        "note": "ours",
+        "nested": {"a": [1]},
+        "alice": api_key,
+        "bob": OTHER,
+    }
+    function.invoke(TICK)
+    assert [world.current(name)["outcome"] for name in ("alice", "bob")] == ["CREATED", "CREATED"]
+
+
+@pytest.mark.parametrize("arguments", [("alice", "{key}"), ("alice", "--", "{key}"), ("{key}",)])
+def test_a_key_given_as_an_argument_is_refused_and_not_repeated(
+    run: Run, world: World, api_key: str, arguments: tuple[str, ...]
+) -> None:
+    done = run("accounts", "add", *(text.format(key=api_key) for text in arguments), stdin=api_key)
+    assert done.exit_code == 2
+    assert api_key not in done.output
+    assert "history" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert secret_names(world) == []
+
+
+@pytest.mark.parametrize("command", ["enable", "disable", "remove"])
+def test_a_key_in_the_place_of_an_account_is_not_repeated(run: Run, api_key: str, command: str) -> None:
+    done = run("accounts", command, api_key)
+    assert done.exit_code == 2
+    assert api_key not in done.output
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\n", "two words", " {key}", "{key} ", "{key}\n{key}\n", "{key}\r\nx", "k\x00y", "clé", "x" * 257],
+)
+def test_what_can_be_no_api_key_is_refused_and_nothing_is_written(
+    run: Run, world: World, api_key: str, text: str
+) -> None:
+    done = run("accounts", "add", "alice", stdin=text.format(key=api_key))
+    assert done.exit_code == 2
+    assert "API key" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert api_key not in done.output
+    assert secret_names(world) == []
+    assert row(world, "alice") is None
+
+
+def test_a_line_end_of_windows_is_no_part_of_the_key(run: Run, world: World, api_key: str) -> None:
+    assert run("accounts", "add", "alice", stdin=api_key + "\r\n").exit_code == 0
+    assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("a/b",), "an account's id must be"),
+        (("",), "an account's id must be"),
+        (("alice", "--product", "spot"), "--product must be one of usdm, coinm, portfolio, options"),
+        (("alice", "--secret", "elsewhere/alice"), "only secrets under listenkeys/"),
+        (("alice", "--secret", "listenkeys/"), "only secrets under listenkeys/"),
+        (("alice", "--secret", "listenkeys/a b"), "only secrets under listenkeys/"),
+        (("alice", "--secret", "arn:aws:secretsmanager:eu-west-1:1:secret:other/a-abcdef"), "only secrets"),
+        (
+            ("alice", "--secret", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/a-abcdef"),
+            "no secret with this ARN",
+        ),
+    ],
+)
+def test_add_refuses_what_the_function_could_not_use(
+    run: Run, world: World, api_key: str, arguments: tuple[str, ...], says: str
+) -> None:
+    done = run("accounts", "add", *arguments, stdin=api_key)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert secret_names(world) == []
+
+
+def test_an_account_that_is_there_is_not_touched_without_replace(
+    run: Run, world: World, api_key: str
+) -> None:
+    world.add_account("alice", OTHER, product="coinm")
+    done = run("accounts", "add", "alice", stdin=api_key)
+    assert (done.exit_code, "--replace" in done.stderr) == (2, True)
+    assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
+
+
+def test_replace_changes_the_key_and_nothing_else(
+    run: Run, world: World, function: LocalFunction, api_key: str
+) -> None:
+    world.add_account("alice", OTHER, product="coinm", createIfMissing=True, note={"S": "mine"})
+    before = row(world, "alice")
+    world.exchange.add_account(api_key)
+    done = run("accounts", "add", "alice", "--replace", stdin=api_key)
+    assert done.exit_code == 0
+    assert "The next tick uses it, within 30 minutes; `listenkeys renew alice`" in done.stdout
+    assert row(world, "alice") == before
+    assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
+    function.invoke(TICK)
+    assert world.current("alice")["outcome"] == "CREATED"
+
+
+def test_replace_takes_over_what_is_said_with_it(run: Run, world: World, api_key: str) -> None:
+    world.add_account("alice", OTHER, createIfMissing=False, note={"S": "mine"})
+    options = ["--product", "options", "--secret", "listenkeys/all", "--create-if-missing"]
+    assert run("accounts", "add", "alice", "--replace", *options, stdin=api_key).exit_code == 0
+    assert row(world, "alice") == {
+        "accountId": {"S": "alice"},
+        "product": {"S": "options"},
+        "secretId": {"S": "listenkeys/all"},
+        "secretField": {"S": "alice"},
+        "createIfMissing": {"BOOL": True},
+        "note": {"S": "mine"},
+    }
+    assert secret(world, "listenkeys/all") == {"alice": api_key}
+
+
+def test_replacing_the_key_of_a_disabled_account_says_that_it_is_disabled(
+    run: Run, world: World, api_key: str
+) -> None:
+    world.add_account("alice", OTHER, enabled=False)
+    done = run("accounts", "add", "alice", "--replace", stdin=api_key)
+    assert "It is disabled: `listenkeys accounts enable alice`" in done.stdout
+
+
+def test_a_broken_row_is_not_written_over(run: Run, world: World, api_key: str) -> None:
+    world.put_row("alice", product="spot")
+    done = run("accounts", "add", "alice", "--replace", stdin=api_key)
+    assert done.exit_code == 2
+    assert "Binance removed its listenKeys" in done.stderr
+    assert secret_names(world) == []
+
+
+def test_an_add_that_stopped_half_way_leaves_nothing_broken_and_is_finished_by_another(
+    run: Run, world: World, function: LocalFunction, faults: AwsFaults, api_key: str
+) -> None:
+    world.exchange.add_account(api_key)
+    faults.fail("PutItem", "AccessDeniedException")
+    done = run("accounts", "add", "alice", stdin=api_key)
+    assert done.exit_code == 2
+    assert api_key not in done.output
+    tick = function.invoke(TICK)
+    assert tick.report is not None
+    assert (tick.report["accounts"], tick.report["rejected"]) == (0, 0)
+    faults.faults.clear()
+    assert run("accounts", "add", "alice", stdin=api_key).exit_code == 0
+    assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
+    function.invoke(TICK)
+    assert world.current("alice")["outcome"] == "CREATED"
+
+
+def test_a_secret_that_could_not_be_written_leaves_no_row(
+    run: Run, world: World, faults: AwsFaults, api_key: str
+) -> None:
+    faults.fail("CreateSecret", "AccessDeniedException")
+    assert run("accounts", "add", "alice", stdin=api_key).exit_code == 2
+    assert row(world, "alice") is None
+
+
+def test_another_key_in_a_secret_that_no_row_names_is_not_written_over_silently(
+    run: Run, world: World, api_key: str
+) -> None:
+    world.put_secret("listenkeys/alice", {"apiKey": OTHER})
+    done = run("accounts", "add", "alice", stdin=api_key)
+    assert (done.exit_code, row(world, "alice")) == (2, None)
+    assert "--replace writes over it" in done.stderr
+    assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
+    assert run("accounts", "add", "alice", "--replace", stdin=api_key).exit_code == 0
+    assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
+
+
+@pytest.mark.parametrize("by_arn", [False, True])
+@pytest.mark.parametrize("replace", [False, True])
+def test_another_accounts_key_is_never_written_over(
+    run: Run, world: World, api_key: str, by_arn: bool, replace: bool
+) -> None:
+    world.put_secret("listenkeys/bob", {"apiKey": OTHER})
+    arn = world.aws.client("secretsmanager").describe_secret(SecretId="listenkeys/bob")["ARN"]
+    world.put_row("bob", **({"secretId": arn} if by_arn else {}))
+    options = ["--secret", "listenkeys/bob", "--field", "apiKey", *(["--replace"] if replace else [])]
+    done = run("accounts", "add", "alice", *options, stdin=api_key)
+    assert done.exit_code == 2
+    assert "holds bob's key" in done.stderr
+    assert secret(world, "listenkeys/bob") == {"apiKey": OTHER}
+
+
+@pytest.mark.parametrize("content", ["not json", '["a"]', '"CANARYtext"', ""])
+def test_a_secret_that_is_no_json_object_stays_as_it_is(
+    run: Run, world: World, api_key: str, content: str
+) -> None:
+    client = world.aws.client("secretsmanager")
+    client.create_secret(Name="listenkeys/all", SecretString=content or "x")
+    done = run("accounts", "add", "alice", "--secret", "listenkeys/all", "--replace", stdin=api_key)
+    assert done.exit_code == 2
+    assert "is not a JSON object and stays as it is" in done.stderr
+    assert "CANARY" not in done.output
+    assert client.get_secret_value(SecretId="listenkeys/all")["SecretString"] == (content or "x")
+    assert row(world, "alice") is None
+
+
+def test_a_secret_does_not_grow_over_its_limit(run: Run, world: World, api_key: str) -> None:
+    world.put_secret("listenkeys/all", {"others": "x" * (65536 - 80)})
+    done = run("accounts", "add", "alice", "--secret", "listenkeys/all", stdin=api_key)
+    assert done.exit_code == 2
+    assert "over 64 KiB" in done.stderr
+    assert row(world, "alice") is None
+
+
+def test_a_secret_that_is_being_deleted_comes_back_only_with_replace(
+    run: Run, world: World, faults: AwsFaults, api_key: str
+) -> None:
+    world.put_secret("listenkeys/alice", {"apiKey": OTHER, "note": "ours"})
+    world.aws.client("secretsmanager").delete_secret(SecretId="listenkeys/alice", RecoveryWindowInDays=30)
+    done = run("accounts", "add", "alice", stdin=api_key)
+    assert done.exit_code == 2
+    assert "is being deleted: --replace brings it back" in done.stderr
+    assert run("accounts", "add", "alice", "--replace", stdin=api_key).exit_code == 0
+    assert secret(world, "listenkeys/alice") == {"apiKey": api_key, "note": "ours"}
+
+
+def test_disable_and_enable_change_nothing_but_that(run: Run, world: World, function: LocalFunction) -> None:
+    world.add_account("alice", OTHER)
+    world.add_account("bob", OTHER)
+    done = run("accounts", "disable", "alice", "bob")
+    assert (done.exit_code, done.stdout.count("disabled")) == (0, 2)
+    assert row(world, "alice") == {"accountId": {"S": "alice"}, "enabled": {"BOOL": False}}
+    tick = function.invoke(TICK)
+    assert tick.report is not None
+    assert tick.report["accounts"] == 0
+    done = run("accounts", "enable", "alice", "--json")
+    assert [(a["accountId"], a["enabled"]) for a in json.loads(done.stdout)] == [("alice", True)]
+    assert row(world, "alice") == {"accountId": {"S": "alice"}, "enabled": {"BOOL": True}}
+
+
+@pytest.mark.parametrize("command", [("enable",), ("disable",), ("remove", "--yes")])
+def test_an_account_that_is_not_there_is_not_made(run: Run, world: World, command: tuple[str, ...]) -> None:
+    done = run("accounts", *command, "nobody")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "listenkeys: there is no account nobody: `listenkeys accounts list` shows those there are\n"
+    )
+    assert row(world, "nobody") is None
+
+
+def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -> None:
+    world.add_account("bob", OTHER, enabled=False)
+    world.add_account("alice", OTHER, product="coinm", secretId="listenkeys/all", secretField="a")
+    world.put_row("carol", product="spot")
+    done = run("accounts", "list")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[:4] == [
+        ["account", "product", "enabled", "creates", "secret", "field"],
+        ["alice", "coinm", "yes", "yes", "listenkeys/all", "a"],
+        ["bob", "usdm", "no", "yes", "listenkeys/bob", "apiKey"],
+        ["carol", "?", "?", "?", "?", "?"],
+    ]
+    assert "carol  INVALID_ACCOUNT: AccountsTable row: product spot" in done.stdout
+    assert OTHER not in done.output
+    listed = json.loads(run("accounts", "list", "--json").stdout)
+    assert [account["accountId"] for account in listed] == ["alice", "bob", "carol"]
+    assert "spot" in listed[2]["problem"]
+
+
+def test_list_of_nothing_says_how_to_add(run: Run) -> None:
+    assert "`listenkeys accounts add`" in run("accounts", "list").stdout
+    assert json.loads(run("accounts", "list", "--json").stdout) == []
+
+
+def test_remove_takes_the_row_and_leaves_the_secret_and_the_ledger(
+    run: Run, world: World, function: LocalFunction
+) -> None:
+    world.add_account("alice", OTHER)
+    function.invoke(TICK)
+    done = run("accounts", "remove", "alice", "--yes")
+    assert done.exit_code == 0
+    assert "Its key stays in field apiKey of secret listenkeys/alice." in done.stdout
+    assert row(world, "alice") is None
+    assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
+    assert len(world.ledger("alice")) == 1
+    assert "CREATED" in run("history", "alice").stdout
+
+
+def test_remove_needs_a_yes(run: Run, world: World) -> None:
+    world.add_account("alice", OTHER)
+    done = run("accounts", "remove", "alice", stdin="y\n")  # no terminal: nobody was asked
+    assert (done.exit_code, "say --yes" in done.stderr) == (2, True)
+    assert row(world, "alice") is not None
+
+
+def test_with_secret_the_key_goes_too_and_can_be_restored(run: Run, world: World) -> None:
+    world.add_account("alice", OTHER)
+    done = run("accounts", "remove", "alice", "--yes", "--with-secret")
+    assert "restore-secret" in done.stdout
+    assert secret_names(world) == []
+    world.aws.client("secretsmanager").restore_secret(SecretId="listenkeys/alice")
+    assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
+
+
+def test_with_secret_only_ones_own_field_goes_from_a_shared_secret(
+    run: Run, world: World, api_key: str
+) -> None:
+    world.put_secret("listenkeys/all", {"alice": OTHER, "bob": api_key})
+    for name in ("alice", "bob"):
+        world.put_row(name, secretId="listenkeys/all", secretField=name)
+    done = run("accounts", "remove", "alice", "--yes", "--with-secret", "--json")
+    assert json.loads(done.stdout)["key"] == "field"
+    assert secret(world, "listenkeys/all") == {"bob": api_key}
+
+
+def test_with_secret_a_key_that_another_account_uses_stays(run: Run, world: World) -> None:
+    world.add_account("alice", OTHER)
+    world.put_row("bob", product="coinm", secretId="listenkeys/alice")
+    done = run("accounts", "remove", "alice", "--yes", "--with-secret")
+    assert "another account uses it" in done.stdout
+    assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
+
+
+def test_a_key_that_could_not_be_removed_is_named(run: Run, world: World, faults: AwsFaults) -> None:
+    world.add_account("alice", OTHER)
+    faults.fail("DeleteSecret", "AccessDeniedException")
+    done = run("accounts", "remove", "alice", "--yes", "--with-secret")
+    assert done.exit_code == 2
+    assert "alice is removed, but its key is still in secret listenkeys/alice: access denied" in done.stderr
+    assert row(world, "alice") is None

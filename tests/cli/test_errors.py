@@ -1,0 +1,217 @@
+"""Every way in which AWS lets the command down is one line that says what to do."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cli.stack import now
+from local.front import Desk, Front
+from local.invoke import LocalFunction
+from local.world import World
+
+from .conftest import AwsFaults, Run
+
+EVERY_COMMAND = [
+    ("status",),
+    ("status", "--json"),
+    ("history", "alice"),
+    ("renew",),
+    ("accounts", "add", "alice"),
+    ("accounts", "list"),
+    ("accounts", "enable", "alice"),
+    ("accounts", "disable", "alice"),
+    ("accounts", "remove", "alice", "--yes"),
+]
+
+
+def says(run: Run, *arguments: str, stdin: str = "somekey") -> str:
+    """Run a command that must fail; return its one line."""
+    done = run(*arguments, stdin=stdin)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"listenkeys: [^\n]+\n", done.stderr)
+    assert "CANARY" not in done.output
+    return done.stderr.removeprefix("listenkeys: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_without_credentials_every_command_says_how_to_get_some(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert says(run, *command).startswith("no AWS credentials: run `aws configure` or `aws sso login`")
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_every_command_names_the_stack_that_is_not_there(run: Run, command: tuple[str, ...]) -> None:
+    line = says(run, *command, "--stack-name", "nope", "--region", "eu-west-2")
+    assert line.startswith("there is no stack nope in eu-west-2: deploy it")
+
+
+def test_half_of_the_credentials_are_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert says(run, "status").startswith("no AWS credentials")
+
+
+@pytest.mark.parametrize("region", [None, "no such region"])
+def test_a_region_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch, region: str | None) -> None:
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert says(run, "status", *(("--region", region) if region else ())) == (
+        "no region, or none that makes sense: give --region, or set AWS_REGION"
+    )
+
+
+def test_a_profile_that_is_not_there(run: Run) -> None:
+    assert says(run, "status", "--profile", "nope").startswith("there is no such AWS profile")
+
+
+def test_a_sign_in_that_has_expired(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "[profile work]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = r\n"
+        "[sso-session s]\nsso_start_url = http://127.0.0.1/\nsso_region = eu-west-1\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "aws sso login" in says(run, "status", "--profile", "work")
+
+
+CODES = [
+    ("ExpiredToken", "the AWS credentials have expired: sign in again"),
+    ("ExpiredTokenException", "the AWS credentials have expired: sign in again"),
+    ("InvalidClientTokenId", "AWS does not know these credentials"),
+    ("UnrecognizedClientException", "AWS does not know these credentials"),
+    ("SignatureDoesNotMatch", "AWS does not know these credentials"),
+    ("AccessDenied", "access denied to these AWS credentials"),
+    ("SomethingNew", "AWS answered SomethingNew to DescribeStacks"),
+]
+
+
+@pytest.mark.parametrize(("code", "line"), CODES)
+def test_an_error_of_finding_the_stack_is_explained(
+    run: Run, faults: AwsFaults, code: str, line: str
+) -> None:
+    faults.fail("DescribeStacks", code, status=403)
+    assert says(run, "status").startswith(line)
+
+
+def test_throttling_is_tried_again_and_then_explained(run: Run, faults: AwsFaults) -> None:
+    faults.fail("DescribeStacks", "Throttling")
+    assert says(run, "status") == "AWS is throttling (Throttling): try again in a moment"
+    assert faults.calls == ["DescribeStacks"] * 3
+
+
+ACCESS = [
+    (("status",), "Scan", "AccountsTable could not be read: access denied"),
+    (("status",), "BatchGetItem", "a table could not be read: access denied"),
+    (("history", "alice"), "Query", "access denied to these AWS credentials: Query is not allowed"),
+    (("accounts", "list"), "Scan", "AccountsTable could not be read: access denied"),
+    (("accounts", "add", "bob"), "BatchGetItem", "a table could not be read: access denied"),
+    (("accounts", "add", "bob"), "GetSecretValue", "access denied to these AWS credentials: GetSecretValue"),
+    (("accounts", "add", "bob"), "CreateSecret", "access denied to these AWS credentials: CreateSecret"),
+    (("accounts", "enable", "alice"), "UpdateItem", "access denied to these AWS credentials: UpdateItem"),
+    (("accounts", "remove", "alice", "--yes"), "DeleteItem", "access denied to these AWS credentials"),
+]
+
+
+@pytest.mark.parametrize(("command", "operation", "line"), ACCESS)
+def test_a_permission_that_is_missing_is_named(
+    run: Run, world: World, faults: AwsFaults, command: tuple[str, ...], operation: str, line: str
+) -> None:
+    world.add_account("alice", "a" * 20)
+    faults.fail(operation, "AccessDeniedException")
+    assert says(run, *command).startswith(line)
+
+
+def test_the_action_that_is_not_allowed_is_taken_from_what_aws_says(run: Run, faults: AwsFaults) -> None:
+    said = "User: arn:aws:iam::1:user/CANARY is not authorized to perform: dynamodb:Query on resource: CANARY"
+    faults.fail("Query", "AccessDeniedException", said)
+    assert "dynamodb:Query is not allowed to them" in says(run, "history", "alice")
+
+
+def test_a_table_that_is_gone_is_explained(run: Run, faults: AwsFaults) -> None:
+    faults.fail("Query", "ResourceNotFoundException")
+    assert "is the stack still deployed, and this the right --region?" in says(run, "history", "alice")
+
+
+def test_a_function_that_is_gone_is_explained(
+    run: Run, world: World, function: LocalFunction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Front("another-function", function.invoke, lambda _: None, Desk(world)) as front:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", front.url)
+        assert says(run, "renew").startswith("what Invoke asks for does not exist (any more)")
+
+
+def test_a_network_that_is_down_is_explained(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert says(run, "status").startswith("AWS could not be reached (EndpointConnectionError)")
+
+
+def test_a_stack_of_something_else_is_recognised(run: Run, world: World) -> None:
+    cloudformation = world.aws.client("cloudformation")
+    body = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
+    cloudformation.create_stack(StackName="other", TemplateBody=body)
+    try:
+        assert "has no output KeepaliveFunctionName" in says(run, "status", "--stack-name", "other")
+    finally:
+        cloudformation.delete_stack(StackName="other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("nonsense",), "No such command 'nonsense'"),
+        (("status", "--nonsense"), "No such option: --nonsense"),
+        (("history",), "Missing argument 'ACCOUNT'"),
+        (("history", "alice", "--limit", "0"), "Invalid value for '--limit'"),
+        (("accounts", "nonsense"), "No such command 'nonsense'"),
+        (("--nonsense",), "No such option: --nonsense"),
+    ],
+)
+def test_a_wrong_way_to_call_it_is_one_line_too(run: Run, arguments: tuple[str, ...], line: str) -> None:
+    assert says(run, *arguments).startswith(line)
+
+
+def test_the_stack_is_found_by_samconfig(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LISTENKEYS_STACK_NAME")
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert "no region" in says(run, "status")
+    Path("samconfig.toml").write_text(
+        'version = 0.1\n[default.global.parameters]\nstack_name = "overruled"\n'
+        '[default.deploy.parameters]\nstack_name = "from-samconfig"\n'
+        'region = "eu-west-3"\nprofile = "ignored"\n'
+    )
+    # Credentials in the environment are somebody's choice: the profile of samconfig.toml is not taken.
+    assert says(run, "status").startswith("there is no stack from-samconfig in eu-west-3")
+    assert says(run, "status", "--region", "eu-west-2").startswith(
+        "there is no stack from-samconfig in eu-west-2"
+    )
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    assert says(run, "status").startswith("there is no such AWS profile")
+
+
+@pytest.mark.parametrize("content", ["not toml [", 'default = "x"', "", "default.deploy = 1"])
+def test_a_samconfig_that_makes_no_sense_is_left_aside(
+    run: Run, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.delenv("LISTENKEYS_STACK_NAME")
+    Path("samconfig.toml").write_text(content)
+    assert says(run, "status", "--region", "eu-west-2").startswith(
+        "there is no stack listenkey-keeper in eu-west-2"
+    )
+
+
+def test_a_clock_left_in_the_environment_counts_only_beside_a_local_aws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LISTENKEYS_CLOCK", "0,0,0")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:5000")
+    assert now().year == 1970
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://dynamodb.eu-west-1.amazonaws.com")
+    assert now().year > 2000
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    assert now().year > 2000

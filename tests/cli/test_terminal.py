@@ -1,0 +1,177 @@
+"""The command as a person has it: a process in a terminal."""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.clock import VirtualClock
+from local.world import World
+
+from .conftest import Run
+from .test_accounts import row, secret
+from .test_status import put
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 30
+COMMAND = (sys.executable, "-m", "cli.main")
+
+
+class Terminal:
+    """A `listenkeys` whose controlling terminal is this object."""
+
+    def __init__(self, arguments: tuple[str, ...], columns: int, environment: dict[str, str]) -> None:
+        self._master, self._slave = pty.openpty()
+        # A shell that leads its session owns the terminal that it opens: there getpass asks, and Ctrl-C counts.
+        self.process = subprocess.Popen(
+            ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(self._slave), *COMMAND, *arguments],
+            start_new_session=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}",
+                "COLUMNS": str(columns),
+                "LINES": "30",
+                "TERM": "xterm-256color",
+                "PYTHONUTF8": "1",
+                **environment,
+            },
+        )
+        self.output = ""
+
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Read until this has been seen."""
+        deadline = time.monotonic() + SECONDS
+        while self.output.count(text) < times:
+            assert time.monotonic() < deadline, self.output
+            self._read(0.1)
+
+    def type(self, text: str) -> None:
+        """Type."""
+        os.write(self._master, text.encode())
+
+    def end(self) -> int:
+        """Read the rest; return the exit code."""
+        deadline = time.monotonic() + SECONDS
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.output
+            self._read(0.05)
+        while self._read(0.0):
+            pass
+        return self.process.returncode
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        os.close(self._master)
+        os.close(self._slave)
+
+    def _read(self, seconds: float) -> bool:
+        if not select.select([self._master], [], [], seconds)[0]:
+            return False
+        self.output += os.read(self._master, 65536).decode(errors="replace")
+        return True
+
+
+Start = Callable[..., Terminal]
+
+
+@pytest.fixture
+def start(run: Run, clock: VirtualClock) -> Iterator[Start]:
+    """Start `listenkeys` in a terminal, in the environment of `run`."""
+    started: list[Terminal] = []
+
+    def terminal(*arguments: str, columns: int = 80, **environment: str) -> Terminal:
+        clock_text = f"{time.time()},{clock.timestamp()},0"
+        made = Terminal(arguments, columns, {"LISTENKEYS_CLOCK": clock_text, **environment})
+        started.append(made)
+        return made
+
+    yield terminal
+    for made in started:
+        made.close()
+
+
+def test_the_api_key_is_asked_for_and_does_not_show(start: Start, world: World, api_key: str) -> None:
+    terminal = start("accounts", "add", "alice")
+    terminal.wait_for("API key of alice (it does not show): ")
+    terminal.type(api_key + "\n")
+    assert terminal.end() == 0
+    assert "alice added" in terminal.output
+    assert api_key not in terminal.output
+    assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
+
+
+def test_nothing_is_asked_when_it_could_not_be_done(start: Start, world: World) -> None:
+    world.add_account("alice", "a" * 20)
+    terminal = start("accounts", "add", "alice")
+    assert terminal.end() == 2
+    assert "API key of" not in terminal.output
+
+
+@pytest.mark.parametrize(("answer", "stays"), [("n\n", True), ("\n", True), ("y\n", False)])
+def test_remove_asks_first(start: Start, world: World, answer: str, stays: bool) -> None:
+    world.add_account("alice", "a" * 20)
+    terminal = start("accounts", "remove", "alice")
+    terminal.wait_for("Remove alice?")
+    terminal.type(answer)
+    assert terminal.end() == (2 if stays else 0)
+    assert (row(world, "alice") is not None) == stays
+
+
+def test_ctrl_c_at_the_question_leaves_everything_as_it_is(start: Start, world: World) -> None:
+    terminal = start("accounts", "add", "alice")
+    terminal.wait_for("API key of alice")
+    terminal.type("\x03")
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.output
+    assert row(world, "alice") is None
+
+
+def test_danger_is_coloured_unless_no_color_is_set(start: Start, world: World, clock: VirtualClock) -> None:
+    put(world, clock, "alice", 60)
+    put(world, clock, "bob", 5)
+    coloured, plain = start("status"), start("status", NO_COLOR="1")
+    assert (coloured.end(), plain.end()) == (1, 1)
+    assert re.search(r"\x1b\[31m +5\x1b\[0m", coloured.output)
+    assert re.search(r"\x1b\[32m +60\x1b\[0m", coloured.output)
+    assert "\x1b" not in plain.output
+    bars = re.findall(r"[█▏▎▍▌▋▊▉·]{20}", plain.output)
+    assert bars == ["█▋" + "·" * 18, "█" * 20]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_whole_error_is_there_and_no_line_is_longer_than_the_terminal(
+    start: Start, world: World, clock: VirtualClock, columns: int
+) -> None:
+    message = " ".join(f"word{number}" for number in range(60))
+    put(world, clock, "account-of-somebody", 5, errorCode="INVALID_API_KEY", errorMessage=message)
+    terminal = start("status", columns=columns, NO_COLOR="1")
+    terminal.end()
+    assert message in " ".join(terminal.output.split())
+    assert max(map(len, terminal.output.splitlines())) <= columns
+
+
+def test_watch_refreshes_until_ctrl_c_and_leaves_the_last_status(
+    start: Start, world: World, clock: VirtualClock
+) -> None:
+    put(world, clock, "alice", 44)
+    terminal = start("status", "--watch", "--every", "1", NO_COLOR="1")
+    terminal.wait_for("alice")
+    put(world, clock, "bob", 33)
+    terminal.wait_for("bob")
+    terminal.type("\x03")
+    assert terminal.end() == 0
+    left = terminal.output.rpartition("\x1b[?1049l")[2]  # back from the alternate screen
+    assert "bob" in left
+    assert "Traceback" not in terminal.output
+    assert "2 accounts: 2 well" in left

@@ -1,0 +1,288 @@
+"""`make up`: the rules fire, Lambda's retries follow, the command works beside it, and all of it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.stack import world_time
+from listenkeys.trigger import SWEEP, TICK, Trigger
+from local.clock import ScaledClock, VirtualClock
+from local.front import Desk, Front
+from local.invoke import Invocation, LocalFunction
+from local.rules import FUNCTION, Scheduler, read_rules
+from local.world import World
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+WELL = Invocation({"trigger": "tick"}, None, "")
+
+
+def wait(condition: Callable[[], Any]) -> Any:
+    """Wait until this is true; return what it was."""
+    deadline = time.monotonic() + SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_the_rules_are_those_of_the_deployed_stack(world: World) -> None:
+    sweep, tick = read_rules(world.aws)
+    assert (sweep.expression, sweep.seconds, sweep.event) == ("rate(5 minutes)", 300, {"overdueOnly": True})
+    assert (tick.expression, tick.seconds, tick.event) == ("rate(30 minutes)", 1800, None)
+
+
+def schedule(world: World, speed: float, invoke: Callable[[Any, str], Invocation]) -> tuple[Any, list[Any]]:
+    """Return a scheduler and what it will have given up."""
+    given_up: list[Any] = []
+    ended = threading.Event()
+    return Scheduler(world.aws, ScaledClock(speed), ended, invoke, given_up.append), given_up
+
+
+def run_until(scheduler: Any, condition: Callable[[], Any]) -> None:
+    thread = threading.Thread(target=scheduler.run)
+    thread.start()
+    try:
+        wait(condition)
+    finally:
+        scheduler._ended.set()
+        thread.join()
+
+
+def test_rules_fire_at_their_rate_with_the_events_of_eventbridge(world: World) -> None:
+    fired: list[Any] = []
+
+    def invoke(event: Any, _: str) -> Invocation:
+        fired.append(event)
+        return WELL
+
+    scheduler, _ = schedule(world, 6000.0, invoke)
+    run_until(scheduler, lambda: sum(Trigger.from_event(event).name == TICK for event in list(fired)) >= 2)
+    kinds = [Trigger.from_event(event).name for event in fired]
+    assert kinds[:5] == [SWEEP] * 5  # the first tick comes with the sixth sweep
+    tick = next(event for event in fired if Trigger.from_event(event).name == TICK)
+    assert tick["resources"] == [read_rules(world.aws)[1].arn]
+
+
+def test_a_disabled_rule_does_not_fire(world: World) -> None:
+    events, (sweep, _) = world.aws.client("events"), read_rules(world.aws)
+    fired: list[Any] = []
+
+    def invoke(event: Any, _: str) -> Invocation:
+        fired.append(event)
+        return WELL
+
+    events.disable_rule(Name=sweep.name)
+    try:
+        scheduler, _ = schedule(world, 6000.0, invoke)
+        run_until(scheduler, lambda: fired)
+    finally:
+        events.enable_rule(Name=sweep.name)
+    assert {Trigger.from_event(event).name for event in fired} == {TICK}
+
+
+def test_an_event_that_fails_is_tried_twice_more_and_then_given_up(world: World) -> None:
+    attempts: list[tuple[float, str]] = []
+    clock = ScaledClock(1200.0)
+
+    def invoke(event: Any, if_it_fails: str) -> Invocation:
+        if event == {"mine": 1}:
+            attempts.append((clock.monotonic(), if_it_fails))
+        return Invocation(None, ValueError("no"), "")
+
+    given_up: list[Any] = []
+    scheduler = Scheduler(world.aws, clock, threading.Event(), invoke, given_up.append)
+    scheduler.send({"mine": 1})
+    run_until(scheduler, lambda: any(letter["requestPayload"] == {"mine": 1} for letter in given_up))
+    assert [said for _, said in attempts] == ["again in 1 min", "again in 2 min", "given up: a dead letter"]
+    first, second, third = (at for at, _ in attempts)
+    assert second - first >= 60
+    assert third - second >= 120
+    letter = given_up[0]
+    assert letter["requestContext"]["approximateInvokeCount"] == 3
+    assert letter["responsePayload"]["errorType"] == "ValueError"
+
+
+def test_the_command_reads_the_clock_of_the_world() -> None:
+    clock = ScaledClock(60.0)
+    at = time.time()
+    shown = world_time(clock.text, at)
+    assert abs(ScaledClock.of(clock.text).timestamp() - shown.timestamp()) < 60
+    assert world_time("1000,5000,60", 1010) == datetime.fromtimestamp(5600, UTC)
+
+
+@pytest.fixture
+def front(world: World, function: LocalFunction) -> Iterator[Front]:
+    with Front(world.aws.resources[FUNCTION], function.invoke, lambda _: None, Desk(world)) as made:
+        yield made
+
+
+def post(url: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
+    request = urllib.request.Request(url, body, headers, method="POST")
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def test_invoke_answers_as_lambda_does(front: Front, world: World) -> None:
+    url = f"{front.url}/2015-03-31/functions/{world.aws.resources[FUNCTION]}/invocations"
+    status, report = post(url, b'{"dryRun": true}')
+    assert (status, report["trigger"], report["dryRun"]) == (200, "manual", True)
+    status, error = post(url, b'{"nonsense": true}')
+    assert (status, error["errorType"]) == (200, "InvalidEvent")
+    assert post(url, b"not json")[0] == 400
+    assert post(f"{front.url}/2015-03-31/functions/other/invocations", b"{}")[0] == 404
+    assert post(f"{front.url}/2015-03-31/functions/", b"{}")[0] == 501
+
+
+def test_the_desk_breaks_and_mends_accounts(
+    front: Front, world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    world.add_account("alice", "a" * 20)
+
+    def outcome() -> str:
+        clock.advance(1)
+        done = function.invoke({"force": True})
+        assert done.report is not None
+        return str(world.current("alice")["outcome"])
+
+    def desk(verb: str) -> tuple[int, Any]:
+        return post(f"{front.url}/desk/{verb}")
+
+    assert outcome() == "CREATED"
+    assert desk("revoke/alice") == (200, {"done": "Binance no longer knows alice's API key"})
+    assert outcome() == "REJECTED"
+    desk("restore/alice")
+    assert outcome() == "EXTENDED"
+    desk("forget/alice")
+    assert outcome() == "RECREATED"
+    desk("down/")
+    assert outcome() == "FAILED"
+    desk("up/")
+    assert outcome() == "EXTENDED"
+    assert desk("revoke/nobody")[0] == 400
+    assert desk("revoke/")[0] == 400
+    assert desk("nonsense/alice")[0] == 400
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`make up SPEED=300` in an empty directory."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BINANCE_"))
+    }
+    environment["PYTHONPATH"] = f"{ROOT / 'functions/keepalive'}:{ROOT}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local.up", "--speed", "300"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait(lambda: (tmp_path / ".local/world.json").exists() or process.poll() is not None)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
+    up: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    def listenkeys(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        # What the person's own terminal has must not matter.
+        environment = {**os.environ, "AWS_PROFILE": "nope", "AWS_REGION": "us-east-1"}
+        command = [str(tmp_path / ".local/listenkeys"), *arguments]
+        return subprocess.run(
+            command, env=environment, input=stdin, capture_output=True, text=True, timeout=60
+        )
+
+    def accounts() -> dict[str, Any]:
+        done = listenkeys("status", "--json")
+        assert done.stderr == ""
+        return {account["accountId"]: account for account in json.loads(done.stdout)["accounts"]}
+
+    def settled() -> Any:
+        found = accounts()
+        return found if found["bob"]["outcome"] != "NEW" else None
+
+    found = wait(settled)
+    assert {name: account["outcome"] for name, account in found.items()} | {"dave": "REJECTED"} == {
+        "alice": "EXTENDED",
+        "bob": "CREATED",
+        "carol": "RECREATED",
+        "dave": "REJECTED",
+    }
+    assert all(0 < found[name]["minutesLeft"] <= 60 for name in ("alice", "bob", "carol"))
+    assert listenkeys("renew", "dave").returncode == 1
+    assert listenkeys("accounts", "add", "dave", "--replace", stdin="sparekey01").returncode == 0
+    renewed = listenkeys("renew", "dave", "--json")
+    assert (renewed.returncode, json.loads(renewed.stdout)["created"]) == (0, 1)
+    assert "CREATED" in listenkeys("history", "dave").stdout
+    done = subprocess.run(
+        [str(tmp_path / ".local/binance"), "revoke", "nobody"], capture_output=True, text=True
+    )
+    assert (done.returncode, "there is no such row" in done.stderr) == (1, True)
+    run = subprocess.run(
+        [sys.executable, "-m", "local.run", str(ROOT / "events/force-all.json")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0
+    assert (
+        '"extended": 4' in run.stdout
+    )  # at the world's time: by the real one, these records are of the future
+    second = subprocess.run(
+        [sys.executable, "-m", "local.up"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (second.returncode, "is up already" in second.stderr) == (1, True)
+
+    os.killpg(up.pid, signal.SIGINT)
+    output, _ = up.communicate(timeout=SECONDS)
+    assert up.returncode == 0
+    assert "Traceback" not in output
+    assert "sparekey01, sparekey02" in output
+    assert "  1 extended, 1 created, 1 recreated, 1 rejected; " in output
+    assert output.endswith("the local world is down\n")
+    assert [file.name for file in (tmp_path / ".local").iterdir()] == ["function.log"]
+    assert '"message":"run"' in (tmp_path / ".local/function.log").read_text()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(up.pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("speed", "key", "says"), [("0", "", "SPEED must be from 1"), ("60", "x", "must be 1 with")]
+)
+def test_a_speed_that_makes_no_sense_is_refused(tmp_path: Path, speed: str, key: str, says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "local.up", "--speed", speed],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}", "BINANCE_API_KEY": key},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, says in done.stderr) == (1, True)
