@@ -165,11 +165,21 @@ def kept_environment() -> Iterator[Mapping[str, str]]:
     """Yield the environment of the world that is up, after starting one in the background if none is."""
     found = kept_world()
     if found is None:
-        process = subprocess.Popen([sys.executable, "-m", "local.world"], start_new_session=True)
+        log = STATE.with_name("world.log")
+        log.parent.mkdir(exist_ok=True)
+        with log.open("w") as output:
+            # A pipe of this process's would not end before the world does: `make run KEEP=1 | less`.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "local.world"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + START_SECONDS
         while (found := kept_world()) is None:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("the local world did not start")
+                raise SystemExit(f"the local world did not start: see {log}")
             time.sleep(0.1)
     yield found["environment"]
 

@@ -12,7 +12,6 @@ from local.aws import LocalAws
 
 # Powertools' own variables: https://docs.powertools.aws.dev/lambda/python/latest/#environment-variables
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
-FUNCTIONS = ["KeepaliveFunction"]
 
 
 class Noting(Mapping[str, str]):
@@ -33,16 +32,26 @@ class Noting(Mapping[str, str]):
         return len(self._variables)
 
 
-@pytest.mark.parametrize("logical_id", FUNCTIONS)
-def test_every_variable_of_the_deployed_function_is_read_and_every_one_read_is_set(
-    aws: LocalAws, logical_id: str
-) -> None:
+def held(aws: LocalAws, logical_id: str) -> Settings:
+    """Return the settings of a deployed function, after holding its environment against what they read."""
     deployed = Noting(aws.function_environment(logical_id))
-
-    Settings.from_env(deployed)
-
+    settings = Settings.from_env(deployed)
     assert deployed.asked == aws.function_environment(logical_id).keys() - POWERTOOLS
     assert aws.function_environment(logical_id).keys() >= POWERTOOLS
+    return settings
+
+
+def test_every_variable_of_the_deployed_function_is_read_and_every_one_read_is_set(aws: LocalAws) -> None:
+    assert held(aws, "KeepaliveFunction").shard_count == 1
+
+
+def test_with_shards_both_functions_have_the_same_settings() -> None:
+    with LocalAws({"ShardCount": "4", "ShardConcurrency": "5"}) as aws:
+        settings = held(aws, "KeepaliveFunction")
+
+        assert held(aws, "ShardFunction") == settings
+        assert (settings.shard_count, settings.shard_concurrency) == (4, 5)
+        assert settings.work_queue_url
 
 
 def test_the_template_is_the_only_place_that_knows_a_default(aws: LocalAws) -> None:
@@ -87,6 +96,7 @@ def test_a_parameter_reaches_the_setting_of_its_name() -> None:
         ("MaxConcurrency", "MAX_CONCURRENCY", 1, 64),
         ("MaxWeightPerMinute", "MAX_WEIGHT_PER_MINUTE", 1, 2400),
         ("LedgerDays", "LEDGER_DAYS", 1, 3650),
+        ("ShardConcurrency", "SHARD_CONCURRENCY", 2, 1000),
     ],
 )
 def test_the_template_refuses_the_numbers_that_settings_refuses(
