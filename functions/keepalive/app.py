@@ -1,5 +1,6 @@
 """The handlers: an event comes in, a run is done, its report goes out. The only file that logs and counts."""
 
+import logging
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 60  # until a shard that is not complete is tried again, as Lambda does with a tick
 STALE_SECONDS = 300  # from here on a sweep's shard is left to the next sweep, whose message is there, too
+
+# At DEBUG botocore logs what it sends and gets, keys and secrets too; a root logger at DEBUG would show it.
+logging.getLogger("botocore").setLevel(logging.INFO)
 
 logger = Logger()
 metrics = Metrics()
