@@ -154,9 +154,9 @@ def test_two_sweeps_must_come_before_a_key_dies(
     [
         ("rate(30 minutes)", 30, 31),  # the tick's own job, and a minute for EventBridge
         ("rate(30 minutes)", 45, 46),
-        ("rate(30 minutes)", 10, 9),  # the sweep's job: a minute early rather than a sweep late
-        ("rate(1 hour)", 30, 29),
-        ("rate(1 day)", 45, 44),
+        ("rate(30 minutes)", 10, 8),  # the sweep's job: half a sweep early rather than a sweep late
+        ("rate(1 hour)", 30, 28),
+        ("rate(1 day)", 45, 43),
         ("cron(0/30 * * * ? *)", 30, 31),
     ],
 )

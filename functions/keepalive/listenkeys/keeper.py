@@ -24,10 +24,11 @@ from .trigger import Trigger
 from .workers import renew_all
 
 RESERVE = 30.0  # seconds kept for the requests under way and for recording them
-# How long a dead host, or Secrets Manager, is tried before a run gives up. A rule's run covers the
-# minute by which EventBridge may be early or late and most of the gap to the next sweep; a person waits.
-PATIENCE = {triggers.TICK: 120.0, triggers.SWEEP: 120.0, triggers.MANUAL: 5.0}
-_SECRETS_AGAIN = 5.0  # seconds, doubling
+# How long a dead host, or Secrets Manager, is tried before a run gives up; a person waits, so a manual run
+# soon does. After an outage of 25 minutes a key may have 4 to live, and two sweeps may be 6 apart: a sweep
+# that keeps trying for more than 2 covers the gap. It ends before the next one can begin, 4 minutes on.
+PATIENCE = {triggers.TICK: 150.0, triggers.SWEEP: 150.0, triggers.MANUAL: 5.0}
+_SECRETS_AGAIN = 5.0  # seconds, doubling; the last time when the patience ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +153,14 @@ class _Run:
                 else:
                     self.journal.add(_unkeyed(account, key, self.clock.now()), before)
             self._send(ready)
-            again_at = self.clock.monotonic() + wait
-            if again_at > min(self.deadline, self.started + self.patience):
+            left = min(self.deadline, self.started + self.patience) - self.clock.monotonic()
+            if left < 1.0:
                 for account, error in unread:
                     self.journal.add(_unkeyed(account, error, self.clock.now()), self._before(account))
                 return
             due = [account for account, _ in unread]
             if due:
-                self.clock.sleep(wait)
+                self.clock.sleep(min(wait, left))
                 wait *= 2
 
     def _send(self, renewals: list[Renewal]) -> None:

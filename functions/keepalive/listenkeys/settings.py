@@ -84,13 +84,14 @@ class Settings:
 
         EventBridge fires anywhere within the minute. Where the tick itself comes every
         RenewAfterMinutes or sooner, the sweep waits a minute longer, so that a healthy system
-        leaves it nothing to do. Where the sweep is what renews, it comes a minute sooner: a sweep that
-        finds a key a second too young comes back only one whole sweep later.
+        leaves it nothing to do. Where the sweep is what renews, it comes half a sweep sooner: a sweep
+        that finds a key a second too young, as it was renewed late in its minute or at the end of a
+        long run, comes back only one whole sweep later.
         """
         tick = rate_minutes(self.schedule_expression) or 30
-        return self.renew_after_minutes + (
-            GRACE_MINUTES if tick <= self.renew_after_minutes else -GRACE_MINUTES
-        )
+        if tick <= self.renew_after_minutes:
+            return self.renew_after_minutes + GRACE_MINUTES
+        return self.renew_after_minutes - (rate_minutes(self.sweep_expression) or 5) // 2
 
 
 def rate_minutes(expression: str) -> int | None:

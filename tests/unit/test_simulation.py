@@ -1,0 +1,79 @@
+"""The promise, at small scale: what the simulation must find, and that it finds the same twice."""
+
+import pytest
+
+from local import simulate
+from local.simulate import Timeline, month, random_timelines, survives, worst_timelines
+from local.simulation_schedules import Schedule, default_settings, five_minutes, schedules, thirty_minutes
+from local.simulation_world import (
+    DYNAMODB,
+    MINUTE,
+    SECRETS,
+    SERVER_ERRORS,
+    TIMEOUTS,
+    WRITES,
+    Trouble,
+    World,
+)
+
+DEFAULT = Schedule("default", default_settings())
+SOONER = Schedule("sooner", default_settings(10))
+TICKS_ONLY = Schedule("ticks only", default_settings(), sweep=False)
+PLAIN = Schedule("plain", loop=thirty_minutes)
+
+
+def lost_in(schedule: Schedule, kind: str, minutes: int, timelines: list[Timeline]) -> list[Timeline]:
+    return [timeline for timeline in timelines if not survives(schedule, kind, minutes, timeline)]
+
+
+@pytest.mark.parametrize("kind", [SERVER_ERRORS, TIMEOUTS, SECRETS, DYNAMODB, WRITES])
+def test_no_outage_of_25_minutes_loses_a_key_by_default(kind: str) -> None:
+    timelines = worst_timelines(phases=20)[:40] + random_timelines("test", 10)
+    assert lost_in(DEFAULT, kind, 25, timelines) == []
+
+
+@pytest.mark.parametrize("kind", [SERVER_ERRORS, TIMEOUTS, SECRETS, DYNAMODB])
+def test_no_outage_of_45_minutes_loses_a_key_that_is_renewed_every_10(kind: str) -> None:
+    timelines = worst_timelines(phases=4)[8::2] + random_timelines("test", 10)
+    assert lost_in(SOONER, kind, 45, timelines) == []
+
+
+def test_an_outage_that_is_longer_than_promised_is_noticed() -> None:
+    assert not all(survives(DEFAULT, SERVER_ERRORS, 28, timeline) for timeline in worst_timelines(phases=4))
+    assert not all(survives(SOONER, SERVER_ERRORS, 50, timeline) for timeline in worst_timelines(phases=4))
+
+
+def test_ticks_alone_and_a_plain_loop_lose_keys_in_the_same_outages() -> None:
+    assert lost_in(TICKS_ONLY, SERVER_ERRORS, 25, worst_timelines(phases=2)[:1])
+    assert lost_in(PLAIN, SERVER_ERRORS, 25, random_timelines("test", 1))
+
+
+def test_a_key_counts_as_lost_from_its_60th_minute_until_there_is_another() -> None:
+    world = World(1, [Trouble(SERVER_ERRORS, 0, 100 * MINUTE)], "seed", latency=0)
+    [api_key] = world.api_keys
+    world.exchange.handle("POST", "/fapi/v1/listenKey", {"X-MBX-APIKEY": api_key})
+    Schedule("loop", loop=five_minutes).play(world, 120 * MINUTE)
+    [lapse] = world.exchange.lapses
+    assert lapse.died == 60 * MINUTE
+    assert 100 * MINUTE <= lapse.until <= 105 * MINUTE
+
+
+def test_a_month_plays_the_same_twice_and_otherwise_with_another_seed() -> None:
+    first, again, other = (month(DEFAULT, days=1, accounts=5, seed=seed) for seed in ("1", "1", "2"))
+    assert first == again
+    assert first != other
+
+
+def test_a_healthy_system_sends_one_request_an_account_and_tick() -> None:
+    world = World(5, [], "seed", latency=0.01)
+    DEFAULT.play(world, 24 * 60 * MINUTE)
+    assert sum(world.wire.in_minute.values()) == 5 * (48 + 1)  # one more each: -1125, then POST
+    assert world.exchange.lapses == []
+
+
+def test_the_table_has_a_line_for_every_schedule_and_says_nothing_of_the_machine() -> None:
+    measured = [simulate.Measured(survived=dict.fromkeys((*simulate.OUTAGES, *simulate.REFUSALS), 25))] * 8
+    lines = simulate.table(1, 5, "1", measured).splitlines()
+    for schedule in schedules():
+        assert any(line.startswith(schedule.name) for line in lines)
+    assert max(map(len, lines)) <= 150
