@@ -1,0 +1,286 @@
+"""`make scale`: 100,000 accounts through 50 shards, with workers that are processes, one of them killed.
+
+AWS is moto made from template.yaml, Binance the stand-in, both in this process; the workers play
+Lambda's event source: they take a message of the local SQS, call the handler and delete what is done.
+Time runs `--speed` times as fast for the program and the stand-in, so that the weight of minutes passes
+in seconds; what is counted against the weight cap is counted in that time. At the end
+everything is checked, and a failed check is the exit code. A second part measures accounts a second
+against workers, without a cap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+
+from listenkeys.records import LEASE, iso
+from local.aws import LocalAws, _backend
+from local.clock import ScaledClock
+from local.exchange import Exchange
+from local.invoke import Context, LocalFunction
+from local.world import World
+
+TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
+PER_SECRET = 600  # API keys in a secret of at most 64 KiB
+VISIBILITY = 1800  # seconds, as the template's WorkQueue
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make scale", description=__doc__)
+    parser.add_argument("--accounts", type=int, default=100_000)
+    parser.add_argument("--shards", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--cap", type=int, default=2200, help="MaxWeightPerMinute")
+    parser.add_argument("--speed", type=float, default=10.0, help="how much faster than the clock")
+    parser.add_argument(
+        "--table", type=int, default=10_000, help="accounts of the second part; 0 leaves it out"
+    )
+    arguments = parser.parse_args()
+    ok = whole_run(arguments)
+    if arguments.table:
+        print(f"\naccounts a second against workers, {arguments.table} accounts in 10 shards, no kill")
+        print("workers  accounts/s  ratio")
+        first = 0.0
+        for workers in (1, 2, 4):
+            rate = throughput(arguments.table, workers)
+            first = first or rate
+            print(f"{workers:7}  {rate:10.0f}  {rate / first:5.2f}")
+    return 0 if ok else 1
+
+
+def whole_run(arguments: argparse.Namespace) -> bool:
+    with ScaledWorld(
+        arguments.accounts, arguments.shards, arguments.workers, arguments.cap, arguments.speed
+    ) as run:
+        print(
+            f"{arguments.accounts} accounts, {arguments.shards} shards, {arguments.workers} workers, at most "
+            f"{arguments.cap} weight a minute, time {arguments.speed:g} times as fast"
+        )
+        run.tick()
+        run.wait_for(arguments.accounts // 4)
+        run.kill_one()
+        seconds = run.wait_for_the_queue()
+        return run.check(seconds)
+
+
+def throughput(accounts: int, workers: int) -> float:
+    """Return accounts a second in real time, without a cap: the shards' messages carry any weight.
+
+    The stand-in's minutes pass at once, so that it never tells of weight that was used.
+    """
+    with ScaledWorld(accounts, 10, workers, 2400, 1.0, minute_speed=10_000.0) as run:
+        run.tick(weight=1_000_000)
+        return accounts / run.wait_for_the_queue()
+
+
+class ScaledWorld:
+    """A world full of accounts, renewed ten minutes ago, and the workers on it."""
+
+    def __init__(
+        self, accounts: int, shards: int, workers: int, cap: int, speed: float, minute_speed: float = 1.0
+    ) -> None:
+        self.clock = ScaledClock(speed)
+        exchange_clock = ScaledClock(speed * minute_speed)
+        self.cap, self.accounts, self.workers = cap, accounts, workers
+        parameters = {"ShardCount": shards, "ShardConcurrency": max(2, workers), "MaxWeightPerMinute": cap}
+        self.aws = LocalAws({name: str(value) for name, value in parameters.items()})
+        exchange = Exchange(
+            exchange_clock.timestamp, lease_seconds=3600 * minute_speed, weight_limit=2 * accounts
+        )
+        self.world = World(exchange=exchange, aws=self.aws)
+        self._fill(accounts)
+        exchange.weight_limit = 2400
+        self.queue = self.aws.resources["WorkQueue"]
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.killed = 0
+
+    def __enter__(self) -> ScaledWorld:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.world.close()
+        self.aws.close()
+
+    def tick(self, weight: int | None = None) -> None:
+        """Fire the tick and start the workers; a `weight` takes the place of the shards' share."""
+        self.world.exchange.requests.clear()
+        self.started, self.started_at = time.monotonic(), self.clock.timestamp()
+        function = LocalFunction(self.world.environment(), self.clock.clock)
+        done = function.invoke(TICK)
+        assert done.report, done.error
+        print(
+            f"the tick sent {done.report['shards']} messages in {time.monotonic() - self.started:.2f} s",
+            flush=True,
+        )
+        for _ in range(self.workers):
+            self._start_worker()
+
+    def wait_for(self, requests: int) -> None:
+        while len(self.world.exchange.requests) < requests:
+            time.sleep(0.1)
+
+    def kill_one(self) -> None:
+        """Kill a worker in the middle of a shard, as Lambda may, and have another take its place."""
+        victim = self.processes.pop(0)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        self.killed += 1
+        done = len(self.world.exchange.requests)
+        print(f"killed a worker after {done} requests; another took its place", flush=True)
+        self._start_worker()
+
+    def wait_for_the_queue(self) -> float:
+        """Wait until no message is left, waiting or taken; return real seconds since the tick."""
+        sqs, names = (
+            self.aws.client("sqs"),
+            ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+        )
+        while True:
+            counts = sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=names)["Attributes"]
+            if not any(int(count) for count in counts.values()):
+                return time.monotonic() - self.started
+            if any(process.poll() is not None for process in self.processes):
+                raise SystemExit("a worker ended by itself")
+            time.sleep(0.25)
+
+    def check(self, seconds: float) -> bool:
+        requests = [r for r in self.world.exchange.requests if r.status == 200]
+        renewed = Counter(r.api_key for r in requests)
+        times = Counter(renewed.values())
+        busiest = most_in_a_minute([r.at for r in self.world.exchange.requests])
+        table = _backend("dynamodb").tables[self.aws.outputs["ListenKeysTableName"]]
+        started = iso(datetime.fromtimestamp(self.started_at, UTC))
+        current = [items[key] for items in table.items.values() for key in items if key.value == "CURRENT"]
+        recorded = sum(
+            item.attrs["attemptedAt"].value >= started and item.attrs["outcome"].value == "EXTENDED"
+            for item in current
+        )
+        dead = self.aws.client("sqs").get_queue_attributes(
+            QueueUrl=self.aws.resources["DeadLetterQueue"], AttributeNames=["ApproximateNumberOfMessages"]
+        )["Attributes"]["ApproximateNumberOfMessages"]
+        checks = {
+            f"renewed once: {times[1]}, twice: {times[2]}, more: {len(renewed) - times[1] - times[2]}": (
+                set(times) <= {1, 2}
+            ),
+            f"never renewed: {self.accounts - len(renewed)}": len(renewed) == self.accounts,
+            f"recorded: {recorded}": recorded == self.accounts,
+            f"answers other than 200: {len(self.world.exchange.requests) - len(requests)}": (
+                len(self.world.exchange.requests) == len(requests)
+            ),
+            f"most weight in any 60 s: {busiest}, the cap: {self.cap}": busiest <= self.cap,
+            f"workers killed: {self.killed}, dead letters: {dead}": dead == "0",
+        }
+        print(f"{seconds:.0f} s, {seconds * self.clock.speed / 60:.0f} min of the scaled time")
+        for what, holds in checks.items():
+            print(f"{'ok  ' if holds else 'FAIL'} {what}")
+        return all(checks.values())
+
+    def _start_worker(self) -> None:
+        environment = {
+            **os.environ,
+            **self.world.environment(),
+            "SCALE_CLOCK": self.clock.text,
+            "SCALE_QUEUE": self.queue,
+        }
+        self.processes.append(
+            subprocess.Popen([sys.executable, "-m", "benchmarks.scale", "worker"], env=environment)
+        )
+
+    def _fill(self, accounts: int) -> None:
+        """Fill the tables in moto's memory: through its API this many rows take minutes."""
+        renewed = self.clock.now() - timedelta(minutes=10)
+        tables = _backend("dynamodb").tables
+        rows, keys = (tables[self.aws.outputs[name]] for name in ("AccountsTableName", "ListenKeysTableName"))
+        exchange = self.world.exchange
+        for first in range(0, accounts, PER_SECRET):
+            secret = {}
+            for number in range(first, min(first + PER_SECRET, accounts)):
+                name = f"account{number:06}"
+                secret[name] = api_key = name.ljust(64, "k")
+                exchange.add_account(api_key, ("usdm",))
+                answer = exchange.handle("POST", "/fapi/v1/listenKey", {"X-MBX-APIKEY": api_key})
+                if answer.status != 200:
+                    raise SystemExit(f"the stand-in answered {answer.status}")
+                rows.put_item(
+                    {
+                        "accountId": {"S": name},
+                        "secretId": {"S": f"listenkeys/{first}"},
+                        "secretField": {"S": name},
+                    }
+                )
+                keys.put_item(
+                    {
+                        "accountId": {"S": name},
+                        "record": {"S": "CURRENT"},
+                        "product": {"S": "usdm"},
+                        "listenKey": {"S": json.loads(answer.body)["listenKey"]},
+                        "outcome": {"S": "EXTENDED"},
+                        "attemptedAt": {"S": iso(renewed)},
+                        "renewedAt": {"S": iso(renewed)},
+                        "expiresAt": {"S": iso(renewed + LEASE)},
+                        "consecutiveFailures": {"N": "0"},
+                    }
+                )
+            self.world.put_secret(f"listenkeys/{first}", secret)
+
+
+def most_in_a_minute(times: list[float]) -> int:
+    """Return the most requests in any 60 s."""
+    window: deque[float] = deque()
+    most = 0
+    for at in sorted(times):
+        window.append(at)
+        while window[0] <= at - 60:
+            window.popleft()
+        most = max(most, len(window))
+    return most
+
+
+def work() -> None:
+    """Be Lambda's event source and the function, until killed."""
+    clock = ScaledClock.of(os.environ["SCALE_CLOCK"])
+    function = LocalFunction(os.environ, clock.clock)
+    sqs, queue = boto3.client("sqs"), os.environ["SCALE_QUEUE"]
+    while True:
+        answer = sqs.receive_message(
+            QueueUrl=queue,
+            MaxNumberOfMessages=1,
+            AttributeNames=["All"],
+            VisibilityTimeout=max(1, round(VISIBILITY / clock.speed)),
+        )
+        if not answer.get("Messages"):
+            time.sleep(0.2)
+            continue
+        [message] = answer["Messages"]
+        record: dict[str, Any] = {
+            "messageId": message["MessageId"],
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": message["Attributes"],
+            "eventSource": "aws:sqs",
+        }
+        done = function.invoke({"Records": [record]}, Context(), "shard_handler")
+        if done.error is None and done.report == {"batchItemFailures": []}:
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        else:
+            print(f"a shard comes back: {done.error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["worker"]:
+        work()
+    else:
+        raise SystemExit(main())
