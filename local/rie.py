@@ -151,7 +151,8 @@ class RuntimeEmulator:
     @property
     def log(self) -> str:
         """Everything that the function and its runtime have printed."""
-        return Path(self._log.name).read_text(errors="replace")
+        # Not read_text(): a traceback is one line, in which carriage returns stand for line breaks.
+        return Path(self._log.name).read_bytes().decode(errors="replace")
 
     @property
     def cold_starts(self) -> int:

@@ -1,0 +1,15 @@
+"""Loaded by the runtime's Python as it starts: writes down each AWS call of the function, one line each."""
+
+import json
+import os
+
+import botocore.handlers
+
+
+def _record(params, model, **_):
+    line = json.dumps([model.service_model.service_name, model.name, params], default=str)
+    with open(os.environ["AWS_CALLS"], "a") as file:
+        file.write(line + "\n")
+
+
+botocore.handlers.BUILTIN_HANDLERS.append(("before-parameter-build", _record))

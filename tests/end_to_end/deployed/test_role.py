@@ -1,0 +1,141 @@
+"""The deployed role against the AWS calls that the deployed functions make: nothing more, nothing less."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from local.world import World
+from tests.end_to_end.deployed.stack import SamDeployed
+from tests.end_to_end.deployed.test_invocations import SWEEP, TICK, messages
+
+pytestmark = pytest.mark.e2e
+
+HERE = "eu-west-1:123456789012"
+Grant = tuple[str, str]
+# A transaction asks for the permission of each item's own action.
+OF_AN_ITEM = {
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+}
+
+
+def needed(service: str, operation: str, sent: dict[str, Any]) -> Iterator[Grant]:
+    """Yield what IAM asks for when this call is made; fails for a call that nobody has thought of."""
+    match service, operation:
+        case "dynamodb", "Scan":
+            yield "dynamodb:Scan", f"arn:aws:dynamodb:{HERE}:table/{sent['TableName']}"
+        case "dynamodb", "BatchGetItem":
+            for table in sent["RequestItems"]:
+                yield "dynamodb:BatchGetItem", f"arn:aws:dynamodb:{HERE}:table/{table}"
+        case "dynamodb", "TransactWriteItems":
+            for item in sent["TransactItems"]:
+                [(kind, body)] = item.items()
+                yield f"dynamodb:{OF_AN_ITEM[kind]}", f"arn:aws:dynamodb:{HERE}:table/{body['TableName']}"
+        case "secretsmanager", "BatchGetSecretValue":
+            yield "secretsmanager:BatchGetSecretValue", "*"
+            for secret in sent["SecretIdList"]:
+                # The ARN has six characters more than the name.
+                name = (
+                    secret
+                    if secret.startswith("arn:")
+                    else f"arn:aws:secretsmanager:{HERE}:secret:{secret}-1a2b3c"
+                )
+                yield "secretsmanager:GetSecretValue", name
+        case "events", "PutEvents":
+            for entry in sent["Entries"]:
+                # The statement's condition.
+                assert entry["Source"] == "listenkey-keeper"
+                yield (
+                    "events:PutEvents",
+                    f"arn:aws:events:{HERE}:event-bus/{entry.get('EventBusName', 'default')}",
+                )
+        case "sqs", "SendMessageBatch":
+            yield "sqs:SendMessage", queue_arn(sent["QueueUrl"])
+        case "sqs", "ChangeMessageVisibility":
+            yield "sqs:ChangeMessageVisibility", queue_arn(sent["QueueUrl"])
+        case _:
+            raise AssertionError(f"which permission does {service} {operation} need?")
+
+
+def queue_arn(url: str) -> str:
+    return f"arn:aws:sqs:{HERE}:{url.rpartition('/')[2]}"
+
+
+def granted(aws: SamDeployed) -> set[Grant]:
+    role = {"RoleName": aws.resources["KeepaliveRole"], "PolicyName": "keepalive"}
+    policy = ast.literal_eval(aws.client("iam").get_role_policy(**role)["PolicyDocument"])  # moto's is a repr
+    grants = set()
+    for statement in policy["Statement"]:
+        actions, resource = statement["Action"], statement["Resource"]
+        for action in [actions] if isinstance(actions, str) else actions:
+            assert statement["Effect"] == "Allow"
+            assert isinstance(resource, str)
+            grants.add((action, resource))
+    return grants
+
+
+def of_lambda(aws: SamDeployed) -> dict[Grant, str]:
+    """What the role grants and the code does not do itself: Lambda does it, with this role."""
+    # In AWS the ARN ends in ":*", which moto leaves out.
+    log_group = f"arn:aws:logs:{HERE}:log-group:/aws/lambda/{aws.stack_name}-keepalive"
+    grants = {
+        ("logs:CreateLogStream", log_group): "Lambda writes what the function prints",
+        ("logs:PutLogEvents", log_group): "Lambda writes what the function prints",
+        ("sqs:SendMessage", queue_arn(aws.resources["DeadLetterQueue"])): "OnFailure, after the retries",
+    }
+    if "WorkQueue" in aws.resources:
+        work = queue_arn(aws.resources["WorkQueue"])
+        for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes"):
+            grants[f"sqs:{action}", work] = "Lambda takes the messages for ShardFunction"
+    return grants
+
+
+def compare(aws: SamDeployed) -> None:
+    used = {grant for call in aws.recorded_calls() for grant in needed(*call)}
+    grants, services = granted(aws), of_lambda(aws)
+
+    def covers(grant: Grant, use: Grant) -> bool:
+        return grant[0] == use[0] and (grant[1] == use[1] or fnmatchcase(use[1], grant[1]))
+
+    assert [use for use in sorted(used) if not any(covers(grant, use) for grant in grants)] == []
+    assert [
+        grant for grant in sorted(grants - services.keys()) if not any(covers(grant, use) for use in used)
+    ] == []
+    assert services.keys() <= grants
+
+
+def test_the_role_grants_what_the_function_does_and_nothing_else(deployed: SamDeployed, world: World) -> None:
+    world.add_demo_accounts(datetime.now(UTC))
+    with deployed.emulator(world) as function:
+        for event in (TICK, SWEEP, {"accounts": ["alice", "dave"], "force": True}, {"dryRun": True}):
+            assert function.invoke(event).error is None
+    compare(deployed)
+
+
+def test_the_role_grants_what_the_function_does_in_shards_and_nothing_else(
+    sharded: SamDeployed, sharded_world: World
+) -> None:
+    sharded_world.add_demo_accounts(datetime.now(UTC))
+    sharded_world.exchange.fault(status=451, times=1)
+    with sharded.emulator(sharded_world) as function:
+        assert function.invoke({"accounts": ["dave"]}).error is None
+        assert function.invoke(TICK).error is None
+    with sharded.emulator(sharded_world, "ShardFunction") as shard:
+        for event in messages(sharded, 4):
+            shard.invoke(event)
+        sharded_world.exchange.fault(status=451)
+        for number in range(2):
+            sharded_world.add_account(f"new{number}", f"key0new{number}".ljust(64, "0"))
+        with sharded.emulator(sharded_world) as function:
+            function.invoke(TICK)
+        for event in messages(sharded, 4):
+            shard.invoke(event)
+    compare(sharded)
