@@ -34,7 +34,7 @@ $(CLIENTS:%=.venv-%/.installed): .venv-%/.installed: requirements/clients-%.txt
 	.venv-$*/bin/pip install --quiet --no-deps --require-hashes -r $<
 	@touch $@
 
-# checkov in an environment of its own: it pins other versions of what the project uses.
+# checkov and bandit, in an environment of their own: checkov pins other versions of what the project uses.
 .venv-checkov/.installed: requirements/checkov.txt
 	$(PYTHON) -m venv .venv-checkov
 	.venv-checkov/bin/pip install --quiet --no-deps --require-hashes -r requirements/checkov.txt
@@ -54,12 +54,14 @@ down: install  ## End a world that `make up` or `make run KEEP=1` left up
 test: install  ## Run the tests
 	$(BIN)/python -m pytest
 
-check: install .venv-sam/.installed  ## Lint, type-check and validate the template
+check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-check and validate the template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cfn-lint template.yaml
+	$(BIN)/cfn-lint --include-checks I -- template.yaml
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .venv-sam/bin/sam validate --lint
+	.venv-checkov/bin/checkov --file template.yaml --framework cloudformation --skip-download --quiet --compact
+	.venv-checkov/bin/bandit --quiet --recursive functions cli
 
 # With the Python of sam's environment: it has pip, which a system's own may lack.
 build: .venv-sam/.installed  ## Build the function as it is deployed

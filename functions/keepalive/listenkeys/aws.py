@@ -42,7 +42,7 @@ def error_code(error: Exception) -> str:
 
 def jitter(attempt: int) -> float:
     """Return the seconds to wait before a further attempt: full jitter, doubling from 0.2 s up to 2 s."""
-    return random.uniform(0, min(2.0, 0.1 * 2**attempt))  # noqa: S311 - not for secrets
+    return random.uniform(0, min(2.0, 0.1 * 2**attempt))  # nosec B311 # noqa: S311 - not for secrets
 
 
 def batch_get(

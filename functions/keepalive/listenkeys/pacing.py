@@ -240,4 +240,5 @@ class Lane:
 
 def _spread(failures: int, cap: float, least: float) -> float:
     """Return seconds to wait: a random part, at least `least`, of an interval that doubles with failures."""
-    return min(cap, _BACKOFF_BASE * 2.0 ** min(failures, 30)) * random.uniform(least, 1.0)  # noqa: S311 - jitter
+    interval = min(cap, _BACKOFF_BASE * 2.0 ** min(failures, 30))
+    return interval * random.uniform(least, 1.0)  # nosec B311 # noqa: S311 - not for secrets
