@@ -1,0 +1,283 @@
+"""The consumer of docs/consumer.md for five lives of a listenKey: what it hears with the keeper, and without.
+
+One world whose hour takes six seconds; the deployed rules run the function. ALICE's key is lost twice, BOB's
+never, CAROL is an account that nobody keeps. Each test looks at what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+from websockets.sync.client import connect
+
+from local.aws import LocalAws
+from local.clock import ScaledClock
+from local.exchange import PATHS, Exchange
+from local.invoke import Context, Invocation, LocalFunction
+from local.rules import Scheduler
+from local.stream import StreamServer
+from local.world import World
+from tests.consumer_page import block, local_urls, page_module
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+SPEED = 600.0
+LIVES = 5  # how often an unattended key would have died
+API_KEYS = {name: name.ljust(64, "0") for name in ("alice", "bob", "carol")}
+consumer_page = page_module()
+
+
+@dataclass
+class Bot:
+    """A consumer in a thread of its own, and what it heard."""
+
+    world: World
+    account: str
+    streams: str
+    heard: list[int] = field(default_factory=list)
+    caught_up: set[int] = field(default_factory=set)
+    openings: int = 0
+    aws_calls: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        dynamodb = self.world.aws._session.client(
+            "dynamodb",
+            endpoint_url=self.world.aws.endpoint_url,
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+        dynamodb.meta.events.register("provide-client-params.dynamodb", self._called)
+        self.consumer = consumer_page.Consumer(
+            dynamodb,
+            self.world.aws.outputs["ListenKeysTableName"],
+            self.account,
+            lambda event: self.heard.append(event["o"]["i"]),
+            self._catch_up,
+            local_urls(consumer_page.URLS, self.streams),
+        )
+        # Ten hours: whatever this consumer learns, it learns from its socket or from its queue.
+        self.consumer.look_seconds = 36000 / SPEED
+        self.consumer.retry_seconds = 600 / SPEED
+        self.consumer.wait_seconds = 60 / SPEED
+        self.thread = threading.Thread(target=self.consumer.run, daemon=True)
+
+    def _called(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        self.aws_calls.append((model.name, params["TableName"]))
+
+    def _catch_up(self) -> None:
+        """What a bot asks of REST after each opening: the orders that there have been."""
+        self.openings += 1
+        self.caught_up.update(self.world.exchange.orders(API_KEYS[self.account]))
+
+
+@dataclass
+class Days:
+    """What came of it: the bots, what CAROL's socket said, the keys that ALICE had.
+
+    A loss is the last order before it and the first after it, a recovery the first order after it.
+    """
+
+    world: World
+    alice: Bot
+    bob: Bot
+    carol: list[dict[str, Any]]
+    carol_still_open: bool
+    keys: list[str]
+    losses: list[tuple[int, int]]
+    recoveries: list[int]
+    runs: list[Invocation]
+
+
+def until(happened: Callable[[], Any], what: str, seconds: float = 20) -> None:
+    """Wait, in real seconds, for something that another thread brings about."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.005)
+
+
+def make_queue(aws: LocalAws) -> str:
+    """Deploy the page's queue and rule; return the queue's URL."""
+    template = yaml_parse(block("yaml"))
+    # moto knows no policies of queues.
+    del template["Resources"]["ListenKeyChangesPolicy"]
+    cloudformation = aws.client("cloudformation")
+    cloudformation.create_stack(StackName="bot", TemplateBody=json.dumps(template))
+    [stack] = cloudformation.describe_stacks(StackName="bot")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    return str(stack["Outputs"][0]["OutputValue"])
+
+
+@pytest.fixture(scope="module")
+def days(aws: LocalAws) -> Iterator[Days]:
+    aws.reset()
+    clock = ScaledClock(SPEED)
+    exchange = Exchange(now=clock.timestamp)
+    with World(exchange=exchange, aws=aws) as world, StreamServer(exchange) as streams:
+        yield live(world, clock, streams)
+        aws.client("cloudformation").delete_stack(StackName="bot")
+
+
+@contextmanager
+def ended_at_last(ended: threading.Event, bots: list[Bot], threads: list[threading.Thread]) -> Iterator[None]:
+    """Whatever happens, have the threads end with it."""
+    try:
+        yield
+    finally:
+        ended.set()
+        for bot in bots:
+            bot.consumer.stopped.set()
+            bot.consumer.changed.set()
+        for thread in threads:
+            if thread.ident:
+                thread.join(10)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
+    """Let more than five hours go by."""
+    exchange, ended = world.exchange, threading.Event()
+    for name in ("alice", "bob"):
+        world.add_account(name, API_KEYS[name])
+    exchange.add_account(API_KEYS["carol"])
+    queue = make_queue(world.aws)
+    function = LocalFunction(world.environment(), clock.clock)
+    runs: list[Invocation] = []
+
+    def invoke(event: Any, _: str) -> Invocation:
+        # Five minutes of real time: this machine's AWS is not six hundred times as fast.
+        runs.append(function.invoke(event, Context(remaining_seconds=300 * SPEED)))
+        return runs[-1]
+
+    scheduler = Scheduler(world.aws, clock, ended, invoke, lambda letter: pytest.fail(str(letter)))
+    rules = threading.Thread(target=scheduler.run, daemon=True)
+    bots = [Bot(world, name, streams.url) for name in ("alice", "bob")]
+    alice, bob = bots
+    watching = threading.Thread(
+        target=consumer_page.watch, args=(world.aws.client("sqs"), queue, alice.consumer, 1), daemon=True
+    )
+
+    def trade() -> None:
+        while not ended.wait(60 / SPEED):
+            for api_key in API_KEYS.values():
+                exchange.emit_order(api_key)
+
+    trading = threading.Thread(target=trade, daemon=True)
+    carol: list[dict[str, Any]] = []
+    keys: list[str] = []
+    losses, recoveries = list[tuple[int, int]](), list[int]()
+    answer = exchange.handle("POST", PATHS["usdm"], {"X-MBX-APIKEY": API_KEYS["carol"]})
+    url = f"{streams.url}/private/ws?listenKey={json.loads(answer.body)['listenKey']}"
+    threads = [rules, watching, trading, *(bot.thread for bot in bots)]
+
+    def hears_anew(key: str | None) -> bool:
+        now = exchange.live_key(API_KEYS["alice"], "usdm")
+        return bool(now and now != key and exchange.listeners(now))
+
+    with ended_at_last(ended, bots, threads), connect(url, proxy=None) as socket:
+        began = clock.monotonic()
+        for thread in threads:
+            thread.start()
+        until(lambda: hears_anew(None), "the bot listens")
+        for lose in ("expire", "delete"):
+            clock.sleep(3600)
+            key = exchange.live_key(API_KEYS["alice"], "usdm")
+            assert key
+            keys.append(key)
+            before = exchange.emit_order(API_KEYS["alice"])
+            if lose == "expire":
+                exchange.expire(API_KEYS["alice"], "usdm")
+            else:
+                exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": API_KEYS["alice"]})
+            losses.append((before, exchange.emit_order(API_KEYS["alice"])))
+            until(lambda key=key: hears_anew(key), f"the bot hears again after {lose}")
+            recoveries.append(exchange.emit_order(API_KEYS["alice"]))
+        clock.sleep(max(0.0, LIVES * 3600 + 600 - (clock.monotonic() - began)))
+        ended.set()
+        trading.join()
+        for bot in bots:
+            last = exchange.orders(API_KEYS[bot.account])[-1:]
+            until(lambda bot=bot, last=last: bot.heard[-1:] == last, f"{bot.account} hears the last order")
+        while True:
+            try:
+                carol.append(json.loads(socket.recv(timeout=0.2)))
+            except TimeoutError:
+                break
+        still_open = socket.ping().wait(5)
+    keys.append(str(exchange.live_key(API_KEYS["alice"], "usdm")))
+    return Days(world, alice, bob, carol, still_open, keys, losses, recoveries, runs)
+
+
+def test_a_kept_key_is_heard_for_five_lives_on_one_connection_and_nothing_is_missed(days: Days) -> None:
+    orders = days.world.exchange.orders(API_KEYS["bob"])
+    heard = days.bob.heard
+    assert days.bob.openings == 1
+    # From the opening on by the socket alone, in order; those before it by REST.
+    assert heard == orders[-len(heard) :]
+    assert days.bob.caught_up >= set(orders) - set(heard)
+    assert len(heard) > 0.9 * len(orders)
+    assert len(days.world.ledger("bob")) >= 2 * LIVES
+
+
+def test_a_lost_key_is_recreated_and_the_consumer_hears_all_from_then_on(days: Days) -> None:
+    orders = days.world.exchange.orders(API_KEYS["alice"])
+    assert len(set(days.keys)) == 3
+    assert days.alice.openings == 3
+    (_, first), (before, second) = days.losses
+    again, last = days.recoveries
+    heard = set(days.alice.heard)
+    # What happened on a dead key is heard of nowhere.
+    assert not heard & {first, second}
+    assert {order for order in orders if again <= order <= before} <= heard
+    assert {order for order in orders if order >= last} <= heard
+    assert heard | days.alice.caught_up == set(orders)
+    assert days.alice.heard == sorted(heard)
+
+
+def test_the_loss_is_recorded_and_announced_without_the_key(days: Days) -> None:
+    outcomes = [record["outcome"] for record in days.world.ledger("alice")]
+    assert outcomes.count("RECREATED") == 2
+    changes = [
+        event["detail"]
+        for event in days.world.aws.sent_events()
+        if event["detail-type"] == "Listen Key Changed" and event["detail"]["accountId"] == "alice"
+    ]
+    assert [change["outcome"] for change in changes] == ["CREATED", "RECREATED", "RECREATED"]
+    assert not any(key in json.dumps(changes) for key in days.keys)
+
+
+def test_without_the_keeper_a_consumer_goes_silent_on_an_open_socket(days: Days) -> None:
+    orders = days.world.exchange.orders(API_KEYS["carol"])
+    *before, last = days.carol
+    assert last["e"] == "listenKeyExpired"
+    heard = [event["o"]["i"] for event in before]
+    assert heard == orders[: len(heard)]
+    assert len(heard) < len(orders) / 4
+    assert days.carol_still_open
+
+
+def test_the_consumer_needs_what_reader_policy_grants_and_no_more(days: Days) -> None:
+    aws = days.world.aws
+    table = aws.outputs["ListenKeysTableName"]
+    assert set(days.alice.aws_calls + days.bob.aws_calls) == {("GetItem", table)}
+    iam, arn = aws.client("iam"), aws.outputs["ReaderPolicyArn"]
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+    [statement] = document["Statement"]
+    assert statement["Action"] == "dynamodb:GetItem"
+    assert statement["Resource"].endswith(f":table/{table}")
+
+
+def test_the_keeper_ran_by_its_rules_and_nothing_failed(days: Days) -> None:
+    assert [done.error for done in days.runs if done.error] == []
+    triggers = [done.report["trigger"] for done in days.runs if done.report]
+    assert triggers.count("tick") >= 2 * LIVES - 1
+    assert triggers.count("sweep") > triggers.count("tick")
