@@ -1,0 +1,136 @@
+"""The documentation says what the code and the template say: outcomes, codes, alarms, permissions; both ways."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from listenkeys.report import Outcome
+from local.aws import choose, expand
+
+ROOT = Path(__file__).parent.parent.parent
+TEMPLATE = expand()
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+SECURITY = (ROOT / "docs/security.md").read_text()
+# What makes an error in the code: its class, or what ends a lane, with the code first.
+_ERRORS = {"AccountError", "Rejected", "ListenKeyNotFound", "Transient", "HostRefused", "stop", "_stop"}
+_CODE = re.compile(r"[A-Z]+(_[A-Z]+)*")
+WITH_EVERYTHING = {
+    "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c",
+    "SubnetIds": "subnet-1",
+    "SecurityGroupIds": "sg-1",
+    "ShardCount": "4",
+    "AlarmEmail": "ops@example.com",
+}
+
+
+def section(text: str, title: str) -> str:
+    """Return what stands under a heading of the second level."""
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def table(text: str) -> list[list[str]]:
+    """Return the rows of the one table in a text, without its heading."""
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def constants(node: ast.AST) -> Iterator[str]:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and _CODE.fullmatch(inner.value):
+            yield inner.value
+
+
+def codes_in_the_code() -> set[str]:
+    """Return every error code that the program can record or report."""
+    found: set[str] = set()
+    for path in (ROOT / "functions/keepalive/listenkeys").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                is_super = name == "__init__" and isinstance(node.func, ast.Attribute)
+                if node.args and (name in _ERRORS or is_super):
+                    found |= set(constants(node.args[0]))
+            elif isinstance(node, ast.Assign) and "error_code" in ast.unparse(node.targets[0]):
+                found |= set(constants(node.value))
+    return found
+
+
+def test_the_table_of_error_codes_has_each_code_of_the_code_once_and_no_other() -> None:
+    documented = [quoted(row[0])[0] for row in table(section(OPERATIONS, "Error codes"))]
+    assert sorted(documented) == sorted(codes_in_the_code())
+
+
+def test_the_code_has_every_code_of_the_contract() -> None:
+    assert codes_in_the_code() >= {
+        "LISTEN_KEY_NOT_FOUND", "INVALID_API_KEY", "RATE_LIMITED", "IP_BANNED", "WAF_BLOCKED",
+        "RESTRICTED_LOCATION", "TIMEOUT", "CONNECTION", "SERVER_ERROR", "BAD_RESPONSE", "EXCHANGE_DOWN",
+        "DEADLINE", "SECRET_NOT_FOUND", "SECRET_DENIED", "SECRET_INVALID", "INVALID_ACCOUNT",
+        "ACCOUNT_NOT_FOUND", "INTERNAL",
+    }  # fmt: skip
+
+
+def test_the_table_of_outcomes_has_each_outcome_once_and_no_other() -> None:
+    documented = [quoted(row[0])[0] for row in table(section(OPERATIONS, "Outcomes"))]
+    assert sorted(documented) == sorted(map(str, Outcome))
+
+
+@pytest.mark.parametrize("title", ["Outcomes", "Error codes"])
+def test_every_row_says_what_it_means_and_what_to_do(title: str) -> None:
+    assert all(len(row) == 3 and all(row) for row in table(section(OPERATIONS, title)))
+
+
+def test_every_alarm_has_its_section_with_steps_and_no_other_has() -> None:
+    alarms = {n for n, r in TEMPLATE["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+    sections = re.findall(r"\n### (\w+Alarm)\n(.*?)(?=\n##)", OPERATIONS, re.DOTALL)
+    assert sorted(name for name, _ in sections) == sorted(alarms)
+    assert all("\n1. " in text for _, text in sections)
+
+
+def granted() -> dict[str, set[str]]:
+    role = choose(TEMPLATE, WITH_EVERYTHING)["Resources"]["KeepaliveRole"]["Properties"]
+    return {
+        statement["Sid"]: {statement["Action"]}
+        if isinstance(statement["Action"], str)
+        else set(statement["Action"])
+        for policy in role["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+    }
+
+
+def test_every_statement_of_the_role_is_explained_with_exactly_its_actions() -> None:
+    rows = table(section(SECURITY, "What each permission is for"))
+    assert {quoted(row[0])[0]: set(quoted(row[1])) for row in rows} == granted()
+    assert all(row[2] and row[3] for row in rows)
+
+
+def test_every_parameter_a_page_names_exists() -> None:
+    known = TEMPLATE["Parameters"].keys() | TEMPLATE["Resources"].keys() | TEMPLATE["Outputs"].keys()
+    for page in (OPERATIONS, SECURITY):
+        for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=[^`]*)?`", page):
+            assert name in known, name
+
+
+def test_every_command_a_page_names_exists() -> None:
+    from typer.main import get_command
+
+    from cli.main import app
+
+    def names(command: Any, path: str = "") -> Iterator[str]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield f"{path}{name}"
+            yield from names(inner, f"{path}{name} ")
+
+    known = set(names(get_command(app)))
+    for page in (OPERATIONS, SECURITY):
+        for said in re.findall(r"`listenkeys ([a-z]+(?: [a-z]+)?)", page):
+            assert said in known, said
