@@ -13,6 +13,7 @@ from local.clock import VirtualClock
 from local.exchange import PATHS, Answer, Exchange
 from local.invoke import Invocation, LocalFunction
 from local.world import World
+from tests.leaks import WatchedFunction
 
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 SWEEP = {"overdueOnly": True}
@@ -29,6 +30,12 @@ class HookedExchange(Exchange):
         if self.hook:
             self.hook(next((value for name, value in headers.items() if name.lower() == "x-mbx-apikey"), ""))
         return super().handle(method, path, headers)
+
+
+def hooked(world: World) -> HookedExchange:
+    """Return the world's stand-in, to be hooked."""
+    assert isinstance(world.exchange, HookedExchange)
+    return world.exchange
 
 
 def rows_of(node: pytest.Item | pytest.Function) -> list[int]:
@@ -54,8 +61,8 @@ def add_live(world: World, clock: VirtualClock, *names: str, minutes: float, **a
 
 
 def variant(world: World, clock: VirtualClock, **variables: str) -> LocalFunction:
-    """Return the function of this world with other environment variables."""
-    return LocalFunction({**world.environment(), **variables}, clock.clock)
+    """Return this world's function with other environment variables; what it says is searched for keys."""
+    return WatchedFunction(world, clock, **variables)
 
 
 def kept(world: World, name: str, product: str = "usdm") -> bool:

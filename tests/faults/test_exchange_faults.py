@@ -32,6 +32,7 @@ from tests.faults.matrix import (
     add_live,
     api_key_of,
     events,
+    hooked,
     kept,
     lines,
     metrics,
@@ -172,11 +173,31 @@ def test_an_exchange_that_is_down_gets_a_handful_of_requests(world: World, clock
     assert len({request.api_key for request in world.exchange.requests}) == len(world.exchange.requests)
 
 
+@pytest.mark.row(4)
+def test_an_exchange_that_goes_down_in_mid_run_is_soon_left_alone(world: World, clock: VirtualClock) -> None:
+    add_live(world, clock, *NAMES, minutes=30)
+    exchange, workers = hooked(world), 4
+
+    def go_down(_: str) -> None:
+        if exchange.count - before == 20:
+            exchange.fault(status=502)
+
+    before, exchange.hook = exchange.count, go_down
+    done = variant(world, clock, MAX_CONCURRENCY=str(workers)).invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    failed = [request.api_key for request in exchange.requests if request.status == 502]
+    assert len(failed) <= workers + MOST_PROBES
+    assert max(failed.count(key) for key in failed) <= MAX_ATTEMPTS
+    emitted = metrics(done)
+    assert emitted["KeysExtended"] == len(exchange.requests) - len(failed)
+    assert emitted["KeysExtended"] + emitted["KeysFailed"] + emitted["KeysDeferred"] == len(NAMES)
+    assert all(kept(world, name) for name in NAMES)
+
+
 @pytest.mark.row(5)
 def test_a_429_pauses_all_workers_for_as_long_as_it_says(world: World, clock: VirtualClock) -> None:
     add_live(world, clock, *NAMES, minutes=30)
-    exchange = world.exchange
-    assert isinstance(exchange, HookedExchange)
+    exchange = hooked(world)
     exchange.hook = lambda _: clock.advance(0.2)
     exchange.fault(status=429, headers={"Retry-After": "30"}, times=1, api_key=api_key_of(NAMES[10]))
     done = variant(world, clock, MAX_CONCURRENCY="4").invoke(TICK)
@@ -546,6 +567,19 @@ def test_an_endless_answer_is_not_read_to_its_end(
     current = world.current("alice")
     assert (current["outcome"], current["errorCode"]) == ("FAILED", "BAD_RESPONSE")
     assert current["listenKey"] == key
+
+
+@pytest.mark.row(16)
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+def test_an_answer_that_repeats_the_keys_is_not_repeated(
+    world: World, function: LocalFunction, clock: VirtualClock, status: int
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    said = f"no such key {api_key_of('alice')} for {world.current('alice')['listenKey']}, try another"
+    world.exchange.fault(status=status, code=-4000, msg=said)
+    done = function.invoke(TICK)  # which is searched for keys
+    assert "no such key ***" in done.output
+    assert "no such key ***" in world.current("alice")["errorMessage"]
 
 
 @pytest.mark.row(17)

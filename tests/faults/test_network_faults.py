@@ -36,6 +36,7 @@ from tests.faults.matrix import (
     add_live,
     api_key_of,
     events,
+    hooked,
     kept,
     lines,
     metrics,
@@ -374,8 +375,7 @@ def test_a_kept_alive_connection_that_was_closed_unnoticed_is_no_fault(
 ) -> None:
     add_live(world, clock, *TEN, minutes=30)
     function = variant(world, clock, MAX_CONCURRENCY="1")
-    exchange = world.exchange
-    assert isinstance(exchange, HookedExchange)
+    exchange = hooked(world)
     with TiredServer(exchange, goodbye) as server:
         use(function, BinanceClient(clock.now, server.url, SHORT))
         done = function.invoke(TICK)
@@ -420,8 +420,7 @@ def test_a_warm_start_does_not_trust_the_connections_of_the_run_before(
 ) -> None:
     """A NAT that forgot the connection drops what is sent on it, and nobody says a word."""
     add_live(world, clock, *TEN, minutes=30)
-    exchange = world.exchange
-    assert isinstance(exchange, HookedExchange)
+    exchange = hooked(world)
     frozen = threading.Event()
     over = threading.Event()
 

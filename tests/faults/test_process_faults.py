@@ -26,9 +26,9 @@ from tests.faults.matrix import (
     INCOMPLETE,
     SWEEP,
     TICK,
-    HookedExchange,
     add_live,
     api_key_of,
+    hooked,
     kept,
     metrics,
     raised,
@@ -37,12 +37,6 @@ from tests.faults.matrix import (
 from tests.faults.schedule import follow_schedule
 
 TWENTY = tuple(f"account{number:02}" for number in range(20))
-
-
-def hooked(world: World) -> HookedExchange:
-    exchange = world.exchange
-    assert isinstance(exchange, HookedExchange)
-    return exchange
 
 
 def add_one_by_one(world: World, clock: VirtualClock, *names: str) -> None:
