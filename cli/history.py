@@ -9,7 +9,7 @@ from rich.text import Text
 from listenkeys.records import CURRENT
 from listenkeys.report import SUCCESSES
 
-from .output import columns, problems
+from .output import columns, problem
 
 _NUMBERS = ("httpStatus", "attempts", "latencyMs")
 _TEXTS = ("outcome", "errorCode", "errorMessage", "expiresAt", "listenKeyFingerprint", "runId")
@@ -36,10 +36,11 @@ def read_history(dynamodb: Any, table: str, account_id: str, limit: int) -> list
 
 def history_table(entries: list[dict[str, Any]]) -> Group:
     """Return the attempts as a table, and below it each error's message once, as it was last recorded."""
-    table = columns(
-        "time (UTC)", "outcome", "tries", "ms", "key", "lives until", "error", right=("tries", "ms")
-    )
+    table = columns("time (UTC)", "outcome", "tries", "ms", "key", "until", "error", right=("tries", "ms"))
     messages: dict[str, str] = {}
+    years = (
+        len({entry["attemptedAt"][:4] for entry in entries}) > 1
+    )  # 80 columns have no room for the usual one
     for entry in entries:
         well = entry["outcome"] in SUCCESSES
         changed = well and entry["outcome"] != "EXTENDED"
@@ -47,17 +48,17 @@ def history_table(entries: list[dict[str, Any]]) -> Group:
         if code:
             messages.setdefault(code, entry["errorMessage"] or "")
         table.add_row(
-            Text(_time(entry["attemptedAt"])),
+            Text(_time(entry["attemptedAt"], years)),
             Text(entry["outcome"] or "-", style="cyan" if changed else "green" if well else "red"),
             Text(_or_dash(entry["attempts"])),
             Text(_or_dash(entry["latencyMs"])),
             Text((entry["listenKeyFingerprint"] or "-")[:8], style="cyan" if changed else "dim"),
-            Text(_time(entry["expiresAt"])[11:16] or "-"),
+            Text(_time(entry["expiresAt"], years)[-8:-3] or "-"),
             Text(code or "", style="red"),
         )
     if not messages:
         return Group(table)
-    return Group(table, "", problems(("", code, message) for code, message in messages.items()))
+    return Group(table, "", *(problem(code, message) for code, message in messages.items()))
 
 
 def _entry(item: dict[str, Any]) -> dict[str, Any]:
@@ -72,9 +73,9 @@ def _entry(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _time(text: str | None) -> str:
+def _time(text: str | None, year: bool) -> str:
     try:
-        return datetime.fromisoformat(text or "").strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromisoformat(text or "").strftime("%Y-%m-%d %H:%M:%S" if year else "%m-%d %H:%M:%S")
     except ValueError:
         return text or ""
 

@@ -53,11 +53,16 @@ def columns(*names: str, right: Iterable[str] = ()) -> Table:
     return table
 
 
+def problem(code: str | None, message: str | None) -> Text:
+    """Return what is wrong, in one piece."""
+    return Text.assemble((f"{code}", "red"), f": {message}")
+
+
 def problems(found: Iterable[tuple[str, str | None, str | None]]) -> Table:
-    """Return a table of what is wrong: account (or nothing), error code, message."""
+    """Return a table of what is wrong: account, error code, message."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, code, message in found:
-        table.add_row(Text(name, style="bold"), Text.assemble((f"{code}", "red"), f": {message}"))
+        table.add_row(Text(name, style="bold"), problem(code, message))
     return table

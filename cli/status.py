@@ -113,10 +113,10 @@ def read_status(
 
 
 class StatusTable:
-    """The accounts, those in danger first, what is wrong with them in full below, and a line that sums up."""
+    """The accounts, those in danger first; what is wrong with them in full below; a line that sums up."""
 
     def __init__(self, rows: Sequence[AccountStatus], run_id: str | None = None) -> None:
-        self.rows = sorted(rows, key=lambda row: not row.at_risk)
+        self.rows = sorted(rows, key=lambda row: (not row.at_risk, not (row.account.enabled and row.problem)))
         self.run_id = run_id
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -142,15 +142,17 @@ class StatusTable:
         yield self._sum()
 
     def _sum(self) -> Text:
-        enabled = [row for row in self.rows if row.account.enabled]
-        danger = [row.account.id for row in enabled if row.at_risk]
         if not self.rows:
             return Text("no accounts yet: `listenkeys accounts add` adds one")
-        text = Text(f"{len(enabled)} account{'s' * (len(enabled) != 1)}: {len(enabled) - len(danger)} well")
-        if danger:
-            more = f" and {len(danger) - 5} more" if len(danger) > 5 else ""
-            text.append(f", {len(danger)} at risk", style="red")
-            text.append(f" ({', '.join(danger[:5])}{more})")
+        enabled = [row for row in self.rows if row.account.enabled]
+        danger = [row.account.id for row in enabled if row.at_risk]
+        failing = [row.account.id for row in enabled if row.problem and not row.at_risk]
+        well = len(enabled) - len(danger) - len(failing)
+        text = Text(f"{len(enabled)} account{'s' * (len(enabled) != 1)}: {well} well")
+        for what, ids, style in (("at risk", danger, "red"), ("failing", failing, "yellow")):
+            if ids:
+                more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+                text.append(f", {len(ids)} {what}", style=style).append(f" ({', '.join(ids[:5])}{more})")
         if len(self.rows) > len(enabled):
             text.append(f", {len(self.rows) - len(enabled)} disabled", style="dim")
         return text

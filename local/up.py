@@ -24,7 +24,16 @@ from local.clock import ScaledClock
 from local.front import DESK, Desk, Front
 from local.invoke import Invocation, LocalFunction
 from local.rules import FUNCTION, Scheduler
-from local.world import SPARE_KEYS, STATE, World, kept_world, state, until_told_to_end, world_of_environment
+from local.world import (
+    SPARE_KEYS,
+    STATE,
+    World,
+    kept_world,
+    state,
+    told_to_end,
+    wait_for,
+    world_of_environment,
+)
 
 FASTEST = 600.0
 LOG = STATE.with_name("function.log")
@@ -42,8 +51,9 @@ _NOT_INHERITED = (
 class Runs:
     """The function, one run at a time: each is a line on the terminal, and its log goes to a file."""
 
-    def __init__(self, function: LocalFunction, clock: ScaledClock) -> None:
+    def __init__(self, function: LocalFunction, clock: ScaledClock, ended: threading.Event) -> None:
         self._function = function
+        self._ended = ended
         self._clock = clock
         self._out = sys.stdout  # a run redirects it
         self._lock = threading.Lock()
@@ -61,8 +71,11 @@ class Runs:
             return done
 
     def say(self, text: str) -> None:
-        """Print."""
-        print(text, file=self._out, flush=True)
+        """Print. A terminal that is gone has nobody before it: the world ends with it."""
+        try:
+            print(text, file=self._out, flush=True)
+        except OSError:
+            self._ended.set()
 
 
 def _kind(event: Any) -> str:
@@ -78,7 +91,7 @@ def _told(done: Invocation, if_it_fails: str) -> str:
         return f"{type(done.error).__name__}: {done.error}{tail}"
     counts = [f"{done.report[o.lower()]} {o.lower()}" for o in Outcome if done.report[o.lower()]]
     least = done.report["minRemainingSeconds"]
-    left = "" if least is None else f"; {least // 60} min left at least"
+    left = "" if least is None else f"; least left: {least // 60} min"
     return ("dry run: " if done.report.get("dryRun") else "") + (", ".join(counts) or "no accounts") + left
 
 
@@ -88,7 +101,11 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
     listenkeys, binance = STATE.with_name("listenkeys"), STATE.with_name("binance")
     python = f"exec {shlex.quote(sys.executable)} -m"
     path = f"export PYTHONPATH={shlex.quote(f'{_ROOT}/functions/keepalive:{_ROOT}')}\n"
-    lines = [f"unset {' '.join(_NOT_INHERITED)}"]
+    # Killed outright, a world leaves these behind.
+    lines = [
+        f"kill -0 {os.getpid()} 2>/dev/null || {{ echo 'the local world is down: make up' >&2; exit 2; }}"
+    ]
+    lines += [f"unset {' '.join(_NOT_INHERITED)}"]
     lines += [
         f"export {name}={shlex.quote(value)}"
         for name, value in {
@@ -115,10 +132,10 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
 
 def serve(speed: float) -> None:
     """Keep the world up until Ctrl-C."""
-    ended = until_told_to_end()
+    ended = told_to_end()
     clock = ScaledClock(speed)
     with world_of_environment(clock) as world:
-        runs = Runs(LocalFunction(world.environment(), clock.clock), clock)
+        runs = Runs(LocalFunction(world.environment(), clock.clock), clock, ended)
 
         def give_up(letter: dict[str, Any]) -> None:
             queue = world.aws.resources["DeadLetterQueue"]
@@ -138,7 +155,7 @@ def serve(speed: float) -> None:
                 # A daemon: a run that hangs must not outlive Ctrl-C.
                 thread = threading.Thread(target=scheduler.run, daemon=True)
                 thread.start()
-                ended.wait()
+                wait_for(ended)
                 thread.join(_PATIENCE)
         runs.say("\nthe local world is down")
 
@@ -152,9 +169,9 @@ def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) ->
     runs.say('\nIn another terminal, here:\n\n  alias listenkeys="$PWD/.local/listenkeys"')
     runs.say("  listenkeys status --watch\n")
     if world.binance:
-        runs.say("alice's key is well, bob is new, Binance has forgotten carol's key, and it does not know")
-        runs.say(f"dave's API key. It would take these: {', '.join(SPARE_KEYS)}.")
-        runs.say("To mend dave, and to break things as Binance may (revoke, restore, forget; down, up):\n")
+        runs.say("alice's key is well, bob is new, Binance has forgotten carol's key and does not")
+        runs.say(f"know dave's API key. It would take these: {SPARE_KEYS[0]} to {SPARE_KEYS[-1]}.")
+        runs.say("To mend dave, and to break things (revoke, restore, forget ACCOUNT; down, up):\n")
         runs.say("  listenkeys accounts add dave --replace")
         runs.say("  .local/binance revoke alice\n")
     runs.say(f"The function's log is {LOG}. Its runs, at the world's time (UTC):\n")

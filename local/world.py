@@ -184,12 +184,19 @@ def kept_environment() -> Iterator[Mapping[str, str]]:
     yield found["environment"]
 
 
-def until_told_to_end() -> threading.Event:
+def told_to_end() -> threading.Event:
     """Return what is set when the process is told to end."""
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ended.set())
     return ended
+
+
+def wait_for(ended: threading.Event) -> None:
+    """Wait until the process is told to end."""
+    # In pieces: a signal that another thread received is seen only when this one wakes.
+    while not ended.wait(0.5):
+        pass
 
 
 @contextmanager
@@ -207,9 +214,9 @@ def state(environment: Mapping[str, str]) -> Iterator[None]:
 
 def serve() -> None:
     """Keep a world up until it is told to end."""
-    ended = until_told_to_end()
+    ended = told_to_end()
     with world_of_environment() as world, state(world.environment()):
-        ended.wait()
+        wait_for(ended)
 
 
 def _attribute(value: Any) -> dict[str, Any]:

@@ -76,6 +76,20 @@ def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, cloc
     assert lines[-1] == "3 accounts: 1 well, 2 at risk (bob, carol), 1 disabled"
 
 
+def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
+    run: Run, world: World, clock: VirtualClock
+) -> None:
+    put(world, clock, "alice", 20)
+    put(world, clock, "bob", 20, outcome="FAILED", errorCode="TIMEOUT", errorMessage="late")
+    for number in range(7):
+        put(world, clock, f"c{number}", 5)
+    done = run("status")
+    assert done.stdout.splitlines()[-1] == (
+        "9 accounts: 1 well, 7 at risk (c0, c1, c2, c3, c4 and 2 more), 1 failing (bob)"
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()[8:10]] == ["bob", "alice"]
+
+
 def test_status_as_json_is_all_that_is_known_but_the_key(run: Run, world: World, clock: VirtualClock) -> None:
     put(world, clock, "alice", 47.5, consecutiveFailures={"N": "2"}, errorCode="TIMEOUT", errorMessage="late")
     done = run("status", "--json")
@@ -149,8 +163,9 @@ def test_history_is_the_ledger_newest_first(
     assert done.exit_code == 0
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[2] for line in lines[1:5]] == ["REJECTED", "EXTENDED", "EXTENDED", "CREATED"]
-    assert lines[1][:2] == ["2026-01-01", "01:30:00"]
-    assert "INVALID_API_KEY: Binance refused the API key" in done.stdout
+    assert lines[1][:2] == ["01-01", "01:30:00"]
+    assert lines[1][-2:] == ["02:00", "INVALID_API_KEY"]  # until when its key lives
+    assert "\nINVALID_API_KEY: Binance refused the API key" in done.stdout
     entries = json.loads(run("history", "alice", "--json").stdout)
     ledger = world.ledger("alice")
     assert [entry["attemptedAt"] for entry in entries] == [item["record"] for item in reversed(ledger)]

@@ -30,7 +30,7 @@ class Terminal:
 
     def __init__(self, arguments: tuple[str, ...], columns: int, environment: dict[str, str]) -> None:
         self._master, self._slave = pty.openpty()
-        # A shell that leads its session owns the terminal that it opens: there getpass asks, and Ctrl-C counts.
+        # A shell that leads its session owns the terminal that it opens: getpass asks there, Ctrl-C counts.
         self.process = subprocess.Popen(
             ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(self._slave), *COMMAND, *arguments],
             start_new_session=True,
