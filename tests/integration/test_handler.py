@@ -339,6 +339,22 @@ def test_an_account_that_must_not_be_created_is_rejected_without_a_post(
     assert "createIfMissing is false" in current["errorMessage"]
 
 
+def test_a_post_that_answers_the_recorded_key_has_recreated_nothing(
+    world: World, function: WatchedFunction, clock: VirtualClock
+) -> None:
+    add(world, "alice", clock.now())
+    recorded = world.current("alice")["listenKey"]
+    clock.advance(minutes=30)
+    world.exchange.fault(status=400, code=-1125, method="PUT")
+
+    done = function.invoke(TICK)
+
+    assert counts(done) == {"extended": 1}
+    assert sent(world) == ["PUT 400", "POST 200"]
+    assert world.current("alice")["listenKey"] == recorded
+    assert world.aws.sent_events() == []
+
+
 def test_disabled_accounts_are_not_asked_for_not_counted_and_not_recorded(
     world: World, function: WatchedFunction
 ) -> None:
@@ -471,7 +487,7 @@ def test_a_key_is_renewed_when_it_is_due(
     assert counts(function.invoke(event)) == {outcome: 1}
 
 
-@pytest.mark.parametrize(("minutes", "outcome"), [(8.9, "skipped"), (9, "extended"), (15, "extended")])
+@pytest.mark.parametrize(("minutes", "outcome"), [(7.9, "skipped"), (8, "extended"), (15, "extended")])
 def test_with_renew_after_ten_minutes_the_sweep_is_what_renews(
     world: World, clock: VirtualClock, minutes: float, outcome: str
 ) -> None:
