@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
@@ -195,6 +196,10 @@ def test_two_consumers_of_one_key_hear_the_same(server, exchange):
         exchange.emit_order(ALICE)
         assert heard(one) == heard(two)
         two.close()
+        deadline = time.monotonic() + 5
+        while exchange.listeners(exchange.live_key(ALICE, "usdm")) != 1:
+            assert time.monotonic() < deadline, "who has left still listens"
+            time.sleep(0.005)
         exchange.emit_order(ALICE)
         assert heard(one)["o"]["i"] == 2
 
