@@ -1,4 +1,4 @@
-"""AWS throttles, fails, half answers or denies: rows 25 to 33, 35, 47 and 48 of the fault matrix."""
+"""AWS throttles, fails, half answers or denies: rows 25 to 35, 47 and 48 of the fault matrix."""
 
 from __future__ import annotations
 
@@ -458,6 +458,78 @@ def test_when_page_two_of_the_accounts_fails_page_one_is_renewed_and_the_run_rai
     refusal.end()
     assert function.invoke(TICK).error is None
     assert all(kept(world, name) for name in names)
+
+
+MALFORMED_ROWS: dict[str, dict[str, Any]] = {
+    "unknown product": {"product": "futures"},
+    "a product that is gone": {"product": "spot"},
+    "product in capitals": {"product": "USDM"},
+    "product of another type": {"product": {"N": "1"}},
+    "product empty": {"product": {"NULL": True}},
+    "secretId of another type": {"secretId": {"L": []}},
+    "secretId that is no name": {"secretId": "listenkeys/with space"},
+    "secretField of another type": {"secretField": True},
+    "enabled as text": {"enabled": "true"},
+    "enabled as a number": {"enabled": {"N": "1"}},
+    "createIfMissing as text": {"createIfMissing": "false"},
+}
+BAD_IDS = ["with space", "semi;colon", "x" * 65, "\u00fcml\u00e4ut", "../alice", "line\nbreak"]
+
+
+@pytest.mark.row(34)
+@pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
+def test_malformed_rows_are_rejected_and_counted_and_the_others_are_renewed(
+    world: World, function: LocalFunction, clock: VirtualClock, event: dict[str, Any]
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=32)
+    bad = {f"bad{number}": row for number, row in enumerate(MALFORMED_ROWS.values())}
+    bad |= {id_: {} for id_ in BAD_IDS}
+    for id_, row in bad.items():
+        world.put_row(id_, **row)
+
+    done = function.invoke(event)
+
+    assert done.error is None  # trying again would not help
+    assert kept(world, "alice")
+    assert kept(world, "bob")
+    assert len(world.exchange.requests) == 2
+    assert outcomes(world, *bad) == dict.fromkeys(bad, "REJECTED INVALID_ACCOUNT")
+    assert metrics(done)["KeysRejected"] == len(bad)
+    # Their alarm is another one: they must not hide a key that is at risk.
+    assert metrics(done)["MinRemainingSeconds"] > 3500
+    assert all("AccountsTable row" in world.current(id_)["errorMessage"] for id_ in bad)
+
+
+@pytest.mark.row(34)
+@pytest.mark.parametrize("kind", MALFORMED_ROWS)
+def test_a_row_that_breaks_keeps_its_key_recorded_and_is_well_once_it_is_mended(
+    world: World, function: LocalFunction, clock: VirtualClock, kind: str
+) -> None:
+    add_live(world, clock, "alice", minutes=31)
+    before = world.current("alice")
+    world.put_row("alice", **MALFORMED_ROWS[kind])
+
+    function.invoke(TICK)
+
+    after = world.current("alice")
+    assert after["outcome"] == "REJECTED"
+    assert {n: after[n] for n in ("listenKey", "expiresAt", "product")} == {
+        n: before[n] for n in ("listenKey", "expiresAt", "product")
+    }
+    world.put_row("alice")
+    clock.advance(minutes=5)
+    function.invoke(SWEEP)
+    assert outcomes(world, "alice") == {"alice": "EXTENDED"}
+
+
+@pytest.mark.row(34)
+def test_a_malformed_row_that_is_disabled_is_left_alone(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    world.put_row("alice", product="futures", enabled=False)
+    done = function.invoke(TICK)
+    assert metrics(done)["KeysRejected"] == 0
+    assert world.records("alice") == []
 
 
 # The records

@@ -87,7 +87,7 @@ class Stage:
 @pytest.fixture
 def stage(
     world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> Iterator[Stage]:
+) -> Stage:
     botocore_sleeps_by(clock, monkeypatch)
     function = WatchedFunction(world, clock, POWERTOOLS_LOG_LEVEL="DEBUG")
     for name, product in LIVE.items():
@@ -108,7 +108,7 @@ def stage(
     function._learn()
     # From here on: the arrangement's own clients would log what they write.
     caplog.set_level(logging.DEBUG)
-    yield Stage(world, function, Refusals(function, clock), clock)
+    return Stage(world, function, Refusals(function, clock), clock)
 
 
 def http(status: int, **how: Any) -> Callable[[Stage], None]:
