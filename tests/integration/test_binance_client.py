@@ -9,6 +9,7 @@ import ssl
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -195,15 +196,25 @@ BOMB = gzip.compress(b"\0" * 50_000_000)
     ],
 )  # fmt: skip
 def test_a_bad_delivery_is_worth_another_try_and_ends_in_time(
-    server: BinanceServer, hasty: BinanceClient, fault: dict[str, object], code: str
+    server: BinanceServer, hasty: BinanceClient, fault: dict[str, Any], code: str
 ) -> None:
     hasty.start("usdm", KEY)
-    server.exchange.fault(**fault)  # type: ignore[arg-type]
+    server.exchange.fault(**fault)
 
     error = trouble(hasty)
 
     assert isinstance(error, Transient)
     assert (error.code, error.retryable) == (code, True)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("fault", [{"kind": "hang"}, {"kind": "drip", "delay": 1000.0}], ids=["hang", "drip"])
+def test_the_deadline_of_the_whole_answer_counts_however_long_the_next_byte_may_take(
+    server: BinanceServer, clock: VirtualClock, fault: dict[str, Any]
+) -> None:
+    server.exchange.fault(**fault)
+
+    assert trouble(BinanceClient(clock.now, server.url, Timeouts(1.0, 300.0, 0.2))).code == "TIMEOUT"
 
 
 def test_an_answer_that_comes_slowly_but_in_time_is_taken(
