@@ -22,7 +22,8 @@ from local.clock import ScaledClock, VirtualClock
 from local.front import Desk, Front
 from local.invoke import Invocation, LocalFunction
 from local.rules import FUNCTION, Scheduler, read_rules
-from local.world import World
+from local.up import commands, main
+from local.world import STATE, World
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
@@ -205,7 +206,7 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
-    up: subprocess.Popen[str], tmp_path: Path
+    up: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def listenkeys(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         # What the person's own terminal has must not matter.
@@ -252,14 +253,10 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     assert (
         '"extended": 4' in run.stdout
     )  # at the world's time: by the real one, these records are of the future
-    second = subprocess.run(
-        [sys.executable, "-m", "local.up"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
-        capture_output=True,
-        text=True,
-    )
-    assert (second.returncode, "is up already" in second.stderr) == (1, True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["up"])
+    with pytest.raises(SystemExit, match="is up already"):
+        main()
 
     os.killpg(up.pid, signal.SIGINT)
     output, _ = up.communicate(timeout=SECONDS)
@@ -283,23 +280,26 @@ def test_a_world_ends_when_nobody_reads_it_any_more(up: subprocess.Popen[str], t
 
 
 def test_the_command_of_a_world_that_was_killed_says_that_it_is_down(
-    up: subprocess.Popen[str], tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    up.kill()
-    up.wait()
-    done = subprocess.run([str(tmp_path / ".local/listenkeys"), "status"], capture_output=True, text=True)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "getpid", lambda: ended.pid)
+    STATE.parent.mkdir()
+    with commands({}):
+        done = subprocess.run([tmp_path / ".local/listenkeys", "status"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "the local world is down: make up\n")
+    assert list(STATE.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("speed", "key", "says"), [("0", "", "SPEED must be from 1"), ("60", "x", "must be 1 with")]
+    ("speed", "key", "says"), [("0", "", "SPEED must be from 1"), ("60", "x", "SPEED must be 1 with")]
 )
-def test_a_speed_that_makes_no_sense_is_refused(tmp_path: Path, speed: str, key: str, says: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "local.up", "--speed", speed],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}", "BINANCE_API_KEY": key},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, says in done.stderr) == (1, True)
+def test_a_speed_that_makes_no_sense_is_refused(
+    monkeypatch: pytest.MonkeyPatch, speed: str, key: str, says: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["up", "--speed", speed])
+    monkeypatch.setenv("BINANCE_API_KEY", key)
+    with pytest.raises(SystemExit, match=says):
+        main()
