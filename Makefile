@@ -76,6 +76,12 @@ e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built,
 clients: install $(CLIENTS:%=.venv-%/.installed)  ## Run the tests of others' clients against the Binance stand-in
 	$(BIN)/python -m pytest -m clients tests/clients
 
+simulate: install  ## Simulate a month of outages, against other schedules
+	@$(BIN)/python -m local.simulate
+
+scale: install  ## Run 100,000 accounts through shards and several workers (some ten minutes)
+	@$(BIN)/python -m benchmarks.scale
+
 lock:  ## Compile the requirements, with hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate -q functions/keepalive/requirements.in -o functions/keepalive/requirements.txt
@@ -86,4 +92,4 @@ clean:  ## Remove everything that was built or installed
 	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) .aws-sam .build .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run up down test check build invoke e2e clients lock clean
+.PHONY: help install run up down test check build invoke e2e clients simulate scale lock clean

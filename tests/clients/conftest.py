@@ -19,10 +19,6 @@ ROOT = HERE.parent.parent
 ALICE = "alice" * 12
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "clients: needs the clients that `make clients` installs")
-
-
 def python_of(client: str) -> Path:
     """Return the interpreter of a client's environment."""
     return ROOT / f".venv-{client}" / "bin" / "python"

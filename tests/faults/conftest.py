@@ -13,10 +13,6 @@ from tests.faults.matrix import HookedExchange, rows_of
 from tests.faults.settled import SettledClock
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "row(number): the row of the fault matrix that the test proves")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     rows = rows_of(metafunc.definition)
     if rows:
