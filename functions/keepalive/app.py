@@ -32,7 +32,8 @@ RETRY_SECONDS = 60  # until a shard that is not complete is tried again, as Lamb
 STALE_SECONDS = 300  # from here on a sweep's shard is left to the next sweep, whose message is there, too
 
 # At DEBUG botocore logs what it sends and gets, keys and secrets too; a root logger at DEBUG would show it.
-logging.getLogger("botocore").setLevel(logging.INFO)
+# At INFO it tells at each cold start where it found its credentials.
+logging.getLogger("botocore").setLevel(logging.WARNING)
 
 logger = Logger()
 metrics = Metrics()

@@ -74,6 +74,16 @@ def test_a_tick_tells_the_alarms_what_they_look_at(deployed: SamDeployed, world:
     }  # fmt: skip
 
 
+def test_all_that_the_function_logs_is_its_own_json(deployed: SamDeployed, world: World) -> None:
+    world.add_demo_accounts(datetime.now(UTC))
+    with deployed.emulator(world) as function:
+        function.invoke(TICK)
+        lines = [line for line in function.log.splitlines() if line and "(rapid)" not in line]
+    # The libraries' own lines would be paid for, and what they show is not ours to choose.
+    of_the_runtime = ("START RequestId", "END RequestId", "REPORT RequestId")
+    assert [line for line in lines if not line.startswith(("{", *of_the_runtime))] == []
+
+
 def test_a_sweep_renews_what_is_overdue(deployed: SamDeployed, world: World) -> None:
     world.add_demo_accounts(datetime.now(UTC))
     with deployed.emulator(world) as function:
