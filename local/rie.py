@@ -26,7 +26,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from cli.stack import CLOCK
 from local.aws import REGION, expand
+from local.clock import ScaledClock
 from local.run import world
 
 ROOT = Path(__file__).parent.parent
@@ -243,18 +245,20 @@ def main() -> int:
         emulator()
         function = function_of(BUILD / "template.yaml")
         proxies = {name: os.environ[name] for name in _OF_THIS_MACHINE if name in os.environ}
-        with (
-            world(arguments.keep) as variables,
-            RuntimeEmulator(
+        with world(arguments.keep) as variables:
+            if CLOCK in variables and ScaledClock.of(variables[CLOCK]).speed != 1:
+                raise Unusable(
+                    "in the world that is up time runs faster than in Lambda: end it with `make down`"
+                )
+            with RuntimeEmulator(
                 BUILD / "KeepaliveFunction",
                 proxies | dict(variables),
                 handler=function["Handler"],
                 timeout=function["Timeout"],
                 memory=function["MemorySize"],
-            ) as lambda_,
-        ):
-            answer = lambda_.invoke(event)
-            log = lambda_.log
+            ) as lambda_:
+                answer = lambda_.invoke(event)
+                log = lambda_.log
     except (OSError, ValueError, Unusable) as error:
         raise SystemExit(str(error)) from None
     # Of the emulator's own lines the two that tell how long the start took.
