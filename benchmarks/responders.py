@@ -1,0 +1,218 @@
+"""Binance and AWS for the benchmarks: answers made with next to no work, after a fixed delay.
+
+Not the stand-in of `local/`: that one is right in everything and would itself be what is measured. This one
+knows only healthy answers: every account exists and was extended half an hour ago. It counts the calls.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from typing import Any
+
+BINANCE_DELAY, AWS_DELAY = 0.020, 0.004
+RENEWED = 30  # minutes ago
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_API_KEY = re.compile(rb"\r\nx-mbx-apikey: *([^\r]+)", re.IGNORECASE)
+_TARGET = re.compile(rb"\r\nx-amz-target: *[^.\r]+\.(\w+)", re.IGNORECASE)
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-MBX-USED-WEIGHT-1M: 7\r\n"
+    b"Content-Length: %d\r\n%s\r\n"
+)
+Answer = Callable[[bytes, bytes], bytes]
+
+
+def account_id(number: int) -> str:
+    """Return the id of an account."""
+    return f"account-{number:07}"
+
+
+def api_key(account: str) -> str:
+    """Return an account's API key, 64 characters as Binance's have."""
+    return account.ljust(64, "a")
+
+
+def listen_key(key: str) -> str:
+    """Return the listenKey that belongs to an API key, 64 characters too."""
+    return key[::-1]
+
+
+class Server(asyncio.Protocol):
+    """HTTP/1.1, one request at a time on each connection, which is kept unless it is to `close`."""
+
+    def __init__(self, answer: Answer, delay: float, close: bool) -> None:
+        self.answer = answer
+        self.delay = delay
+        self.last = b"Connection: close\r\n" if close else b""
+        self.buffer = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, found, rest = self.buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = _CONTENT_LENGTH.search(head)
+        if length and len(rest) < int(length[1]):
+            return
+        self.buffer = b""
+        body = self.answer(head, rest)
+        response = HEAD % (len(body), self.last) + body
+        if self.delay:
+            asyncio.get_running_loop().call_later(self.delay, self.send, response)
+        else:
+            self.send(response)
+
+    def send(self, response: bytes) -> None:
+        self.transport.write(response)
+        if self.last:
+            self.transport.close()
+
+
+class Aws:
+    """The calls that the whole cycle and the plain handler make."""
+
+    def __init__(self, accounts: int, counts: Counter[str]) -> None:
+        self.counts = counts
+        self.rows = [account_id(number) for number in range(accounts)]
+        moment = datetime.now(UTC) - timedelta(minutes=RENEWED)
+        self.renewed, self.expires = _iso(moment), _iso(moment + timedelta(minutes=60))
+
+    def __call__(self, head: bytes, body: bytes) -> bytes:
+        target = _TARGET.search(head)
+        action = target[1].decode() if target else "unknown"
+        self.counts[action] += 1
+        if action == "TransactWriteItems":
+            # Counted as text: parsing a hundred items would be work.
+            self.counts["items updated"] += body.count(b'{"Update":')
+            self.counts["items put"] += body.count(b'{"Put":')
+            return b"{}"
+        if action in ("UpdateItem", "PutItem"):
+            return b"{}"
+        answer: Any = getattr(self, action)(json.loads(body))
+        return json.dumps(answer).encode()
+
+    def Scan(self, request: Any) -> Any:  # noqa: N802 - AWS's names
+        start = int(request.get("ExclusiveStartKey", {"accountId": {"S": "account-0"}})["accountId"]["S"][8:])
+        page = self.rows[start : start + 10_000]  # about what a page of 1 MB holds
+        answer: dict[str, Any] = {"Items": [{"accountId": {"S": id_}} for id_ in page], "Count": len(page)}
+        if start + len(page) < len(self.rows):
+            answer["LastEvaluatedKey"] = {"accountId": {"S": account_id(start + len(page))}}
+        return answer
+
+    def BatchGetItem(self, request: Any) -> Any:  # noqa: N802
+        [(table, asked)] = request["RequestItems"].items()
+        self.counts["items read"] += len(asked["Keys"])
+        items = [self._current(key["accountId"]["S"]) for key in asked["Keys"]]
+        return {"Responses": {table: items}, "UnprocessedKeys": {}}
+
+    def BatchGetSecretValue(self, request: Any) -> Any:  # noqa: N802
+        self.counts["secrets read"] += len(request["SecretIdList"])
+        return {"SecretValues": [_secret(name) for name in request["SecretIdList"]], "Errors": []}
+
+    def GetSecretValue(self, request: Any) -> Any:  # noqa: N802
+        return _secret(request["SecretId"])
+
+    def PutEvents(self, request: Any) -> Any:  # noqa: N802
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}] * len(request["Entries"])}
+
+    def _current(self, id_: str) -> Any:
+        return {
+            "accountId": {"S": id_}, "record": {"S": "CURRENT"}, "listenKey": {"S": listen_key(api_key(id_))},
+            "product": {"S": "usdm"}, "outcome": {"S": "EXTENDED"}, "attemptedAt": {"S": self.renewed},
+            "renewedAt": {"S": self.renewed}, "expiresAt": {"S": self.expires},
+            "listenKeyChangedAt": {"S": self.renewed}, "consecutiveFailures": {"N": "0"},
+            "runId": {"S": "6f1c1d0e-6f6b-4a53-a7f3-5a0d6c8f0d11"},
+        }  # fmt: skip
+
+
+def _secret(name: str) -> Any:
+    arn = f"arn:aws:secretsmanager:us-east-1:123456789012:secret:{name}-AbCdEf"
+    text = json.dumps({"apiKey": api_key(name.rpartition("/")[2])})
+    return {"ARN": arn, "Name": name, "VersionId": "0" * 32, "SecretString": text, "CreatedDate": 1.7e9}
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _serve(accounts: int, binance_delay: float, aws_delay: float, close: bool, parent: Connection) -> None:
+    counts: Counter[str] = Counter()
+
+    def binance(head: bytes, body: bytes) -> bytes:
+        counts["PUT listenKey"] += 1
+        key = _API_KEY.search(head)
+        return b'{"listenKey":"%s"}' % (key[1][::-1] if key else b"")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        aws = Aws(accounts, counts)
+        urls = []
+        for answer, delay in ((binance, binance_delay), (aws, aws_delay)):
+            server = await loop.create_server(
+                lambda answer=answer, delay=delay: Server(answer, delay, close), "127.0.0.1", 0, backlog=1024
+            )
+            urls.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        parent.send(urls)
+        start = sum(os.times()[:2])
+        asked = asyncio.Event()
+        loop.add_reader(parent.fileno(), asked.set)
+        await asked.wait()
+        parent.send((dict(counts), sum(os.times()[:2]) - start))
+
+    asyncio.run(main())
+
+
+@dataclass(slots=True)
+class Responders:
+    """Two servers in a process of their own; `calls` and `cpu` (seconds) are known when they have stopped."""
+
+    binance_url: str
+    aws_url: str
+    calls: dict[str, int]
+    cpu: float = 0.0
+
+
+@contextmanager
+def responders(
+    accounts: int, binance_delay: float = BINANCE_DELAY, aws_delay: float = AWS_DELAY, close: bool = False
+) -> Iterator[Responders]:
+    """Start both servers for that many accounts; stop them at the end.
+
+    `close`: after each answer, as a connection is that has been idle since the last keepalive.
+    """
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_serve, args=(accounts, binance_delay, aws_delay, close, theirs), daemon=True
+    )
+    process.start()
+    started = Responders(*ours.recv(), calls={})
+    try:
+        yield started
+    finally:
+        ours.send(None)
+        started.calls, started.cpu = ours.recv()
+        process.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("accounts", type=int)
+    with responders(parser.parse_args().accounts) as up:
+        print(up.binance_url, up.aws_url)
+        input("Enter ends it. ")
+    print(up.calls)
+
+
+if __name__ == "__main__":
+    main()
