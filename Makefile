@@ -82,6 +82,12 @@ simulate: install  ## Simulate a month of outages, against other schedules
 scale: install  ## Run 100,000 accounts through shards and several workers (some ten minutes)
 	@$(BIN)/python -m benchmarks.scale
 
+bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, time, memory and cold start (ROUNDS=5, QUICK=1)
+	$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5) $(if $(QUICK),--quick)
+
+costs: install  ## Compute docs/costs.md's table from what was measured last
+	$(BIN)/python -m benchmarks.costs
+
 lock:  ## Compile the requirements, with hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate -q functions/keepalive/requirements.in -o functions/keepalive/requirements.txt
@@ -92,4 +98,4 @@ clean:  ## Remove everything that was built or installed
 	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) .aws-sam .build .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run up down test check build invoke e2e clients simulate scale lock clean
+.PHONY: help install run up down test check build invoke e2e clients simulate scale bench costs lock clean
