@@ -1,7 +1,7 @@
 """The deployed stack's rules, fired as EventBridge fires them, and Lambda's way with asynchronous events.
 
 Everything that says when, with which event and how often again is read from the deployed stack. Time is the
-world's: a ScaledClock.
+world's.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from listenkeys.pacing import Clock
 from listenkeys.settings import rate_minutes
 from local.aws import LocalAws
-from local.clock import ScaledClock
 from local.invoke import Invocation
 
 FUNCTION = "KeepaliveFunction"
@@ -74,19 +74,17 @@ def read_rules(aws: LocalAws) -> list[Rule]:
 
 
 class Scheduler:
-    """Fire the rules until `ended`; `invoke` runs the function, `give_up` takes what failed for good."""
+    """Fire the rules; `invoke` runs the function, `give_up` takes what failed for good."""
 
     def __init__(
         self,
         aws: LocalAws,
-        clock: ScaledClock,
-        ended: threading.Event,
+        clock: Clock,
         invoke: Callable[[Any, str], Invocation],
         give_up: Callable[[dict[str, Any]], None],
     ) -> None:
         self._aws = aws
         self._clock = clock
-        self._ended = ended
         self._invoke = invoke
         self._give_up = give_up
         resources = aws.template["Resources"].values()
@@ -112,19 +110,24 @@ class Scheduler:
         now = self._clock.monotonic()
         self._push(now, _Job(event=event, since=now))
 
-    def run(self) -> None:
-        """Fire what is due, one at a time, until the end."""
-        while not self._ended.is_set():
-            now = self._clock.monotonic()
-            with self._lock:
-                due = self._jobs[0][0] if self._jobs else now + 3600.0
-                job = heapq.heappop(self._jobs)[2] if due <= now else None
-            if job is None:
-                self._ended.wait(min(_LONGEST_WAIT, (due - now) / self._clock.speed))
-            elif job.rule:
-                self._fire(job.rule, due)
-            else:
-                self._attempt(job)
+    def run(self, ended: threading.Event, speed: float) -> None:
+        """Do what is due until the end, where the clock runs at this speed."""
+        while not ended.is_set():
+            ended.wait(min(_LONGEST_WAIT, self.step() / speed))
+
+    def step(self) -> float:
+        """Do one thing that is due; return the seconds until the next one is."""
+        now = self._clock.monotonic()
+        with self._lock:
+            due = self._jobs[0][0] if self._jobs else now + _LONGEST_WAIT
+            if due > now:
+                return due - now
+            job = heapq.heappop(self._jobs)[2]
+        if job.rule:
+            self._fire(job.rule, due)
+        else:
+            self._attempt(job)
+        return 0.0
 
     def _push(self, due: float, job: _Job) -> None:
         with self._lock:

@@ -27,11 +27,10 @@ from local.rules import FUNCTION, Scheduler
 from local.world import (
     SPARE_KEYS,
     STATE,
+    Told,
     World,
     kept_world,
     state,
-    told_to_end,
-    wait_for,
     world_of_environment,
 )
 
@@ -132,7 +131,7 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
 
 def serve(speed: float) -> None:
     """Keep the world up until Ctrl-C."""
-    ended = told_to_end()
+    told, ended = Told(), threading.Event()
     clock = ScaledClock(speed)
     with world_of_environment(clock) as world:
         runs = Runs(LocalFunction(world.environment(), clock.clock), clock, ended)
@@ -141,7 +140,7 @@ def serve(speed: float) -> None:
             queue = world.aws.resources["DeadLetterQueue"]
             world.aws.client("sqs").send_message(QueueUrl=queue, MessageBody=json.dumps(letter))
 
-        scheduler = Scheduler(world.aws, clock, ended, runs.invoke, give_up)
+        scheduler = Scheduler(world.aws, clock.clock, runs.invoke, give_up)
         with Front(world.aws.resources[FUNCTION], runs.invoke, scheduler.send, Desk(world)) as front:
             environment = {
                 **world.environment(),
@@ -153,9 +152,10 @@ def serve(speed: float) -> None:
             with commands(environment), state(environment):
                 greet(world, scheduler, clock, runs)
                 # A daemon: a run that hangs must not outlive Ctrl-C.
-                thread = threading.Thread(target=scheduler.run, daemon=True)
+                thread = threading.Thread(target=scheduler.run, args=(ended, speed), daemon=True)
                 thread.start()
-                wait_for(ended)
+                told.wait(ended)
+                ended.set()
                 thread.join(_PATIENCE)
         runs.say("\nthe local world is down")
 

@@ -184,19 +184,22 @@ def kept_environment() -> Iterator[Mapping[str, str]]:
     yield found["environment"]
 
 
-def told_to_end() -> threading.Event:
-    """Return what is set when the process is told to end."""
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: ended.set())
-    return ended
+class Told:
+    """Whether this process was told to end: by Ctrl-C, by `make down`, or by its terminal going away."""
 
+    def __init__(self) -> None:
+        self.yet = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._tell)
 
-def wait_for(ended: threading.Event) -> None:
-    """Wait until the process is told to end."""
-    # In pieces: a signal that another thread received is seen only when this one wakes.
-    while not ended.wait(0.5):
-        pass
+    def wait(self, ended: threading.Event | None = None) -> None:
+        """Wait until it was, or until `ended`."""
+        while not self.yet and not (ended and ended.is_set()):
+            time.sleep(0.1)
+
+    def _tell(self, *_: object) -> None:
+        # Not an Event: signals come in twos, the second in the midst of the first's handler and its lock.
+        self.yet = True
 
 
 @contextmanager
@@ -214,9 +217,9 @@ def state(environment: Mapping[str, str]) -> Iterator[None]:
 
 def serve() -> None:
     """Keep a world up until it is told to end."""
-    ended = told_to_end()
+    told = Told()
     with world_of_environment() as world, state(world.environment()):
-        wait_for(ended)
+        told.wait()
 
 
 def _attribute(value: Any) -> dict[str, Any]:

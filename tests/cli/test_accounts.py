@@ -150,13 +150,16 @@ def test_add_refuses_what_the_function_could_not_use(
     assert secret_names(world) == []
 
 
+@pytest.mark.parametrize("same", [False, True])
 def test_an_account_that_is_there_is_not_touched_without_replace(
-    run: Run, world: World, api_key: str
+    run: Run, world: World, api_key: str, same: bool
 ) -> None:
     world.add_account("alice", OTHER, product="coinm")
-    done = run("accounts", "add", "alice", stdin=api_key)
-    assert (done.exit_code, "--replace" in done.stderr) == (2, True)
+    before = row(world, "alice")
+    done = run("accounts", "add", "alice", "--product", "options", stdin=OTHER if same else api_key)
+    assert (done.exit_code, "alice is there already: --replace" in done.stderr) == (2, True)
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
+    assert row(world, "alice") == before
 
 
 def test_replace_changes_the_key_and_nothing_else(

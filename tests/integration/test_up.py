@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from local.world import STATE, World
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
-WELL = Invocation({"trigger": "tick"}, None, "")
 
 
 def wait(condition: Callable[[], Any]) -> Any:
@@ -45,73 +44,75 @@ def test_the_rules_are_those_of_the_deployed_stack(world: World) -> None:
     assert (tick.expression, tick.seconds, tick.event) == ("rate(30 minutes)", 1800, None)
 
 
-def schedule(world: World, speed: float, invoke: Callable[[Any, str], Invocation]) -> tuple[Any, list[Any]]:
-    """Return a scheduler and what it will have given up."""
-    given_up: list[Any] = []
-    ended = threading.Event()
-    return Scheduler(world.aws, ScaledClock(speed), ended, invoke, given_up.append), given_up
+class Recorder:
+    """The function, as the scheduler sees it: what it was called with, and when."""
+
+    def __init__(self, clock: VirtualClock, error: Exception | None = None) -> None:
+        self.clock = clock
+        self.error = error
+        self.calls: list[tuple[float, Any, str]] = []
+
+    def invoke(self, event: Any, if_it_fails: str) -> Invocation:
+        self.calls.append((self.clock.monotonic() / 60, event, if_it_fails))
+        return Invocation(None if self.error else {}, self.error, "")
+
+    def times(self) -> list[tuple[float, str]]:
+        return [(minutes, Trigger.from_event(event).name) for minutes, event, _ in self.calls]
 
 
-def run_until(scheduler: Any, condition: Callable[[], Any]) -> None:
-    thread = threading.Thread(target=scheduler.run)
-    thread.start()
-    try:
-        wait(condition)
-    finally:
-        scheduler._ended.set()
-        thread.join()
+def live(scheduler: Scheduler, clock: VirtualClock, minutes: float) -> None:
+    """Let the scheduler have this much time."""
+    end = clock.monotonic() + 60 * minutes
+    while (left := end - clock.monotonic()) >= 0:
+        clock.advance(min(scheduler.step(), left + 1e-6))
 
 
-def test_rules_fire_at_their_rate_with_the_events_of_eventbridge(world: World) -> None:
-    fired: list[Any] = []
-
-    def invoke(event: Any, _: str) -> Invocation:
-        fired.append(event)
-        return WELL
-
-    scheduler, _ = schedule(world, 6000.0, invoke)
-    run_until(scheduler, lambda: sum(Trigger.from_event(event).name == TICK for event in list(fired)) >= 2)
-    kinds = [Trigger.from_event(event).name for event in fired]
-    assert kinds[:5] == [SWEEP] * 5  # the first tick comes with the sixth sweep
-    tick = next(event for event in fired if Trigger.from_event(event).name == TICK)
+def test_rules_fire_at_their_rate_with_the_events_of_eventbridge(world: World, clock: VirtualClock) -> None:
+    function = Recorder(clock)
+    live(Scheduler(world.aws, clock.clock, function.invoke, pytest.fail), clock, 61)
+    assert sorted(function.times()) == sorted(
+        [(5.0 * number, SWEEP) for number in range(1, 13)] + [(30.0, TICK), (60.0, TICK)]
+    )
+    tick = next(event for minutes, event, _ in function.calls if Trigger.from_event(event).name == TICK)
     assert tick["resources"] == [read_rules(world.aws)[1].arn]
+    assert tick["time"] == "2026-01-01T00:30:00Z"
 
 
-def test_a_disabled_rule_does_not_fire(world: World) -> None:
+def test_what_came_too_late_is_left_out_and_the_rate_goes_on(world: World, clock: VirtualClock) -> None:
+    function = Recorder(clock)
+    scheduler = Scheduler(world.aws, clock.clock, function.invoke, pytest.fail)
+    clock.advance(minutes=17)
+    live(scheduler, clock, 4)
+    assert function.times() == [(17.0, SWEEP), (20.0, SWEEP)]
+
+
+def test_a_disabled_rule_does_not_fire(world: World, clock: VirtualClock) -> None:
     events, (sweep, _) = world.aws.client("events"), read_rules(world.aws)
-    fired: list[Any] = []
-
-    def invoke(event: Any, _: str) -> Invocation:
-        fired.append(event)
-        return WELL
-
+    function = Recorder(clock)
+    scheduler = Scheduler(world.aws, clock.clock, function.invoke, pytest.fail)
     events.disable_rule(Name=sweep.name)
     try:
-        scheduler, _ = schedule(world, 6000.0, invoke)
-        run_until(scheduler, lambda: fired)
+        live(scheduler, clock, 31)
     finally:
         events.enable_rule(Name=sweep.name)
-    assert {Trigger.from_event(event).name for event in fired} == {TICK}
+    assert function.times() == [(30.0, TICK)]
+    live(scheduler, clock, 5)
+    assert function.times()[1:] == [(35.0, SWEEP)]
 
 
-def test_an_event_that_fails_is_tried_twice_more_and_then_given_up(world: World) -> None:
-    attempts: list[tuple[float, str]] = []
-    clock = ScaledClock(1200.0)
-
-    def invoke(event: Any, if_it_fails: str) -> Invocation:
-        if event == {"mine": 1}:
-            attempts.append((clock.monotonic(), if_it_fails))
-        return Invocation(None, ValueError("no"), "")
-
-    given_up: list[Any] = []
-    scheduler = Scheduler(world.aws, clock, threading.Event(), invoke, given_up.append)
+def test_an_event_that_fails_is_tried_twice_more_and_then_given_up(world: World, clock: VirtualClock) -> None:
+    function = Recorder(clock, ValueError("no"))
+    given_up: list[dict[str, Any]] = []
+    scheduler = Scheduler(world.aws, clock.clock, function.invoke, given_up.append)
     scheduler.send({"mine": 1})
-    run_until(scheduler, lambda: any(letter["requestPayload"] == {"mine": 1} for letter in given_up))
-    assert [said for _, said in attempts] == ["again in 1 min", "again in 2 min", "given up: a dead letter"]
-    first, second, third = (at for at, _ in attempts)
-    assert second - first >= 60
-    assert third - second >= 120
-    letter = given_up[0]
+    live(scheduler, clock, 4)
+    assert function.calls == [
+        (0.0, {"mine": 1}, "again in 1 min"),
+        (1.0, {"mine": 1}, "again in 2 min"),
+        (3.0, {"mine": 1}, "given up: a dead letter"),
+    ]
+    [letter] = given_up
+    assert letter["requestPayload"] == {"mine": 1}
     assert letter["requestContext"]["approximateInvokeCount"] == 3
     assert letter["responsePayload"]["errorType"] == "ValueError"
 
@@ -258,7 +259,10 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     with pytest.raises(SystemExit, match="is up already"):
         main()
 
-    os.killpg(up.pid, signal.SIGINT)
+    # More than one, as from an impatient person or a terminal that closes.
+    with suppress(ProcessLookupError):
+        for number in [signal.SIGINT, signal.SIGHUP] * 20:
+            os.killpg(up.pid, number)
     output, _ = up.communicate(timeout=SECONDS)
     assert up.returncode == 0
     assert "Traceback" not in output
