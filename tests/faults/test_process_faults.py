@@ -427,3 +427,19 @@ def test_deadlines_and_pauses_do_not_heed_the_wall_clock(
     assert raised(done) == INCOMPLETE
     renewed = renewed_names(world, list(TWENTY))
     assert len(renewed) == len(ats) - 1
+
+
+@pytest.mark.row(43)
+def test_a_record_of_a_clock_that_was_ahead_is_not_believed(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    key = world.current("alice")["listenKey"]
+    clock.jump(50 * 60)
+    assert not raised(function.invoke(TICK))
+    clock.jump(-50 * 60)
+    for run in follow_schedule(function.invoke, clock, 90, first_tick=30.0, first_sweep=2.0):
+        assert not raised(run.done)
+        assert world.exchange.live_key(api_key_of("alice"), "usdm") == key
+    assert kept(world, "alice")
+    assert len(world.exchange.requests) <= 20, "at each sweep, until the time that was recorded has come"
