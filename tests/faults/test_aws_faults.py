@@ -300,6 +300,20 @@ def test_a_secret_rotated_to_another_bad_key_is_tried_once_more_and_no_more(
 
 
 @pytest.mark.row(28)
+def test_a_refused_key_whose_secret_has_not_changed_is_not_sent_again(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    world.exchange.revoke(api_key_of("alice"))
+
+    function.invoke(TICK)
+
+    assert outcomes(world, "alice") == {"alice": "REJECTED INVALID_API_KEY"}
+    assert len(world.exchange.requests) == 1
+    assert refusals.requests["BatchGetSecretValue"] == 2
+
+
+@pytest.mark.row(28)
 def test_a_secret_that_cannot_be_read_once_more_leaves_the_refusal_as_it_was(
     world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
 ) -> None:
@@ -341,6 +355,23 @@ def test_secrets_manager_down_for_25_minutes_loses_no_key(
         assert kept(world, "bob")
     assert outcomes(world, "alice", "bob") == dict.fromkeys(("alice", "bob"), "EXTENDED")
     assert "RECREATED" not in {entry["outcome"] for entry in world.ledger("alice")}
+
+
+@pytest.mark.row(29)
+@pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
+def test_secrets_that_come_back_within_two_minutes_are_waited_for_in_the_run(
+    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, event: dict[str, Any]
+) -> None:
+    add_live(world, clock, "alice", minutes=55)
+    refusals.refuse(
+        "secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500,
+        until=clock.timestamp() + 110,
+    )  # fmt: skip
+
+    assert function.invoke(event).error is None
+
+    assert kept(world, "alice")
+    assert outcomes(world, "alice") == {"alice": "EXTENDED"}
 
 
 @pytest.mark.row(29)
@@ -792,7 +823,7 @@ def test_keys_that_stay_unprocessed_fail_the_run_after_a_few_tries(
 
     assert raised(done) == INCOMPLETE
     assert "unprocessed keys remained" in str(done.error)
-    assert sizes == [3] * MAX_TRIES
+    assert sizes == [3] * 5
     assert world.exchange.requests == []
 
 
