@@ -81,6 +81,7 @@ class BoundedAdapter(HTTPAdapter):
         class HttpsPool(urllib3.HTTPSConnectionPool):
             ConnectionCls = Https
 
+        self._pools: dict[str, Any] = {}
         self._pool_classes = {"http": HttpPool, "https": HttpsPool}
         super().__init__(pool_connections=4, pool_maxsize=pool_size, max_retries=0)
 
@@ -97,8 +98,25 @@ class BoundedAdapter(HTTPAdapter):
         _sending.reused = False
         return super().send(request, *args, **kwargs)
 
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> Any:
+        # Finding the host's pool anew is a tenth of a request's work.
+        pool = self._pools.get(str(request.url))
+        if pool is None:
+            pool = super().get_connection_with_tls_context(request, *args, **kwargs)
+            self._pools[str(request.url)] = pool
+        return pool
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        # What is read of an answer; requests would parse its cookies and guess its encoding as well.
+        response = requests.Response()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        return response
+
     def forget_idle_connections(self) -> None:
         """Close every idle connection; those in use end as they would."""
+        self._pools.clear()
         self.poolmanager.clear()
         for manager in self.proxy_manager.values():
             manager.clear()
