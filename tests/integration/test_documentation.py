@@ -135,4 +135,5 @@ def test_every_command_a_page_names_exists() -> None:
     known = set(names(get_command(app)))
     for page in (OPERATIONS, SECURITY):
         for said in re.findall(r"`listenkeys ([a-z]+(?: [a-z]+)?)", page):
-            assert said in known, said
+            # After a command of one word the second is an account's name.
+            assert said in known or said.split()[0] in known - {"accounts"}, said
