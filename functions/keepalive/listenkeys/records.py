@@ -22,7 +22,7 @@ LEASE = timedelta(minutes=LEASE_MINUTES)
 CURRENT = "CURRENT"
 BATCH = 50  # accounts in a TransactWriteItems: 100 items, two for each
 MAX_UNANNOUNCED = 20
-# What is no time, or lies an hour ahead, is no newer attempt but broken: it would refuse every write for ever.
+# What is no time, or lies an hour ahead, is no newer attempt but broken: it would refuse all writes for ever.
 _NO_NEWER = "NOT attribute_type(attemptedAt, :text) OR NOT attemptedAt BETWEEN :at AND :ahead"
 _REFUSED = "ConditionalCheckFailed"
 _HOPELESS = {"ValidationError", "ItemCollectionSizeLimitExceeded", "AccessDenied"}
