@@ -210,7 +210,7 @@ def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(
     def hold(api_key: str) -> None:
         if api_key == api_key_of(names[56]) and not release.is_set():
             held.set()
-            release.wait(30)
+            release.wait(100)
 
     hooked(world).hook = hold
     path = os.pathsep.join(sys.path)
