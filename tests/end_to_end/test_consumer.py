@@ -157,8 +157,8 @@ def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
         runs.append(function.invoke(event, Context(remaining_seconds=300 * SPEED)))
         return runs[-1]
 
-    scheduler = Scheduler(world.aws, clock, ended, invoke, lambda letter: pytest.fail(str(letter)))
-    rules = threading.Thread(target=scheduler.run, daemon=True)
+    scheduler = Scheduler(world.aws, clock.clock, invoke, lambda letter: pytest.fail(str(letter)))
+    rules = threading.Thread(target=scheduler.run, args=(ended, SPEED), daemon=True)
     bots = [Bot(world, name, streams.url) for name in ("alice", "bob")]
     alice, bob = bots
     watching = threading.Thread(
