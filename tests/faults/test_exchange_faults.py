@@ -220,6 +220,7 @@ def test_a_pause_that_does_not_fit_the_run_defers_the_rest(world: World, clock: 
     assert len(world.exchange.requests) == 1
     emitted = metrics(done)
     assert (emitted["KeysFailed"], emitted["KeysDeferred"]) == (1, len(NAMES) - 1)
+    assert emitted["RunDuration"] < 1000, "at once: it is not waited for"
 
 
 @pytest.mark.row(5)
