@@ -52,7 +52,7 @@ down: install  ## End a world that `make up` or `make run KEEP=1` left up
 	@$(BIN)/python -m local.world --stop
 
 test: install  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-check and validate the template
 	$(BIN)/ruff check .

@@ -566,7 +566,7 @@ def manual_world(world: World, clock: VirtualClock) -> None:
         ({"accounts": ["disabled"], "force": True}, {"skipped": 1}, set()),
         ({"accounts": ["broken"], "force": True}, {"rejected": 1}, set()),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_a_manual_event_does_what_it_says(
     world: World,
