@@ -40,9 +40,9 @@ class Renewal:
         product, api_key, known = self.account.product, self.api_key.value, self.before.listen_key
         if self.posting:
             answer = binance.start(product, api_key)
-            if not self.forgotten or answer.listen_key == known:
-                return self._result(Outcome.EXTENDED, answer)
-            return self._result(Outcome.RECREATED if known else Outcome.CREATED, answer)
+            if self.forgotten and answer.listen_key != known:
+                return self._result(Outcome.RECREATED if known else Outcome.CREATED, answer)
+            return self._extended(answer)
         try:
             answer = binance.keepalive(product, api_key)
         except ListenKeyNotFound as not_found:
@@ -61,9 +61,16 @@ class Renewal:
                 raise
             self.api_key, self.trouble = fresh, rejected
             return None
-        if not answer.listen_key and not known:
-            self.posting = True  # {}, as some products answer: only POST tells which key it is
+        expires_at = self.before.expires_at
+        if not answer.listen_key and not (known and expires_at and answer.sent_at < expires_at):
+            # {}, as some products answer: only POST tells which key it is. A recorded key whose time is
+            # over is hardly the one: a later run may have made another, and died before it recorded it.
+            self.posting = True
             return None
+        return self._extended(answer)
+
+    def _extended(self, answer: Answer) -> Result:
+        known = self.before.listen_key
         changed = answer.listen_key and known and answer.listen_key != known
         return self._result(Outcome.CHANGED if changed else Outcome.EXTENDED, answer)
 
