@@ -119,7 +119,8 @@ class _Inline:
 
 
 @contextmanager
-def _without_threads() -> Iterator[None]:
+def without_threads() -> Iterator[None]:
+    """Let a run do its workers' work one after the other, so that it goes the same way each time."""
     with patch.object(workers, "threading", SimpleNamespace(Thread=_Inline)):
         yield
 
@@ -153,7 +154,7 @@ def _play_keeper(
     # When, which rule, the number of the firing, and how often this firing has been tried.
     firings = [(phases[name] + pick(name, 0), name, 0, 0) for name in periods]
     heapq.heapify(firings)
-    with _without_threads():
+    with without_threads():
         while firings and firings[0][0] < until:
             at, name, number, tried = heapq.heappop(firings)
             if not tried:
