@@ -182,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured; the median counts")
     parser.add_argument("--quick", action="store_true", help="leave out the largest, and write nothing")
+    parser.add_argument("--built", type=Path, default=BUILD / "KeepaliveFunction", help="the built function")
     arguments = parser.parse_args()
     rounds, quick = arguments.rounds, arguments.quick
     load = f"{os.getloadavg()[0]:.1f}"
@@ -196,8 +197,8 @@ def main() -> None:
             print(f"{number + 1}/{rounds} {name}, {accounts:,} accounts", file=sys.stderr)
             found[name, accounts].append(once(accounts))
     print("cold starts", file=sys.stderr)
-    built = BUILD / "KeepaliveFunction"
-    starts, megabytes = cold_start.measure(rounds, built), cold_start.zip_mb(built)
+    starts = cold_start.measure(rounds, arguments.built)
+    megabytes = cold_start.zip_mb(arguments.built)
     load += f", {os.getloadavg()[0]:.1f}"
     tables = "\n".join(
         [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run import template_environment
-from local.rie import BUILD, RuntimeEmulator
+from local.rie import RuntimeEmulator
 
 ROOT = Path(__file__).parent
 RUNTIME = ROOT.parent / ".venv-runtime/bin/python"
@@ -76,7 +76,7 @@ def zip_mb(built: Path) -> float:
         return os.path.getsize(shutil.make_archive(f"{made}/function", "zip", built)) / 1e6
 
 
-def measure(rounds: int, built: Path = BUILD / "KeepaliveFunction") -> dict[str, list[dict[str, Any]]]:
+def measure(rounds: int, built: Path) -> dict[str, list[dict[str, Any]]]:
     """Start each variant `rounds` times, in turns."""
     found: dict[str, list[dict[str, Any]]] = {}
     with variants(built) as directories:
