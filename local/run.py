@@ -15,6 +15,8 @@ from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction, environment
 from local.world import kept_environment, kept_world, world_of_environment
 
+REPEATED = {"level", "message", "location", "timestamp", "service", "cold_start"}
+
 
 @contextmanager
 def world(keep: bool) -> Iterator[Mapping[str, str]]:
@@ -25,6 +27,19 @@ def world(keep: bool) -> Iterator[Mapping[str, str]]:
     else:
         with world_of_environment() as made:
             yield made.environment()
+
+
+def shortened(line: str) -> str:
+    """Return a log line without what Powertools adds to each; anything that is no JSON object as it is."""
+    try:
+        fields = dict(json.loads(line))
+    except (ValueError, TypeError):
+        return line
+    if "_aws" in fields:
+        names = [metric["Name"] for metric in fields["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
+        return "METRICS " + " ".join(f"{name}={fields[name][0]:g}" for name in names)
+    said = {name: value for name, value in fields.items() if name not in REPEATED and "function" not in name}
+    return f"{fields.get('level', '-')} {fields.get('message', '-')} {json.dumps(said)}"
 
 
 def main() -> int:
@@ -42,8 +57,9 @@ def main() -> int:
         # The time of a world that `make up` keeps may run faster than the real one.
         clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
         done = LocalFunction(variables, clock.clock).invoke(event, context)
-        console.print("[dim]what the function logged[/dim]")
-        print(done.output, end="")
+        console.print("[dim]what the function logged, without what each line repeats[/dim]")
+        for line in done.output.splitlines():
+            print(shortened(line))
         if done.report is not None:
             console.print("\n[dim]what it returned[/dim]")
             print(json.dumps(done.report, indent=2))
