@@ -54,6 +54,9 @@ down: install  ## End a world that `make up` or `make run KEEP=1` left up
 test: install  ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
+test-deep: install  ## Run the state machine at length (some half an hour)
+	DEEP=1 $(BIN)/python -m pytest tests/properties --timeout 7200
+
 check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-check and validate the template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -91,11 +94,11 @@ costs: install  ## Compute docs/costs.md's table from what was measured last
 lock:  ## Compile the requirements, with hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate -q functions/keepalive/requirements.in -o functions/keepalive/requirements.txt
-	for name in dev sam runtime checkov $(CLIENTS:%=clients-%); do uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	for name in dev sam runtime checkov simulate $(CLIENTS:%=clients-%); do uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --no-annotate -q requirements/$$name.in -o requirements/$$name.txt; done
 
 clean:  ## Remove everything that was built or installed
 	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) .aws-sam .build .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run up down test check build invoke e2e clients simulate scale bench costs lock clean
+.PHONY: help install run up down test test-deep check build invoke e2e clients simulate scale bench costs lock clean

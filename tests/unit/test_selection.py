@@ -32,8 +32,10 @@ def never(outcome: str) -> Current:
     return Current(outcome=outcome, attempted_at=NOW, error_code="INVALID_API_KEY", error_message="why")
 
 
-def selected(accounts: list[Account], current: dict[str, Current], trigger: Trigger = A_TICK) -> Selection:
-    return select(accounts, current, trigger, NOW, OVERDUE)
+def selected(
+    accounts: list[Account], current: dict[str, Current], trigger: Trigger = A_TICK, run_id: str = "this"
+) -> Selection:
+    return select(accounts, current, trigger, NOW, OVERDUE, run_id)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,26 @@ def test_who_is_due(before: Current, tick: bool, sweep: bool, manual: bool) -> N
     assert is_due(before, A_SWEEP, NOW, OVERDUE) is sweep
     assert is_due(before, A_MANUAL, NOW, OVERDUE) is manual
     assert is_due(before, Trigger(MANUAL, force=True), NOW, OVERDUE) is True
+
+
+@pytest.mark.parametrize(
+    ("before", "trigger", "due"),
+    [
+        pytest.param(renewed(6, run_id="this"), A_TICK, False, id="by an earlier try of this tick"),
+        pytest.param(renewed(6, run_id="another"), A_TICK, True, id="by another run"),
+        pytest.param(renewed(6, "FAILED", run_id="this"), A_TICK, True, id="this tick failed"),
+        pytest.param(renewed(25, run_id="this"), A_TICK, True, id="longer ago than any retry"),
+        pytest.param(renewed(31, run_id="this"), A_SWEEP, True, id="a sweep asks for the age alone"),
+        pytest.param(renewed(6, run_id="this"), A_MANUAL, True, id="a person, too"),
+    ],
+)
+def test_a_retry_does_not_renew_again_what_its_tick_has_renewed(
+    before: Current, trigger: Trigger, due: bool
+) -> None:
+    selection = selected([account("alice")], {"alice": before}, trigger)
+
+    assert [a.id for a in selection.due] == (["alice"] if due else [])
+    assert len(selection.due) + len(selection.settled) == 1
 
 
 def test_with_a_shorter_renewal_the_sweep_renews_sooner() -> None:

@@ -99,7 +99,9 @@ class _Run:
             # Without the records nothing is known of who is due. The next try reads them again.
             self.report.accounts_unread = str(error)
             return []
-        selection = select(accounts, self.current, self.trigger, self.clock.now(), self.keeper.overdue)
+        selection = select(
+            accounts, self.current, self.trigger, self.clock.now(), self.keeper.overdue, self.report.run_id
+        )
         self.report.accounts = len(selection.due) + len(selection.settled)
         for result in selection.settled:
             self.journal.add(result, self.current.get(result.account_id, NOTHING))

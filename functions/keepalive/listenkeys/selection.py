@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from .accounts import Account
 from .errors import AccountError
 from .records import LEASE, NOTHING, Current
-from .report import Outcome, Result
-from .trigger import SWEEP, Trigger
+from .report import SUCCESSES, Outcome, Result
+from .trigger import SWEEP, TICK, Trigger
 
 FRESH = timedelta(minutes=5)  # renewed less than this ago: a duplicate or a retry, nothing to do
 CLOCK_SLACK = timedelta(minutes=1)
+LAST_TRY = timedelta(minutes=25)  # no try of an event comes later: the template's MaximumEventAgeInSeconds
 _DISABLED = AccountError("ACCOUNT_DISABLED", "enabled is false: set it to true to renew it")
 
 
@@ -29,9 +30,11 @@ def select(
     trigger: Trigger,
     now: datetime,
     overdue: timedelta,
+    run_id: str,
 ) -> Selection:
     """Divide the accounts of a run. `overdue` is the age from which a sweep renews a key.
 
+    What the same tick has already renewed is left alone.
     Order: live keys first, soonest to expire first; then those that have none to lose.
     """
     selection = Selection()
@@ -48,8 +51,9 @@ def select(
             # A name that nobody has is not recorded, nor is what a dry run finds.
             settled.attempted = account.problem.code != "ACCOUNT_NOT_FOUND" and not trigger.dry_run
         elif not account.problem and is_due(before, trigger, now, overdue):
-            selection.due.append(account)
-            continue
+            if not (trigger.name == TICK and is_done(before, now, run_id)):
+                selection.due.append(account)
+                continue
         elif before.outcome == Outcome.REJECTED:
             # It still needs a person: reported as it stands, so that its alarm stays on.
             settled.outcome = Outcome.REJECTED
@@ -62,6 +66,16 @@ def select(
 
     selection.due.sort(key=urgency)
     return selection
+
+
+def is_done(before: Current, now: datetime, run_id: str) -> bool:
+    """Say whether this very run has renewed the account, in an earlier try.
+
+    Lambda's retry and a shard's message that comes back carry the run's id, and what a long run
+    renewed first is no longer fresh by then.
+    """
+    again = before.run_id == run_id and before.outcome in SUCCESSES
+    return again and before.renewed_at is not None and now - before.renewed_at < LAST_TRY
 
 
 def is_due(before: Current, trigger: Trigger, now: datetime, overdue: timedelta) -> bool:
