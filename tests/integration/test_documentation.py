@@ -15,6 +15,7 @@ from local.aws import choose, expand
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()
+README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 SECURITY = (ROOT / "docs/security.md").read_text()
 # What makes an error in the code: its class, or what ends a lane, with the code first.
@@ -137,3 +138,25 @@ def test_every_command_a_page_names_exists() -> None:
         for said in re.findall(r"`listenkeys ([a-z]+(?: [a-z]+)?)", page):
             # After a command of one word the second is an account's name.
             assert said in known or said.split()[0] in known - {"accounts"}, said
+
+
+def test_the_readme_has_every_parameter_with_its_default_and_no_other() -> None:
+    said: dict[str, str] = {}
+    for names, defaults, _ in table(section(README, "Parameters")):
+        values = [value.strip(" `") for value in defaults.split(",")]
+        for index, name in enumerate(re.findall(r"`(\w+)`", names)):
+            said[name] = values[index] if index < len(values) else ""
+
+    assert said == {name: str(each["Default"]) for name, each in TEMPLATE["Parameters"].items()}
+
+
+def test_the_readme_has_every_event_file_and_no_other() -> None:
+    said = {row[0].strip("`") for row in table(section(README, "Events"))}
+
+    assert said == {path.name for path in (ROOT / "events").iterdir()}
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(README.splitlines()) < 170
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
