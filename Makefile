@@ -6,7 +6,7 @@ EVENT ?= events/scheduled.json
 export PYTHONPATH := functions/keepalive:.
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
@@ -82,7 +82,7 @@ clients: install $(CLIENTS:%=.venv-%/.installed)  ## Run the tests of others' cl
 simulate: install  ## Simulate a month of outages, against other schedules
 	@$(BIN)/python -m local.simulate
 
-scale: install  ## Run 100,000 accounts through shards and several workers (some ten minutes)
+scale: install  ## Run 100,000 accounts through shards and several workers (some fifteen minutes)
 	@$(BIN)/python -m benchmarks.scale
 
 bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, time, memory and cold start (ROUNDS=5, QUICK=1)
