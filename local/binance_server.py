@@ -39,7 +39,12 @@ class _Handler(socketserver.StreamRequestHandler):
             return False
         method, path, version = words
         headers: dict[str, str] = {}
-        while line := self.rfile.readline(_LONGEST_LINE).decode("latin-1").strip():
+        while True:
+            line = self.rfile.readline(_LONGEST_LINE).decode("latin-1")
+            if not line.endswith("\n"):
+                return False  # the client died while it was sending: no request
+            if not line.strip():
+                break
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         self.rfile.read(int(headers.get("content-length", 0)))

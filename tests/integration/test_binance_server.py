@@ -269,3 +269,12 @@ def test_a_client_that_never_shakes_hands_keeps_nobody_out(tls_server, session, 
     session.verify = certificate
     with socket.create_connection(("127.0.0.1", tls_server.port), timeout=5):
         assert session.post(tls_server.url + USDM, timeout=5).status_code == 200
+
+
+def test_a_request_that_was_cut_off_in_its_headers_is_none() -> None:
+    with BinanceServer() as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"PUT /fapi/v1/listenKey HTTP/1.1\r\nHost: x\r\nX-MBX-AP")
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1) == b""
+        assert server.exchange.count == 0
