@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--cap", type=int, default=2200, help="MaxWeightPerMinute")
     parser.add_argument("--speed", type=float, default=10.0, help="how much faster than the clock")
     parser.add_argument(
-        "--table", type=int, default=10_000, help="accounts of the second part; 0 leaves it out"
+        "--table", type=int, default=4_000, help="accounts of the second part; 0 leaves it out"
     )
     arguments = parser.parse_args()
     ok = whole_run(arguments)
@@ -126,12 +126,12 @@ class ScaledWorld:
         self.world.exchange.requests.clear()
         self.started, self.started_at = time.monotonic(), self.clock.timestamp()
         function = LocalFunction(self.world.environment(), self.clock.clock)
+        if weight:
+            function.app.work_queue._weight = weight
         done = function.invoke(TICK)
         assert done.report, done.error
-        print(
-            f"the tick sent {done.report['shards']} messages in {time.monotonic() - self.started:.2f} s",
-            flush=True,
-        )
+        sent_in = time.monotonic() - self.started
+        print(f"the tick sent {done.report['shards']} messages in {sent_in:.2f} s", flush=True)
         for _ in range(self.workers):
             self._start_worker()
 
