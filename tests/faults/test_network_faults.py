@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,10 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from listenkeys.binance import Answer, BinanceClient
 from listenkeys.errors import Transient
@@ -29,6 +22,7 @@ from local.clock import VirtualClock
 from local.exchange import PATHS
 from local.invoke import LocalFunction
 from local.world import World
+from tests.certificates import self_signed
 from tests.faults.matrix import (
     INCOMPLETE,
     TICK,
@@ -107,39 +101,6 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
         trusting = variant(world, clock, BINANCE_BASE_URL=secured.url, REQUESTS_CA_BUNDLE=str(authority))
         assert not raised(trusting.invoke(TICK))
         assert len(exchange.requests) == len(TEN)
-
-
-def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Return a server's context with a certificate that it signed itself, and the certificate's file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    public, private = folder / "certificate.pem", folder / "key.pem"
-    public.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(public, private)
-    return context, public
 
 
 @pytest.fixture

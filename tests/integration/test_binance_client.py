@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import gzip
-import ipaddress
-import ssl
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from listenkeys.binance import PRODUCTS, BinanceClient
 from listenkeys.errors import AccountError, ListenKeyNotFound, Rejected, Transient
@@ -23,6 +16,7 @@ from listenkeys.transport import Timeouts
 from local.binance_server import BinanceServer
 from local.clock import VirtualClock
 from local.exchange import PATHS, Answer, Exchange
+from tests.certificates import self_signed
 
 KEY = "CANARYapikeyCANARYapikeyCANARYapikey"
 SHORT = Timeouts(connect=1.0, read=0.15, total=0.4)
@@ -292,41 +286,10 @@ def test_a_proxy_is_taken_from_the_environment_once(
     assert [path for _, path, _ in exchange.seen] == ["http://fapi.test/fapi/v1/listenKey"] * 2
 
 
-def certificate(directory: Path) -> ssl.SSLContext:
-    """Make a context with a certificate for 127.0.0.1 that nobody has signed but itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    file = directory / "server.pem"
-    file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
-
-
 def test_a_certificate_that_nobody_vouches_for_is_refused_before_the_key_is_sent(
     clock: VirtualClock, tmp_path: Path
 ) -> None:
-    with BinanceServer(ssl_context=certificate(tmp_path)) as server:
+    with BinanceServer(ssl_context=self_signed(tmp_path)[0]) as server:
         error = trouble(BinanceClient(clock.now, server.url))
 
         assert (error.code, error.retryable) == ("CONNECTION", True)
@@ -336,8 +299,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_the_key_is_sent
 def test_a_bundle_of_the_environments_is_trusted(
     clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = certificate(tmp_path)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "server.pem"))
+    context, authority = self_signed(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
     with BinanceServer(ssl_context=context) as server:
         server.exchange.add_account(KEY)
         client = BinanceClient(clock.now, server.url)
