@@ -64,14 +64,14 @@ check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-chec
 	$(BIN)/cfn-lint --include-checks I -- template.yaml
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .venv-sam/bin/sam validate --lint
 	.venv-checkov/bin/checkov --file template.yaml --framework cloudformation --skip-download --quiet --compact
-	.venv-checkov/bin/bandit --quiet --recursive functions cli
+	.venv-checkov/bin/bandit --quiet --recursive functions listenkey_keeper
 
 # With the Python of sam's environment: it has pip, which a system's own may lack.
 build: .venv-sam/.installed  ## Build the function as it is deployed
 	SAM_CLI_TELEMETRY=0 PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam build
 
 invoke: install build .venv-runtime/.installed  ## Run what was built under Lambda's runtime emulator (EVENT=, KEEP=1 as for run)
-	@$(BIN)/python -m local.rie $(EVENT) $(if $(KEEP),--keep)
+	@$(BIN)/python -m local.aws.runtime $(EVENT) $(if $(KEEP),--keep)
 
 e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built, deployed and invoked for real
 	$(BIN)/python -m pytest -m e2e
@@ -80,7 +80,7 @@ clients: install $(CLIENTS:%=.venv-%/.installed)  ## Run the tests of others' cl
 	$(BIN)/python -m pytest -m clients tests/clients
 
 simulate: install  ## Simulate a month of outages, against other schedules
-	@$(BIN)/python -m local.simulate
+	@$(BIN)/python -m simulation.run
 
 scale: install  ## Run 100,000 accounts through shards and several workers (some fifteen minutes)
 	@$(BIN)/python -m benchmarks.scale

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import cold_start
 from benchmarks.run import run
-from local.rie import BUILD
+from local.aws.runtime import BUILD
 
 ROOT = Path(__file__).parent
 README = ROOT / "README.md"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run import template_environment
-from local.rie import RuntimeEmulator
+from local.aws.runtime import RuntimeEmulator
 
 ROOT = Path(__file__).parent
 RUNTIME = ROOT.parent / ".venv-runtime/bin/python"

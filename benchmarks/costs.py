@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run import template_environment
-from local.aws import choose, expand
+from local.aws.stack import choose, expand
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs/costs.md"

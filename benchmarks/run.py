@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from benchmarks.responders import AWS_DELAY, BINANCE_DELAY, Responders, responders
-from local.aws import choose, expand
+from local.aws.stack import choose, expand
 
 SHOW_ERROR = 3000  # characters
 

@@ -23,11 +23,11 @@ from typing import Any
 
 import boto3
 
-from listenkeys import pacing
-from listenkeys.records import LEASE, iso
-from local.aws import LocalAws, _backend
+from listenkeys.aws.records import LEASE, iso
+from listenkeys.binance import pacing
+from local.aws.stack import LocalAws, _backend
+from local.binance.exchange import Exchange
 from local.clock import ScaledClock
-from local.exchange import Exchange
 from local.invoke import Context, LocalFunction
 from local.world import World
 

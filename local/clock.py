@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Self
 
-from listenkeys.pacing import Clock
+from listenkeys.binance.pacing import Clock
 
 
 class VirtualClock:

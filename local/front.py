@@ -16,11 +16,11 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
-from listenkeys.accounts import Accounts
-from listenkeys.credentials import ApiKey, Credentials
-from local.exchange import Fault
+from listenkeys.aws.accounts import Accounts
+from listenkeys.aws.credentials import ApiKey, Credentials
+from local.aws.rules import error_payload
+from local.binance.exchange import Fault
 from local.invoke import Invocation
-from local.rules import error_payload
 from local.world import World, kept_world
 
 DESK = "LOCAL_DESK"

@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cli.stack import CLOCK
+from listenkey_keeper.cli.stack import CLOCK
 from listenkeys.errors import InvalidEvent
 from listenkeys.report import Outcome
 from listenkeys.trigger import Trigger
+from local.aws.rules import FUNCTION, Scheduler
 from local.clock import ScaledClock
 from local.front import DESK, Desk, Front
 from local.invoke import Invocation, LocalFunction
-from local.rules import FUNCTION, Scheduler
 from local.world import (
     SPARE_KEYS,
     STATE,
@@ -115,7 +115,7 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
         if name.startswith(("AWS_", "LISTENKEYS_")) or name.lower() == "no_proxy"
     ]
     scripts = {
-        listenkeys: "\n".join(lines) + f'\n{path}{python} cli.main "$@"\n',
+        listenkeys: "\n".join(lines) + f'\n{path}{python} listenkey_keeper.cli.main "$@"\n',
         # It looks for .local/world.json.
         binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
     }

@@ -20,11 +20,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from listenkeys.records import LEASE, iso
-from local.aws import LocalAws
-from local.binance_server import BinanceServer
+from listenkeys.aws.records import LEASE, iso
+from local.aws.stack import LocalAws
+from local.binance.exchange import Exchange
+from local.binance.server import BinanceServer
 from local.clock import ScaledClock
-from local.exchange import Exchange
 
 STATE = Path(".local/world.json")
 START_SECONDS = 60

@@ -4,9 +4,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from local.aws import LocalAws
+from local.aws.stack import LocalAws
+from local.binance.exchange import Exchange
 from local.clock import VirtualClock
-from local.exchange import Exchange
 from local.world import World
 from tests.leaks import WatchedFunction, search
 

@@ -9,7 +9,7 @@ from typing import Any
 from moto.backends import get_backend
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
-from local.aws import REGION
+from local.aws.stack import REGION
 from local.clock import VirtualClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World

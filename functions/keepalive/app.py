@@ -9,18 +9,18 @@ import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from listenkeys.accounts import Accounts
-from listenkeys.announcements import Announcer
-from listenkeys.aws import CLIENT_CONFIG
-from listenkeys.binance import BinanceClient
-from listenkeys.credentials import Credentials
+from listenkeys.aws.accounts import Accounts
+from listenkeys.aws.announcements import Announcer
+from listenkeys.aws.calls import CLIENT_CONFIG
+from listenkeys.aws.credentials import Credentials
+from listenkeys.aws.records import Records
+from listenkeys.aws.shards import Shard, WorkQueue
+from listenkeys.binance.client import BinanceClient
+from listenkeys.binance.pacing import Clock
 from listenkeys.errors import KeepaliveIncomplete
 from listenkeys.keeper import Keeper
-from listenkeys.pacing import Clock
-from listenkeys.records import Records
 from listenkeys.report import SUCCESSES, Outcome, Report
 from listenkeys.settings import Settings
-from listenkeys.shards import Shard, WorkQueue
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 
 if TYPE_CHECKING:

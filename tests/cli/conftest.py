@@ -16,11 +16,11 @@ import botocore.session
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import app
+from listenkey_keeper.cli.main import app
+from local.aws.rules import FUNCTION
 from local.clock import VirtualClock
 from local.front import Desk, Front
 from local.invoke import LocalFunction
-from local.rules import FUNCTION
 from local.world import World
 
 Run = Callable[..., Result]

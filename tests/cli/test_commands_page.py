@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from cli.main import app
+from listenkey_keeper.cli.main import app
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 EVERYWHERE = {"--stack-name", "--region", "--profile", "--json", "--help"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.stack import now
+from listenkey_keeper.cli.stack import now
 from local.front import Desk, Front
 from local.invoke import LocalFunction
 from local.world import World

@@ -22,7 +22,7 @@ from .test_status import put
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30
-COMMAND = (sys.executable, "-m", "cli.main")
+COMMAND = (sys.executable, "-m", "listenkey_keeper.cli.main")
 
 
 class Terminal:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from local.binance_server import BinanceServer
+from local.binance.exchange import PATHS, Exchange
+from local.binance.server import BinanceServer
+from local.binance.stream import StreamServer
 from local.clock import VirtualClock
-from local.exchange import PATHS, Exchange
-from local.stream import StreamServer
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

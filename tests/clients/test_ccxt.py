@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.exchange import REAL_ANSWERS
+from local.binance.exchange import REAL_ANSWERS
 from tests.clients.conftest import ALICE, Raised, wait_for_listeners
 
 pytestmark = pytest.mark.clients

@@ -18,12 +18,12 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 from websockets.sync.client import connect
 
-from local.aws import LocalAws
+from local.aws.rules import Scheduler
+from local.aws.stack import LocalAws
+from local.binance.exchange import PATHS, Exchange
+from local.binance.stream import StreamServer
 from local.clock import ScaledClock
-from local.exchange import PATHS, Exchange
 from local.invoke import Context, Invocation, LocalFunction
-from local.rules import Scheduler
-from local.stream import StreamServer
 from local.world import World
 from tests.consumer_page import block, local_urls, page_module
 

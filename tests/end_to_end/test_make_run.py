@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from local.binance_server import BinanceServer
+from local.binance.server import BinanceServer
 
 ROOT = Path(__file__).parent.parent.parent
 EVENTS = ROOT / "events"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.aws import LocalAws
+from local.aws.stack import LocalAws
 from local.clock import VirtualClock
 from local.world import World
 from tests.faults.matrix import HookedExchange, rows_of

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from local.binance.exchange import PATHS, Answer, Exchange
 from local.clock import VirtualClock
-from local.exchange import PATHS, Answer, Exchange
 from local.invoke import Invocation, LocalFunction
 from local.world import World
 from tests.leaks import WatchedFunction

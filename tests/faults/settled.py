@@ -10,9 +10,9 @@ import threading
 from dataclasses import fields
 from typing import Any
 
-from listenkeys.binance import Answer, BinanceClient
+from listenkeys.binance.client import Answer, BinanceClient
+from listenkeys.binance.pacing import WeightBudget
 from listenkeys.keeper import Keeper
-from listenkeys.pacing import WeightBudget
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 

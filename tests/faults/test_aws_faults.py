@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
-from listenkeys.aws import MAX_TRIES
-from listenkeys.records import LEASE, iso
+from listenkeys.aws.calls import MAX_TRIES
+from listenkeys.aws.records import LEASE, iso
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from listenkeys.accounts import Account
-from listenkeys.binance import BinanceClient
+from listenkeys.aws.accounts import Account
+from listenkeys.aws.records import LEASE, Current, Save
+from listenkeys.binance.client import BinanceClient
+from listenkeys.binance.pacing import MAX_ATTEMPTS, MAX_PAUSES
 from listenkeys.errors import Transient
 from listenkeys.keeper import PATIENCE
-from listenkeys.pacing import MAX_ATTEMPTS, MAX_PAUSES
-from listenkeys.records import LEASE, Current, Save
-from local.binance_server import BinanceServer
+from local.binance.exchange import PATHS
+from local.binance.server import BinanceServer
 from local.clock import VirtualClock
-from local.exchange import PATHS
 from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import (

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from listenkeys.binance import Answer
+from listenkeys.binance.client import Answer
 from local.clock import VirtualClock
 from local.invoke import Context
 from local.world import World

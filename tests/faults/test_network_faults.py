@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from listenkeys.binance import Answer, BinanceClient
+from listenkeys.binance.client import Answer, BinanceClient
+from listenkeys.binance.transport import Timeouts
 from listenkeys.errors import Transient
-from listenkeys.transport import Timeouts
-from local.binance_server import BinanceServer
+from local.binance.exchange import PATHS
+from local.binance.server import BinanceServer
 from local.clock import VirtualClock
-from local.exchange import PATHS
 from local.invoke import LocalFunction
 from local.world import World
 from tests.certificates import self_signed

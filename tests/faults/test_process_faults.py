@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from listenkeys.binance import Answer, BinanceClient
+from listenkeys.aws.records import iso
+from listenkeys.binance.client import Answer, BinanceClient
 from listenkeys.errors import SettingsError
-from listenkeys.records import iso
 from listenkeys.report import Report
 from listenkeys.trigger import Trigger
 from local.clock import VirtualClock

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local.aws import choose, expand
+from local.aws.stack import choose, expand
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World

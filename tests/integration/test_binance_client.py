@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from listenkeys.binance import PRODUCTS, BinanceClient
+from listenkeys.binance.client import PRODUCTS, BinanceClient
+from listenkeys.binance.transport import Timeouts
 from listenkeys.errors import AccountError, ListenKeyNotFound, Rejected, Transient
-from listenkeys.transport import Timeouts
-from local.binance_server import BinanceServer
+from local.binance.exchange import PATHS, Answer, Exchange
+from local.binance.server import BinanceServer
 from local.clock import VirtualClock
-from local.exchange import PATHS, Answer, Exchange
 from tests.certificates import self_signed
 
 KEY = "CANARYapikeyCANARYapikeyCANARYapikey"

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from local.binance_server import BinanceServer
-from local.exchange import PATHS, REAL_ANSWERS
+from local.binance.exchange import PATHS, REAL_ANSWERS
+from local.binance.server import BinanceServer
 
 ALICE = "alice" * 12
 USDM = PATHS["usdm"]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
+from local.binance.exchange import PATHS
+from local.binance.stream import StreamServer
 from local.clock import VirtualClock
-from local.exchange import PATHS
-from local.stream import StreamServer
 from local.world import World
 from tests.consumer_page import PAGE, block, local_urls, page_module
 

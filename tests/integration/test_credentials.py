@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from listenkeys.accounts import Account
-from listenkeys.credentials import BATCH, ApiKey, Credentials, Fetched
+from listenkeys.aws.accounts import Account
+from listenkeys.aws.credentials import BATCH, ApiKey, Credentials, Fetched
 from listenkeys.errors import AccountError
-from local.aws import LocalAws
+from local.aws.stack import LocalAws
 from local.world import World
 
 KEY = "CANARYapikeyCANARYapikeyCANARYapikey"

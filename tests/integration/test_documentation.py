@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from listenkeys.report import Outcome
-from local.aws import choose, expand
+from local.aws.stack import choose, expand
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()
@@ -54,7 +54,7 @@ def constants(node: ast.AST) -> Iterator[str]:
 def codes_in_the_code() -> set[str]:
     """Return every error code that the program can record or report."""
     found: set[str] = set()
-    for path in (ROOT / "functions/keepalive/listenkeys").glob("*.py"):
+    for path in (ROOT / "functions/keepalive/listenkeys").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
@@ -126,7 +126,7 @@ def test_every_parameter_a_page_names_exists() -> None:
 def test_every_command_a_page_names_exists() -> None:
     from typer.main import get_command
 
-    from cli.main import app
+    from listenkey_keeper.cli.main import app
 
     def names(command: Any, path: str = "") -> Iterator[str]:
         for name, inner in getattr(command, "commands", {}).items():

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from listenkeys.aws.records import LEASE, iso
 from listenkeys.errors import InvalidEvent, KeepaliveIncomplete
-from listenkeys.records import LEASE, iso
+from local.binance.exchange import PATHS
 from local.clock import VirtualClock
-from local.exchange import PATHS
 from local.invoke import Context, Invocation
 from local.world import World
 from tests.bad_events import BAD_EVENTS

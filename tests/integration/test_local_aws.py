@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from local.aws import LocalAws, choose
+from local.aws.stack import LocalAws, choose
 
 PARAMETERS = {"SecretPrefix": "team/keys", "MaxConcurrency": "3", "BinanceBaseUrl": "http://127.0.0.1:9"}
 

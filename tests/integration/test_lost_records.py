@@ -2,8 +2,8 @@
 
 import pytest
 
+from local.binance.exchange import PATHS
 from local.clock import VirtualClock
-from local.exchange import PATHS
 from local.invoke import LocalFunction
 from local.world import World
 

@@ -10,11 +10,11 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from listenkeys.aws import MAX_TRIES
+from listenkeys.aws.calls import MAX_TRIES
+from listenkeys.aws.records import BATCH, LEASE, MAX_UNANNOUNCED, NOTHING, Current, Records, Save, iso
 from listenkeys.errors import AccountError, Unavailable
-from listenkeys.records import BATCH, LEASE, MAX_UNANNOUNCED, NOTHING, Current, Records, Save, iso
 from listenkeys.report import Outcome, Result
-from local.aws import LocalAws
+from local.aws.stack import LocalAws
 from local.clock import VirtualClock
 from local.world import World
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from listenkeys.settings import Settings
-from local.aws import LocalAws
+from local.aws.stack import LocalAws
 
 # Powertools' own variables: https://docs.powertools.aws.dev/lambda/python/latest/#environment-variables
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from local.aws import LocalAws
+from local.aws.stack import LocalAws
+from local.binance.exchange import Exchange
 from local.clock import VirtualClock
-from local.exchange import Exchange
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
 from tests.leaks import WatchedFunction

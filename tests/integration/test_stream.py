@@ -10,9 +10,9 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from local.binance.exchange import PATHS, Exchange
+from local.binance.stream import StreamServer
 from local.clock import VirtualClock
-from local.exchange import PATHS, Exchange
-from local.stream import StreamServer
 
 ALICE = "alice" * 12
 BOB = "bobby" * 12
@@ -263,7 +263,7 @@ def test_stop_closes_open_connections(server, exchange):
 
 
 def test_it_listens_on_the_loopback_only_and_logs_no_listen_key(server, exchange, caplog):
-    caplog.set_level(logging.DEBUG, "local.stream")
+    caplog.set_level(logging.DEBUG, "local.binance.stream")
     listen_key = start(exchange)
     with opened(server, URLS["usdm"].format(listen_key)):
         pass

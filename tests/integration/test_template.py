@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local.aws import choose, expand
+from local.aws.stack import choose, expand
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from cli.stack import world_time
+from listenkey_keeper.cli.stack import world_time
 from listenkeys.trigger import SWEEP, TICK, Trigger
+from local.aws.rules import FUNCTION, Scheduler, read_rules
 from local.clock import ScaledClock, VirtualClock
 from local.front import Desk, Front
 from local.invoke import Invocation, LocalFunction
-from local.rules import FUNCTION, Scheduler, read_rules
 from local.up import commands, main
 from local.world import STATE, World
 

@@ -37,19 +37,19 @@ from moto.backends import get_backend
 from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
-from listenkeys.accounts import Accounts
-from listenkeys.announcements import Announcer
-from listenkeys.binance import PRODUCTS, BinanceClient
-from listenkeys.credentials import Credentials
+from listenkeys.aws.accounts import Accounts
+from listenkeys.aws.announcements import Announcer
+from listenkeys.aws.credentials import Credentials
+from listenkeys.aws.records import Records
+from listenkeys.binance.client import PRODUCTS, BinanceClient
 from listenkeys.keeper import Keeper
-from listenkeys.records import Records
 from listenkeys.report import Report
 from listenkeys.trigger import SWEEP, TICK, Trigger
-from local.aws import REGION, LocalAws
+from local.aws.stack import REGION, LocalAws
+from local.binance.exchange import Exchange
 from local.clock import VirtualClock
-from local.exchange import Exchange
-from local.simulation_schedules import without_threads
 from local.world import World
+from simulation.schedules import without_threads
 
 # More with `make test-deep`.
 EXAMPLES, STEPS = (400, 60) if os.environ.get("DEEP") else (25, 25)

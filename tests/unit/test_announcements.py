@@ -11,9 +11,9 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from listenkeys.announcements import Announcer, news
+from listenkeys.aws.announcements import Announcer, news
+from listenkeys.aws.records import LEASE, NOTHING, Current
 from listenkeys.errors import Unavailable
-from listenkeys.records import LEASE, NOTHING, Current
 from listenkeys.report import Outcome, Result
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.binance import MAX_BODY, Answer, read_answer
+from listenkeys.binance.client import MAX_BODY, Answer, read_answer
 from listenkeys.errors import (
     AccountError,
     HostRefused,
@@ -17,7 +17,7 @@ from listenkeys.errors import (
     Rejected,
     Transient,
 )
-from local.exchange import REAL_ANSWERS
+from local.binance.exchange import REAL_ANSWERS
 
 SENT_AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "3HBntNTepshgEdjIwSUIBgB9keLyOCg5qv3n6bYAtktG8ejcaW5HXz9Vx1JgIieg"

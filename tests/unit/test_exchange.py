@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from local.exchange import PATHS, REAL_ANSWERS, Answer, Exchange
+from local.binance.exchange import PATHS, REAL_ANSWERS, Answer, Exchange
 
 START = 1_700_000_040.0  # the start of a minute: 1700000040 is a multiple of 60
 ALICE = "alice" * 12

@@ -21,8 +21,8 @@ for name in ("dynamodb", "secretsmanager", "events"):
 REPORT = "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
 # X-Ray's SDK is the slowest import of all; the rest has no business in the function.
 FORBIDDEN = {
-    "asyncio", "aws_xray_sdk", "cli", "jsonpath_ng", "local", "moto", "mypy_boto3_dynamodb", "pydantic",
-    "pytest", "redis", "rich", "sqlite3", "tests", "typer", "unittest", "yaml",
+    "asyncio", "aws_xray_sdk", "jsonpath_ng", "listenkey_keeper", "local", "moto", "mypy_boto3_dynamodb",
+    "pydantic", "pytest", "redis", "rich", "sqlite3", "tests", "typer", "unittest", "yaml",
 }  # fmt: skip
 
 

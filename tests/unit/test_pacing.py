@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from listenkeys.errors import AccountError, HostRefused, RateLimited, Rejected, Transient
-from listenkeys.pacing import (
+from listenkeys.binance.pacing import (
     DOWN_AFTER,
     MAX_ATTEMPTS,
     MAX_PAUSES,
@@ -19,6 +18,7 @@ from listenkeys.pacing import (
     Task,
     WeightBudget,
 )
+from listenkeys.errors import AccountError, HostRefused, RateLimited, Rejected, Transient
 from local.clock import VirtualClock
 
 TROUBLE = Transient("SERVER_ERROR", "500")

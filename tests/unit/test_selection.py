@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from listenkeys.accounts import Account
+from listenkeys.aws.accounts import Account
+from listenkeys.aws.records import LEASE, NOTHING, Current
 from listenkeys.errors import Rejected
-from listenkeys.records import LEASE, NOTHING, Current
 from listenkeys.selection import Selection, is_due, select
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 

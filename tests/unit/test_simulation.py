@@ -2,10 +2,10 @@
 
 import pytest
 
-from local import simulate
-from local.simulate import Timeline, month, random_timelines, survives, worst_timelines
-from local.simulation_schedules import Schedule, default_settings, five_minutes, schedules, thirty_minutes
-from local.simulation_world import (
+from simulation import run as simulate
+from simulation.run import Timeline, month, random_timelines, survives, worst_timelines
+from simulation.schedules import Schedule, default_settings, five_minutes, schedules, thirty_minutes
+from simulation.world import (
     DYNAMODB,
     MINUTE,
     SECRETS,

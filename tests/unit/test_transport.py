@@ -2,7 +2,7 @@
 
 import requests
 
-from listenkeys.transport import BoundedAdapter, Timeouts
+from listenkeys.binance.transport import BoundedAdapter, Timeouts
 
 
 def prepared(url: str) -> requests.PreparedRequest:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from .announcements import Announcer, news
+from .aws.announcements import Announcer, news
+from .aws.records import BATCH, Current, Records, Save
+from .binance.pacing import Clock
 from .errors import Unavailable
-from .pacing import Clock
-from .records import BATCH, Current, Records, Save
 from .report import SUCCESSES, Outcome, Report, Result
 
 FLUSH_SECONDS = 1.0

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from . import trigger as triggers
-from .accounts import Account, Accounts
-from .announcements import Announcer
-from .binance import IP_WEIGHT_LIMIT, BinanceClient
-from .credentials import ApiKey, Credentials
+from .aws.accounts import Account, Accounts
+from .aws.announcements import Announcer
+from .aws.credentials import ApiKey, Credentials
+from .aws.records import LEASE, NOTHING, Current, Records
+from .aws.shards import Shard
+from .binance.client import IP_WEIGHT_LIMIT, BinanceClient
+from .binance.pacing import Clock, Lane, Task, WeightBudget
+from .binance.workers import renew_all
 from .errors import AccountError, Unavailable
 from .journal import FLUSH_SECONDS, Journal
-from .pacing import Clock, Lane, Task, WeightBudget
-from .records import LEASE, NOTHING, Current, Records
 from .renewal import Renewal
 from .report import SUCCESSES, Outcome, Report, Result
 from .selection import select
-from .shards import Shard
 from .trigger import Trigger
-from .workers import renew_all
 
 RESERVE = 30.0  # seconds kept for the requests under way and for recording them
 # How long a dead host, or Secrets Manager, is tried before a run gives up; a person waits, so a manual run

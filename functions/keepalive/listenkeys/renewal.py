@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from .accounts import Account
-from .binance import Answer, BinanceClient
-from .credentials import ApiKey
+from .aws.accounts import Account
+from .aws.credentials import ApiKey
+from .aws.records import Current
+from .binance.client import Answer, BinanceClient
 from .errors import AccountError, ListenKeyNotFound, Rejected, Transient
-from .records import Current
 from .report import Outcome, Result
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from .accounts import Account
+from .aws.accounts import Account
+from .aws.records import LEASE, NOTHING, Current
 from .errors import AccountError
-from .records import LEASE, NOTHING, Current
 from .report import SUCCESSES, Outcome, Result
 from .trigger import SWEEP, TICK, Trigger
 

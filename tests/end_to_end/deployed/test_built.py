@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.rie import ROOT
+from local.aws.runtime import ROOT
 from tests.end_to_end.deployed.stack import SamDeployed
 
 pytestmark = pytest.mark.e2e
@@ -33,9 +33,10 @@ def test_the_zip_holds_what_runs_and_nothing_else(code: Path) -> None:
 
 def test_the_program_in_the_zip_is_the_one_in_the_tree(code: Path) -> None:
     source = ROOT / "functions/keepalive"
-    files = [source / "app.py", *(source / "listenkeys").glob("*.py")]
+    files = [source / "app.py", *(source / "listenkeys").rglob("*.py")]
     assert all((code / path.relative_to(source)).read_text() == path.read_text() for path in files)
-    assert {path.name for path in (code / "listenkeys").glob("*.py")} == {path.name for path in files[1:]}
+    zipped = {path.relative_to(code) for path in (code / "listenkeys").rglob("*.py")}
+    assert zipped == {path.relative_to(source) for path in files[1:]}
 
 
 def test_compiled_parts_are_for_arm64(code: Path) -> None:

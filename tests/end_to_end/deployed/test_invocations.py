@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from local.rie import ROOT, Answer, RuntimeEmulator
+from local.aws.runtime import ROOT, Answer, RuntimeEmulator
 from local.world import World
 from tests.end_to_end.deployed.stack import SamDeployed
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from local import rie
-from local.rie import ROOT
+from local.aws import runtime
+from local.aws.runtime import ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 def invoke(folder: Path, event: Path) -> subprocess.CompletedProcess[str]:
     """Run the command in a folder of its own, where no world is up."""
     return subprocess.run(
-        [sys.executable, "-m", "local.rie", str(event)],
+        [sys.executable, "-m", "local.aws.runtime", str(event)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
         capture_output=True,
@@ -49,6 +49,6 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 def test_elsewhere_than_on_linux_it_says_what_to_use_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rie.sys, "platform", "darwin")
-    with pytest.raises(rie.Unusable, match="Linux only: `make run` needs no emulator"):
-        rie.emulator()
+    monkeypatch.setattr(runtime.sys, "platform", "darwin")
+    with pytest.raises(runtime.Unusable, match="Linux only: `make run` needs no emulator"):
+        runtime.emulator()

@@ -1,0 +1,1 @@
+"""AWS: the tables, the secrets, the event bus and the queue."""

@@ -1,0 +1,119 @@
+"""Who: rows of AccountsTable, the operator's table. A row that makes no sense is a named problem of its own.
+
+This file only reads. What an account's secret holds is in `credentials`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..binance.client import PRODUCTS
+from ..errors import Rejected, Unavailable
+from .calls import AwsError, batch_get, error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+ACCOUNT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Names as Secrets Manager's CreateSecret allows them; an ARN adds colons.
+SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}|arn:aws[a-z-]*:secretsmanager:[A-Za-z0-9:/_+=.@-]{1,1024}")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account whose key is to be kept alive, or the id of a row that has a `problem`."""
+
+    id: str
+    product: str = ""
+    secret_id: str = ""
+    secret_field: str = ""
+    create_if_missing: bool = True
+    enabled: bool = True
+    problem: Rejected | None = None
+
+
+class Accounts:
+    """AccountsTable, read."""
+
+    def __init__(
+        self, dynamodb: "DynamoDBClient", table: str, secret_prefix: str, sleep: Callable[[float], None]
+    ) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+        self._secret_prefix = secret_prefix
+        self._sleep = sleep
+
+    def pages(self, segment: int = 0, total: int = 1) -> Iterator[list[Account]]:
+        """Yield every account of a segment, a page at a time (1 MB of rows at most).
+
+        Raises Unavailable when a page cannot be read: an unread page is not an empty one.
+        """
+        request: dict[str, Any] = {"TableName": self._table}
+        if total > 1:
+            request |= {"Segment": segment, "TotalSegments": total}
+        while True:
+            try:
+                page = self._dynamodb.scan(**request)
+            except AwsError as error:
+                failure = error_code(error)
+                break
+            yield [self._account(row) for row in page["Items"]]
+            if not page.get("LastEvaluatedKey"):
+                return
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        raise Unavailable(f"AccountsTable could not be read: {failure}")
+
+    def named(self, ids: Sequence[str]) -> list[Account]:
+        """Return the accounts with these ids, in this order; an unknown one has a problem, ACCOUNT_NOT_FOUND.
+
+        Raises Unavailable when the table cannot be read.
+        """
+        rows = batch_get(self._dynamodb, self._table, [{"accountId": {"S": id_}} for id_ in ids], self._sleep)
+        found = {account.id: account for account in map(self._account, rows)}
+        missing = "there is no such row in AccountsTable: check the spelling, or add it"
+        return [found.get(id_) or Account(id_, problem=Rejected("ACCOUNT_NOT_FOUND", missing)) for id_ in ids]
+
+    def _account(self, row: dict[str, Any]) -> Account:
+        id_ = str(row["accountId"].get("S", ""))
+        try:
+            if not ACCOUNT_ID.fullmatch(id_):
+                raise _invalid("accountId must be 1 to 64 of A-Z a-z 0-9 . _ -")
+            enabled = _flag(row, "enabled")
+            product = _text(row, "product", "usdm")
+            if product in ("spot", "margin"):
+                raise _invalid(f"product {product}: Binance removed its listenKeys on 2026-02-20")
+            if product not in PRODUCTS:
+                raise _invalid(f"product must be one of {', '.join(PRODUCTS)}")
+            secret_id = _text(row, "secretId", f"{self._secret_prefix}/{id_}")
+            if not SECRET_ID.fullmatch(secret_id):
+                raise _invalid("secretId must be the name or the ARN of a secret")
+            return Account(
+                id_,
+                product,
+                secret_id,
+                _text(row, "secretField", "apiKey"),
+                _flag(row, "createIfMissing"),
+                enabled,
+            )
+        except Rejected as problem:
+            # A row that says it is disabled is left alone, whatever else is wrong with it.
+            return Account(id_, enabled=row.get("enabled") != {"BOOL": False}, problem=problem)
+
+
+def _text(row: dict[str, Any], name: str, default: str) -> str:
+    value = row.get(name, {"S": default}).get("S")
+    if not isinstance(value, str) or not value:
+        raise _invalid(f"{name} must be a string (S), not empty")
+    return value
+
+
+def _flag(row: dict[str, Any], name: str) -> bool:
+    value = row.get(name, {"BOOL": True}).get("BOOL")
+    if not isinstance(value, bool):
+        raise _invalid(f"{name} must be true or false (BOOL)")
+    return value
+
+
+def _invalid(message: str) -> Rejected:
+    return Rejected("INVALID_ACCOUNT", f"AccountsTable row: {message}")

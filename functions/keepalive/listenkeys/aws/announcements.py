@@ -1,0 +1,87 @@
+"""Changes, told to whoever listens on the default event bus: never a key, at least once.
+
+What is to be told is first recorded with the account (`unannounced`), then sent, then cleared: a
+run that dies in between, or a bus that does not answer, delays the news but does not lose it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Unavailable
+from ..report import SUCCESSES, Outcome, Result
+from .calls import AwsError, error_code
+from .records import LEASE, Current, iso
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+
+SOURCE = "listenkey-keeper"
+CHANGED = "Listen Key Changed"
+FAILING = "Listen Key Failing"
+RECOVERED = "Listen Key Recovered"
+_BATCH = 10  # PutEvents' limit
+
+
+def news(result: Result, before: Current) -> list[str]:
+    """Return what a result changes for those who listen, as JSON texts to be recorded with it."""
+    kinds = []
+    if result.outcome in SUCCESSES:
+        if result.outcome is not Outcome.EXTENDED:
+            kinds.append(CHANGED)
+        if before.consecutive_failures:
+            kinds.append(RECOVERED)
+        expires_at = result.at + LEASE
+    else:
+        if not before.consecutive_failures:
+            kinds.append(FAILING)
+        expires_at = before.expires_at  # type: ignore[assignment]  # None: never had a key
+    detail = {
+        "accountId": result.account_id,
+        "product": result.product,
+        "outcome": result.outcome,
+        "errorCode": result.error_code,
+        "expiresAt": iso(expires_at) if expires_at else None,
+    }
+    return [json.dumps({"detailType": kind, "detail": detail}) for kind in kinds]
+
+
+class Announcer:
+    """The default event bus."""
+
+    def __init__(self, events: "EventBridgeClient") -> None:
+        self._events = events
+
+    def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+        """Send each account's announcements; return those of the accounts for whom all of them went out.
+
+        Raises Unavailable when EventBridge did not answer at all; what went out before is sent again.
+        """
+        entries = [(id_, e) for id_, texts in unannounced.items() for text in texts if (e := _entry(text))]
+        failed: set[str] = set()
+        why = ""
+        for start in range(0, len(entries), _BATCH):
+            batch = entries[start : start + _BATCH]
+            try:
+                answer = self._events.put_events(Entries=[entry for _, entry in batch])
+            except AwsError as error:
+                why = error_code(error)
+                break
+            for (id_, _), sent in zip(batch, answer["Entries"], strict=True):
+                if sent.get("ErrorCode"):
+                    failed.add(id_)
+        if why:
+            raise Unavailable(f"EventBridge did not take the announcements: {why}")
+        return {id_: texts for id_, texts in unannounced.items() if id_ not in failed}
+
+
+def _entry(text: str) -> Any:
+    """Return what to send, None for a text that no version of this program has recorded."""
+    try:
+        recorded = json.loads(text)
+        kind, detail = recorded["detailType"], recorded["detail"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not (kind and isinstance(kind, str) and isinstance(detail, dict)):
+        return None
+    return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}

@@ -1,0 +1,80 @@
+"""How the AWS clients are set up, and what their errors mean. What they are used for stands elsewhere."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ..errors import Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_TRIES = 5  # for what DynamoDB left undone, on top of botocore's own retries of a failed call
+_BATCH_GET = 100  # keys in a BatchGetItem
+
+# A VPC without a route does not fail, it hangs: botocore's own 60 s + 60 s, five to ten times over,
+# would outlive the function. Three attempts of at most 7 s each stay inside a run's reserve.
+CLIENT_CONFIG = Config(
+    connect_timeout=2,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    max_pool_connections=10,
+    # The services check what they get, and say so by code; doing it here too is a sixth of a run's CPU.
+    parameter_validation=False,
+)
+
+AwsError = (BotoCoreError, ClientError)
+
+
+def error_code(error: Exception) -> str:
+    """Return the service's error code, or the exception's class name where there was no answer.
+
+    The message is left out: botocore's may carry what was sent.
+    """
+    if isinstance(error, ClientError):
+        code: Any = error.response.get("Error", {}).get("Code")
+        return str(code or "Unknown")
+    return type(error).__name__
+
+
+def jitter(attempt: int) -> float:
+    """Return the seconds to wait before a further attempt: full jitter, doubling from 0.2 s up to 2 s."""
+    return random.uniform(0, min(2.0, 0.1 * 2**attempt))  # nosec B311 # noqa: S311 - not for secrets
+
+
+def batch_get(
+    dynamodb: "DynamoDBClient",
+    table: str,
+    keys: Sequence[dict[str, Any]],
+    sleep: Callable[[float], None],
+    consistent: bool = False,
+) -> list[dict[str, Any]]:
+    """Return the items with these keys, to the last one: what DynamoDB leaves unprocessed is asked for again.
+
+    Raises Unavailable when they cannot all be read in MAX_TRIES.
+    """
+    items: list[dict[str, Any]] = []
+    for start in range(0, len(keys), _BATCH_GET):
+        left: Any = keys[start : start + _BATCH_GET]
+        why = "unprocessed keys remained"
+        for attempt in range(MAX_TRIES):
+            if attempt:
+                sleep(jitter(attempt))
+            try:
+                answer = dynamodb.batch_get_item(
+                    RequestItems={table: {"Keys": left, "ConsistentRead": consistent}}
+                )
+            except AwsError as error:
+                why = error_code(error)
+                break  # botocore has tried three times already
+            items += answer["Responses"].get(table, [])
+            unprocessed: Any = answer.get("UnprocessedKeys", {})
+            left = unprocessed.get(table, {}).get("Keys")
+            if not left:
+                break
+        if left:
+            raise Unavailable(f"a table could not be read: {why}")
+    return items

@@ -1,0 +1,164 @@
+"""The accounts' API keys, read from Secrets Manager afresh in every run: no cache to go stale.
+
+A key lives in an ApiKey, which does not show it, and nothing here repeats a secret's content.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AccountError, Rejected, Transient
+from .accounts import Account
+from .calls import AwsError, error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+BATCH = 20  # BatchGetSecretValue's limit
+_READERS = 4
+_GIVE_UP_AFTER = 3  # calls in a row without an answer: the service is down, not one secret
+# A header value: a line break or a character outside Latin-1 would raise deep inside the HTTP client.
+_API_KEY = re.compile(r"[\x21-\x7e]{1,256}")
+_SIGNING_SECRETS = ("apiSecret", "secretKey")
+_NOT_FOUND = {"ResourceNotFoundException"}
+_DENIED = {"AccessDeniedException", "DecryptionFailure", "KMSAccessDeniedException"}
+# Said of one secret, where the others of its batch may be well.
+_BAD_REQUEST = {"InvalidParameterException", "InvalidRequestException", "ValidationException"}
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key that does not show in a repr."""
+
+    value: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class Fetched:
+    """The keys of a run, or why an account has none, by account id.
+
+    `signing_secret_seen`: some secret holds an apiSecret or secretKey, which is never needed.
+    """
+
+    keys: dict[str, ApiKey | AccountError]
+    signing_secret_seen: bool = False
+
+
+class Credentials:
+    """Secrets Manager, read in batches."""
+
+    def __init__(self, secretsmanager: "SecretsManagerClient") -> None:
+        self._secretsmanager = secretsmanager
+
+    def fetch(self, accounts: Iterable[Account]) -> Fetched:
+        """Return each account's API key, or the AccountError that stands in its way.
+
+        Every secret is read once, however many accounts it serves. Never raises for a secret:
+        Transient SECRET_UNAVAILABLE where Secrets Manager did not answer, Rejected otherwise.
+        """
+        accounts = list(accounts)
+        ids = list(dict.fromkeys(account.secret_id for account in accounts))
+        batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
+        contents: dict[str, Any] = {}
+        unanswered = 0
+
+        def read(batch: list[str]) -> dict[str, Any]:
+            nonlocal unanswered
+            if unanswered >= _GIVE_UP_AFTER:
+                return dict.fromkeys(batch, _unavailable("not asked again after several failures"))
+            found = self._read_batch(batch)
+            if all(isinstance(content, Transient) for content in found.values()):
+                unanswered += 1
+            else:
+                unanswered = 0
+            return found
+
+        if len(batches) > 1:
+            with ThreadPoolExecutor(_READERS) as pool:
+                for found in pool.map(read, batches):
+                    contents |= found
+        elif batches:
+            contents = read(batches[0])
+        return Fetched(
+            {account.id: _key(contents[account.secret_id], account) for account in accounts},
+            any(isinstance(c, dict) and not c.keys().isdisjoint(_SIGNING_SECRETS) for c in contents.values()),
+        )
+
+    def _read_batch(self, ids: list[str]) -> dict[str, Any]:
+        """Return each secret's parsed content, or the AccountError that stands in its way."""
+        found: dict[str, Any] = {}
+        request: dict[str, Any] = {"SecretIdList": ids}
+        try:
+            while True:
+                answer = self._secretsmanager.batch_get_secret_value(**request)
+                for secret in answer.get("SecretValues", ()):
+                    content = _parse(secret)
+                    for id_ in _ids_of(secret, ids):
+                        found[id_] = content
+                for refused in answer.get("Errors", ()):
+                    id_ = str(refused.get("SecretId"))
+                    found[id_] = _problem(str(refused.get("ErrorCode", "")))
+                if not answer.get("NextToken"):
+                    break
+                request["NextToken"] = answer["NextToken"]
+        except AwsError as error:
+            code = error_code(error)
+            if code in _BAD_REQUEST and len(ids) > 1:
+                # One malformed id refuses the whole call: ask for each half, until it stands alone.
+                middle = len(ids) // 2
+                return self._read_batch(ids[:middle]) | self._read_batch(ids[middle:])
+            return {id_: _problem(code) for id_ in ids} | found
+        return dict.fromkeys(ids, _problem("ResourceNotFoundException")) | found
+
+
+def _ids_of(secret: Any, ids: Sequence[str]) -> Iterator[str]:
+    """Yield the ids that ask for this secret: its name, or its ARN, in full or without its random end."""
+    names = {secret.get("Name"), secret.get("ARN"), str(secret.get("ARN", ""))[:-7]}
+    return (id_ for id_ in ids if id_ in names)
+
+
+def _parse(secret: Any) -> dict[str, Any] | Rejected:
+    # The parser's error would quote the content, so it is not kept, not even as a context.
+    try:
+        content = json.loads(secret["SecretString"])
+    except (KeyError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        return Rejected("SECRET_INVALID", 'the secret must be text holding a JSON object: {"apiKey": "..."}')
+    return content
+
+
+def _key(content: Any, account: Account) -> ApiKey | AccountError:
+    if isinstance(content, AccountError):
+        return content
+    value = content.get(account.secret_field)
+    if value is None:
+        return Rejected("SECRET_INVALID", "the secret's JSON does not have the field that secretField names")
+    if not isinstance(value, str) or not _API_KEY.fullmatch(value):
+        return Rejected(
+            "SECRET_INVALID",
+            "the secret's field must be the API key as a string, without spaces or line breaks",
+        )
+    return ApiKey(value)
+
+
+def _problem(code: str) -> AccountError:
+    if code in _NOT_FOUND:
+        return Rejected("SECRET_NOT_FOUND", "the secret does not exist: create it, or correct secretId")
+    if code in _DENIED:
+        return Rejected(
+            "SECRET_DENIED",
+            "the function may not read the secret: is it under SecretPrefix, with a key it may use?",
+        )
+    if code in _BAD_REQUEST:
+        return Rejected(
+            "SECRET_INVALID", f"Secrets Manager refused the secret ({code}): is it being deleted?"
+        )
+    return _unavailable(code)
+
+
+def _unavailable(why: str) -> Transient:
+    return Transient("SECRET_UNAVAILABLE", f"Secrets Manager did not give the secret: {why}")

@@ -1,0 +1,94 @@
+"""Past one function: a tick or a sweep as one message per shard, and a shard as a segment of AccountsTable.
+
+Only the messages and their sending; SQS, Lambda's event source and DynamoDB's parallel scan do the rest.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidEvent, Unavailable
+from ..trigger import SWEEP, TICK
+from .calls import MAX_TRIES, AwsError, error_code, jitter
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+_BATCH = 10  # SendMessageBatch's limit
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One part of a run: segment `segment` of `total`, with `weight` of the IP's weight budget a minute."""
+
+    run_id: str
+    trigger: str
+    segment: int
+    total: int
+    weight: int
+
+    @classmethod
+    def from_message(cls, body: str) -> "Shard":
+        """Read a message; raises InvalidEvent for one that no tick or sweep has sent."""
+        try:
+            shard = cls(**json.loads(body))
+            known = shard.trigger in (TICK, SWEEP) and 0 <= shard.segment < shard.total and shard.weight > 0
+        except (ValueError, TypeError):
+            known = False
+        if not known:
+            raise InvalidEvent("the message is none that a tick or a sweep has sent")
+        return shard
+
+
+class WorkQueue:
+    """WorkQueue, written. `weight` is one shard's share of the IP's weight budget a minute."""
+
+    def __init__(
+        self, sqs: "SQSClient", url: str, shards: int, weight: int, sleep: Callable[[float], None]
+    ) -> None:
+        self._sqs = sqs
+        self._url = url
+        self._shards = shards
+        self._weight = weight
+        self._sleep = sleep
+
+    def send(self, run_id: str, trigger: str) -> int:
+        """Send a run's messages, one per shard; return how many.
+
+        Raises Unavailable when some did not go out: another try sends all of them, and a shard that
+        was done already finds nothing due.
+        """
+        for start in range(0, self._shards, _BATCH):
+            segments = range(start, min(start + _BATCH, self._shards))
+            shards = [Shard(run_id, trigger, segment, self._shards, self._weight) for segment in segments]
+            self._send_batch({str(shard.segment): json.dumps(asdict(shard)) for shard in shards})
+        return self._shards
+
+    def retry(self, receipt_handle: str, seconds: int) -> None:
+        """Have a received message come back after `seconds`, not after the queue's visibility timeout."""
+        with contextlib.suppress(*AwsError):  # then it comes back later
+            self._sqs.change_message_visibility(
+                QueueUrl=self._url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds
+            )
+
+    def _send_batch(self, bodies: dict[str, str]) -> None:
+        why = ""
+        for attempt in range(MAX_TRIES):
+            if attempt:
+                self._sleep(jitter(attempt))
+            try:
+                answer = self._sqs.send_message_batch(
+                    QueueUrl=self._url,
+                    Entries=[{"Id": id_, "MessageBody": body} for id_, body in bodies.items()],
+                )
+            except AwsError as error:
+                why = error_code(error)
+                break  # botocore has tried three times already
+            failed = answer.get("Failed", [])
+            if not failed:
+                return
+            why = ", ".join(sorted({entry["Code"] for entry in failed}))
+            bodies = {entry["Id"]: bodies[entry["Id"]] for entry in failed}
+        raise Unavailable(f"WorkQueue did not take the shards: {why}")

@@ -1,0 +1,1 @@
+"""Binance: the wire, what its answers mean, and who may send when."""

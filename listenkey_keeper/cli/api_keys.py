@@ -1,0 +1,129 @@
+"""API keys in Secrets Manager: one in a secret of its own, or several in the fields of one JSON object.
+
+Nothing here prints, and no content of a secret leaves in an error.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from listenkey_keeper.program.aws.calls import error_code
+
+from .errors import CliError
+
+MAX_SECRET_BYTES = 64 * 1024  # of Secrets Manager
+RECOVERY_DAYS = 30
+_KEY = re.compile(r"[\x21-\x7e]{1,256}")  # as the function takes it
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """What became of a key: kept, its field removed, or its secret deleted (and restorable `until` then)."""
+
+    what: str
+    until: datetime | None = None
+
+
+class ApiKeys:
+    """Secrets Manager, as the operator changes it. Two changes of one secret at once: the last one wins."""
+
+    def __init__(self, secretsmanager: Any) -> None:
+        self._client = secretsmanager
+
+    def check_secret(self, secret_id: str, replace: bool) -> None:
+        """Raise CliError when `put` could not write to this secret."""
+        content = self._content(secret_id, deleted_is_none=replace)
+        if content is None and secret_id.startswith("arn:"):
+            raise CliError("there is no secret with this ARN: give --secret a name, and it is made")
+
+    def put(self, secret_id: str, field: str, key: str, replace: bool) -> None:
+        """Write a key, and leave the secret's other fields as they are; make the secret if there is none.
+
+        Raises CliError, with nothing changed, for a key that can be none, a secret that would be too long,
+        and, unless `replace`, for a field that holds another key.
+        """
+        if not _KEY.fullmatch(key):
+            raise CliError("that is no API key: it has no spaces, line breaks or special characters")
+        content = self._content(secret_id, deleted_is_none=replace)
+        if content is None:
+            self._create(secret_id, field, key)
+            return
+        if content.get(field) == key:
+            return  # an add that was left half-done, done again
+        if field in content and not replace:
+            raise CliError(
+                f"the secret {secret_id} already holds another key in field {field}: --replace writes over it"
+            )
+        self._write(secret_id, {**content, field: key})
+
+    def take_out(self, secret_id: str, field: str) -> TakenOut:
+        """Remove a key: its field, or the secret, with a recovery window, when nothing else is in it."""
+        content = self._content(secret_id, deleted_is_none=True)
+        if content is None:
+            return TakenOut("gone")
+        rest = {name: value for name, value in content.items() if name != field}
+        if rest:
+            self._write(secret_id, rest)
+            return TakenOut("field")
+        answer = self._client.delete_secret(SecretId=secret_id, RecoveryWindowInDays=RECOVERY_DAYS)
+        return TakenOut("deleted", answer["DeletionDate"])
+
+    def _content(self, secret_id: str, deleted_is_none: bool) -> dict[str, Any] | None:
+        """Return a secret's fields, None when there is no such secret."""
+        try:
+            text = self._client.get_secret_value(SecretId=secret_id).get("SecretString")
+        except ClientError as error:
+            code = error_code(error)
+            if code == "ResourceNotFoundException" or (code == "InvalidRequestException" and deleted_is_none):
+                return None
+            if code == "InvalidRequestException":
+                raise CliError(f"the secret {secret_id} is being deleted: --replace brings it back") from None
+            raise
+        # The parser's own error quotes the secret, so nothing is raised inside of it.
+        try:
+            content = json.loads(text or "")
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise CliError(
+                f"the secret {secret_id} is not a JSON object and stays as it is: give another --secret"
+            )
+        return content
+
+    def _create(self, secret_id: str, field: str, key: str) -> None:
+        try:
+            self._client.create_secret(
+                Name=secret_id,
+                Description="API keys for listenkey-keeper",
+                SecretString=json.dumps({field: key}),
+            )
+        except ClientError as error:
+            if error_code(error) not in ("InvalidRequestException", "ResourceExistsException"):
+                raise
+            # Being deleted, and --replace was said: it comes back, with what else is in it.
+            self._client.restore_secret(SecretId=secret_id)
+            self._write(secret_id, {**(self._content(secret_id, False) or {}), field: key})
+
+    def _write(self, secret_id: str, content: dict[str, Any]) -> None:
+        text = json.dumps(content)
+        if len(text.encode()) > MAX_SECRET_BYTES:
+            raise CliError(
+                f"the secret {secret_id} would be over 64 KiB, its limit: start another with --secret"
+            )
+        self._client.put_secret_value(SecretId=secret_id, SecretString=text)
+
+
+def same_secret(left: str, right: str) -> bool:
+    """Say whether two ids mean one secret: a name, or an ARN with or without its random end."""
+    return not _names(left).isdisjoint(_names(right))
+
+
+def _names(secret_id: str) -> set[str]:
+    if not secret_id.startswith("arn:"):
+        return {secret_id}
+    name = secret_id.partition(":secret:")[2]
+    return {name, re.sub(r"-[A-Za-z0-9]{6}$", "", name)}

@@ -1,0 +1,91 @@
+"""What went wrong, in one line that says what to do. Never AWS's own text: it may quote what was sent."""
+
+import re
+
+from botocore import exceptions as botocore
+from botocore.exceptions import BotoCoreError, ClientError
+
+from listenkey_keeper.program.aws.calls import error_code
+from listenkey_keeper.program.errors import Unavailable
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+_UNKNOWN_KEY = {
+    "AuthFailure", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId",
+    "InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException",
+}  # fmt: skip
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "KMSAccessDeniedException"}
+_THROTTLED = {
+    "ProvisionedThroughputExceededException", "RequestLimitExceeded", "SlowDown", "Throttling",
+    "ThrottlingException", "TooManyRequestsException",
+}  # fmt: skip
+_OFF_LINE = {
+    "ConnectTimeoutError", "ConnectionClosedError", "ConnectionError", "EndpointConnectionError",
+    "HTTPClientError", "ProxyConnectionError", "ReadTimeoutError",
+}  # fmt: skip
+_SIGNED_OUT = (
+    botocore.SSOTokenLoadError,
+    botocore.UnauthorizedSSOTokenError,
+    botocore.SSOError,
+    botocore.TokenRetrievalError,
+)
+
+
+class CliError(Exception):
+    """Ends the command with this one line on standard error."""
+
+
+def explain(error: Exception) -> str:
+    """Return one line that says what went wrong and what to do about it."""
+    if isinstance(error, CliError):
+        return str(error)
+    if isinstance(error, Unavailable):
+        # What the program's own readers raise: what could not be done, and AWS's error code at the end.
+        what, _, code = str(error).rpartition(": ")
+        return f"{what}: {_by_code(code, '')}"
+    if isinstance(error, ClientError):
+        return _by_code(error_code(error), error.operation_name, error)
+    if isinstance(error, BotoCoreError):
+        return _by_class(error)
+    where = error.__traceback__
+    while where and where.tb_next:
+        where = where.tb_next
+    place = f" at {where.tb_frame.f_globals.get('__name__')}:{where.tb_lineno}" if where else ""
+    return f"a bug in listenkeys, please report it: {type(error).__name__}{place}"
+
+
+def _by_class(error: BotoCoreError) -> str:
+    if isinstance(error, _SIGNED_OUT):
+        return "the AWS sign-in has expired: run `aws sso login` (with --profile, if you use one)"
+    if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError):
+        return "no AWS credentials: run `aws configure` or `aws sso login`, or choose some with --profile"
+    if isinstance(error, botocore.CredentialRetrievalError):
+        return "AWS credentials could not be had: sign in again, or choose others with --profile"
+    if isinstance(error, botocore.ProfileNotFound):
+        return "there is no such AWS profile: `aws configure list-profiles` shows those there are"
+    if isinstance(error, botocore.NoRegionError | botocore.InvalidRegionError):
+        return "no region, or none that makes sense: give --region, or set AWS_REGION"
+    return _by_code(type(error).__name__, "")
+
+
+def _by_code(code: str, operation: str, error: ClientError | None = None) -> str:
+    if code in _EXPIRED:
+        return (
+            "the AWS credentials have expired: sign in again (`aws sso login`), or choose others (--profile)"
+        )
+    if code in _UNKNOWN_KEY:
+        return "AWS does not know these credentials: check them with `aws sts get-caller-identity`"
+    if code in _DENIED:
+        found = re.search(r"perform: ([A-Za-z0-9-]+:[A-Za-z]+)", str(error)) if error else None
+        action = found[1] if found else operation
+        allowed = f"{action} is not allowed to them" if action else "it is not allowed to them"
+        return f"access denied to these AWS credentials: {allowed}; choose others with --profile"
+    if code in _THROTTLED:
+        return f"AWS is throttling ({code}): try again in a moment"
+    if code in _OFF_LINE:
+        return f"AWS could not be reached ({code}): check the network, the proxy and --region"
+    if code == "SSLError":
+        return "the connection to AWS is not trusted (SSLError): check the CA bundle (AWS_CA_BUNDLE)"
+    if code == "ResourceNotFoundException":
+        what = f"what {operation} asks for" if operation else "it"
+        return f"{what} does not exist (any more): is the stack still deployed, and this the right --region?"
+    return f"AWS answered {code}" + (f" to {operation}" if operation else "") + ": try again"

@@ -1,0 +1,84 @@
+"""An account's ledger: every attempt that was recorded, newest first."""
+
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from listenkey_keeper.program.aws.records import CURRENT
+from listenkey_keeper.program.report import SUCCESSES
+
+from .output import columns, problem
+
+_NUMBERS = ("httpStatus", "attempts", "latencyMs")
+_TEXTS = ("outcome", "errorCode", "errorMessage", "expiresAt", "listenKeyFingerprint", "runId")
+
+
+def read_history(dynamodb: Any, table: str, account_id: str, limit: int) -> list[dict[str, Any]]:
+    """Return up to `limit` attempts, newest first, each with `attemptedAt` and what was recorded of it."""
+    entries: list[dict[str, Any]] = []
+    request: dict[str, Any] = {
+        "TableName": table,
+        # A ledger entry's name is a time, and digits come before letters.
+        "KeyConditionExpression": "accountId = :id AND #record < :current",
+        "ExpressionAttributeNames": {"#record": "record"},
+        "ExpressionAttributeValues": {":id": {"S": account_id}, ":current": {"S": CURRENT}},
+        "ScanIndexForward": False,
+    }
+    while True:
+        answer = dynamodb.query(**request, Limit=limit - len(entries))
+        entries += map(_entry, answer["Items"])
+        if len(entries) >= limit or not answer.get("LastEvaluatedKey"):
+            return entries
+        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def history_table(entries: list[dict[str, Any]]) -> Group:
+    """Return the attempts as a table, and below it each error's message once, as it was last recorded."""
+    table = columns("time (UTC)", "outcome", "tries", "ms", "key", "until", "error", right=("tries", "ms"))
+    messages: dict[str, str] = {}
+    years = (
+        len({entry["attemptedAt"][:4] for entry in entries}) > 1
+    )  # 80 columns have no room for the usual one
+    for entry in entries:
+        well = entry["outcome"] in SUCCESSES
+        changed = well and entry["outcome"] != "EXTENDED"
+        code = entry["errorCode"]
+        if code:
+            messages.setdefault(code, entry["errorMessage"] or "")
+        table.add_row(
+            Text(_time(entry["attemptedAt"], years)),
+            Text(entry["outcome"] or "-", style="cyan" if changed else "green" if well else "red"),
+            Text(_or_dash(entry["attempts"])),
+            Text(_or_dash(entry["latencyMs"])),
+            Text((entry["listenKeyFingerprint"] or "-")[:8], style="cyan" if changed else "dim"),
+            Text(_time(entry["expiresAt"], years)[-8:-3] or "-"),
+            Text(code or "", style="red"),
+        )
+    if not messages:
+        return Group(table)
+    return Group(table, "", *(problem(code, message) for code, message in messages.items()))
+
+
+def _entry(item: dict[str, Any]) -> dict[str, Any]:
+    def number(name: str) -> int | None:
+        text = item.get(name, {}).get("N", "")
+        return int(text) if text.isdecimal() else None
+
+    return {
+        "attemptedAt": item["record"]["S"],
+        **{name: item.get(name, {}).get("S") for name in _TEXTS},
+        **{name: number(name) for name in _NUMBERS},
+    }
+
+
+def _time(text: str | None, year: bool) -> str:
+    try:
+        return datetime.fromisoformat(text or "").strftime("%Y-%m-%d %H:%M:%S" if year else "%m-%d %H:%M:%S")
+    except ValueError:
+        return text or ""
+
+
+def _or_dash(value: int | None) -> str:
+    return "-" if value is None else str(value)

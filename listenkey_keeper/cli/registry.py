@@ -1,0 +1,179 @@
+"""Accounts as the operator changes them: a row of AccountsTable, and the API key that it names.
+
+The key is written first, so that what is left half-done is a secret that no row names: doing it again ends
+it. Nothing here prints.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from listenkey_keeper.program.aws.accounts import ACCOUNT_ID, SECRET_ID, Account, Accounts
+from listenkey_keeper.program.binance.client import PRODUCTS
+
+from .api_keys import ApiKeys, TakenOut, same_secret
+from .errors import CliError
+from .stack import Stack
+from .status import no_wait
+
+_LOOKS_LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{64}")
+_DEFAULT_FIELD = "apiKey"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `add` is asked for; None where nothing is said."""
+
+    account_id: str
+    product: str | None = None
+    secret_id: str | None = None
+    secret_field: str | None = None
+    create_if_missing: bool | None = None
+    replace: bool = False
+
+
+class Registry:
+    """A stack's AccountsTable and the keys of its accounts."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._dynamodb = stack.client("dynamodb")
+        self._keys = ApiKeys(stack.client("secretsmanager"))
+        self._table = stack.outputs["AccountsTableName"]
+        self._prefix = stack.outputs["SecretPrefix"]
+        self._accounts = Accounts(self._dynamodb, self._table, self._prefix, no_wait)
+
+    def all(self) -> list[Account]:
+        """Return every account, by id."""
+        return sorted((a for page in self._accounts.pages() for a in page), key=lambda account: account.id)
+
+    def find(self, account_id: str) -> Account | None:
+        """Return an account, None when there is no such row."""
+        [account] = self._accounts.named([account_id])
+        missing = account.problem and account.problem.code == "ACCOUNT_NOT_FOUND"
+        return None if missing else account
+
+    def get(self, account_id: str) -> Account:
+        """Return an account. Raises CliError when there is no such row."""
+        check_id(account_id)
+        account = self.find(account_id)
+        if account is None:
+            raise _no_such(account_id)
+        return account
+
+    def add(self, wanted: Wanted, ask: Callable[[], str]) -> tuple[Account, bool]:
+        """Add an account, or replace its key; `ask` gets the key once everything else is known to be well.
+
+        Returns the account and whether it was there before. Raises CliError, with nothing changed.
+        """
+        known = self._checked(wanted)
+        default = f"{self._prefix}/{wanted.account_id}"
+        secret_id = wanted.secret_id or (known.secret_id if known else default)
+        # In a secret of several accounts, each has the field of its name unless told otherwise.
+        field = _DEFAULT_FIELD if secret_id == default else wanted.account_id
+        if known and secret_id == known.secret_id:
+            field = known.secret_field
+        field = wanted.secret_field or field
+        for other in self.all():
+            taken = other.id != wanted.account_id and other.secret_field == field
+            if taken and same_secret(other.secret_id, secret_id):
+                raise CliError(
+                    f"field {field} of secret {secret_id} holds {other.id}'s key: give another --field"
+                )
+        self._keys.check_secret(secret_id, wanted.replace)
+        self._keys.put(secret_id, field, ask(), wanted.replace)
+        row: dict[str, Any] = {}
+        if wanted.product or not known:
+            row["product"] = {"S": wanted.product or "usdm"}
+        if secret_id != (known.secret_id if known else default):
+            row["secretId"] = {"S": secret_id}
+        if field != (known.secret_field if known else _DEFAULT_FIELD):
+            row["secretField"] = {"S": field}
+        if wanted.create_if_missing is not None:
+            row["createIfMissing"] = {"BOOL": wanted.create_if_missing}
+        if known and row:
+            self._update(known.id, row)
+        elif not known:
+            self._insert(wanted.account_id, row)
+        return self.get(wanted.account_id), known is not None
+
+    def enable(self, account_id: str, enabled: bool) -> None:
+        """Set `enabled`. Raises CliError when there is no such account."""
+        check_id(account_id)
+        self._update(account_id, {"enabled": {"BOOL": enabled}})
+
+    def remove(self, account: Account) -> None:
+        """Remove the row. What is recorded of the account stays."""
+        self._dynamodb.delete_item(TableName=self._table, Key={"accountId": {"S": account.id}})
+
+    def take_key(self, account: Account) -> TakenOut:
+        """Remove a removed account's key, unless another account uses the same."""
+        for other in self.all():
+            if other.secret_field == account.secret_field and same_secret(other.secret_id, account.secret_id):
+                return TakenOut("kept")
+        return self._keys.take_out(account.secret_id, account.secret_field)
+
+    def _checked(self, wanted: Wanted) -> Account | None:
+        """Return the account if it is there. Raises CliError when what is wanted makes no sense."""
+        check_id(wanted.account_id)
+        if wanted.product is not None and wanted.product not in PRODUCTS:
+            raise CliError(f"--product must be one of {', '.join(PRODUCTS)}")
+        if wanted.secret_id is not None and not self._readable(wanted.secret_id):
+            raise CliError(
+                f"the function reads only secrets under {self._prefix}/: give --secret {self._prefix}/NAME"
+            )
+        known = self.find(wanted.account_id)
+        if known and not wanted.replace:
+            raise CliError(
+                f"{known.id} is there already: --replace gives it another key, `accounts list` shows it"
+            )
+        if known and known.problem:
+            raise CliError(
+                f"{known.id} cannot be changed here, {known.problem.message}: correct it, or remove and add"
+            )
+        return known
+
+    def _readable(self, secret_id: str) -> bool:
+        name = secret_id.partition(":secret:")[2] if secret_id.startswith("arn:") else secret_id
+        inside = name.startswith(f"{self._prefix}/") and name != f"{self._prefix}/"
+        return inside and bool(SECRET_ID.fullmatch(secret_id))
+
+    def _insert(self, account_id: str, row: dict[str, Any]) -> None:
+        try:
+            self._dynamodb.put_item(
+                TableName=self._table,
+                Item={"accountId": {"S": account_id}, **row},
+                ConditionExpression="attribute_not_exists(accountId)",
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            raise CliError(
+                f"{account_id} was added by someone else just now: look at it before you use --replace"
+            ) from None
+
+    def _update(self, account_id: str, row: dict[str, Any]) -> None:
+        try:
+            self._dynamodb.update_item(
+                TableName=self._table,
+                Key={"accountId": {"S": account_id}},
+                ConditionExpression="attribute_exists(accountId)",
+                UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in row),
+                ExpressionAttributeNames={f"#{name}": name for name in row},
+                ExpressionAttributeValues={f":{name}": value for name, value in row.items()},
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            raise _no_such(account_id) from None
+
+
+def check_id(account_id: str) -> None:
+    """Raise CliError for what cannot be an account's id, or is more likely a key given by mistake."""
+    if _LOOKS_LIKE_A_KEY.fullmatch(account_id):
+        raise CliError(
+            "that looks like an API key where the account's id should be: the key is asked for (and your "
+            "shell's history may hold it now)"
+        )
+    if not ACCOUNT_ID.fullmatch(account_id):
+        raise CliError("an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -")
+
+
+def _no_such(account_id: str) -> CliError:
+    return CliError(f"there is no account {account_id}: `listenkeys accounts list` shows those there are")

@@ -1,0 +1,95 @@
+"""A run by hand: the function is called and waited for, and its report is shown."""
+
+import json
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from listenkey_keeper.program.report import RETRYABLE, SUCCESSES, Outcome
+
+from .errors import CliError
+from .output import columns, problems
+
+_WELL = {*SUCCESSES, Outcome.SKIPPED}
+_MAX_NAMED = 2000  # account ids in an event; a synchronous one may be 6 MB, this is for a person's patience
+
+
+def event_of(accounts: list[str], force: bool, dry_run: bool) -> dict[str, Any]:
+    """Return the manual event; without accounts it is for all of them."""
+    if len(accounts) > _MAX_NAMED:
+        raise CliError(f"at most {_MAX_NAMED} accounts by name: name none, for all of them")
+    event: dict[str, Any] = {"force": force, "dryRun": dry_run}
+    return event | ({"accounts": accounts} if accounts else {})
+
+
+def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Call the function, wait for it, and return its report.
+
+    Raises CliError when the function itself failed, and what botocore raises.
+    """
+    answer = client.invoke(
+        FunctionName=function, InvocationType="RequestResponse", Payload=json.dumps(event).encode()
+    )
+    try:
+        content = json.loads(answer["Payload"].read())
+    except ValueError:
+        content = None
+    if answer.get("FunctionError"):
+        content = content if isinstance(content, dict) else {}
+        kind = content.get("errorType") or answer["FunctionError"]
+        # The program's own errors are one line already; of any other, the first line is enough to look it up.
+        said = (str(content.get("errorMessage") or "").splitlines() or ["no message"])[0]
+        raise CliError(f"the run failed: {kind}: {said[:300]} (more in the function's log)")
+    if not isinstance(content, dict) or "runId" not in content:
+        raise CliError("the function's answer is no report: is this stack's function listenkey-keeper's?")
+    return content
+
+
+def failed(report: dict[str, Any]) -> bool:
+    """Say whether something in the run did not work."""
+    return any(report.get(outcome.lower()) for outcome in (*RETRYABLE, Outcome.REJECTED))
+
+
+def report_view(report: dict[str, Any]) -> Group:
+    """Return the report as a person reads it."""
+    parts: list[RenderableType] = []
+    plan = report.get("plan")
+    if plan is not None:
+        if plan:
+            table = columns("account", "product", "would", "because")
+            for item in plan:
+                table.add_row(
+                    *(Text(str(item.get(key))) for key in ("accountId", "product", "action", "reason"))
+                )
+            parts += [table, ""]
+        parts.append(
+            Text(f"dry run: nothing was sent; {len(plan)} due, {report.get('skipped', 0)} not due yet")
+        )
+    else:
+        table = columns("outcome", "accounts", right=("accounts",))
+        for outcome in Outcome:
+            if count := report.get(outcome.lower()):
+                style = "dim" if outcome is Outcome.SKIPPED else "green" if outcome in _WELL else "red"
+                table.add_row(Text(outcome, style=style), Text(str(count)))
+        if table.row_count:
+            parts += [table, ""]
+        parts.append(_sum(report))
+    found = [
+        (str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage"))
+        for p in report.get("problems", ())
+    ]
+    if found:
+        parts += ["", problems(found)]
+    return Group(*parts)
+
+
+def _sum(report: dict[str, Any]) -> Text:
+    count = report.get("accounts", 0)
+    text = f"{count} account{'s' * (count != 1)} in {report.get('durationMs', 0) / 1000:.1f} s"
+    least = report.get("minRemainingSeconds")
+    if least is not None:
+        text += f", the least time left on a key is {least // 60} min"
+    if report.get("skipped"):
+        text += "; SKIPPED: renewed less than 5 minutes ago (--force does it anyway), or disabled"
+    return Text(text)

@@ -1,0 +1,129 @@
+"""Where the command works: the deployed stack, found by name, its clients, and the time. Prints nothing."""
+
+import os
+import re
+import time
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import boto3
+import typer
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from listenkey_keeper.program.settings import rate_minutes
+
+from .errors import CliError
+
+DEFAULT_NAME = "listenkey-keeper"
+CLOCK = "LISTENKEYS_CLOCK"
+_OUTPUTS = ("KeepaliveFunctionName", "AccountsTableName", "ListenKeysTableName", "SecretPrefix")
+_CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+# A run may take as long as the function's timeout, 300 s, and a second one beside it helps nobody.
+_ONE_LONG_CALL = Config(connect_timeout=3, read_timeout=310, retries={"total_max_attempts": 1})
+
+# The options that every command has.
+StackName = Annotated[
+    str | None,
+    typer.Option(
+        envvar="LISTENKEYS_STACK_NAME",
+        show_envvar=False,
+        help=f"The deployed stack: samconfig.toml's, or {DEFAULT_NAME}.",
+    ),
+]
+Region = Annotated[str | None, typer.Option(help="Its AWS region.")]
+Profile = Annotated[str | None, typer.Option(help="The AWS profile to use.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A deployed stack: the names that its outputs give, and a session that reaches it."""
+
+    name: str
+    region: str
+    outputs: dict[str, str]
+    parameters: dict[str, str]
+    session: boto3.Session
+
+    def client(self, service: str) -> Any:
+        """Return a client; Lambda's waits for a whole run and never asks twice."""
+        config = _ONE_LONG_CALL if service == "lambda" else _CONFIG
+        return self.session.client(service, config=config)
+
+    def minutes(self, parameter: str, default: int) -> int:
+        """Return the minutes of a rate() parameter."""
+        return rate_minutes(self.parameters.get(parameter, "")) or default
+
+
+def connect(stack_name: str | None, region: str | None, profile: str | None) -> Stack:
+    """Find the stack.
+
+    What is not given comes from the environment, then from samconfig.toml in this directory, as `sam
+    deploy --guided` wrote it. Raises CliError when there is no such stack, and what botocore raises.
+    """
+    saved = _samconfig()
+    name = stack_name or saved.get("stack_name") or DEFAULT_NAME
+    chosen = profile or os.environ.get("AWS_PROFILE")
+    if not chosen and "AWS_ACCESS_KEY_ID" not in os.environ:
+        chosen = saved.get("profile")
+    region = (
+        region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or saved.get("region")
+    )
+    session = boto3.Session(profile_name=chosen, region_name=region)
+    client = session.client("cloudformation", config=_CONFIG)
+    try:
+        [described] = client.describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != "ValidationError":
+            raise
+        described = None
+    if described is None:
+        raise CliError(
+            f"there is no stack {name} in {session.region_name}: deploy it (`sam deploy --guided`), "
+            "or give --stack-name and --region"
+        )
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", ())}
+    missing = [output for output in _OUTPUTS if output not in outputs]
+    if missing:
+        raise CliError(
+            f"the stack {name} ({described['StackStatus']}) has no output {missing[0]}: is it "
+            "listenkey-keeper, and has it been deployed to the end?"
+        )
+    parameters = {p["ParameterKey"]: p.get("ParameterValue", "") for p in described.get("Parameters", ())}
+    return Stack(name, str(session.region_name), outputs, parameters, session)
+
+
+def _samconfig() -> dict[str, str]:
+    """Return what samconfig.toml says of where the stack is; nothing where there is none, or a broken one."""
+    try:
+        config: Any = tomllib.loads(Path("samconfig.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, str] = {}
+    for command in ("global", "deploy"):  # a command's own parameters win
+        section = config
+        for part in ("default", command, "parameters"):
+            section = section.get(part) if isinstance(section, dict) else None
+        for key in ("stack_name", "region", "profile"):
+            if isinstance(section, dict) and isinstance(section.get(key), str):
+                found[key] = section[key]
+    return found
+
+
+def now() -> datetime:
+    """Return the time, aware UTC; in the local world of `make up`, which may run faster, that world's."""
+    clock = os.environ.get(CLOCK)
+    # Only there: beside AWS itself, a variable left behind would make every minute a lie.
+    if clock and re.match(r"http://127\.0\.0\.1:", os.environ.get("AWS_ENDPOINT_URL", "")):
+        return world_time(clock, time.time())
+    return datetime.now(UTC)
+
+
+def world_time(clock: str, real: float) -> datetime:
+    """Return the time of a world whose clock is "<epoch s of its start>,<its time then>,<its speed>"."""
+    start, world_start, speed = map(float, clock.split(","))
+    return datetime.fromtimestamp(world_start + (real - start) * speed, UTC)

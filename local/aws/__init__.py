@@ -1,0 +1,1 @@
+"""AWS on this machine: the stack, its rules, the runtime."""

@@ -1,0 +1,364 @@
+"""AWS on this machine: template.yaml expanded as SAM would, and created in moto's server on 127.0.0.1.
+
+Owns the local stack and what a process needs to reach it. Describes no table, queue or role itself: the
+template is the only source. moto leaves out what it does not know (alarms, policies of queues and topics), so
+what the others rely on is looked up once after the deployment. moto runs no rule and checks no permission.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Mapping
+from functools import partial
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+from botocore.config import Config
+from moto.backends import get_backend
+from moto.core.base_backend import BackendDict
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.exceptions import (
+    MockValidationException,
+    MultipleTransactionsException,
+    TransactionCanceledException,
+)
+from moto.server import ThreadedMotoServer
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+REGION = "eu-west-1"
+_CODE = {"Bucket": "local-code", "Key": "function.zip"}
+_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+_EVENTS = "local-events"
+# moto would warn of each in a thread of its own and go on; a type that is missing here therefore shows.
+_NOT_IN_MOTO = {
+    "AWS::CloudWatch::Alarm",
+    "AWS::Lambda::EventInvokeConfig",
+    "AWS::Lambda::EventSourceMapping",  # moto knows it, and would start Docker for every message
+    "AWS::SNS::Subscription",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SQS::QueuePolicy",
+}
+_NO_VALUE = {"Ref": "AWS::NoValue"}
+_open_worlds: set[LocalAws] = set()
+_numbers = count(1)
+# A line for each request, and a complaint at exit about metrics that only AWS publishes.
+logging.getLogger("werkzeug").setLevel(logging.WARNING)
+logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
+
+
+def expand(template_path: Path = TEMPLATE) -> dict[str, Any]:
+    """Return the plain CloudFormation template that SAM makes of this one; needs no network."""
+    source = yaml_parse(template_path.read_text())
+    for resource in source["Resources"].values():
+        # `sam package` has put a place in S3 there already.
+        if resource["Type"] == "AWS::Serverless::Function" and "://" not in str(
+            resource["Properties"].get("CodeUri")
+        ):
+            resource["Properties"]["CodeUri"] = _CODE
+    session = boto3.Session(region_name=REGION)
+    # The managed policies would be listed from IAM: this template names none.
+    translator = Translator(managed_policy_map={}, sam_parser=Parser(), boto_session=session)
+    template: dict[str, Any] = translator.translate(source, parameter_values={})
+    return template
+
+
+def choose(template: dict[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return an expanded template with its conditions decided for these parameters and the losing sides gone.
+
+    moto would leave a null in a list in which CloudFormation leaves nothing.
+    """
+    values = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
+    values.update(parameters)
+
+    def decide(condition: Any) -> Any:
+        match condition:
+            case {"Ref": name}:
+                return values[name]
+            case {"Condition": name}:
+                return decide(template["Conditions"][name])
+            case {"Fn::Equals": [left, right]}:
+                return str(decide(left)) == str(decide(right))
+            case {"Fn::Not": [inner]}:
+                return not decide(inner)
+            case {"Fn::And": inner}:
+                return all(map(decide, inner))
+            case {"Fn::Or": inner}:
+                return any(map(decide, inner))
+            # A list parameter's value is the text with commas: as good for comparing it with nothing.
+            case {"Fn::Join": [_, inner]}:
+                return decide(inner)
+            case str() | int():
+                return condition
+        raise NotImplementedError(f"a condition with {condition!r}")
+
+    def prune(node: Any) -> Any:
+        match node:
+            case {"Fn::If": [name, yes, no]}:
+                return prune(yes if decide({"Condition": name}) else no)
+            case dict():
+                kept = {key: prune(value) for key, value in node.items()}
+                return {key: value for key, value in kept.items() if value != _NO_VALUE}
+            case list():
+                return [item for item in map(prune, node) if item != _NO_VALUE]
+        return node
+
+    chosen = {section: body for section, body in template.items() if section != "Conditions"}
+    for section in ("Resources", "Outputs"):
+        chosen[section] = {
+            name: {key: prune(value) for key, value in item.items() if key != "Condition"}
+            for name, item in template[section].items()
+            if "Condition" not in item or decide({"Condition": item["Condition"]})
+        }
+    return chosen
+
+
+def known_to_moto(template: dict[str, Any]) -> dict[str, Any]:
+    """Return a template without the resources that moto would leave out with a warning."""
+    resources = template["Resources"].items()
+    return template | {
+        "Resources": {name: resource for name, resource in resources if resource["Type"] not in _NOT_IN_MOTO}
+    }
+
+
+def _backend(service: str) -> Any:
+    """Return what moto keeps in this process for a service."""
+    backends: Any = get_backend(service)  # type: ignore[call-overload]
+    return backends[DEFAULT_ACCOUNT_ID][REGION]
+
+
+def _mend_transactions(table_names: list[str]) -> None:
+    """Make moto's TransactWriteItems undo the items it wrote, one transaction at a time.
+
+    moto copies the whole table for each item and, when a transaction is refused, puts the copy in its place.
+    That takes minutes with 5,000 rows and loses what other threads have written in the meantime. And where an
+    update does not fit the item it meets, it refuses the call; AWS cancels it and says which item it was.
+    """
+    dynamodb = _backend("dynamodb")
+    for name in table_names:
+        table = dynamodb.tables[name]
+        # What moto would put back is the table itself.
+        table.__deepcopy__ = partial(lambda itself, memo: itself, table)
+    if "transact_write_items" in vars(dynamodb):
+        return
+    write, one_at_a_time = dynamodb.transact_write_items, Lock()
+
+    def transact_write_items(actions: list[dict[str, Any]]) -> None:
+        with one_at_a_time:
+            before = []
+            for action in actions:
+                [body] = action.values()
+                table = dynamodb.get_table(body["TableName"])
+                key = dynamodb.get_keys_value(table, body.get("Key") or body["Item"])
+                before.append((table, key, copy.deepcopy(table.get_item(*key))))
+
+            def undo() -> None:
+                for table, (hash_key, range_key), item in before:
+                    table.delete_item(hash_key, range_key)
+                    if item and range_key:
+                        table.items[hash_key][range_key] = copy.deepcopy(item)
+                    elif item:
+                        table.items[hash_key] = copy.deepcopy(item)
+
+            def reason(action: dict[str, Any]) -> tuple[str | None, str | None, None]:
+                try:
+                    write([action])
+                except TransactionCanceledException:
+                    return "ConditionalCheckFailed", "The conditional request failed", None
+                except MockValidationException as invalid:
+                    return "ValidationError", str(invalid.message), None
+                return None, None, None
+
+            try:
+                write(actions)
+            except MultipleTransactionsException:
+                undo()
+                raise
+            except MockValidationException:
+                undo()
+                reasons = [reason(action) for action in actions]
+                undo()
+                raise TransactionCanceledException(reasons) from None
+            except Exception:
+                undo()
+                raise
+
+    dynamodb.transact_write_items = transact_write_items
+
+
+class LocalAws:
+    """The deployed template. Use it as a context manager, or call `close()`.
+
+    Two at once in one process have tables and queues of their own but, being one account, share the secrets
+    and the event bus, and `reset()` empties the queues of both.
+    """
+
+    def __init__(self, parameters: Mapping[str, str] | None = None, template_path: Path = TEMPLATE) -> None:
+        parameters = parameters or {}
+        template = expand(template_path)
+        if unknown := parameters.keys() - template["Parameters"]:
+            raise ValueError(f"{template_path.name} has no parameter {', '.join(sorted(unknown))}")
+        self.template = choose(template, parameters)
+        defaults = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
+        self.parameters = {**defaults, **parameters}
+        number = next(_numbers)
+        self.stack_name = "listenkey-keeper" if number == 1 else f"listenkey-keeper-{number}"
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        _open_worlds.add(self)
+        host, port = self._server.get_host_and_port()
+        self.endpoint_url = f"http://{host}:{port}"
+        self._session = boto3.Session(region_name=REGION)
+        self._clients: dict[str, Any] = {}
+        try:
+            self._deploy(parameters)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client for the local AWS; the same one each time."""
+        if service not in self._clients:
+            self._clients[service] = self._session.client(
+                service,
+                endpoint_url=self.endpoint_url,
+                aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+                # Nothing local is worth waiting for. No proxies: this machine is not behind one.
+                config=Config(
+                    connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, proxies={}
+                ),
+            )
+        return self._clients[service]
+
+    def function_environment(self, logical_id: str = "KeepaliveFunction") -> dict[str, str]:
+        """Return the environment variables that the template gave the deployed function."""
+        deployed = self.client("lambda").get_function_configuration(FunctionName=self.resources[logical_id])
+        # moto keeps a number a number; in Lambda every value is text.
+        return {name: str(value) for name, value in deployed["Environment"]["Variables"].items()}
+
+    def environment(self) -> dict[str, str]:
+        """Return what a process needs in `os.environ` to be the function against this AWS."""
+        direct = f"{os.environ.get('no_proxy') or os.environ.get('NO_PROXY') or ''},127.0.0.1".lstrip(",")
+        return {
+            **_CREDENTIALS,
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            # Without it botocore may spend seconds looking for the instance it runs on.
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": direct,
+            "no_proxy": direct,
+            **self.function_environment(),
+        }
+
+    def sent_events(self) -> list[dict[str, Any]]:
+        """Return the events sent to the default bus since the last `reset()`, oldest first, as delivered."""
+        return [json.loads(message.body) for message in _backend("sqs").queues[_EVENTS]._messages]
+
+    def reset(self) -> None:
+        """Empty the tables, the queues, the secrets and the sent events; the stack stays."""
+        # In moto's memory: through its API 10,000 rows take seconds, and a queue is purged once a minute.
+        for table in self._tables:
+            _backend("dynamodb").tables[table].items.clear()
+        for queue in _backend("sqs").queues.values():
+            queue._messages.clear()
+            queue._pending_messages.clear()
+            queue.deleted_messages.clear()
+        _backend("secretsmanager").secrets.clear()
+
+    def close(self) -> None:
+        """Stop the server; moto forgets everything with the last one of this process."""
+        if self not in _open_worlds:
+            return
+        _open_worlds.remove(self)
+        for client in self._clients.values():
+            client.close()
+        self._server.stop()
+        if self._server._server is not None:
+            self._server._server.server_close()
+        if not _open_worlds:
+            BackendDict.reset()
+
+    def _deploy(self, parameters: Mapping[str, str]) -> None:
+        self._create_stack(parameters)
+        cloudformation = self.client("cloudformation")
+        stack = cloudformation.describe_stacks(StackName=self.stack_name)["Stacks"][0]
+        if stack["StackStatus"] != "CREATE_COMPLETE":
+            raise RuntimeError(f"the stack is {stack['StackStatus']}: {stack.get('StackStatusReason')}")
+        self.outputs: dict[str, str] = {
+            output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]
+        }
+        made = cloudformation.describe_stack_resources(StackName=self.stack_name)["StackResources"]
+        self.resources: dict[str, str] = {
+            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+            for resource in made
+            if "PhysicalResourceId" in resource
+        }
+        self._look_up()
+        self._tables = []
+        for name, resource in self.template["Resources"].items():
+            if resource["Type"] != "AWS::DynamoDB::Table":
+                continue
+            self._tables.append(self.resources[name])
+            # The one thing moto's CloudFormation forgets of a table.
+            if forgotten := resource["Properties"].get("TimeToLiveSpecification"):
+                self.client("dynamodb").update_time_to_live(
+                    TableName=self.resources[name], TimeToLiveSpecification=forgotten
+                )
+        _mend_transactions(self._tables)
+        self._listen()
+
+    def _create_stack(self, parameters: Mapping[str, str]) -> None:
+        s3 = self.client("s3")
+        # Only so that there is code to point at: moto does not run it.
+        location = {"LocationConstraint": REGION}
+        if _CODE["Bucket"] not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+            s3.create_bucket(Bucket=_CODE["Bucket"], CreateBucketConfiguration=location)
+            s3.put_object(Bucket=_CODE["Bucket"], Key=_CODE["Key"], Body=b"")
+        self.client("cloudformation").create_stack(
+            StackName=self.stack_name,
+            TemplateBody=json.dumps(known_to_moto(self.template)),
+            Parameters=[{"ParameterKey": name, "ParameterValue": text} for name, text in parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
+        )
+
+    def _look_up(self) -> None:
+        """Ask each service for what the stack says it made; what a service then answers is raised."""
+        ids = self.resources
+        for table in ("AccountsTable", "ListenKeysTable"):
+            self.client("dynamodb").describe_table(TableName=ids[table])
+        for rule in ("KeepaliveFunctionTick", "KeepaliveFunctionSweep"):
+            self.client("events").describe_rule(Name=ids[rule])
+        self.client("sqs").get_queue_attributes(QueueUrl=ids["DeadLetterQueue"], AttributeNames=["QueueArn"])
+        self.client("sns").get_topic_attributes(TopicArn=ids["AlarmTopic"])
+        self.client("lambda").get_function_configuration(FunctionName=ids["KeepaliveFunction"])
+
+    def _listen(self) -> None:
+        """Keep what is sent to the default bus, for `sent_events()`: the bus itself keeps nothing."""
+        # moto hands every event to rules that have but a schedule, and PutEvents then fails at the function.
+        for name in ("KeepaliveFunctionTick", "KeepaliveFunctionSweep"):
+            rule = _backend("events").describe_rule(self.resources[name], None)
+            rule.send_to_targets = lambda *_, **__: None
+        self.client("sqs").create_queue(QueueName=_EVENTS)
+        events = self.client("events")
+        events.put_rule(Name=_EVENTS, EventPattern=json.dumps({"account": [DEFAULT_ACCOUNT_ID]}))
+        arn = f"arn:aws:sqs:{REGION}:{DEFAULT_ACCOUNT_ID}:{_EVENTS}"
+        events.put_targets(Rule=_EVENTS, Targets=[{"Id": _EVENTS, "Arn": arn}])

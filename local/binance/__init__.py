@@ -1,0 +1,1 @@
+"""Binance on this machine: the stand-in."""

@@ -1,0 +1,213 @@
+"""The websocket side of the Binance stand-in: a listenKey opens a stream of its account's events.
+
+Owns sockets and routes; who may hear what is exchange.py's. As at Binance a connection always opens, whatever
+its key: with a dead one, or on another product's route, it stays silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.sync.server import ServerConnection, serve
+
+from local.binance.exchange import Exchange
+from local.binance.user_data import Event
+
+# The stand-in is all hosts at once, so a route's products are those of every host that has it. USDⓈ-M left
+# /ws on 2026-04-23: what is still opened there hears nothing. COIN-M's documentation names both.
+_ROUTES: dict[str, set[str]] = {
+    "": {"coinm"},
+    "/private": {"usdm", "coinm", "options"},
+    "/pm": {"portfolio"},
+    # Market data, of which there is none here; Binance's SDK opens these too.
+    "/public": set(),
+    "/market": set(),
+}
+_PATH = re.compile(rf"({'|'.join(_ROUTES)})/(ws|stream)(?:/([^/]+))?")
+_LONGEST_CONNECTION = 86400.0  # "a single connection is only valid for 24 hours"
+_PING_INTERVAL = 180.0
+_PING_TIMEOUT = 600.0
+_TICK = 0.02
+# Who leaves without saying so is no news here, and the library's DEBUG lines carry the listenKey.
+_logger = logging.getLogger("local.binance.stream")
+_logger.disabled = True
+
+
+def _wanted(target: str) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yield the listenKeys that a URL names, each with the events it is limited to (empty: all)."""
+    url = urlsplit(target)
+    found = _PATH.fullmatch(url.path)
+    if found and found[3]:
+        yield unquote(found[3]), frozenset()
+    listen_key, events = "", frozenset[str]()
+    # `events` belongs to the `listenKey` before it.
+    for name, value in parse_qsl(url.query):
+        if name == "streams":
+            yield from ((key, frozenset[str]()) for key in value.split("/"))
+        elif name == "events":
+            events = frozenset(value.split("/"))
+        elif name == "listenKey":
+            if listen_key:
+                yield listen_key, events
+            listen_key, events = value, frozenset()
+    if listen_key:
+        yield listen_key, events
+
+
+class _Connection:
+    """One websocket: what it asked for, and what waits to be sent on it."""
+
+    def __init__(
+        self, socket: ServerConnection, exchange: Exchange, target: str, route: str, mode: str
+    ) -> None:
+        self.socket = socket
+        self.opened_at = exchange.now()
+        self._exchange = exchange
+        self._products = _ROUTES[route]
+        self._combined = mode == "stream"
+        self._outbox: SimpleQueue[str | None] = SimpleQueue()
+        self._leave: dict[str, Callable[[], None]] = {}
+        for listen_key, events in _wanted(target):
+            self._join(listen_key, events)
+
+    def run(self) -> None:
+        """Send what there is to hear until the client leaves."""
+        sender = threading.Thread(target=self._send, daemon=True)
+        sender.start()
+        try:
+            for message in self.socket:
+                self._answer(json.loads(message))
+        except (ConnectionClosed, ValueError):
+            pass  # a client that does not speak JSON is shown the door
+        finally:
+            for leave in self._leave.values():
+                leave()
+            self._outbox.put(None)
+            sender.join()
+
+    def _join(self, listen_key: str, events: frozenset[str]) -> None:
+        def hear(product: str, event: Event) -> None:
+            if events and event["e"] not in events:
+                return
+            # The options pages say that their events come in the envelope everywhere.
+            enveloped = self._combined or product == "options"
+            self._put({"stream": listen_key, "data": event} if enveloped else event)
+
+        if listen_key not in self._leave:
+            self._leave[listen_key] = self._exchange.listen(listen_key, self._products, hear)
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        method, params = request.get("method"), request.get("params") or []
+        result: list[str] | None = None
+        if method == "SUBSCRIBE":
+            for listen_key in params:
+                self._join(listen_key, frozenset())
+        elif method == "UNSUBSCRIBE":
+            for listen_key in params:
+                self._leave.pop(listen_key, lambda: None)()
+        elif method == "LIST_SUBSCRIPTIONS":
+            result = list(self._leave)
+        else:
+            error = {"code": 2, "msg": f"Invalid request: unknown variant {method}"}
+            self._put({"error": error, "id": request.get("id")})
+            return
+        self._put({"result": result, "id": request.get("id")})
+
+    def _put(self, message: Event) -> None:
+        self._outbox.put(json.dumps(message, separators=(",", ":")))
+
+    def _send(self) -> None:
+        # A thread of its own: a client that does not read must not hold up the exchange.
+        with contextlib.suppress(ConnectionClosed):
+            while (text := self._outbox.get()) is not None:
+                self.socket.send(text)
+
+
+class StreamServer:
+    """Serve an exchange's user data streams on 127.0.0.1, at a free port, from construction until `stop`.
+
+    `url` is what comes before a route: `url + "/private/ws?listenKey=..."`.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self._connections: dict[ServerConnection, _Connection] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._server = serve(
+            self._serve, "127.0.0.1", 0, process_request=self._look, compression=None, server_header=None,
+            ping_interval=_PING_INTERVAL, ping_timeout=_PING_TIMEOUT, close_timeout=1, logger=_logger,
+        )  # fmt: skip
+        self.port = int(self._server.socket.getsockname()[1])
+        self.url = f"ws://127.0.0.1:{self.port}"
+        self._threads = [
+            threading.Thread(target=self._server.serve_forever, daemon=True),
+            threading.Thread(target=self._tick, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def connections(self) -> int:
+        """How many websockets are open."""
+        with self._lock:
+            return len(self._connections)
+
+    def drop_connections(self) -> None:
+        """End every connection without a word, as a network does."""
+        with self._lock:
+            for socket in self._connections:
+                socket.close_socket()
+
+    def stop(self) -> None:
+        """Refuse new connections, close the open ones, and wait for both; safe to call twice."""
+        self._stopping.set()
+        self._server.shutdown()
+        for thread in self._threads:
+            thread.join()
+
+    def _look(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Refuse what is no stream; otherwise listen from now on: an open socket has missed nothing."""
+        found = _PATH.fullmatch(urlsplit(request.path).path)
+        if not found:
+            return socket.respond(http.HTTPStatus.NOT_FOUND, "404 Not found\n")
+        with self._lock:
+            self._connections[socket] = _Connection(socket, self.exchange, request.path, found[1], found[2])
+        return None
+
+    def _serve(self, socket: ServerConnection) -> None:
+        try:
+            self._connections[socket].run()
+        finally:
+            with self._lock:
+                del self._connections[socket]
+
+    def _tick(self) -> None:
+        """Notice what only time brings about: dead listenKeys, connections that are a day old."""
+        while not self._stopping.wait(_TICK):
+            self.exchange.notice_expired()
+            now = self.exchange.now()
+            with self._lock:
+                old = [s for s, c in self._connections.items() if now - c.opened_at >= _LONGEST_CONNECTION]
+            for socket in old:
+                socket.close()

@@ -1,0 +1,1 @@
+"""A month on a virtual clock."""

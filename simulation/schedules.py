@@ -1,0 +1,254 @@
+"""Who keeps the keys alive in the simulation: this program under different settings, and its peers' loops.
+
+This program is the real one: Keeper, selection, lanes, renewal and journal, one worker in place of sixteen,
+and played without threads so that the same seed gives the same run. Around it, as in AWS:
+
+- EventBridge fires anywhere within the minute of the rule's time;
+- a run that raises is tried again a minute after it ended, and once more two minutes after that;
+- a run that has not ended when the next one fires does not hold it up.
+
+The peers are plain loops, one in each account's own process, begun at a random time. What is modelled of
+each is its schedule and what it does about a failure; all are assumed never to crash or to be restarted.
+
+- 5 min (python-binance): POST, then PUT, every 5 minutes; a failure is logged and the next try is the next
+  time's. POST brings a dead key back.
+- 20 min (ccxt pro): PUT every 20 minutes; a failure drops the key and fails the bot's pending call. The bot
+  is taken to call again after a minute, which POSTs, and so on until it works.
+- 30 min, plain (hummingbot, nautilus, cryptofeed, and most bots): PUT every 30 minutes; a failure is logged
+  and the next try is the next time's. -1125 is answered with POST at once, which many of them do not.
+- 50 min (tiagosiebler's binance): PUT every 50 minutes; after a failure three more tries, 15 s apart, then
+  the stream is set up anew with POST, tried once a minute until it works.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from samtranslator.yaml_helper import yaml_parse
+
+from listenkeys.binance import workers
+from listenkeys.binance.client import BinanceClient
+from listenkeys.errors import AccountError, ListenKeyNotFound
+from listenkeys.keeper import Keeper
+from listenkeys.settings import Settings, rate_minutes
+from listenkeys.trigger import SWEEP, TICK, Trigger
+from simulation.world import (
+    MINUTE,
+    PRODUCT,
+    MemoryAccounts,
+    MemoryAnnouncer,
+    MemoryCredentials,
+    MemoryRecords,
+    World,
+)
+
+TEMPLATE = Path(__file__).parent.parent / "template.yaml"
+START_SECONDS = 1.0  # from the event to the handler's first line, cold
+RUN_SECONDS = 300.0
+LATE = 59.9  # seconds: the last moment of a minute
+Jitter = Callable[[str, int], float]  # a rule's name and the number of its firing, to seconds
+Bot = Generator[float, None, None]  # yields the seconds until it goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A way to keep keys alive. One of `loop` and `settings` is given; without `sweep`, only ticks."""
+
+    name: str
+    settings: Settings | None = None
+    sweep: bool = True
+    loop: Callable[[BinanceClient, str], Bot] | None = None
+
+    @property
+    def latency(self) -> float:
+        """Seconds from a request to the next of one process: 0.15 s each, sixteen at once or alone."""
+        return 0.15 / 16 if self.settings else 0.15
+
+    def play(
+        self, world: World, until: float, jitter: Jitter | None = None, sweep_phase: float | None = None
+    ) -> None:
+        """Play the schedule on a world's timeline, up to `until` seconds."""
+        if self.loop:
+            _play_bots(self.loop, world, until)
+        else:
+            assert self.settings
+            _play_keeper(self.settings, self.sweep, world, until, jitter, sweep_phase)
+        world.clock.go_to(max(until, world.clock.monotonic()))
+        world.exchange.close(until)
+
+
+@cache
+def default_settings(renew_after_minutes: int | None = None) -> Settings:
+    """Return the settings that the template's defaults make."""
+    template = yaml_parse(TEMPLATE.read_text())
+    values = {name: parameter["Default"] for name, parameter in template["Parameters"].items()}
+    if renew_after_minutes:
+        values["RenewAfterMinutes"] = renew_after_minutes
+    function = template["Globals"]["Function"] | template["Resources"]["KeepaliveFunction"]["Properties"]
+
+    def value_of(node: Any) -> str:
+        match node:
+            case {"Ref": name}:
+                return str(values.get(name, name))
+            case {"Fn::If": [_, _, otherwise]}:  # by default every option is off
+                return value_of(otherwise)
+        return str(node)
+
+    return Settings.from_env(
+        {name: value_of(node) for name, node in function["Environment"]["Variables"].items()}
+    )
+
+
+class _Inline:
+    """A thread that has done its work when it is started."""
+
+    def __init__(self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool) -> None:
+        self._target, self._args = target, args
+
+    def start(self) -> None:
+        self._target(*self._args)
+
+
+@contextmanager
+def without_threads() -> Iterator[None]:
+    """Let a run do its workers' work one after the other, so that it goes the same way each time."""
+    with patch.object(workers, "threading", SimpleNamespace(Thread=_Inline)):
+        yield
+
+
+def _play_keeper(
+    settings: Settings,
+    sweep: bool,
+    world: World,
+    until: float,
+    jitter: Jitter | None,
+    sweep_phase: float | None,
+) -> None:
+    keeper = Keeper(
+        accounts=MemoryAccounts(world),
+        credentials=MemoryCredentials(world),
+        binance=world.wire,
+        records=MemoryRecords(world),
+        announcer=MemoryAnnouncer(world),
+        clock=world.clock.clock,
+        overdue=timedelta(minutes=settings.overdue_minutes),
+        max_concurrency=1,
+        max_weight_per_minute=settings.max_weight_per_minute,
+        budgets={},
+    )
+    pick = jitter or (lambda name, number: world.random.uniform(0, LATE))
+    periods = {TICK: MINUTE * (rate_minutes(settings.schedule_expression) or 30)}
+    phases = {TICK: 0.0}
+    if sweep:
+        periods[SWEEP] = MINUTE * (rate_minutes(settings.sweep_expression) or 5)
+        phases[SWEEP] = world.random.uniform(0, periods[SWEEP]) if sweep_phase is None else sweep_phase
+    # When, which rule, the number of the firing, and how often this firing has been tried.
+    firings = [(phases[name] + pick(name, 0), name, 0, 0) for name in periods]
+    heapq.heapify(firings)
+    with without_threads():
+        while firings and firings[0][0] < until:
+            at, name, number, tried = heapq.heappop(firings)
+            if not tried:
+                due = phases[name] + periods[name] * (number + 1)
+                heapq.heappush(firings, (due + pick(name, number + 1), name, number + 1, 0))
+            world.clock.go_to(at + START_SECONDS)
+            report = keeper.run(Trigger(name), f"{name}{number}", RUN_SECONDS)
+            # As app.lambda_handler decides whether it raises.
+            raises = report.incomplete() and (name == TICK or report.accounts_unread)
+            if raises and tried < 2:
+                again = world.clock.monotonic() + MINUTE * (tried + 1)
+                heapq.heappush(firings, (again, name, number, tried + 1))
+
+
+def _play_bots(loop: Callable[[BinanceClient, str], Bot], world: World, until: float) -> None:
+    turns = []
+    for number, api_key in enumerate(world.api_keys):
+        turns.append((world.random.uniform(0, 30 * MINUTE), number, loop(world.wire, api_key)))
+    heapq.heapify(turns)
+    while turns[0][0] < until:
+        at, number, bot = turns[0]
+        world.clock.go_to(at)
+        wait = next(bot)
+        heapq.heapreplace(turns, (world.clock.monotonic() + wait, number, bot))
+
+
+def _post_until_it_works(client: BinanceClient, api_key: str) -> Bot:
+    while True:
+        try:
+            client.start(PRODUCT, api_key)
+        except AccountError:
+            yield MINUTE
+        else:
+            return
+
+
+def five_minutes(client: BinanceClient, api_key: str) -> Bot:
+    """Play python-binance's KeepAliveWebsocket."""
+    while True:
+        with suppress(AccountError):
+            client.start(PRODUCT, api_key)
+            client.keepalive(PRODUCT, api_key)
+        yield 5 * MINUTE
+
+
+def twenty_minutes(client: BinanceClient, api_key: str) -> Bot:
+    """Play ccxt pro, and a bot that calls it again."""
+    while True:
+        yield from _post_until_it_works(client, api_key)
+        with suppress(AccountError):
+            while True:
+                yield 20 * MINUTE
+                client.keepalive(PRODUCT, api_key)
+        yield MINUTE
+
+
+def thirty_minutes(client: BinanceClient, api_key: str) -> Bot:
+    """Play the plain loop."""
+    yield from _post_until_it_works(client, api_key)
+    while True:
+        yield 30 * MINUTE
+        with suppress(AccountError):
+            try:
+                client.keepalive(PRODUCT, api_key)
+            except ListenKeyNotFound:
+                client.start(PRODUCT, api_key)
+
+
+def fifty_minutes(client: BinanceClient, api_key: str) -> Bot:
+    """Play tiagosiebler's binance."""
+    while True:
+        yield from _post_until_it_works(client, api_key)
+        failures = 0
+        while failures < 4:
+            yield 15.0 if failures else 50 * MINUTE
+            try:
+                client.keepalive(PRODUCT, api_key)
+                failures = 0
+            except ListenKeyNotFound:
+                break
+            except AccountError:
+                failures += 1
+
+
+def schedules() -> list[Schedule]:
+    """Return what is compared, this program's schedules first."""
+    default = default_settings()
+    return [
+        Schedule(f"tick and sweep, RenewAfterMinutes {default.renew_after_minutes} (default)", default),
+        Schedule("tick and sweep, RenewAfterMinutes 20", default_settings(20)),
+        Schedule("tick and sweep, RenewAfterMinutes 10", default_settings(10)),
+        Schedule("ticks only", default, sweep=False),
+        Schedule("5 min loop (python-binance)", loop=five_minutes),
+        Schedule("20 min loop (ccxt pro)", loop=twenty_minutes),
+        Schedule("30 min loop, plain", loop=thirty_minutes),
+        Schedule("50 min loop, 3 more tries (binance, node)", loop=fifty_minutes),
+    ]

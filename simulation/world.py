@@ -1,0 +1,279 @@
+"""The world of the simulation: one timeline, Binance's leases, and everything that can be down on it.
+
+The program's collaborators are here without sockets and without AWS, with the same rules: a record never
+moves backwards, what is announced is cleared only when it went out. Binance's answers come from the stand-in
+and are read by the program's own code.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import requests
+
+from listenkeys.aws.accounts import Account, Accounts
+from listenkeys.aws.announcements import Announcer
+from listenkeys.aws.credentials import ApiKey, Credentials, Fetched
+from listenkeys.aws.records import LEASE, NOTHING, Current, Records, Save
+from listenkeys.binance.client import PRODUCTS, BinanceClient
+from listenkeys.errors import Transient, Unavailable
+from listenkeys.report import SUCCESSES
+from local.binance.exchange import REAL_ANSWERS, Exchange, _Lease
+from local.clock import VirtualClock
+
+MINUTE = 60.0
+SERVER_ERRORS, TIMEOUTS, RESETS = "5xx", "timeouts", "resets"
+RATE_LIMIT, BAN, ONE_ACCOUNT = "429", "ban", "one account"
+SECRETS, DYNAMODB, WRITES, EVENTS = "Secrets Manager", "DynamoDB", "DynamoDB writes", "EventBridge"
+_HOST_TROUBLES = (SERVER_ERRORS, TIMEOUTS, RESETS, RATE_LIMIT, BAN)
+_READ_TIMEOUT = 5.0  # as in listenkeys.transport
+_AWS_GIVES_UP = 3.0  # seconds that botocore's three attempts take when a service answers with errors
+PRODUCT = "usdm"
+
+
+class Timeline(VirtualClock):
+    """A clock that goes to where a run begins: runs overlap, and are played one after the other."""
+
+    def sleep(self, seconds: float) -> None:
+        self._elapsed += max(0.0, seconds)
+
+    def go_to(self, elapsed: float) -> None:
+        """Set the time, in seconds since the beginning; back, too."""
+        self._elapsed = elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is down from `start` to `end`, in seconds since the beginning."""
+
+    kind: str
+    start: float
+    end: float
+    api_key: str | None = None
+
+
+class Troubles:
+    """All troubles of a timeline; those of one kind do not overlap."""
+
+    def __init__(self, troubles: Iterable[Trouble]) -> None:
+        self._of: dict[str, list[Trouble]] = defaultdict(list)
+        for trouble in sorted(troubles, key=lambda trouble: trouble.start):
+            self._of[trouble.kind].append(trouble)
+        self._starts = {kind: [t.start for t in of_kind] for kind, of_kind in self._of.items()}
+        self._host_troubles = [kind for kind in _HOST_TROUBLES if kind in self._of]
+
+    def at(self, kind: str, now: float) -> Trouble | None:
+        """Return the trouble of this kind that is in force."""
+        place = bisect_right(self._starts.get(kind, ()), now) - 1
+        if place < 0:
+            return None
+        trouble = self._of[kind][place]
+        return trouble if now < trouble.end else None
+
+    def of_host(self, now: float, api_key: str) -> str | None:
+        """Return what keeps Binance from answering this request as usual."""
+        for kind in self._host_troubles:
+            if self.at(kind, now):
+                return kind
+        alone = self.at(ONE_ACCOUNT, now)
+        return SERVER_ERRORS if alone and alone.api_key == api_key else None
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """A key that died of age, and when its account had a live one again."""
+
+    api_key: str
+    died: float
+    until: float
+
+
+class Leases(Exchange):
+    """The stand-in, keeping book of the keys that ran out."""
+
+    def __init__(self, clock: Timeline, seed: int) -> None:
+        super().__init__(now=clock.monotonic, seed=seed)
+        self.lapses: list[Lapse] = []
+        self.renewals: list[tuple[float, str]] | None = None  # when and which key, for who wants to know
+
+    def _start(self, api_key: str, product: str, now: float, live: _Lease | None = None) -> _Lease:
+        before = self._leases.get((api_key, product))
+        if before and now >= before.expires_at:
+            self.lapses.append(Lapse(api_key, before.expires_at, now))
+        lease = super()._start(api_key, product, now, live)
+        if self.renewals is not None:
+            self.renewals.append((now, lease.listen_key))
+        if live and live.expires_at > lease.expires_at:  # by a run that overlaps this one and came after
+            lease = self._leases[api_key, product] = live
+        return lease
+
+    def close(self, now: float) -> None:
+        """Count the keys that are dead at the end."""
+        for (api_key, _), lease in self._leases.items():
+            if now > lease.expires_at:
+                self.lapses.append(Lapse(api_key, lease.expires_at, now))
+
+
+class Wire(BinanceClient):
+    """Requests that reach the stand-in without a socket. `latency` is in seconds."""
+
+    def __init__(self, clock: Timeline, exchange: Exchange, troubles: Troubles, latency: float) -> None:
+        super().__init__(clock.now)
+        self._clock = clock
+        self._exchange_of_requests = exchange
+        self._troubles = troubles
+        self._latency = latency
+        self.in_minute: Counter[int] = Counter()
+
+    def _exchange(
+        self, method: str, product: str, api_key: str
+    ) -> tuple[int, Mapping[str, str], bytes] | Exception:
+        now = self._clock.monotonic()
+        self.in_minute[int(now // MINUTE)] += 1
+        trouble = self._troubles.of_host(now, api_key)
+        self._clock.sleep(_READ_TIMEOUT if trouble == TIMEOUTS else self._latency)
+        if trouble == TIMEOUTS:
+            return requests.ReadTimeout()
+        if trouble == RESETS:
+            return requests.ConnectionError()
+        if trouble == RATE_LIMIT:
+            answer = REAL_ANSWERS["rate_limited"]
+            return answer.status, {"Retry-After": "30"}, answer.body
+        if trouble == BAN:
+            answer = REAL_ANSWERS["ip_banned"]
+            return answer.status, {}, answer.body
+        if trouble:
+            answer = REAL_ANSWERS["internal_error"]
+            return answer.status, {}, answer.body
+        exchange = self._exchange_of_requests
+        answer = exchange.handle(method, PRODUCTS[product].path, {"X-MBX-APIKEY": api_key})
+        exchange.requests.clear()
+        return answer.status, answer.headers, answer.body
+
+
+class World:
+    """One timeline, from its beginning: the clock, Binance, the accounts, and what is down when."""
+
+    def __init__(self, accounts: int, troubles: Iterable[Trouble], seed: str, latency: float) -> None:
+        self.random = random.Random(seed)
+        random.seed(seed)  # the program's own jitter
+        self.clock = Timeline()
+        self.troubles = Troubles(troubles)
+        self.exchange = Leases(self.clock, self.random.randrange(2**32))
+        self.wire = Wire(self.clock, self.exchange, self.troubles, latency)
+        self.api_keys = [api_key_of(number) for number in range(accounts)]
+        for api_key in self.api_keys:
+            self.exchange.add_account(api_key, [PRODUCT])
+
+    def down(self, kind: str) -> bool:
+        """Say whether a service is down now, after the time it takes to notice."""
+        if not self.troubles.at(kind, self.clock.monotonic()):
+            return False
+        self.clock.sleep(_AWS_GIVES_UP)
+        return True
+
+
+def api_key_of(number: int) -> str:
+    """Return the API key of an account."""
+    return f"account{number:04}".ljust(64, "0")
+
+
+class MemoryAccounts(Accounts):
+    """AccountsTable."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rows = [Account(api_key, PRODUCT, api_key, "apiKey") for api_key in world.api_keys]
+
+    def pages(self, segment: int = 0, total: int = 1) -> Iterator[list[Account]]:
+        if self._world.down(DYNAMODB):
+            raise Unavailable("AccountsTable could not be read")
+        yield self._rows
+
+
+class MemoryCredentials(Credentials):
+    """Secrets Manager."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def fetch(self, accounts: Iterable[Account]) -> Fetched:
+        accounts = list(accounts)
+        if accounts and self._world.down(SECRETS):
+            trouble = Transient("SECRET_UNAVAILABLE", "Secrets Manager did not give the secret")
+            return Fetched(dict.fromkeys((account.id for account in accounts), trouble))
+        return Fetched({account.id: ApiKey(account.secret_id) for account in accounts})
+
+
+class MemoryRecords(Records):
+    """ListenKeysTable: the current records, and how many attempts the ledger holds."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._current: dict[str, Current] = {}
+        self.ledger = 0
+
+    def current(self, account_ids: Iterable[str]) -> dict[str, Current]:
+        if self._world.down(DYNAMODB):
+            raise Unavailable("a table could not be read")
+        return dict(self._current)
+
+    def save(self, saves: Sequence[Save], run_id: str) -> set[str]:
+        if self._world.down(DYNAMODB) or self._world.down(WRITES):
+            raise Unavailable("ListenKeysTable could not be written")
+        for save in saves:
+            result = save.result
+            at = _milliseconds(result.at)
+            before = self._current.get(result.account_id, NOTHING)
+            if before.attempted_at and before.attempted_at >= at:
+                continue
+            self.ledger += 1
+            unannounced = (*before.unannounced, *save.unannounced)
+            if result.outcome in SUCCESSES:
+                key = result.listen_key or save.before.listen_key
+                after = Current(
+                    key, result.outcome, at, at, at + LEASE, unannounced=unannounced, run_id=run_id
+                )
+            else:
+                after = replace(
+                    before,
+                    outcome=result.outcome,
+                    attempted_at=at,
+                    consecutive_failures=before.consecutive_failures + 1,
+                    error_code=result.error_code,
+                    error_message=result.error_message,
+                    unannounced=unannounced,
+                    run_id=run_id,
+                )
+            self._current[result.account_id] = after
+        return set()
+
+    def announced(self, sent: dict[str, Sequence[str]]) -> None:
+        if self._world.down(DYNAMODB) or self._world.down(WRITES):
+            raise Unavailable("ListenKeysTable could not be written")
+        for id_, texts in sent.items():
+            if self._current[id_].unannounced == tuple(texts):
+                self._current[id_] = replace(self._current[id_], unannounced=())
+
+
+class MemoryAnnouncer(Announcer):
+    """The default event bus."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.sent = 0
+
+    def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+        if self._world.down(EVENTS):
+            raise Unavailable("EventBridge did not take the announcements")
+        self.sent += sum(map(len, unannounced.values()))
+        return dict(unannounced)
+
+
+def _milliseconds(moment: datetime) -> datetime:
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
