@@ -10,7 +10,8 @@ import boto3
 from rich.console import Console
 
 from listenkey_keeper.cli.stack import CLOCK
-from listenkey_keeper.cli.status import read_status, status_table
+from listenkey_keeper.cli.status import status_table
+from listenkey_keeper.program.status import read_status
 from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction, environment
 from local.world import kept_environment, kept_world, world_of_environment

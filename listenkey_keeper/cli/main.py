@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from listenkey_keeper.program.status import AccountStatus, read_status
+
 from . import accounts
 from .errors import CliError, explain
 from .history import history_table, read_history
@@ -16,7 +18,7 @@ from .output import console, show, show_json
 from .registry import Registry, check_id
 from .renew import event_of, failed, invoke, report_view
 from .stack import AsJson, Profile, Region, Stack, StackName, connect, now
-from .status import AccountStatus, StatusTable, read_status, watch
+from .status import StatusTable, watch
 
 NOT_WELL, COULD_NOT = 1, 2
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from listenkey_keeper.program.aws.accounts import ACCOUNT_ID, SECRET_ID, Account, Accounts
 from listenkey_keeper.program.binance.client import PRODUCTS
+from listenkey_keeper.program.status import no_wait
 
 from .api_keys import ApiKeys, TakenOut, same_secret
 from .errors import CliError
 from .stack import Stack
-from .status import no_wait
 
 _LOOKS_LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{64}")
 _DEFAULT_FIELD = "apiKey"

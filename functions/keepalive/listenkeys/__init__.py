@@ -21,6 +21,7 @@ account is left without a live key.
     keeper         the run: select, renew, record, announce
     journal        results on their way out: recorded in batches, then announced
     report         what a run did
+    status         how every account stands now, for those who look
     aws            how the AWS clients are set up, and what their errors mean
 
 `keeper` calls the others and none calls back. Clients and the clock are passed in.

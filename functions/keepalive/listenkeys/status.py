@@ -1,0 +1,97 @@
+"""How every account stands now, read from the two tables: for the terminal, the page and the widget."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .aws.accounts import Account, Accounts
+from .aws.records import NOTHING, Current, Records, iso
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+AT_RISK_MINUTES = 15  # KeyAtRiskAlarm's line
+LATE_MINUTES = 24  # a tick and a sweep have come and gone without renewing it
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """One account: its row, its current record, and the minutes its key still lives (None without a key).
+
+    `tried_minutes_ago` is the age of the last attempt, None where there was none.
+    """
+
+    account: Account
+    current: Current
+    minutes_left: float | None
+    tried_minutes_ago: float | None = None
+
+    @property
+    def at_risk(self) -> bool:
+        """Whether an enabled account has no key, or one that dies within AT_RISK_MINUTES."""
+        return self.account.enabled and (self.minutes_left is None or self.minutes_left < AT_RISK_MINUTES)
+
+    @property
+    def problem(self) -> tuple[str, str] | None:
+        """What is wrong, as code and message: the row as it is now, or else what the last attempt met."""
+        if self.account.problem:
+            return self.account.problem.code, self.account.problem.message
+        if self.current.error_code:
+            return self.current.error_code, self.current.error_message or ""
+        return None
+
+    def outcome(self, run_id: str | None = None) -> str:
+        """Return the last outcome; with a run's id, SKIPPED where that run left the account alone."""
+        if not self.account.enabled:
+            return "DISABLED"
+        if run_id and self.current.run_id != run_id:
+            return "SKIPPED"
+        return self.current.outcome or "NEW"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as `status --json` gives it: never with the key."""
+        current, problem = self.current, self.problem or (None, None)
+        times = {
+            "expiresAt": current.expires_at,
+            "renewedAt": current.renewed_at,
+            "attemptedAt": current.attempted_at,
+        }
+        return {
+            "accountId": self.account.id,
+            "product": self.account.product or None,
+            "enabled": self.account.enabled,
+            "outcome": self.outcome(),
+            "atRisk": self.at_risk,
+            "minutesLeft": None if self.minutes_left is None else round(max(0.0, self.minutes_left), 1),
+            **{name: iso(moment) if moment else None for name, moment in times.items()},
+            "consecutiveFailures": current.consecutive_failures,
+            "errorCode": problem[0],
+            "errorMessage": problem[1],
+        }
+
+
+def no_wait(_seconds: float) -> None:
+    """Do not sleep: a person asks again sooner than a back-off would."""
+
+
+def read_status(
+    dynamodb: "DynamoDBClient", accounts_table: str, listen_keys_table: str, now: datetime
+) -> list[AccountStatus]:
+    """Return every account's status, by account id.
+
+    Raises listenkeys.errors.Unavailable when a table cannot be read.
+    """
+    accounts = [a for page in Accounts(dynamodb, accounts_table, "", no_wait).pages() for a in page]
+    current = Records(dynamodb, listen_keys_table, "all", 1, no_wait).current([a.id for a in accounts])
+
+    def status(account: Account) -> AccountStatus:
+        known = current.get(account.id, NOTHING)
+        left, tried = known.expires_at, known.attempted_at
+        return AccountStatus(
+            account,
+            known,
+            (left - now).total_seconds() / 60 if left else None,
+            (now - tried).total_seconds() / 60 if tried else None,
+        )
+
+    return sorted(map(status, accounts), key=lambda row: row.account.id)
