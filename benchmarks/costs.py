@@ -1,13 +1,13 @@
-"""`make costs`: dollars a month, from measured.json and a price list, as the table in docs/costs.md."""
+"""`make costs`: dollars a month, from measured.json, the template and prices.py: docs/costs.md's tables."""
 
 import argparse
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import prices
 from benchmarks.run import template_environment
 from local.aws.stack import choose, expand
 
@@ -17,143 +17,160 @@ MEASURED = Path(__file__).parent / "measured.json"
 MARKS = "<!-- computed -->\n", "<!-- end -->\n"
 SIZES = (1, 100, 10_000, 1_000_000)
 
-# List prices of us-east-1 in US dollars, as published up to 2026-11; no free tier, no discount, no tax.
-PRICES_OF = "2026-11-22"
-LAMBDA_GB_SECOND = 0.0000133334  # arm64
-LAMBDA_REQUEST = 0.20e-6
-WRITE_UNIT, READ_UNIT = 0.625e-6, 0.125e-6  # DynamoDB on demand
-TABLE_GB, BACKUP_GB = 0.25, 0.20  # a month; the backup is point-in-time recovery
-SECRET, SECRETS_CALL = 0.40, 0.05 / 10_000
-LOG_GB, LOG_GB_KEPT = 0.50, 0.03
-METRIC, ALARM, DASHBOARD = 0.30, 0.10, 3.00
-QUEUE_REQUEST = 0.40e-6
-NAT_HOUR, NAT_GB, ADDRESS_HOUR = 0.045, 0.045, 0.005
-
 # Assumptions: not measured here. docs/costs.md says why.
 HOURS = 730
 TICKS, SWEEPS = HOURS * 2, HOURS * 12
-MEMORY_GB = 0.25
-VCPU = 256 / 1769  # of a processor that Lambda gives 256 MB: what is measured as CPU takes that much longer
+LAMBDA_MB_A_VCPU = 1769  # with less memory, what is measured as CPU takes that much longer
 ROUND_TRIP = 0.1  # seconds, to Binance
 ROW_BYTES, LEDGER_BYTES, CURRENT_BYTES = 100, 400, 500
 PLATFORM_LOG_BYTES = 400  # START, END and REPORT
 KEYS_IN_A_SECRET = 500  # of about 100 bytes each; a secret holds 64 KiB
-NAT_BYTES = 2000  # a PUT and its answer, TLS and a share of a handshake
+SECRETS_A_CALL = 20
+BYTES_OUT, BYTES_IN = 1000, 1000  # a PUT and its answer, TLS and a share of a handshake
 IP_WEIGHT = 2400  # a minute
+ACCOUNTS_OF_AN_ADDRESS = IP_WEIGHT * 30
 ACCOUNTS_IN_A_SHARD = 1000
 LARGEST_WITHOUT_SHARDS = 10_000
+COUNTER_WRITES = 2  # a run that sends takes weight once at least, and returns what it did not use
+# An idle queue: Lambda's five pollers, each with a long poll of 20 s. Lambda Developer Guide, "Configuring
+# scaling behavior for SQS event source mappings": they do not become fewer where MaximumConcurrency is set.
+POLLS = 5 * HOURS * 3600 / 20
+# DynamoDB and SQS ask for a key again after five minutes.
+KEY_CALLS = HOURS * 12
 
-
-@dataclass(slots=True)
-class Bill:
-    """Dollars a month for a number of accounts, line by line."""
-
-    accounts: int
-    lines: dict[str, float] = field(default_factory=dict)
-
-    def total(self, names: Iterable[str]) -> float:
-        return sum(self.lines[name] for name in names)
-
-
+TOGETHER_EACH, TOGETHER_PACKED = "**together, a secret each**", "**together, packed**"
 EACH, PACKED = "Secrets Manager, a secret each", "Secrets Manager, packed"
-CHANGES = "DynamoDB, with LedgerMode=changes"
-NAT = "NAT gateway and address, if it is wanted"
+CHANGES = "`LedgerMode=changes` saves"
+KMS, SECRETS_KMS = "`KmsKeyArn` adds", "a secret each under a key of yours adds"
+NAT = "a NAT gateway and its address adds"
 
 
-def template_counts() -> tuple[int, int]:
-    """Return how many metrics the alarms of the template watch, and how many dashboards it has."""
-    resources = choose(expand(), {})["Resources"].values()
-    alarms = [r["Properties"] for r in resources if r["Type"] == "AWS::CloudWatch::Alarm"]
-    watched = sum(
-        sum("MetricStat" in metric for metric in alarm["Metrics"]) if "Metrics" in alarm else 1
-        for alarm in alarms
-    )
-    return watched, sum(r["Type"] == "AWS::CloudWatch::Dashboard" for r in resources)
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What the template deploys that has a price; `watched` counts the metrics of its alarms."""
+
+    memory_mb: int
+    watched: int
+    dashboards: int
+    log_days: int
+
+    @classmethod
+    def of_template(cls, sharded: bool) -> "Stack":
+        """Read the template with its parameters at their defaults."""
+        template = choose(expand(), {"ShardCount": "2"} if sharded else {})
+        defaults = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
+        resources = template["Resources"]
+        alarms = [r["Properties"] for r in resources.values() if r["Type"] == "AWS::CloudWatch::Alarm"]
+        memory = resources["KeepaliveFunction"]["Properties"]["MemorySize"]
+        return cls(
+            int(defaults[memory["Ref"]] if isinstance(memory, dict) else memory),
+            sum(sum("MetricStat" in m for m in alarm.get("Metrics", ())) or 1 for alarm in alarms),
+            sum(r["Type"] == "AWS::CloudWatch::Dashboard" for r in resources.values()),
+            int(defaults["LogRetentionDays"]),
+        )
 
 
-def bill(accounts: int, measured: dict[str, Any]) -> Bill:
-    """Compute a month."""
-    made = Bill(accounts)
+def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float]:
+    """Compute a month's lines; `free` takes off what is always free, as if nothing else had used it."""
     tick, sweep = (
         {name: count / measured["accounts"] for name, count in measured[run].items()}
         for run in ("tickCalls", "sweepCalls")
     )
-    shards = math.ceil(accounts / ACCOUNTS_IN_A_SHARD) if accounts > LARGEST_WITHOUT_SHARDS else 0
-    functions = max(1, shards) + (1 if shards else 0)
-    start = (measured["initCpuSeconds"] + measured["cpuMsOfARun"] / 1000) / VCPU
-    # A run takes as long as its CPU, its round trips or the weight budget: the slowest of them. Two shards
-    # at a time share an address: a queue has no lower concurrency.
-    pace = accounts / IP_WEIGHT * 60 * 2 if shards else (math.ceil(accounts / IP_WEIGHT) - 1) * 61
+    sharded = accounts > LARGEST_WITHOUT_SHARDS
+    shards = math.ceil(accounts / ACCOUNTS_IN_A_SHARD) if sharded else 0
+    stacks = math.ceil(accounts / ACCOUNTS_OF_AN_ADDRESS)  # an address each
+    stack = Stack.of_template(sharded)
+    runs = (TICKS + SWEEPS) * (shards + stacks if sharded else 1)
+    lines = {}
+
+    vcpu = stack.memory_mb / LAMBDA_MB_A_VCPU
+    start = (measured["initCpuSeconds"] + measured["cpuMsOfARun"] / 1000) / vcpu
+    # A run takes as long as its CPU, its round trips or the weight budget: the slowest of them. Two shards of
+    # a stack run at a time: a queue has no lower concurrency.
+    pace = accounts / IP_WEIGHT * 60 * 2 if sharded else (math.ceil(accounts / IP_WEIGHT) - 1) * 61
     width = int(template_environment()["MAX_CONCURRENCY"])
-    working = max(accounts * measured["cpuMsPerAccount"] / 1000 / VCPU, accounts / width * ROUND_TRIP, pace)
-    looking = accounts * measured["sweepCpuMsPerAccount"] / 1000 / VCPU
-    seconds = (TICKS + SWEEPS) * functions * start + TICKS * working + SWEEPS * looking
-    runs = (TICKS + SWEEPS) * functions
-    made.lines["Lambda, arm64, 256 MB"] = seconds * MEMORY_GB * LAMBDA_GB_SECOND + runs * LAMBDA_REQUEST
+    working = max(accounts * measured["cpuMsPerAccount"] / 1000 / vcpu, accounts / width * ROUND_TRIP, pace)
+    looking = accounts * measured["sweepCpuMsPerAccount"] / 1000 / vcpu
+    gb_seconds = (runs * start + TICKS * working + SWEEPS * looking) * stack.memory_mb / 1024
+    lines[f"Lambda, arm64, {stack.memory_mb} MB"] = prices.LAMBDA_GB_SECOND.of(
+        gb_seconds, free
+    ) + prices.LAMBDA_REQUEST.of(runs, free)
 
-    # A transaction takes two write units an item, a consistent read of up to 4 KB one read unit, a scan
-    # half of one for 4 KB.
-    reads = TICKS * tick["items read"] + SWEEPS * sweep["items read"]
-    scanned = (TICKS + SWEEPS) * max(1, accounts * ROW_BYTES / 4096) * 0.5 * READ_UNIT
-    reading = reads * accounts * READ_UNIT + scanned
+    # A transaction takes two write units an item, another write one, a consistent read of up to 4 KB one read
+    # unit, a scan half of one for 4 KB.
+    reads = (TICKS * tick["items read"] + SWEEPS * sweep["items read"]) * accounts
+    scanned = (TICKS + SWEEPS) * max(1, accounts * ROW_BYTES / 4096) * 0.5
+    counter = TICKS * max(COUNTER_WRITES, tick.get("UpdateItem", 0) * accounts)
+    # With LedgerMode=changes a healthy month writes no ledger.
+    recorded = TICKS * accounts * 2 * tick["items updated"]
+    entries = TICKS * accounts * tick["items put"]
+    ledger_gb = entries / 30.4 * int(template_environment()["LEDGER_DAYS"]) * LEDGER_BYTES / 1e9
+    table_gb = accounts * (CURRENT_BYTES + ROW_BYTES) / 1e9
 
-    def tables(entries: float) -> float:
-        """Return what writing and keeping costs, with so many ledger entries an account and tick."""
-        writing = TICKS * accounts * (tick["items updated"] + entries) * 2 * WRITE_UNIT
-        days = int(template_environment()["LEDGER_DAYS"])
-        kept = accounts * (CURRENT_BYTES + entries * 48 * days * LEDGER_BYTES) / 1e9
-        return writing + kept * (TABLE_GB + BACKUP_GB)
+    def tables(written: float, gb: float) -> float:
+        return (
+            prices.READ_UNIT.of(reads + scanned)
+            + prices.WRITE_UNIT.of(written + counter)
+            + prices.TABLE_GB.of(gb, free)
+            + prices.BACKUP_GB.of(gb)
+        )
 
-    made.lines["DynamoDB, on demand"] = reading + tables(tick["items put"])
-    made.lines[CHANGES] = reading + tables(0.0)
+    lines["DynamoDB, on demand"] = tables(recorded + 2 * entries, table_gb + ledger_gb)
+    changes = tables(recorded, table_gb)
     packed = math.ceil(accounts / KEYS_IN_A_SECRET)
     for name, secrets in ((EACH, accounts), (PACKED, packed)):
-        made.lines[name] = secrets * SECRET + TICKS * math.ceil(secrets / 20) * SECRETS_CALL
-    days_kept = int(choose(expand(), {})["Parameters"]["LogRetentionDays"]["Default"])
+        calls = TICKS * math.ceil(secrets / SECRETS_A_CALL)
+        lines[name] = prices.SECRET.of(secrets) + prices.SECRETS_CALL.of(calls)
     logged = runs * (measured["logBytesOfARun"] + PLATFORM_LOG_BYTES) / 1e9
-    made.lines["Logs"] = logged * (LOG_GB + LOG_GB_KEPT * days_kept / 30)
-    alarms, dashboards = template_counts()
-    made.lines["Metrics"] = measured["metrics"] * METRIC
-    made.lines["Alarms"] = alarms * ALARM
-    made.lines["Dashboard"] = dashboards * DASHBOARD
+    lines["Logs"] = prices.LOG_GB.of(logged, free) + prices.LOG_GB_KEPT.of(logged * stack.log_days / 30, free)
+    lines["Metrics"] = prices.METRIC.of(measured["metrics"] * stacks, free)
+    lines["Alarms"] = prices.ALARM_METRIC.of(stack.watched * stacks, free)
+    lines["Dashboard"] = prices.DASHBOARD.of(stack.dashboards * stacks, free)
     # Sent ten at a time, received and deleted one by one at worst.
-    made.lines["SQS, shards"] = (TICKS + SWEEPS) * shards * 2.1 * QUEUE_REQUEST
-    addresses = max(1, math.ceil(accounts / 30 / IP_WEIGHT))
-    made.lines[NAT] = (
-        addresses * HOURS * (NAT_HOUR + ADDRESS_HOUR) + TICKS * accounts * NAT_BYTES / 1e9 * NAT_GB
-    )
-    return made
+    messages = (TICKS + SWEEPS) * shards * 2.1 + (POLLS * stacks if sharded else 0)
+    lines["SQS, shards"] = prices.QUEUE_REQUEST.of(messages, free)
+    out, into = (TICKS * accounts * size / 1e9 for size in (BYTES_OUT, BYTES_IN))
+    lines["Data out, to Binance"] = prices.GB_OUT.of(out, free)
+
+    common = sum(value for name, value in lines.items() if name not in (EACH, PACKED))
+    lines |= {TOGETHER_EACH: common + lines[EACH], TOGETHER_PACKED: common + lines[PACKED]}
+    lines[CHANGES] = lines["DynamoDB, on demand"] - changes
+    # The two tables, and the queue's two ends.
+    key_calls = KEY_CALLS * stacks * (4 if sharded else 2)
+    lines[KMS] = prices.KMS_KEY.of(1) + prices.KMS_REQUEST.of(key_calls, free)
+    lines[SECRETS_KMS] = prices.KMS_KEY.of(1) + prices.KMS_REQUEST.of(TICKS * accounts, free)
+    lines[NAT] = (prices.NAT_HOUR.of(HOURS) + prices.ADDRESS_HOUR.of(HOURS)) * stacks
+    lines[NAT] += prices.NAT_GB.of(out + into)
+    return lines
 
 
 def table(measured: dict[str, Any]) -> str:
-    """Return the table of docs/costs.md."""
-    bills = [bill(accounts, measured) for accounts in SIZES]
-    common = [name for name in bills[0].lines if name not in (EACH, PACKED, CHANGES, NAT)]
-    rows = [(name, [each.lines[name] for each in bills]) for name in bills[0].lines]
-    cheaper = [name for name in common if not name.startswith("DynamoDB")]
-    rows += [
-        ("**all but NAT, a secret each**", [each.total([*common, EACH]) for each in bills]),
-        ("**all but NAT, packed**", [each.total([*common, PACKED]) for each in bills]),
-        (
-            "**all but NAT, packed, LedgerMode=changes**",
-            [each.total([*cheaper, CHANGES, PACKED]) for each in bills],
-        ),
-    ]
-    lines = [
-        f"Prices of {PRICES_OF}. Measured on {measured['date']}: {measured['cpuMsPerAccount']} ms of CPU an "
-        f"account in a tick, {measured['sweepCpuMsPerAccount']} in a sweep, and "
-        f"{measured['initCpuSeconds']} s in a cold start.",
-        "",
-        "| dollars a month | " + " | ".join(f"{size:,}" for size in SIZES) + " |",
-        "|---|" + "--:|" * len(SIZES),
-        *(f"| {name} | " + " | ".join(f"{value:,.2f}" for value in values) + " |" for name, values in rows),
+    """Return the tables of docs/costs.md."""
+    text = [
+        f"List prices of {prices.PRICES_OF} in Tokyo. Measured on {measured['date']}, CPU: "
+        f"{measured['cpuMsPerAccount']} ms an account in a tick, {measured['sweepCpuMsPerAccount']} ms in a "
+        f"sweep, and {measured['initCpuSeconds']} s in a cold start.",
         "",
     ]
-    return "\n".join(lines)
+    for free in (True, False):
+        bills = [bill(accounts, measured, free) for accounts in SIZES]
+        title = "with what is always free" if free else "at list price"
+        text += [
+            f"| dollars a month, {title}: accounts | " + " | ".join(f"{size:,}" for size in SIZES) + " |",
+            "|---|" + "--:|" * len(SIZES),
+            *(
+                f"| {name} | "
+                + " | ".join(f"{each[name]:,.2f}".replace("-0.00", "0.00") for each in bills)
+                + " |"
+                for name in bills[0]
+            ),
+            "",
+        ]
+    return "\n".join(text)
 
 
 def document_with(text: str, computed: str) -> str:
-    """Return a document with this table in its place."""
+    """Return a document with these tables in their place."""
     before, rest = text.split(MARKS[0])
     return before + MARKS[0] + computed + MARKS[1] + rest.split(MARKS[1])[1]
 

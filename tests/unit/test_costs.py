@@ -1,16 +1,19 @@
-"""What docs/costs.md says is what its script computes."""
+"""What docs/costs.md and the README say is what the script computes."""
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from benchmarks import costs
+from benchmarks.prices import Price
 
-MEASURED = json.loads(costs.MEASURED.read_text())
+MEASURED: dict[str, Any] = json.loads(costs.MEASURED.read_text())
+DAYS = 730 / 24
 
 
-def test_the_table_in_the_document_is_what_the_script_prints() -> None:
+def test_the_tables_in_the_document_are_what_the_script_prints() -> None:
     text = costs.DOCUMENT.read_text()
     assert costs.document_with(text, costs.table(MEASURED)) == text
 
@@ -25,17 +28,66 @@ def test_a_run_writes_two_items_an_account_and_reads_one() -> None:
     assert "PUT listenKey" not in MEASURED["sweepCalls"]
 
 
-def test_writes_of_a_hundred_accounts_cost_what_they_do_by_hand() -> None:
-    made = costs.bill(100, MEASURED)
-    # 48 ticks a day and 730/24 days, an update and a put in a transaction: two units each, $0.625 a million.
-    writes = 48 * (730 / 24) * 100 * 2 * 2 * 0.625 / 1e6
-    reads = (48 + 288) * (730 / 24) * 100 * 0.125 / 1e6
-    assert made.lines["DynamoDB, on demand"] == pytest.approx(writes + reads, rel=0.1)
-    assert made.lines[costs.EACH] == pytest.approx(100 * 0.40, rel=0.01)
-    assert made.lines[costs.PACKED] == pytest.approx(0.40, rel=0.05)
+def test_a_price_gives_away_what_is_free_and_no_more() -> None:
+    price = Price(0.5, free=10)
+    assert [price.of(units, free_tier=True) for units in (0, 10, 12)] == [0, 0, 1.0]
+    assert price.of(12) == 6.0
 
 
-def test_every_line_grows_with_the_accounts() -> None:
-    bills = [costs.bill(accounts, MEASURED).lines for accounts in costs.SIZES]
+def test_a_hundred_accounts_cost_what_they_do_by_hand() -> None:
+    lines = costs.bill(100, MEASURED, free=False)
+    # 48 ticks a day, an update and a put in a transaction: two units each, $0.715 a million. The counter: two
+    # writes a tick.
+    writes = 48 * DAYS * (100 * 2 * 2 + 2) * 0.715 / 1e6
+    reads = (48 + 288) * DAYS * 100 * 0.1425 / 1e6
+    # The ledger: 30 days of 400 bytes, kept and backed up.
+    kept = 100 * 48 * 30 * 400 / 1e9 * (0.285 + 0.228)
+    assert lines["DynamoDB, on demand"] == pytest.approx(writes + reads + kept, rel=0.02)
+    assert lines[costs.EACH] == pytest.approx(100 * 0.40, rel=0.01)
+    assert lines[costs.PACKED] == pytest.approx(0.40, rel=0.05)
+    assert lines["Metrics"] == pytest.approx(MEASURED["metrics"] * 0.30)
+    assert lines["Dashboard"] == 3.0
+
+
+def test_the_weight_counter_s_writes_are_counted() -> None:
+    more = MEASURED | {"tickCalls": MEASURED["tickCalls"] | {"UpdateItem": MEASURED["accounts"]}}
+    without = MEASURED | {"tickCalls": {n: c for n, c in MEASURED["tickCalls"].items() if n != "UpdateItem"}}
+    grown, plain = (costs.bill(10_000, each, free=False) for each in (more, without))
+    # One write an account instead of two a tick.
+    writes = 48 * DAYS * (10_000 - 2) * 0.715 / 1e6
+    assert grown["DynamoDB, on demand"] - plain["DynamoDB, on demand"] == pytest.approx(writes)
+
+
+def test_an_idle_queue_with_maximum_concurrency_is_polled_five_times_in_twenty_seconds() -> None:
+    lines = costs.bill(1_000_000, MEASURED, free=False)
+    idle = 14 * 5 * 730 * 180 * 0.40 / 1e6  # 14 addresses, a stack each
+    messages = (48 + 288) * DAYS * 1000 * 2.1 * 0.40 / 1e6
+    assert lines["SQS, shards"] == pytest.approx(idle + messages)
+    assert costs.bill(10_000, MEASURED, free=False)["SQS, shards"] == 0.0
+
+
+def test_a_key_of_ones_own_is_asked_for_every_five_minutes_and_table() -> None:
+    assert costs.bill(1, MEASURED, free=False)[costs.KMS] == pytest.approx(1 + 2 * 288 * DAYS * 0.03 / 10_000)
+    # 17,520 of the 20,000 requests that are free.
+    assert costs.bill(1, MEASURED, free=True)[costs.KMS] == 1.0
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_every_line_grows_with_the_accounts(free: bool) -> None:
+    bills = [costs.bill(accounts, MEASURED, free) for accounts in costs.SIZES]
     for smaller, larger in pairwise(bills):
         assert all(larger[name] >= smaller[name] for name in smaller)
+
+
+def test_what_is_free_makes_no_line_dearer_and_a_secret_is_never_free() -> None:
+    for accounts in costs.SIZES:
+        free, listed = (costs.bill(accounts, MEASURED, free) for free in (True, False))
+        assert all(free[name] <= listed[name] for name in free)
+        assert free[costs.EACH] == listed[costs.EACH]
+
+
+def test_the_readme_leads_with_what_one_account_costs() -> None:
+    readme = (costs.ROOT / "README.md").read_text().partition("\n## What it costs\n")[2]
+    said = [f"${costs.bill(1, MEASURED, free)[costs.TOGETHER_EACH]:.2f}" for free in (True, False)]
+    first, second = (readme.find(amount) for amount in said)
+    assert 0 <= first < second
