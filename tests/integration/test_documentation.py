@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from listenkeys.remedies import REMEDIES
 from listenkeys.report import Outcome
 from local.aws.stack import choose, expand
 
@@ -69,6 +70,13 @@ def codes_in_the_code() -> set[str]:
 def test_the_table_of_error_codes_has_each_code_of_the_code_once_and_no_other() -> None:
     documented = [quoted(row[0])[0] for row in table(section(OPERATIONS, "Error codes"))]
     assert sorted(documented) == sorted(codes_in_the_code())
+
+
+def test_the_program_says_what_to_do_about_each_code_as_the_page_does() -> None:
+    documented = {
+        quoted(code)[0]: todo.replace("`", "") for code, _, todo in table(section(OPERATIONS, "Error codes"))
+    }
+    assert documented == REMEDIES
 
 
 def test_the_code_has_every_code_of_the_contract() -> None:

@@ -22,6 +22,7 @@ account is left without a live key.
     journal        results on their way out: recorded in batches, then announced
     report         what a run did
     status         how every account stands now, for those who look
+    remedies       what to do about an account in trouble
     aws            how the AWS clients are set up, and what their errors mean
 
 `keeper` calls the others and none calls back. Clients and the clock are passed in.
