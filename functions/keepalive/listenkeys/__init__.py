@@ -23,6 +23,7 @@ account is left without a live key.
     report         what a run did
     status         how every account stands now, for those who look
     remedies       what to do about an account in trouble
+    page           the accounts as HTML
     aws            how the AWS clients are set up, and what their errors mean
 
 `keeper` calls the others and none calls back. Clients and the clock are passed in.

@@ -1,6 +1,6 @@
 """What to do about an account in trouble: one table for the page, the terminal and docs/operations.md."""
 
-from .status import LATE_MINUTES, AccountStatus
+from .status import AccountStatus
 
 REMEDIES = {
     "LISTEN_KEY_NOT_FOUND": (
@@ -57,4 +57,4 @@ def what_to_do(row: AccountStatus) -> str | None:
         return text and text.replace("NAME", row.account.id)
     if row.tried_minutes_ago is None:
         return _NEW
-    return _NO_RUN if (row.minutes_left or 0) < LATE_MINUTES else None
+    return _NO_RUN if row.at_risk else None

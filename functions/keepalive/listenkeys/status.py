@@ -70,6 +70,15 @@ class AccountStatus:
         }
 
 
+def ago(minutes: float) -> str:
+    """Return how long ago something was."""
+    if minutes < 1:
+        return "just now"
+    if minutes < 120:
+        return f"{minutes:.0f} min ago"
+    return f"{minutes / 60:.0f} h ago" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days ago"
+
+
 def no_wait(_seconds: float) -> None:
     """Do not sleep: a person asks again sooner than a back-off would."""
 
