@@ -1,1 +1,14 @@
 """The operator's command: what the accounts' listenKeys are doing, from a terminal."""
+
+import sys
+
+
+def main() -> None:
+    """Run `listenkeys`, or say in one line what it still needs."""
+    try:
+        from .main import app
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("rich", "typer"):
+            raise
+        sys.exit(f"listenkeys: {missing.name} is missing: pip install 'listenkey-keeper[cli]'")
+    app(prog_name="listenkeys")

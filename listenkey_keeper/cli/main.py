@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from listenkey_keeper import __version__
 from listenkey_keeper.program.status import AccountStatus, read_status
 
 from . import accounts
@@ -56,11 +57,25 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     help="Look after the listenKeys that listenkey-keeper keeps alive.",
     epilog="Ends with 0 if all is well, 1 if a key is at risk or was not renewed, 2 if the command failed.",
 )
 app.add_typer(accounts.app, name="accounts")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"listenkeys {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()

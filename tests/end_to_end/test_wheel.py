@@ -1,0 +1,130 @@
+"""The wheel, built from a clean copy of the sources and installed with nothing but what it asks for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import PathDistribution, distribution
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+pytestmark = pytest.mark.e2e
+
+
+def run(*command: str, **environment: str) -> str:
+    """Run a command in an empty environment; return what it printed."""
+    done = subprocess.run(
+        command, env={"PATH": os.defpath, **environment}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the files that git knows, built by way of the source distribution as `build` does it."""
+    here = tmp_path_factory.mktemp("wheel")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    pack = ["tar", "--create", "--null", "--files-from", "-"]
+    packed = subprocess.run(pack, cwd=ROOT, input=names, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=BytesIO(packed)) as archive:
+        archive.extractall(here / "clone", filter="tar")
+    build = "from setuptools import build_meta; print(build_meta.build_sdist('..'))"
+    subprocess.run([sys.executable, "-c", build], cwd=here / "clone", capture_output=True, check=True)
+    [sources] = here.glob("*.tar.gz")
+    run(*PIP, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(here), str(sources))
+    [built] = here.glob("*.whl")
+    return built
+
+
+def metadata(wheel: Path) -> PathDistribution:
+    """Return the wheel's own metadata."""
+    path = zipfile.Path(wheel)
+    [info] = [each for each in path.iterdir() if each.name.endswith(".dist-info")]
+    return PathDistribution(info)  # type: ignore[arg-type]
+
+
+def needed(requirements: list[str], extra: str) -> set[str]:
+    """Return the names of the distributions that these requirements bring, with all that those need."""
+    found: set[str] = set()
+    waiting = [(Requirement(text), extra) for text in requirements]
+    while waiting:
+        requirement, of = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": of}):
+            continue
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        if name not in found:
+            found.add(name)
+            extras = requirement.extras or {""}
+            requires = distribution(name).requires or []
+            waiting += [(Requirement(text), extra) for text in requires for extra in extras]
+    return found
+
+
+@pytest.fixture(scope="module", params=["", "cli"])
+def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel and what it needs with this extra, which comes from the test's own environment."""
+    home = tmp_path_factory.mktemp("installed")
+    venv.create(home, symlinks=True)
+    python = str(home / "bin/python")
+    run(*PIP, "--python", python, "install", "--quiet", "--no-deps", "--no-index", str(wheel))
+    packages = next(home.glob("lib/python3*/site-packages"))
+    for name in needed(metadata(wheel).requires or [], request.param):
+        for top in {file.parts[0] for file in distribution(name).files or ()} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(str(distribution(name).locate_file(top)))
+    return home
+
+
+def contents(wheel: Path) -> Iterator[str]:
+    yield from zipfile.ZipFile(wheel).namelist()
+
+
+def test_the_wheel_owns_one_package_and_nothing_else(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in contents(wheel) if ".dist-info/" not in name}
+    assert tops == {"listenkey_keeper"}
+
+
+def test_the_program_is_in_it_file_for_file(wheel: Path) -> None:
+    program = ROOT / "functions/keepalive/listenkeys"
+    expected = {str(path.relative_to(program)) for path in program.rglob("*.py")}
+    prefix = "listenkey_keeper/program/"
+    assert {name.removeprefix(prefix) for name in contents(wheel) if name.startswith(prefix)} == expected
+    assert "listenkey_keeper/py.typed" in contents(wheel)
+
+
+def test_boto3_alone_is_required_and_everything_has_a_lower_bound(wheel: Path) -> None:
+    requirements = [Requirement(text) for text in metadata(wheel).requires or ()]
+    assert [each.name for each in requirements if each.marker is None] == ["boto3"]
+    assert all(">=" in str(each.specifier) for each in requirements)
+
+
+def test_the_links_of_its_readme_work_on_a_package_index(wheel: Path) -> None:
+    text = str(metadata(wheel).metadata.get_payload())
+    links = re.findall(r"\]\(([^)]+)\)|(?:href|src|srcset)=\"([^\"]+)", text)
+    assert links
+    assert [link for link in links if not re.match("https://|#", "".join(link))] == []
+
+
+@pytest.mark.parametrize("installed", ["cli"], indirect=True)
+def test_listenkeys_version_works_without_aws(installed: Path, wheel: Path, tmp_path: Path) -> None:
+    said = run(str(installed / "bin/listenkeys"), "--version", HOME=str(tmp_path))
+    assert said == f"listenkeys {metadata(wheel).version}\n"
+
+
+@pytest.mark.parametrize("installed", [""], indirect=True)
+def test_without_its_extra_the_command_says_what_to_install(installed: Path) -> None:
+    done = subprocess.run([installed / "bin/listenkeys", "status"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "listenkeys: typer is missing: pip install 'listenkey-keeper[cli]'\n"
