@@ -28,6 +28,7 @@ VERBS = {
     "revoke": "Binance no longer knows ACCOUNT's API key",
     "restore": "Binance knows ACCOUNT's API key",
     "forget": "Binance forgets ACCOUNT's listenKey",
+    "order": "ACCOUNT has an order, which its live listenKey's streams hear of",
     "down": "Binance answers 503 to everybody",
     "up": "Binance is well again",
 }
@@ -60,6 +61,10 @@ class Desk:
             exchange.revoke(key)
         elif verb == "restore":
             exchange.add_account(key)
+        elif verb == "order":
+            hear = exchange.listeners(exchange.live_key(key, product) or "")
+            number = exchange.emit_order(key, product)
+            return f"{account_id} has order {number}: {hear} stream{'s' * (hear != 1)} heard of it"
         else:
             exchange.expire(key, product)
         return VERBS[verb].replace("ACCOUNT", account_id)

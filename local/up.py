@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import Any
 from listenkey_keeper.cli.stack import CLOCK
 from listenkeys.errors import InvalidEvent
 from listenkeys.report import Outcome
+from listenkeys.status import AccountStatus, read_status
 from listenkeys.trigger import Trigger
 from local.aws.rules import FUNCTION, Scheduler
 from local.clock import ScaledClock
 from local.front import DESK, Desk, Front
 from local.invoke import Invocation, LocalFunction
+from local.page_server import PageServer
 from local.world import (
     SPARE_KEYS,
     STATE,
@@ -56,6 +59,7 @@ class Runs:
         self._clock = clock
         self._out = sys.stdout  # a run redirects it
         self._lock = threading.Lock()
+        self.last: deque[str] = deque(maxlen=10)  # their lines, newest first
         LOG.parent.mkdir(exist_ok=True)
         LOG.write_text("")
 
@@ -66,8 +70,16 @@ class Runs:
             done = self._function.invoke(event)
             with LOG.open("a") as log:
                 log.write(done.output)
-            self.say(f"{at:%H:%M:%S}  {_kind(event):<7} {_told(done, if_it_fails)}")
+            line = f"{at:%H:%M:%S}  {_kind(event):<7} {_told(done, if_it_fails)}"
+            self.last.appendleft(line)
+            self.say(line)
             return done
+
+    def renew(self, account_id: str) -> str:
+        """Run the function for one account, and say what came of it. Raises ValueError without an account."""
+        if not account_id:
+            raise ValueError("which account?")
+        return f"{account_id}: {_told(self.invoke({'accounts': [account_id]}), '')}"
 
     def say(self, text: str) -> None:
         """Print. A terminal that is gone has nobody before it: the world ends with it."""
@@ -140,8 +152,19 @@ def serve(speed: float) -> None:
             queue = world.aws.resources["DeadLetterQueue"]
             world.aws.client("sqs").send_message(QueueUrl=queue, MessageBody=json.dumps(letter))
 
+        def read() -> list[AccountStatus]:
+            outputs = world.aws.outputs
+            tables = outputs["AccountsTableName"], outputs["ListenKeysTableName"]
+            return read_status(world.aws.client("dynamodb"), *tables, clock.now())
+
         scheduler = Scheduler(world.aws, clock.clock, runs.invoke, give_up)
-        with Front(world.aws.resources[FUNCTION], runs.invoke, scheduler.send, Desk(world)) as front:
+        desk = Desk(world)
+        with (
+            PageServer(
+                read, clock.now, desk.do if world.binance else None, runs.renew, lambda: list(runs.last)
+            ) as page,
+            Front(world.aws.resources[FUNCTION], runs.invoke, scheduler.send, desk) as front,
+        ):
             environment = {
                 **world.environment(),
                 "AWS_ENDPOINT_URL_LAMBDA": front.url,
@@ -150,6 +173,7 @@ def serve(speed: float) -> None:
                 DESK: front.url,
             }
             with commands(environment), state(environment):
+                runs.say(f"Watch it: {page.url}\n")
                 greet(world, scheduler, clock, runs)
                 # A daemon: a run that hangs must not outlive Ctrl-C.
                 thread = threading.Thread(target=scheduler.run, args=(ended, speed), daemon=True)

@@ -173,6 +173,7 @@ def test_the_desk_breaks_and_mends_accounts(
     assert outcome() == "EXTENDED"
     desk("forget/alice")
     assert outcome() == "RECREATED"
+    assert desk("order/alice") == (200, {"done": "alice has order 1: 0 streams heard of it"})
     desk("down/")
     assert outcome() == "FAILED"
     desk("up/")
@@ -266,6 +267,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     output, _ = up.communicate(timeout=SECONDS)
     assert up.returncode == 0
     assert "Traceback" not in output
+    assert output.startswith("Watch it: http://127.0.0.1:")
     assert "sparekey01 to sparekey05" in output
     assert "  1 extended, 1 created, 1 recreated, 1 rejected; " in output
     assert output.endswith("the local world is down\n")
