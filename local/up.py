@@ -22,10 +22,10 @@ from listenkeys.errors import InvalidEvent
 from listenkeys.report import Outcome
 from listenkeys.status import AccountStatus, read_status
 from listenkeys.trigger import Trigger
-from local.aws.rules import FUNCTION, Scheduler
+from local.aws.rules import FUNCTION, Call, Scheduler
 from local.clock import ScaledClock
 from local.front import DESK, Desk, Front
-from local.invoke import Invocation, LocalFunction
+from local.invoke import Context, Invocation, LocalFunction
 from local.page_server import PageServer
 from local.world import (
     SPARE_KEYS,
@@ -63,11 +63,11 @@ class Runs:
         LOG.parent.mkdir(exist_ok=True)
         LOG.write_text("")
 
-    def invoke(self, event: Any, if_it_fails: str = "") -> Invocation:
+    def invoke(self, event: Any, context: Context | None = None, if_it_fails: str = "") -> Invocation:
         """Run the function with an event."""
         with self._lock:
             at = self._clock.now()
-            done = self._function.invoke(event)
+            done = self._function.invoke(event, context)
             with LOG.open("a") as log:
                 log.write(done.output)
             line = f"{at:%H:%M:%S}  {_kind(event):<7} {_told(done, if_it_fails)}"
@@ -157,7 +157,10 @@ def serve(speed: float) -> None:
             tables = outputs["AccountsTableName"], outputs["ListenKeysTableName"]
             return read_status(world.aws.client("dynamodb"), *tables, clock.now())
 
-        scheduler = Scheduler(world.aws, clock.clock, runs.invoke, give_up)
+        def invoke(call: Call) -> Invocation:
+            return runs.invoke(call.event, call.context, call.if_it_fails)
+
+        scheduler = Scheduler(world.aws, clock.clock, invoke, give_up)
         desk = Desk(world)
         with (
             PageServer(

@@ -10,26 +10,33 @@ import heapq
 import itertools
 import json
 import threading
+import traceback
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from listenkeys.binance.pacing import Clock
 from listenkeys.settings import rate_minutes
 from local.aws.stack import LocalAws
-from local.invoke import Invocation
+from local.invoke import Context, Invocation
 
 FUNCTION = "KeepaliveFunction"
+TICK, SWEEP = "KeepaliveFunctionTick", "KeepaliveFunctionSweep"
 _RETRY_AFTER = (60.0, 120.0)  # seconds: Lambda Developer Guide, "How Lambda handles errors and retries"
+_LONGEST_BACK_OFF = 300.0  # seconds between two tries of an event while Lambda is throttled: the same page
 _LONGEST_WAIT = 0.2  # real seconds until a new event or the end is noticed
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule whose target is the function; `seconds` between two firings, `event` None for the plain one."""
+    """A rule whose target is the function; `seconds` between two firings, `event` None for the plain one.
 
+    `id` is the logical id in the template.
+    """
+
+    id: str
     name: str
     arn: str
     expression: str
@@ -39,16 +46,31 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    rule: str | None = None  # a rule's next firing
-    event: Any = None  # or an event for the function
-    since: float = 0.0
+class Call:
+    """One try of an asynchronous event: `rule` is empty for an event that no rule sent, `attempt` from 0."""
+
+    event: Any
+    rule: str
+    since: float
+    request_id: str
     attempt: int = 0
+    if_it_fails: str = ""
+
+    @property
+    def context(self) -> Context:
+        """Lambda's context object; a retry has the request id of the first try."""
+        return Context(aws_request_id=self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Firing:
+    rule: str
 
 
 def read_rules(aws: LocalAws) -> list[Rule]:
     """Return the rules that call the function, as they stand now. Raises SystemExit for a cron expression."""
     events, function = aws.client("events"), aws.resources[FUNCTION]
+    ids = {physical: logical for logical, physical in aws.resources.items()}
     rules = []
     for described in events.list_rules()["Rules"]:
         expression = described.get("ScheduleExpression")
@@ -62,6 +84,7 @@ def read_rules(aws: LocalAws) -> list[Rule]:
                 raise SystemExit(f"the local world fires rate(...) rules only, not {expression}")
             rules.append(
                 Rule(
+                    ids[described["Name"]],
                     described["Name"],
                     described["Arn"],
                     expression,
@@ -74,14 +97,20 @@ def read_rules(aws: LocalAws) -> list[Rule]:
 
 
 class Scheduler:
-    """Fire the rules; `invoke` runs the function, `give_up` takes what failed for good."""
+    """Fire the rules; `invoke` runs the function, `give_up` takes what failed for good.
+
+    `first` says how many seconds from now a rule fires for the first time; by default a rate starts to run
+    when its rule is made. While `throttled`, Lambda starts nothing and keeps an event until it is too old;
+    `throttles` has the time of each refusal. All times are the monotonic clock's.
+    """
 
     def __init__(
         self,
         aws: LocalAws,
         clock: Clock,
-        invoke: Callable[[Any, str], Invocation],
+        invoke: Callable[[Call], Invocation],
         give_up: Callable[[dict[str, Any]], None],
+        first: Mapping[str, float] | None = None,
     ) -> None:
         self._aws = aws
         self._clock = clock
@@ -96,19 +125,21 @@ class Scheduler:
         ]
         self._retries = int(asynchronous["MaximumRetryAttempts"])
         self._max_age = float(asynchronous["MaximumEventAgeInSeconds"])
-        self._jobs: list[tuple[float, int, _Job]] = []
+        self._to_queue = "OnFailure" in asynchronous["DestinationConfig"]
+        self._jobs: list[tuple[float, int, _Firing | Call]] = []
         self._numbers = itertools.count()
         self._lock = threading.Lock()
+        self.throttled = False
+        self.throttles: list[float] = []
         self.rules = read_rules(aws)
-        # A rate starts to run when its rule is made.
         start = clock.monotonic()
         for rule in self.rules:
-            self._push(start + rule.seconds, _Job(rule=rule.name))
+            self._push(start + (first or {}).get(rule.id, rule.seconds), _Firing(rule.id))
 
-    def send(self, event: Any) -> None:
+    def send(self, event: Any, rule: str = "") -> None:
         """Take an asynchronous event, as Lambda's queue would."""
         now = self._clock.monotonic()
-        self._push(now, _Job(event=event, since=now))
+        self._push(now, Call(event, rule, now, str(uuid.uuid4())))
 
     def run(self, ended: threading.Event, speed: float) -> None:
         """Do what is due until the end, where the clock runs at this speed."""
@@ -123,59 +154,75 @@ class Scheduler:
             if due > now:
                 return due - now
             job = heapq.heappop(self._jobs)[2]
-        if job.rule:
+        if isinstance(job, _Firing):
             self._fire(job.rule, due)
         else:
             self._attempt(job)
         return 0.0
 
-    def _push(self, due: float, job: _Job) -> None:
+    def waiting(self) -> list[float]:
+        """Return the ages in seconds of the events that Lambda holds."""
+        now = self._clock.monotonic()
+        return [now - job.since for *_, job in self._jobs if isinstance(job, Call)]
+
+    def rule(self, id_: str) -> Rule | None:
+        """Return a rule as it stands now; None when it is gone."""
+        return next((rule for rule in read_rules(self._aws) if rule.id == id_), None)
+
+    def _push(self, due: float, job: _Firing | Call) -> None:
         with self._lock:
             heapq.heappush(self._jobs, (due, next(self._numbers), job))
 
-    def _fire(self, name: str, due: float) -> None:
-        rule = next((rule for rule in read_rules(self._aws) if rule.name == name), None)
+    def _fire(self, id_: str, due: float) -> None:
+        rule = self.rule(id_)
         if rule is None:
             return
         now = self._clock.monotonic()
         while due <= now:  # what the machine was too slow for is left out
             due += rule.seconds
-        self._push(due, _Job(rule=name))
+        self._push(due, _Firing(id_))
         if rule.enabled:
-            self.send(rule.event or _scheduled_event(rule, self._clock.now()))
+            self.send(rule.event or _scheduled_event(rule, self._clock.now()), id_)
 
-    def _attempt(self, job: _Job) -> None:
-        again = job.attempt < self._retries
-        wait = _RETRY_AFTER[min(job.attempt, 1)]
+    def _attempt(self, call: Call) -> None:
         now = self._clock.monotonic()
-        again = again and now + wait - job.since <= self._max_age
-        done = self._invoke(
-            job.event, f"again in {wait / 60:.0f} min" if again else "given up: a dead letter"
-        )
+        if now - call.since > self._max_age:
+            self._lose(call, "EventAgeExceeded", call.attempt, None)
+            return
+        if self.throttled:
+            self.throttles.append(now)
+            self._push(now + min(_LONGEST_BACK_OFF, max(1.0, now - call.since)), call)
+            return
+        again = call.attempt < self._retries
+        wait = _RETRY_AFTER[min(call.attempt, 1)]
+        then = f"again in {wait / 60:.0f} min" if again else "given up: a dead letter"
+        done = self._invoke(replace(call, if_it_fails=then))
         if done.error is None:
             return
         if again:
-            due = self._clock.monotonic() + wait
-            self._push(due, _Job(event=job.event, since=job.since, attempt=job.attempt + 1))
+            self._push(self._clock.monotonic() + wait, replace(call, attempt=call.attempt + 1))
+        else:
+            self._lose(call, "RetriesExhausted", call.attempt + 1, done.error)
+
+    def _lose(self, call: Call, condition: str, attempts: int, error: Exception | None) -> None:
+        if not self._to_queue:
             return
-        self._give_up(
-            {
-                "version": "1.0",
-                "timestamp": f"{self._clock.now():%Y-%m-%dT%H:%M:%S.000Z}",
-                "requestContext": {
-                    "condition": "RetriesExhausted",
-                    "approximateInvokeCount": job.attempt + 1,
-                },
-                "requestPayload": job.event,
-                "responseContext": {"statusCode": 200, "functionError": "Unhandled"},
-                "responsePayload": error_payload(done.error),
-            }
-        )
+        letter: dict[str, Any] = {
+            "version": "1.0",
+            "timestamp": f"{self._clock.now():%Y-%m-%dT%H:%M:%S.000Z}",
+            "requestContext": {"condition": condition, "approximateInvokeCount": attempts},
+            "requestPayload": call.event,
+        }
+        if error is not None:
+            letter["responseContext"] = {"statusCode": 200, "functionError": "Unhandled"}
+            letter["responsePayload"] = error_payload(error)
+        self._give_up(letter)
 
 
 def error_payload(error: Exception) -> dict[str, Any]:
     """Return what Lambda answers for a function that raised."""
-    return {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": []}
+    trace = traceback.format_list(traceback.extract_tb(error.__traceback__))
+    return {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": trace}
 
 
 def _scheduled_event(rule: Rule, at: datetime) -> dict[str, Any]:

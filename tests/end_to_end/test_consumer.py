@@ -18,7 +18,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 from websockets.sync.client import connect
 
-from local.aws.rules import Scheduler
+from local.aws.rules import Call, Scheduler
 from local.aws.stack import LocalAws
 from local.binance.exchange import PATHS, Exchange
 from local.binance.stream import StreamServer
@@ -152,9 +152,9 @@ def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
     function = LocalFunction(world.environment(), clock.clock)
     runs: list[Invocation] = []
 
-    def invoke(event: Any, _: str) -> Invocation:
+    def invoke(call: Call) -> Invocation:
         # Five minutes of real time: this machine's AWS is not six hundred times as fast.
-        runs.append(function.invoke(event, Context(remaining_seconds=300 * SPEED)))
+        runs.append(function.invoke(call.event, Context(remaining_seconds=300 * SPEED)))
         return runs[-1]
 
     scheduler = Scheduler(world.aws, clock.clock, invoke, lambda letter: pytest.fail(str(letter)))

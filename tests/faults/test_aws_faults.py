@@ -338,7 +338,7 @@ def test_secrets_manager_down_for_25_minutes_loses_no_key(
     world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, sweep_after: float
 ) -> None:
     add_live(world, clock, "alice", "bob", minutes=10)
-    rules = Rules(world, function, clock, sweep_after)
+    rules = Rules(world, function.invoke, clock, sweep=sweep_after)
     rules.go(29.9)
     # From just before the tick, when the keys are oldest.
     down_until = clock.timestamp() + 25 * 60
@@ -456,7 +456,7 @@ def test_dynamodb_down_for_25_minutes_loses_no_key(
     world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
 ) -> None:
     add_live(world, clock, "alice", minutes=10)
-    rules = Rules(world, function, clock)
+    rules = Rules(world, function.invoke, clock)
     rules.go(29.9)
     down_until = clock.timestamp() + 25 * 60
     for operation in ("Scan", "BatchGetItem", "TransactWriteItems"):

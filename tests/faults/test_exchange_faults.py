@@ -20,6 +20,7 @@ from listenkeys.binance.client import BinanceClient
 from listenkeys.binance.pacing import MAX_ATTEMPTS, MAX_PAUSES
 from listenkeys.errors import Transient
 from listenkeys.keeper import PATIENCE
+from local.aws import rules
 from local.binance.exchange import PATHS
 from local.binance.server import BinanceServer
 from local.clock import VirtualClock
@@ -40,9 +41,9 @@ from tests.faults.matrix import (
     raised,
     variant,
 )
-from tests.faults.schedule import Run, follow_schedule
 from tests.faults.settled import SettledClock, settle
 from tests.faults.sockets import BareServer, read_request
+from tests.rules import Rules, Run
 
 NAMES = tuple(f"account{number:02}" for number in range(40))
 # How many probes fit into a tick's patience, each wait being at least half of 0.5 s doubling up to 30 s.
@@ -99,8 +100,9 @@ def test_four_minutes_of_503_cost_nothing(
     add_live(world, clock, "alice", "bob", minutes=30)
     first = {name: world.current(name)["listenKey"] for name in ("alice", "bob")}
     world.exchange.fault(status=503, until=clock.timestamp() + 4 * 60)
-    runs = list(follow_schedule(function.invoke, clock, 20, first_sweep=first_sweep))
-    assert raised(runs[0].done) == INCOMPLETE  # so that Lambda tries again
+    runs = Rules(world, function.invoke, clock, sweep=first_sweep).go(20)
+    first_tick = next(run for run in runs if run.rule == rules.TICK)
+    assert raised(first_tick.done) == INCOMPLETE  # so that Lambda tries again
     assert ledger_outcomes(world, "alice", "bob") == {"FAILED", "EXTENDED"}
     for name, key in first.items():
         assert kept(world, name)
@@ -120,7 +122,7 @@ def test_24_minutes_of_5xx_lose_no_key(
     fault = world.exchange.fault(status=502, until=clock.timestamp() + 24 * 60)
     first_tick = 30 - begins
     runs = []
-    for run in follow_schedule(function.invoke, clock, 60, first_tick, first_sweep):
+    for run in Rules(world, function.invoke, clock, first_tick, first_sweep).follow(60):
         runs.append(run)
         assert kept(world, "alice"), "at every moment"
         assert not page(run) or begins + run.ended >= 45
@@ -129,7 +131,7 @@ def test_24_minutes_of_5xx_lose_no_key(
     assert world.current("alice")["listenKey"] == key
     # It was the sweep, or the tick's last retry: the next tick finds the key dead.
     saved = next(run for run in runs if run.ended >= 24 and metrics(run.done)["KeysExtended"])
-    assert saved.event == SWEEP or saved.retry
+    assert saved.rule == rules.SWEEP or saved.attempt
     assert begins + saved.ended < 60
 
 
@@ -141,11 +143,11 @@ def test_61_minutes_down_are_paged_before_the_key_dies_and_repaired_when_they_en
     first = world.current("alice")["listenKey"]
     began = clock.monotonic()
     world.exchange.fault(status=503, until=clock.timestamp() + 61 * 60)
-    runs = list(follow_schedule(function.invoke, clock, 75, first_sweep=2.0))
+    runs = Rules(world, function.invoke, clock, sweep=2.0).go(75)
     paged = [run.ended for run in runs if page(run)]
     assert 15 <= min(paged) < 30, "the key was 30 minutes old when it began"
     down = [run for run in runs if run.began < 58]
-    assert all(raised(run.done) == INCOMPLETE for run in down if run.event == TICK)
+    assert all(raised(run.done) == INCOMPLETE for run in down if run.rule == rules.TICK)
     posts = [request for request in world.exchange.requests if request.method == "POST"]
     assert [request.status for request in posts] == [200]
     assert (posts[0].at - clock.timestamp()) + (clock.monotonic() - began) >= 61 * 60
@@ -316,9 +318,9 @@ def test_a_restricted_location_is_asked_once_a_run(
 ) -> None:
     add_live(world, clock, *NAMES[:10], minutes=30)
     world.exchange.fault(status=451)
-    runs = list(follow_schedule(function.invoke, clock, 60, first_sweep=2.0))
+    runs = Rules(world, function.invoke, clock, sweep=2.0).go(60)
     assert len(world.exchange.requests) <= len(runs)
-    assert all(raised(run.done) == INCOMPLETE for run in runs if run.event == TICK)
+    assert all(raised(run.done) == INCOMPLETE for run in runs if run.rule == rules.TICK)
     assert "RESTRICTED_LOCATION" in str(runs[0].done.error)
     assert metrics(runs[0].done)["KeysDeferred"] == 9
     assert any(map(page, runs))
@@ -378,7 +380,7 @@ def test_a_key_that_is_never_there_is_posted_for_at_most_once_a_run(
     key = world.current("alice")["listenKey"]
     world.exchange.fault(code=-1125, status=400, api_key=api_key_of("alice"))
     runs = 0
-    for run in follow_schedule(function.invoke, clock, 60, first_sweep=2.0):
+    for run in Rules(world, function.invoke, clock, sweep=2.0).follow(60):
         runs += 1
         sent = [request.method for request in world.exchange.requests]
         assert sent.count("POST") <= 1

@@ -22,13 +22,13 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from listenkeys.binance.client import Answer
+from local.aws.rules import error_payload
 from local.clock import VirtualClock
 from local.invoke import Context
 from local.world import World
 from tests.faults.matrix import SWEEP, TICK, add_live, api_key_of
 from tests.faults.refusals import Body, Refusals, botocore_sleeps_by
 from tests.leaks import WatchedFunction, texts_of
-from tests.rules import dead_letter
 
 FORCE = {"force": True}
 SECRET_NAME = "listenkeys/team"
@@ -267,7 +267,7 @@ class Searcher:
         self.stage, self.caplog = stage, caplog
         self.stdout, self.stderr = io.StringIO(), io.StringIO()
 
-    def texts(self, error: BaseException | None, event: Any) -> Iterator[str]:
+    def texts(self, error: BaseException | None) -> Iterator[str]:
         yield self.stdout.getvalue()
         yield self.stderr.getvalue()
         for record in self.caplog.records:
@@ -276,7 +276,7 @@ class Searcher:
         yield from texts_of(error)
         if isinstance(error, Exception):
             # What stays behind for 14 days, and what the Lambda runtime itself prints of it.
-            yield json.dumps(dead_letter(event, "RetriesExhausted", error))
+            yield json.dumps(error_payload(error))
             yield "".join(traceback.format_exception(error))
 
     def stored(self) -> Iterator[str]:
@@ -296,7 +296,7 @@ class Searcher:
             sys.stderr = saved
         self.stdout.write(f"{done.output} {json.dumps(done.report)}")
         secrets = self.stage.function.secrets | {SIGNING}
-        search(secrets, self.texts(done.error, event))
+        search(secrets, self.texts(done.error))
         self.stage.function.search_world()
         search(secrets, self.stored())
         self.caplog.clear()

@@ -34,7 +34,7 @@ from tests.faults.matrix import (
     raised,
     variant,
 )
-from tests.faults.schedule import follow_schedule
+from tests.rules import Rules
 
 TWENTY = tuple(f"account{number:02}" for number in range(20))
 
@@ -148,7 +148,7 @@ def test_ticks_that_are_all_20_minutes_late_lose_no_key(
     world: World, function: LocalFunction, clock: VirtualClock
 ) -> None:
     add_live(world, clock, "alice", minutes=30)
-    for _ in follow_schedule(function.invoke, clock, 120, first_tick=20.0, first_sweep=2.0):
+    for _ in Rules(world, function.invoke, clock, tick=20.0, sweep=2.0).follow(120):
         assert kept(world, "alice")
     assert len(world.exchange.requests) <= 8, "the sweep helps out, it does not renew all the time"
     assert {entry["outcome"] for entry in world.ledger("alice")} == {"EXTENDED"}
@@ -395,7 +395,7 @@ def test_a_clock_that_jumps_ten_minutes_between_runs_loses_no_key(
         return function.invoke(event, context)
 
     began = clock.monotonic()
-    for run in follow_schedule(invoke, clock, 180, first_sweep=2.0):
+    for run in Rules(world, invoke, clock, sweep=2.0).follow(180):
         assert not raised(run.done)
         assert world.exchange.live_key(api_key_of("alice"), "usdm") == key
     assert not jumps
@@ -441,7 +441,7 @@ def test_a_record_of_a_clock_that_was_ahead_is_not_believed(
     clock.jump(50 * 60)
     assert not raised(function.invoke(TICK))
     clock.jump(-50 * 60)
-    for run in follow_schedule(function.invoke, clock, 90, first_tick=30.0, first_sweep=2.0):
+    for run in Rules(world, function.invoke, clock, tick=30.0, sweep=2.0).follow(90):
         assert not raised(run.done)
         assert world.exchange.live_key(api_key_of("alice"), "usdm") == key
     assert kept(world, "alice")

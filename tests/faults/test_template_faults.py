@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from local.aws.rules import SWEEP, TICK
 from local.aws.stack import choose, expand
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
@@ -15,7 +16,6 @@ from local.world import World
 from tests.faults.matrix import add_live, api_key_of, kept
 from tests.faults.refusals import Refusals, botocore_sleeps_by
 from tests.integration.alarms import Alarm, Watched
-from tests.rules import SWEEP, TICK
 
 TEMPLATE = expand()
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
@@ -43,7 +43,7 @@ def test_disabled_rules_are_paged_within_15_minutes_while_every_key_lives(
     watched: Watched, last_run_after: float
 ) -> None:
     watched.go(last_run_after)
-    last = watched.rules.runs[-1].ended
+    last = watched.rules.runs[-1].at
 
     watched.go(25, disabled={TICK, SWEEP})
 

@@ -162,7 +162,7 @@ class Watched:
 
     def __init__(self, world: World, function: LocalFunction, clock: VirtualClock) -> None:
         self.world, self.clock = world, clock
-        self.rules = Rules(world, function, clock)
+        self.rules = Rules(world, function.invoke, clock)
         self.metrics = Metrics()
         self.alarms = Alarms(world.aws.template, world.aws.resources)
         self._purged = 0
@@ -175,10 +175,11 @@ class Watched:
         """Let time pass; then look at every minute of it, as CloudWatch would have."""
         start, throttles = self.clock.timestamp(), len(self.rules.throttles)
         for run in self.rules.go(minutes, **how):
-            self.metrics.read(run.done.output, run.ended)
+            self.metrics.read(run.done.output, run.at)
         names = self.world.aws.resources
         function = {"FunctionName": names["KeepaliveFunction"]}
-        for at in self.rules.throttles[throttles:]:
+        for seconds in self.rules.throttles[throttles:]:
+            at = self.clock.timestamp() - self.clock.monotonic() + seconds
             self.metrics.put("AWS/Lambda", "Throttles", function, at, 1)
         queue = {"QueueName": names["DeadLetterQueue"].rpartition("/")[2]}
         at, end = start, self.clock.timestamp()

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from local.aws.rules import SWEEP, TICK
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import add_live, api_key_of, kept
 from tests.faults.refusals import botocore_sleeps_by
 from tests.integration.alarms import Alarm, Metrics, Watched
-from tests.rules import SWEEP, TICK
 
 MISSED, AT_RISK, REJECTED = "MissedRunsAlarm", "KeyAtRiskAlarm", "RejectedAccountsAlarm"
 DEAD_LETTER = "DeadLetterAlarm"
@@ -137,7 +137,7 @@ def test_a_tick_that_fails_with_its_retries_is_paged_by_its_dead_letter(watched:
 def emitted(runs: Iterable[Any]) -> Metrics:
     metrics = Metrics()
     for run in runs:
-        metrics.read(run.done.output, run.ended)
+        metrics.read(run.done.output, run.at)
     return metrics
 
 

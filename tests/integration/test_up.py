@@ -18,7 +18,7 @@ import pytest
 
 from listenkey_keeper.cli.stack import world_time
 from listenkeys.trigger import SWEEP, TICK, Trigger
-from local.aws.rules import FUNCTION, Scheduler, read_rules
+from local.aws.rules import FUNCTION, Call, Scheduler, read_rules
 from local.clock import ScaledClock, VirtualClock
 from local.front import Desk, Front
 from local.invoke import Invocation, LocalFunction
@@ -52,8 +52,8 @@ class Recorder:
         self.error = error
         self.calls: list[tuple[float, Any, str]] = []
 
-    def invoke(self, event: Any, if_it_fails: str) -> Invocation:
-        self.calls.append((self.clock.monotonic() / 60, event, if_it_fails))
+    def invoke(self, call: Call) -> Invocation:
+        self.calls.append((self.clock.monotonic() / 60, call.event, call.if_it_fails))
         return Invocation(None if self.error else {}, self.error, "")
 
     def times(self) -> list[tuple[float, str]]:
