@@ -102,11 +102,13 @@ class ScaledWorld:
         }
         self.aws = LocalAws({name: str(value) for name, value in parameters.items()})
         exchange = Exchange(
-            exchange_clock.timestamp, lease_seconds=LEASE_SECONDS * minute_speed, weight_limit=2 * accounts
+            exchange_clock.timestamp,
+            lease_seconds=LEASE_SECONDS * minute_speed,
+            weight_limits={"futures": 2 * accounts},
         )
         self.world = World(exchange=exchange, aws=self.aws)
         self._fill(accounts)
-        exchange.weight_limit = 2400
+        exchange.weight_limits["futures"] = 2400
         self.queue = self.aws.resources["WorkQueue"]
         self.processes: list[subprocess.Popen[bytes]] = []
         self.killed = 0

@@ -5,7 +5,6 @@ The clock and the seed are passed in, so the same requests get the same answers.
 """
 
 import json
-import math
 import random
 import re
 import string
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from local.binance.limits import WEIGHT_LIMITS, Refusal, Usage, group_of
 from local.binance.markets import exchange_info
 from local.binance.user_data import Audience, Hear, listen_key_expired, order_update
 
@@ -40,10 +40,6 @@ _TRANSPORTS: dict[Kind, Transport] = {
 _PUBLIC = re.compile(r"/(api|fapi|dapi|papi|eapi)/v\d/(ping|time|exchangeInfo)")
 _API_KEY = re.compile(r"[A-Za-z0-9]{10,128}")
 _ALPHABET = string.ascii_letters + string.digits
-
-_REFUSALS_BEFORE_A_BAN = 5  # Binance does not say how many; "a few" is what people report
-_FIRST_BAN = 120.0
-_LONGEST_BAN = 3 * 86400.0
 
 
 class Answer(NamedTuple):
@@ -84,6 +80,13 @@ def _too_many(limit: int, retry_after: Mapping[str, str] | None = None) -> Answe
 def _banned(until_ms: int, retry_after: Mapping[str, str] | None = None) -> Answer:
     msg = f"Way too much request weight used; IP banned until {until_ms}. "
     return _error(418, -1003, msg + "Please use the websocket for live updates to avoid bans.", retry_after)
+
+
+def _refused(refusal: Refusal, limit: int) -> Answer:
+    retry_after = {"Retry-After": str(refusal.retry_after)}
+    if refusal.banned_until is None:
+        return _too_many(limit, retry_after)
+    return _banned(int(refusal.banned_until * 1000), retry_after)
 
 
 # Word for word as seen on the wire, "occured" included; the first with a status is that status's default.
@@ -161,53 +164,24 @@ class _Lease(NamedTuple):
     expires_at: float
 
 
-@dataclass
-class _Host:
-    """What one host knows of the one IP that everything here comes from."""
-
-    minute: int = -1
-    used: int = 0
-    refused: int = 0
-    banned_until: float = 0.0
-    bans: int = 0
-
-    def spend(self, now: float) -> None:
-        minute = int(now // 60)
-        if minute != self.minute:
-            self.minute, self.used, self.refused = minute, 0, 0
-        self.used += 1
-
-    def refusal(self, now: float, limit: int) -> Answer | None:
-        if now >= self.banned_until:
-            if self.used <= limit:
-                return None
-            self.refused += 1
-            if self.refused <= _REFUSALS_BEFORE_A_BAN:
-                return _too_many(limit, {"Retry-After": str(math.ceil(60 - now % 60))})
-            self.banned_until = now + min(_FIRST_BAN * 2**self.bans, _LONGEST_BAN)
-            self.bans += 1
-        remaining = math.ceil(self.banned_until - now)
-        return _banned(int(self.banned_until * 1000), {"Retry-After": str(remaining)})
-
-
 class Exchange:
     """Binance, as far as listenKeys go; safe to call from many threads.
 
-    `now` gives epoch seconds and may run at any speed. `weight_limit` is per minute and host (fapi, dapi,
-    papi, eapi), and every request weighs 1. `coinm_put_answers_key` picks COIN-M's answer to a PUT: that of
-    the 2026 SDK, or the {} of the 2025 documentation.
+    `now` gives epoch seconds and may run at any speed. `weight_limits` are per clock minute and group of
+    hosts, those not given are Binance's own; every request weighs 1. `coinm_put_answers_key` picks COIN-M's
+    answer to a PUT: that of the 2026 SDK, or the {} of the 2025 documentation.
     """
 
     def __init__(
         self,
         now: Callable[[], float] = time.time,
         lease_seconds: float = 3600,
-        weight_limit: int = 2400,
+        weight_limits: Mapping[str, int] | None = None,
         seed: int = 0,
         coinm_put_answers_key: bool = True,
     ) -> None:
         self.lease_seconds = lease_seconds
-        self.weight_limit = weight_limit
+        self.weight_limits = {**WEIGHT_LIMITS, **(weight_limits or {})}
         self.coinm_put_answers_key = coinm_put_answers_key
         self.requests: list[Request] = []
         self.count = 0  # goes on when a test clears `requests`
@@ -216,7 +190,7 @@ class Exchange:
         self._lock = threading.Lock()
         self._accounts: dict[str, frozenset[str]] = {}
         self._leases: dict[tuple[str, str], _Lease] = {}
-        self._hosts: dict[str, _Host] = {}
+        self._usage = {group: Usage() for group in self.weight_limits}
         self._faults: list[Fault] = []
         self._audiences: dict[str, Audience] = {}
         self._orders: list[tuple[str, str]] = []
@@ -254,6 +228,11 @@ class Exchange:
             return any(
                 lease.listen_key == listen_key and now < lease.expires_at for lease in self._leases.values()
             )
+
+    def weight(self, group: str) -> dict[int, int]:
+        """Return the weight a group of hosts has seen, refused requests too, by minute (epoch s // 60)."""
+        with self._lock:
+            return dict(self._usage[group].weight)
 
     def expire(self, api_key: str, product: str) -> None:
         """Forget the listenKey now, as if its hour were over."""
@@ -381,23 +360,22 @@ class Exchange:
         """Answer one request; the query and the body count for nothing, as no call here has parameters."""
         path = path.partition("?")[0]
         api_key = next((value for name, value in headers.items() if name.lower() == "x-mbx-apikey"), None)
-        host_name = path.split("/", 2)[1] if path.startswith("/") else ""
+        host = path.split("/", 2)[1] if path.startswith("/") else ""
         with self._lock:
             now = self._now()
-            host = self._hosts.setdefault(host_name, _Host())
-            host.spend(now)
-            fault = self._next_fault(now, _HOSTS.get(host_name), method, api_key)
+            used = self._usage[group_of(host)].spend(now)
+            fault = self._next_fault(now, _HOSTS.get(host), method, api_key)
             if fault is None:
-                answer = self._real(method, path, api_key, host, now)
+                answer = self._real(method, path, api_key, group_of(host), now)
             else:
-                real = self._real(method, path, api_key, host, now) if fault.effect else _NOT_FOUND
+                real = self._real(method, path, api_key, group_of(host), now) if fault.effect else _NOT_FOUND
                 answer = (fault.content or real)._replace(transport=fault.transport, delay=fault.delay)
             self.count += 1
             self.requests.append(Request(now, method, path, api_key, answer.status))
             return answer._replace(
                 headers={
                     "Content-Type": "application/json" if answer.body[:1] in (b"{", b"[") else "text/html",
-                    "X-MBX-USED-WEIGHT-1M": str(host.used),
+                    "X-MBX-USED-WEIGHT-1M": str(used),
                     **answer.headers,
                 }
             )
@@ -412,10 +390,10 @@ class Exchange:
                 return fault
         return None
 
-    def _real(self, method: str, path: str, api_key: str | None, host: _Host, now: float) -> Answer:
-        refusal = host.refusal(now, self.weight_limit)
+    def _real(self, method: str, path: str, api_key: str | None, group: str, now: float) -> Answer:
+        refusal = self._usage[group].refusal(now, self.weight_limits[group])
         if refusal:
-            return refusal
+            return _refused(refusal, self.weight_limits[group])
         product = PRODUCTS.get(path)
         if product is None:
             return self._public(method, path, now)
@@ -436,7 +414,7 @@ class Exchange:
         now_ms = int(now * 1000)
         if found[2] == "time":
             return _json(200, {"serverTime": now_ms})
-        return _json(200, exchange_info(found[1], now_ms, self.weight_limit))
+        return _json(200, exchange_info(found[1], now_ms, self.weight_limits[group_of(found[1])]))
 
     def _listen_key(self, method: str, api_key: str, product: str, now: float) -> Answer:
         lease = self._live(api_key, product, now)

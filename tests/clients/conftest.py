@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from local.binance.exchange import PATHS, Exchange
+from local.binance.limits import WEIGHT_LIMITS
 from local.binance.server import BinanceServer
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
@@ -83,7 +84,7 @@ class Place:
     def tidy(self) -> None:
         """Forget what a test did: its keys and faults, its weight and its ban."""
         self.exchange.clear_faults()
-        self.exchange.weight_limit = 2400
+        self.exchange.weight_limits.update(WEIGHT_LIMITS)
         for product in PATHS:
             self.exchange.expire(ALICE, product)
         self.clock.advance(minutes=60)

@@ -59,7 +59,7 @@ def test_errors_are_of_its_own_types(client, exchange, answer, error, code):
 
 
 def test_going_over_the_limit_and_on_is_its_429_and_then_its_418_with_how_long_to_wait(client, exchange):
-    exchange.weight_limit = 0
+    exchange.weight_limits["futures"] = 0
     seen = []
     for _ in range(6):
         with pytest.raises(Raised) as raised:

@@ -197,8 +197,10 @@ def test_the_query_counts_for_nothing(exchange):
     assert ask(exchange, "POST", USDM + "?listenKey=x").status == 200
 
 
-@pytest.mark.parametrize("prefix", ["api", "fapi", "dapi", "papi", "eapi"])
-def test_ping_time_and_exchange_info_need_no_api_key(exchange, prefix):
+@pytest.mark.parametrize(
+    ("prefix", "limit"), [("api", 6000), ("fapi", 2400), ("dapi", 2400), ("papi", 6000), ("eapi", 400)]
+)
+def test_ping_time_and_exchange_info_need_no_api_key(exchange, prefix, limit):
     def get(name):
         answer = exchange.handle("GET", f"/{prefix}/v1/{name}", {})
         assert answer.status == 200
@@ -207,7 +209,7 @@ def test_ping_time_and_exchange_info_need_no_api_key(exchange, prefix):
     assert get("ping") == {}
     assert get("time") == {"serverTime": int(START) * 1000}
     info = get("exchangeInfo")
-    assert info["rateLimits"][0]["limit"] == 2400
+    assert info["rateLimits"][0]["limit"] == limit
     symbols = info.get("symbols", info.get("optionSymbols"))
     assert [symbol["symbol"] for symbol in symbols] == SYMBOLS.get(prefix, [])
 
@@ -248,16 +250,39 @@ def used(answer):
     return int(answer.headers["X-MBX-USED-WEIGHT-1M"])
 
 
-def test_used_weight_is_told_per_host_and_starts_again_every_minute(exchange, clock):
+def test_used_weight_is_told_per_group_and_starts_again_every_minute(exchange, clock):
     assert [used(ask(exchange, "PUT")) for _ in range(3)] == [1, 2, 3]
     assert used(ask(exchange, "GET", PING)) == 4
-    assert used(ask(exchange, "PUT", PATHS["coinm"])) == 1
+    assert used(ask(exchange, "PUT", PATHS["coinm"])) == 5, "COIN-M shares the futures' limit"
+    assert used(ask(exchange, "PUT", PATHS["portfolio"])) == 1
+    assert used(ask(exchange, "PUT", PATHS["options"])) == 1
     clock.advance(60)
     assert used(ask(exchange, "PUT")) == 1
 
 
+def test_the_weight_of_every_minute_can_be_read_afterwards(exchange, clock):
+    minute = int(START // 60)
+    ask(exchange, "PUT")
+    ask(exchange, "PUT", PATHS["coinm"])
+    ask(exchange, "PUT", PATHS["options"])
+    clock.advance(120)
+    exchange.requests.clear()
+    ask(exchange, "PUT")
+    assert exchange.weight("futures") == {minute: 2, minute + 2: 1}
+    assert exchange.weight("options") == {minute: 1}
+    assert exchange.weight("portfolio") == {}
+
+
+def test_each_group_has_its_own_limit(exchange):
+    assert exchange.weight_limits == {"futures": 2400, "portfolio": 6000, "options": 400, "spot": 6000}
+    exchange.weight_limits["options"] = 0
+    refused = ask(exchange, "PUT", PATHS["options"])
+    assert (refused.status, "limit is 0 requests" in refused.body.decode()) == (429, True)
+    assert ask(exchange, "POST", PATHS["portfolio"]).status == 200
+
+
 def limited(clock):
-    exchange = Exchange(now=clock, weight_limit=10)
+    exchange = Exchange(now=clock, weight_limits={"futures": 10})
     exchange.add_account(ALICE)
     for _ in range(10):
         assert ask(exchange, "POST").status == 200
@@ -276,9 +301,10 @@ def test_over_the_weight_limit_is_429_until_the_minute_ends(clock):
     assert ask(exchange, "PUT").status == 200
 
 
-def test_one_host_over_the_limit_leaves_the_others_alone(clock):
+def test_one_group_over_the_limit_leaves_the_others_alone(clock):
     exchange = limited(clock)
     assert ask(exchange, "PUT").status == 429
+    assert ask(exchange, "POST", PATHS["coinm"]).status == 429
     assert ask(exchange, "POST", PATHS["portfolio"]).status == 200
 
 
