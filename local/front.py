@@ -19,7 +19,7 @@ from typing import Any, Self
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.credentials import ApiKey, Credentials
 from local.aws.rules import error_payload
-from local.binance.exchange import Fault
+from local.binance.exchange import PATHS, Fault
 from local.invoke import Invocation
 from local.world import World, kept_world
 
@@ -28,7 +28,9 @@ VERBS = {
     "revoke": "Binance no longer knows ACCOUNT's API key",
     "restore": "Binance knows ACCOUNT's API key",
     "forget": "Binance forgets ACCOUNT's listenKey",
+    "delete": "another process has sent DELETE for ACCOUNT's listenKey",
     "order": "ACCOUNT has an order, which its live listenKey's streams hear of",
+    "drop": "every websocket is gone",
     "down": "Binance answers 503 to everybody",
     "up": "Binance is well again",
 }
@@ -52,7 +54,9 @@ class Desk:
         elif verb == "up" and self._outage:
             self._outage.clear()
             self._outage = None
-        if verb in ("down", "up"):
+        elif verb == "drop" and self._world.streams:
+            self._world.streams.drop_connections()
+        if verb in ("down", "up", "drop"):
             return VERBS[verb]
         if verb not in VERBS:
             raise ValueError(f"no such thing to do: {verb}")
@@ -65,6 +69,8 @@ class Desk:
             hear = exchange.listeners(exchange.live_key(key, product) or "")
             number = exchange.emit_order(key, product)
             return f"{account_id} has order {number}: {hear} stream{'s' * (hear != 1)} heard of it"
+        elif verb == "delete":
+            exchange.handle("DELETE", PATHS[product], {"X-MBX-APIKEY": key})
         else:
             exchange.expire(key, product)
         return VERBS[verb].replace("ACCOUNT", account_id)

@@ -22,11 +22,14 @@ from listenkeys.status import AccountStatus
 BUTTONS = {
     "down": "Take it down",
     "up": "Bring it up",
+    "drop": "Drop websockets",
     "forget": "Forget key",
+    "delete": "Send DELETE",
     "revoke": "Revoke API key",
     "restore": "Restore API key",
     "order": "Place order",
 }
+_FOR_ALL = ("down", "up", "drop")
 _MAX_FORM = 4096  # bytes
 _STYLE = """<style>
 :root{color-scheme:light dark}
@@ -157,7 +160,7 @@ class PageServer:
         """Do what a form asks for; the page then says what came of it."""
         verb, account = form.get("do", ""), form.get("account", "")
         self._pressed = f"renew-{account}" if verb == "renew" else verb
-        if verb not in ("down", "up"):
+        if verb not in _FOR_ALL:
             self._account = account
         try:
             if verb == "renew":
@@ -194,9 +197,9 @@ class PageServer:
         )
         return (
             '<form method="post" action="/do"><fieldset><legend>Binance</legend>'
-            f"{_buttons('down', 'up')}</fieldset><fieldset><legend>One account at Binance</legend>"
+            f"{_buttons(*_FOR_ALL)}</fieldset><fieldset><legend>One account at Binance</legend>"
             f'<label>Account <select name="account">{options}</select></label>'
-            f"{_buttons('forget', 'revoke', 'restore', 'order')}</fieldset></form>"
+            f"{_buttons(*(verb for verb in BUTTONS if verb not in _FOR_ALL))}</fieldset></form>"
         )
 
 

@@ -108,8 +108,8 @@ def _told(done: Invocation, if_it_fails: str) -> str:
 
 @contextmanager
 def commands(environment: Mapping[str, str]) -> Iterator[None]:
-    """Keep two commands in .local that reach this world, and no other, from any terminal."""
-    listenkeys, binance = STATE.with_name("listenkeys"), STATE.with_name("binance")
+    """Keep three commands in .local that reach this world, and no other, from any terminal."""
+    listenkeys, binance, with_it = (STATE.with_name(name) for name in ("listenkeys", "binance", "with"))
     python = f"exec {shlex.quote(sys.executable)} -m"
     path = f"export PYTHONPATH={shlex.quote(f'{_ROOT}/functions/keepalive:{_ROOT}')}\n"
     # Killed outright, a world leaves these behind.
@@ -124,12 +124,14 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }.items()
-        if name.startswith(("AWS_", "LISTENKEYS_")) or name.lower() == "no_proxy"
+        if name.startswith(("AWS_", "LISTENKEYS_", "LISTEN_KEYS_", "BINANCE_")) or name.lower() == "no_proxy"
     ]
     scripts = {
         listenkeys: "\n".join(lines) + f'\n{path}{python} listenkey_keeper.cli.main "$@"\n',
         # It looks for .local/world.json.
         binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
+        # A program of the user's own, with this world's environment.
+        with_it: "\n".join(lines) + '\nexec "$@"\n',
     }
     try:
         for file, text in scripts.items():
@@ -198,9 +200,12 @@ def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) ->
     if world.binance:
         runs.say("alice's key is well, bob is new, Binance has forgotten carol's key and does not")
         runs.say(f"know dave's API key. It would take these: {SPARE_KEYS[0]} to {SPARE_KEYS[-1]}.")
-        runs.say("To mend dave, and to break things (revoke, restore, forget ACCOUNT; down, up):\n")
+        runs.say("To mend dave, to break things, and to have something to hear (.local/binance --help):\n")
         runs.say("  listenkeys accounts add dave --replace")
-        runs.say("  .local/binance revoke alice\n")
+        runs.say("  .local/binance revoke alice")
+        runs.say("  .local/binance order alice\n")
+    if world.streams:
+        runs.say(f"Its websockets are at {world.streams.url}.")
     runs.say(f"The function's log is {LOG}. Its runs, at the world's time (UTC):\n")
 
 

@@ -24,21 +24,32 @@ from listenkeys.aws.records import LEASE, iso
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
 from local.binance.server import BinanceServer
+from local.binance.stream import StreamServer
 from local.clock import ScaledClock
 
 STATE = Path(".local/world.json")
 START_SECONDS = 60
+# What comes before the path of a websocket, in the environment of a world that serves them.
+STREAM_URL = "BINANCE_STREAM_URL"
 # API keys that the stand-in knows and no account has yet, to try things out with.
 SPARE_KEYS = [f"sparekey{number:02}" for number in range(1, 6)]
 
 
 class World:
-    """The deployed template and the stand-in; none with a `binance_url` ("" for Binance itself)."""
+    """The deployed template and the stand-in; none with a `binance_url` ("" for Binance itself).
+
+    With `streams`, the stand-in serves its websockets, too.
+    """
 
     def __init__(
-        self, binance_url: str | None = None, exchange: Exchange | None = None, aws: LocalAws | None = None
+        self,
+        binance_url: str | None = None,
+        exchange: Exchange | None = None,
+        aws: LocalAws | None = None,
+        streams: bool = False,
     ) -> None:
         self.binance = BinanceServer(exchange) if binance_url is None else None
+        self.streams = StreamServer(self.binance.exchange) if self.binance and streams else None
         self.binance_url = self.binance.url if self.binance else str(binance_url)
         self._own_aws = aws is None
         self.aws = aws or LocalAws({"BinanceBaseUrl": self.binance_url})
@@ -50,7 +61,9 @@ class World:
         self.close()
 
     def close(self) -> None:
-        """Stop both servers."""
+        """Stop every server."""
+        if self.streams:
+            self.streams.stop()
         if self.binance:
             self.binance.stop()
         if self._own_aws:
@@ -66,7 +79,8 @@ class World:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process that is the function in this world."""
-        return {**self.aws.environment(), "BINANCE_BASE_URL": self.binance_url}
+        streams = {STREAM_URL: self.streams.url} if self.streams else {}
+        return {**self.aws.environment(), "BINANCE_BASE_URL": self.binance_url, **streams}
 
     def put_row(self, account_id: str, **attributes: Any) -> None:
         """Write a row of AccountsTable; attributes in DynamoDB's notation, or a plain string or boolean."""
@@ -142,7 +156,7 @@ def world_of_environment(clock: ScaledClock | None = None) -> World:
     api_key = os.environ.get("BINANCE_API_KEY")
     if not api_key:
         clock = clock or ScaledClock()
-        world = World(exchange=Exchange(now=clock.timestamp))
+        world = World(exchange=Exchange(now=clock.timestamp), streams=True)
         world.add_demo_accounts(clock.now())
         return world
     world = World(binance_url=os.environ.get("BINANCE_BASE_URL", ""))

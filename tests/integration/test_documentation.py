@@ -13,6 +13,7 @@ import pytest
 from listenkeys.remedies import REMEDIES
 from listenkeys.report import Outcome
 from local.aws.stack import choose, expand
+from local.front import VERBS
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()
@@ -168,3 +169,10 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     assert len(README.splitlines()) < 170
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_everything_the_desk_of_the_local_world_can_do_is_on_its_page() -> None:
+    rows = table(section((ROOT / "docs/local.md").read_text(), "make up"))
+    said = {found[1] for row in rows if (found := re.match(r"`\.local/binance (\w+)", row[0]))}
+
+    assert said == VERBS.keys()

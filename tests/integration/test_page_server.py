@@ -8,8 +8,8 @@ import pytest
 
 from listenkeys.status import AccountStatus, read_status
 from local.clock import VirtualClock
-from local.front import Desk
-from local.page_server import PageServer
+from local.front import VERBS, Desk
+from local.page_server import BUTTONS, PageServer
 from local.world import World
 from tests.leaks import WatchedFunction, search
 
@@ -53,11 +53,18 @@ def test_the_buttons_break_accounts_and_the_page_says_so(server: PageServer, wor
     assert "alice has order 1: 0 streams heard of it" in press(server, "order", "alice")
     assert "Binance forgets alice&#x27;s listenKey" in press(server, "forget", "alice")
     assert world.exchange.live_key("a" * 20, "usdm") is None
+    assert "alice was asked for" in press(server, "renew", "alice")
+    assert "another process has sent DELETE for alice&#x27;s listenKey" in press(server, "delete", "alice")
+    assert world.exchange.live_key("a" * 20, "usdm") is None
     page = press(server, "down")
     assert '<button id="down" autofocus' in page
     assert "<option selected>alice" in page
     assert "no such row" in press(server, "revoke", "nobody")
-    assert "no such thing to do" in press(server, "delete", "alice")
+    assert "no such thing to do" in press(server, "dance", "alice")
+
+
+def test_there_is_a_button_for_everything_that_can_be_done_at_the_stand_in() -> None:
+    assert BUTTONS.keys() == VERBS.keys()
 
 
 def test_the_part_that_changes_comes_alone(server: PageServer, world: World) -> None:

@@ -178,9 +178,59 @@ def test_the_desk_breaks_and_mends_accounts(
     assert outcome() == "FAILED"
     desk("up/")
     assert outcome() == "EXTENDED"
+    assert desk("delete/alice")[0] == 200
+    assert outcome() == "RECREATED"
     assert desk("revoke/nobody")[0] == 400
     assert desk("revoke/")[0] == 400
     assert desk("nonsense/alice")[0] == 400
+
+
+# Written as on docs/consumer.md, for the environment that .local/with gives a program.
+LISTENER = """
+import os
+import boto3
+from websockets.sync.client import connect
+
+item = boto3.client("dynamodb").get_item(
+    TableName=os.environ["LISTEN_KEYS_TABLE"],
+    Key={"accountId": {"S": "alice"}, "record": {"S": "CURRENT"}},
+)["Item"]
+url = f"/private/ws?listenKey={item['listenKey']['S']}&events=ORDER_TRADE_UPDATE"
+with connect(os.environ["BINANCE_STREAM_URL"] + url) as socket:
+    print("open", flush=True)
+    print(socket.recv(), flush=True)
+    try:
+        socket.recv()
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+"""
+
+
+def test_a_program_of_ones_own_hears_an_order_in_the_world_that_is_up(
+    up: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    def binance(*arguments: str) -> str:
+        command = [str(tmp_path / ".local/binance"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    state = json.loads((tmp_path / ".local/world.json").read_text())
+    assert state["environment"]["BINANCE_STREAM_URL"].startswith("ws://127.0.0.1:")
+    program = subprocess.Popen(
+        [tmp_path / ".local/with", sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert program.stdout
+        assert program.stdout.readline() == "open\n"
+        assert binance("order", "alice") == "alice has order 1: 1 stream heard of it\n"
+        event = json.loads(program.stdout.readline())
+        assert (event["e"], event["o"]["i"]) == ("ORDER_TRADE_UPDATE", 1)
+        assert binance("drop") == "every websocket is gone\n"
+        assert program.stdout.readline() == "ConnectionClosedError\n"
+    finally:
+        program.kill()
+        program.communicate()
 
 
 @pytest.fixture
