@@ -40,6 +40,14 @@ $(CLIENTS:%=.venv-%/.installed): .venv-%/.installed: requirements/clients-%.txt
 	.venv-checkov/bin/pip install --quiet --no-deps --require-hashes -r requirements/checkov.txt
 	@touch $@
 
+$(VENV)/.browser-installed: requirements/browser.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r $<
+	@touch $@
+
+AXE := .browser/node_modules/axe-core/axe.min.js
+$(AXE):
+	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix .browser axe-core@4.14.1
+
 install: $(VENV)/.installed  ## Make the development environment in .venv
 
 run: install  ## Run the function once in a local world (EVENT=events/..., KEEP=1 keeps the world)
@@ -79,6 +87,11 @@ e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built,
 clients: install $(CLIENTS:%=.venv-%/.installed)  ## Run the tests of others' clients against the Binance stand-in
 	$(BIN)/python -m pytest -m clients tests/clients
 
+CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/google-chrome))
+browser: install $(VENV)/.browser-installed $(AXE)  ## Test the page in a real browser (Debian's chromium, npm)
+	@test -n "$(CHROMIUM)" || { echo "no browser found: apt-get install chromium, or give CHROMIUM=path"; exit 1; }
+	CHROMIUM=$(CHROMIUM) AXE=$(AXE) $(BIN)/python -m pytest -m browser tests/browser
+
 simulate: install  ## Simulate a month of outages, against other schedules
 	@$(BIN)/python -m simulation.run
 
@@ -94,11 +107,11 @@ costs: install  ## Compute docs/costs.md's table from what was measured last
 lock:  ## Compile the requirements, with hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate -q functions/keepalive/requirements.in -o functions/keepalive/requirements.txt
-	for name in dev sam runtime checkov simulate $(CLIENTS:%=clients-%); do uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	for name in dev browser sam runtime checkov simulate $(CLIENTS:%=clients-%); do uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --no-annotate -q requirements/$$name.in -o requirements/$$name.txt; done
 
 clean:  ## Remove everything that was built or installed
-	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) .aws-sam .build .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) .aws-sam .browser .build .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run up down test test-deep check build invoke e2e clients simulate scale bench costs lock clean
+.PHONY: help install run up down test test-deep check build invoke e2e clients browser simulate scale bench costs lock clean

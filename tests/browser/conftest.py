@@ -1,0 +1,92 @@
+"""A real browser: headless Chromium driven by Playwright, with axe-core to judge what it shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from listenkeys.aws.accounts import Account
+from listenkeys.aws.records import Current
+from listenkeys.errors import Rejected
+from listenkeys.status import AccountStatus
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PICTURES = Path(".browser/pictures")
+# Without a sandbox, as CI runs as root; and without what a browser asks of the network by itself.
+_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--no-first-run",
+    "--no-proxy-server", "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright  # `make test` does without it
+
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=_FLAGS)
+        yield started
+        started.close()
+
+
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture
+def show(browser: Browser) -> Iterator[Open]:
+    """Open a page at a width and in a theme; at the end of the test nothing may have been complained of."""
+    pages: list[Any] = []
+    complaints: list[str] = []
+
+    def show(
+        url: str = "about:blank", width: int = 1000, theme: Any = "light", may_complain: bool = False
+    ) -> Page:
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=theme)
+        page.set_default_timeout(20_000)
+        pages.append(page)
+        if not may_complain:
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on(
+                "console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None
+            )
+        page.goto(url)
+        return page
+
+    yield show
+    for page in pages:
+        page.close()
+    assert complaints == []
+
+
+def violations(page: Page, within: str = "html") -> list[str]:
+    """Return what axe has against a page: each rule with the elements that break it."""
+    page.evaluate(Path(os.environ["AXE"]).read_text())
+    found = page.evaluate("within => axe.run(within)", within)["violations"]
+    return [f"{rule['id']}: {[node['html'][:200] for node in rule['nodes']]}" for rule in found]
+
+
+def _status(name: str, left: float | None, tried: float | None = 5, **current: str) -> AccountStatus:
+    return AccountStatus(Account(name, "usdm"), Current(**({"outcome": "EXTENDED"} | current)), left, tried)
+
+
+def accounts(count: int) -> list[AccountStatus]:
+    """Return so many accounts: one called `<b>`, then one in each other kind of trouble, then well ones."""
+    invalid = Rejected("INVALID_ACCOUNT", "AccountsTable row: accountId must be 1 to 64 of A-Z a-z 0-9 . _ -")
+    refused = "Binance refused the API key (HTTP 401, code -2015: Invalid API-key, IP, or permissions)"
+    some = [
+        AccountStatus(Account("<b>", problem=invalid), Current(), None),
+        _status("carol", 11, 1, outcome="FAILED", error_code="EXCHANGE_DOWN", error_message="not attempted"),
+        _status("a-name-of-sixty-four-characters-" + "x" * 32, 48),
+        _status("bob", 34, 2, outcome="REJECTED", error_code="INVALID_API_KEY", error_message=refused),
+        _status("frank", -200, 260, outcome="RECREATED"),
+        _status("gina", 21, 39),
+        AccountStatus(Account("hal", "portfolio", enabled=False), Current(), None),
+    ]
+    return [*some, *(_status(f"account-{number:04}", 25 + number % 35) for number in range(count))][:count]
