@@ -48,7 +48,7 @@ class _Handler(socketserver.StreamRequestHandler):
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         self.rfile.read(int(headers.get("content-length", 0)))
-        answer = self.server.exchange.handle(method, path, headers)
+        answer = self.server.exchange.handle(method, path, headers, self.client_address[0])
         # A chunked body is not read, so nothing after it can be.
         last = headers.get("connection", "").lower() == "close" or "transfer-encoding" in headers
         return self._send(answer, head=method == "HEAD") and version == "HTTP/1.1" and not last

@@ -70,17 +70,19 @@ class _Connection:
     """One websocket: what it asked for, and what waits to be sent on it."""
 
     def __init__(
-        self, socket: ServerConnection, exchange: Exchange, target: str, route: str, mode: str
+        self, socket: ServerConnection, server: StreamServer, target: str, route: str, mode: str
     ) -> None:
         self.socket = socket
-        self.opened_at = exchange.now()
-        self._exchange = exchange
+        self.opened_at = server.exchange.now()
+        self._exchange = server.exchange
+        self._address = str(socket.remote_address[0])
         self._products = _ROUTES[route]
         self._combined = mode == "stream"
         self._outbox: SimpleQueue[str | None] = SimpleQueue()
         self._leave: dict[str, Callable[[], None]] = {}
         for listen_key, events in _wanted(target):
-            self._join(listen_key, events)
+            unheard = {"usdm"} if server.events_required and not events else set()
+            self._join(listen_key, events, self._products - unheard)
 
     def run(self) -> None:
         """Send what there is to hear until the client leaves."""
@@ -97,7 +99,7 @@ class _Connection:
             self._outbox.put(None)
             sender.join()
 
-    def _join(self, listen_key: str, events: frozenset[str]) -> None:
+    def _join(self, listen_key: str, events: frozenset[str], products: set[str]) -> None:
         def hear(product: str, event: Event) -> None:
             if events and event["e"] not in events:
                 return
@@ -106,14 +108,14 @@ class _Connection:
             self._put({"stream": listen_key, "data": event} if enveloped else event)
 
         if listen_key not in self._leave:
-            self._leave[listen_key] = self._exchange.listen(listen_key, self._products, hear)
+            self._leave[listen_key] = self._exchange.listen(listen_key, products, hear, self._address)
 
     def _answer(self, request: dict[str, Any]) -> None:
         method, params = request.get("method"), request.get("params") or []
         result: list[str] | None = None
         if method == "SUBSCRIBE":
             for listen_key in params:
-                self._join(listen_key, frozenset())
+                self._join(listen_key, frozenset(), self._products)
         elif method == "UNSUBSCRIBE":
             for listen_key in params:
                 self._leave.pop(listen_key, lambda: None)()
@@ -138,11 +140,14 @@ class _Connection:
 class StreamServer:
     """Serve an exchange's user data streams on 127.0.0.1, at a free port, from construction until `stop`.
 
-    `url` is what comes before a route: `url + "/private/ws?listenKey=..."`.
+    `url` is what comes before a route: `url + "/private/ws?listenKey=..."`. With `events_required` a USDⓈ-M
+    listenKey in a URL without `events` hears nothing, as some users of Binance report and others do not
+    (unicorn-binance-websocket-api #446, go-binance #812); `events_required` may be set at any time.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, events_required: bool = False) -> None:
         self.exchange = exchange
+        self.events_required = events_required
         self._connections: dict[ServerConnection, _Connection] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -192,7 +197,7 @@ class StreamServer:
         if not found:
             return socket.respond(http.HTTPStatus.NOT_FOUND, "404 Not found\n")
         with self._lock:
-            self._connections[socket] = _Connection(socket, self.exchange, request.path, found[1], found[2])
+            self._connections[socket] = _Connection(socket, self, request.path, found[1], found[2])
         return None
 
     def _serve(self, socket: ServerConnection) -> None:

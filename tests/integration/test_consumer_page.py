@@ -19,6 +19,7 @@ from local.clock import VirtualClock
 from local.world import World
 from tests.consumer_page import PAGE, block, local_urls, page_module
 
+ROOT = Path(__file__).parent.parent.parent
 ALICE = "alice".ljust(64, "0")
 consumer_page = page_module()
 
@@ -89,7 +90,8 @@ def record_key(world: World, clock: VirtualClock) -> Callable[..., str]:
 
 
 @pytest.mark.parametrize("product", PATHS)
-def test_the_consumer_hears_orders_of_every_product(world, bot, record_key, product):
+def test_the_consumer_hears_orders_of_every_product(world, streams, bot, record_key, product):
+    streams.events_required = True
     record_key(product)
     bot.start()
     until(lambda: bot.openings)
@@ -201,6 +203,16 @@ def test_the_pages_queue_and_rule_pass_cfn_lint(tmp_path: Path):
         text=True,
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/consumer.md"])
+def test_no_page_has_a_url_of_usdm_without_its_events(page):
+    text = (ROOT / page).read_text().replace('"\n    "', "")
+    events = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
+    urls = re.findall(r"ws\?listenKey=.*", text)
+    assert urls
+    assert all(re.search(rf"&events=({events}|\.\.\.$|\{{events\}})", url) for url in urls)
+    assert events in text
 
 
 def test_the_pages_table_of_urls_is_what_its_consumer_opens():

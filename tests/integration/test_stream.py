@@ -161,6 +161,37 @@ def test_only_the_events_named_in_the_url_are_heard(server, exchange):
         assert is_silent(other)
 
 
+@pytest.mark.parametrize("path", ["/private/ws?listenKey={}", "/private/ws/{}", "/private/stream?streams={}"])
+def test_a_url_without_events_stays_silent_where_they_are_required(server, exchange, path):
+    path = path.format(start(exchange))
+    with opened(server, path) as before:
+        server.events_required = True
+        named = URLS["usdm"].format(exchange.live_key(ALICE, "usdm")) + "&events=ORDER_TRADE_UPDATE"
+        with opened(server, path) as socket, opened(server, named) as other:
+            number = exchange.emit_order(ALICE)
+            event = heard(before)
+            assert event.get("data", event)["o"]["i"] == number
+            assert heard(other)["o"]["i"] == number
+            assert is_silent(socket)
+
+
+@pytest.mark.parametrize("product", ["coinm", "portfolio", "options"])
+def test_events_are_required_of_usdm_only(server, exchange, product):
+    server.events_required = True
+    with opened(server, URLS[product].format(start(exchange, product))) as socket:
+        exchange.emit_order(ALICE, product)
+        assert not is_silent(socket)
+
+
+def test_a_restricted_key_opens_and_stays_silent_from_another_address(server, exchange):
+    exchange.restrict(ALICE, ["127.0.0.1"])
+    url = server.url + URLS["usdm"].format(start(exchange))
+    with connect(url, proxy=None) as here, connect(url, proxy=None, source_address=("127.0.0.2", 0)) as there:
+        exchange.emit_order(ALICE)
+        assert heard(here)["e"] == "ORDER_TRADE_UPDATE"
+        assert is_silent(there)
+
+
 @pytest.mark.parametrize(
     "path",
     ["/private/stream?listenKey={}&events=ORDER_TRADE_UPDATE&listenKey={}", "/private/stream?streams={}/{}"],

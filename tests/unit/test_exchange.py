@@ -168,6 +168,13 @@ def test_an_api_key_is_refused_for_products_it_was_not_added_for(exchange):
     assert ask(exchange, "POST", USDM, BOB).status == 401
 
 
+def test_a_restricted_api_key_is_refused_from_another_address(exchange):
+    exchange.restrict(ALICE, ["127.0.0.2"])
+    headers = {"X-MBX-APIKEY": ALICE}
+    assert exchange.handle("POST", USDM, headers, "127.0.0.2").status == 200
+    assert said(exchange.handle("PUT", USDM, headers)) == (401, UNKNOWN)
+
+
 def test_a_revoked_api_key_is_refused_until_it_is_added_again(exchange):
     start(exchange)
     exchange.revoke(ALICE)
