@@ -7,15 +7,12 @@ what the others rely on is looked up once after the deployment. moto runs no rul
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import os
 from collections.abc import Mapping
-from functools import partial
 from itertools import count
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,15 +21,12 @@ from botocore.config import Config
 from moto.backends import get_backend
 from moto.core.base_backend import BackendDict
 from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.dynamodb.exceptions import (
-    MockValidationException,
-    MultipleTransactionsException,
-    TransactionCanceledException,
-)
 from moto.server import ThreadedMotoServer
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
+
+from local.aws import dynamodb
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 REGION = "eu-west-1"
@@ -134,65 +128,6 @@ def _backend(service: str) -> Any:
     """Return what moto keeps in this process for a service."""
     backends: Any = get_backend(service)  # type: ignore[call-overload]
     return backends[DEFAULT_ACCOUNT_ID][REGION]
-
-
-def _mend_transactions(table_names: list[str]) -> None:
-    """Make moto's TransactWriteItems undo the items it wrote, one transaction at a time.
-
-    moto copies the whole table for each item and, when a transaction is refused, puts the copy in its place.
-    That takes minutes with 5,000 rows and loses what other threads have written in the meantime. And where an
-    update does not fit the item it meets, it refuses the call; AWS cancels it and says which item it was.
-    """
-    dynamodb = _backend("dynamodb")
-    for name in table_names:
-        table = dynamodb.tables[name]
-        # What moto would put back is the table itself.
-        table.__deepcopy__ = partial(lambda itself, memo: itself, table)
-    if "transact_write_items" in vars(dynamodb):
-        return
-    write, one_at_a_time = dynamodb.transact_write_items, Lock()
-
-    def transact_write_items(actions: list[dict[str, Any]]) -> None:
-        with one_at_a_time:
-            before = []
-            for action in actions:
-                [body] = action.values()
-                table = dynamodb.get_table(body["TableName"])
-                key = dynamodb.get_keys_value(table, body.get("Key") or body["Item"])
-                before.append((table, key, copy.deepcopy(table.get_item(*key))))
-
-            def undo() -> None:
-                for table, (hash_key, range_key), item in before:
-                    table.delete_item(hash_key, range_key)
-                    if item and range_key:
-                        table.items[hash_key][range_key] = copy.deepcopy(item)
-                    elif item:
-                        table.items[hash_key] = copy.deepcopy(item)
-
-            def reason(action: dict[str, Any]) -> tuple[str | None, str | None, None]:
-                try:
-                    write([action])
-                except TransactionCanceledException:
-                    return "ConditionalCheckFailed", "The conditional request failed", None
-                except MockValidationException as invalid:
-                    return "ValidationError", str(invalid.message), None
-                return None, None, None
-
-            try:
-                write(actions)
-            except MultipleTransactionsException:
-                undo()
-                raise
-            except MockValidationException:
-                undo()
-                reasons = [reason(action) for action in actions]
-                undo()
-                raise TransactionCanceledException(reasons) from None
-            except Exception:
-                undo()
-                raise
-
-    dynamodb.transact_write_items = transact_write_items
 
 
 class LocalAws:
@@ -323,7 +258,7 @@ class LocalAws:
                 self.client("dynamodb").update_time_to_live(
                     TableName=self.resources[name], TimeToLiveSpecification=forgotten
                 )
-        _mend_transactions(self._tables)
+        dynamodb.mend(_backend("dynamodb"), self._tables)
         self._listen()
 
     def _create_stack(self, parameters: Mapping[str, str]) -> None:
