@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -187,6 +188,34 @@ def test_transactions_at_the_same_time_lose_nothing_when_some_are_refused(aws: L
 
     found = {item["accountId"]["S"] for item in dynamodb.scan(TableName=table)["Items"]}
     assert found == {"taken", *(f"account{number}" for number in range(0, 80, 2))}
+
+
+def test_updates_of_one_counter_at_the_same_time_never_pass_its_condition_together(aws: LocalAws) -> None:
+    key = {"accountId": {"S": "#counter"}, "record": {"S": "now"}}
+    dynamodb, table = aws.client("dynamodb"), aws.outputs["ListenKeysTableName"]
+
+    def take(_: int) -> bool:
+        try:
+            dynamodb.update_item(
+                TableName=table,
+                Key=key,
+                UpdateExpression="ADD used :one",
+                ConditionExpression="attribute_not_exists(used) OR used < :cap",
+                ExpressionAttributeValues={":one": {"N": "1"}, ":cap": {"N": "40"}},
+            )
+        except dynamodb.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that threads meet between the check and the write
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            taken = list(pool.map(take, range(80)))
+    finally:
+        sys.setswitchinterval(usual)
+    assert taken.count(True) == 40
+    assert dynamodb.get_item(TableName=table, Key=key)["Item"]["used"] == {"N": "40"}
 
 
 def test_a_secret_read_in_a_batch_comes_back_beside_the_error_of_the_missing_one(aws: LocalAws) -> None:
