@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.aws.stack import LocalAws
-from local.clock import VirtualClock
+from local.clock import ScaledClock, VirtualClock
 from local.world import World
 from tests.faults.matrix import HookedExchange, rows_of
 from tests.faults.settled import SettledClock
@@ -31,4 +31,18 @@ def world(aws: LocalAws, clock: VirtualClock) -> Iterator[World]:
     """The world of every test, with a stand-in that a test can hook."""
     aws.reset()
     with World(exchange=HookedExchange(now=clock.timestamp), aws=aws) as made:
+        yield made
+
+
+@pytest.fixture
+def fast() -> ScaledClock:
+    """The clock that processes of their own share: a minute takes three seconds."""
+    return ScaledClock(20.0)
+
+
+@pytest.fixture
+def busy(aws: LocalAws, fast: ScaledClock) -> Iterator[World]:
+    """A world by the fast clock, for handlers in processes of their own."""
+    aws.reset()
+    with World(exchange=HookedExchange(now=fast.timestamp), aws=aws) as made:
         yield made

@@ -19,7 +19,7 @@ from listenkeys.binance.client import Answer, BinanceClient
 from listenkeys.errors import SettingsError
 from listenkeys.report import Report
 from listenkeys.trigger import Trigger
-from local.clock import VirtualClock
+from local.clock import ScaledClock, VirtualClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
 from tests.faults.matrix import (
@@ -34,6 +34,7 @@ from tests.faults.matrix import (
     raised,
     variant,
 )
+from tests.faults.processes import Handler, add_due
 from tests.rules import Rules
 
 TWENTY = tuple(f"account{number:02}" for number in range(20))
@@ -89,6 +90,21 @@ def test_two_runs_at_once_are_harmless(world: World, clock: VirtualClock) -> Non
         assert 1 <= len(world.ledger(name)) <= 2
     posts = [request for request in world.exchange.requests if request.method == "POST"]
     assert len(posts) <= 4, "one for each account without a key, and run"
+
+
+@pytest.mark.row(36)
+def test_two_processes_at_once_are_harmless(busy: World, fast: ScaledClock) -> None:
+    with Handler(busy, fast) as one, Handler(busy, fast) as two:
+        add_due(busy, fast, TWENTY)
+        for run in (one, two):
+            run.ready()
+        one.start(TICK, run_id="one")
+        two.start(SWEEP, run_id="two")
+        assert (one.ended().raised, two.ended().raised) == ("", "")
+    for name in TWENTY:
+        assert kept(busy, name)
+        assert busy.current(name)["outcome"] == "EXTENDED"
+        assert 1 <= len(busy.ledger(name)) <= 2
 
 
 @pytest.mark.row(36)
@@ -192,7 +208,7 @@ def test_a_run_without_time_starts_nothing_and_says_so(
 KILLED = """
 import os, sys
 from datetime import datetime
-from local.clock import VirtualClock
+from local.clock import ScaledClock, VirtualClock
 from local.invoke import LocalFunction
 function = LocalFunction(dict(os.environ), VirtualClock(datetime.fromisoformat(sys.argv[1])).clock)
 function.invoke({"source": "aws.events", "detail-type": "Scheduled Event"})
