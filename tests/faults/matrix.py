@@ -26,10 +26,10 @@ class HookedExchange(Exchange):
 
     hook: Callable[[str], None] | None = None
 
-    def handle(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    def handle(self, method: str, path: str, headers: Mapping[str, str], *where: str) -> Answer:
         if self.hook:
             self.hook(next((value for name, value in headers.items() if name.lower() == "x-mbx-apikey"), ""))
-        return super().handle(method, path, headers)
+        return super().handle(method, path, headers, *where)
 
 
 def hooked(world: World) -> HookedExchange:

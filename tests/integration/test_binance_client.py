@@ -115,9 +115,9 @@ class Recording(Exchange):
         super().__init__()
         self.seen: list[tuple[str, str, dict[str, str]]] = []
 
-    def handle(self, method, path, headers):  # type: ignore[no-untyped-def]
+    def handle(self, method, path, headers, *where):  # type: ignore[no-untyped-def]
         self.seen.append((method, path, dict(headers)))
-        return super().handle(method, path, headers)
+        return super().handle(method, path, headers, *where)
 
 
 def test_a_request_is_the_key_in_a_header_and_nothing_else(
