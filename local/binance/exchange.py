@@ -38,6 +38,12 @@ _TRANSPORTS: dict[Kind, Transport] = {
 
 # "api" is spot: clients such as python-binance ping it when they start, whatever they are used for.
 _PUBLIC = re.compile(r"/(api|fapi|dapi|papi|eapi)/v\d/(ping|time|exchangeInfo)")
+# What ccxt asks for by itself once it has a secret: spot's coins and pairs when it loads the markets, positions
+# when it watches orders. There are none here. No signature is checked: the stand-in knows no secret.
+_EMPTY = re.compile(
+    r"/sapi/v1/(capital/config/getall|margin/(isolated/)?allPairs)"
+    r"|/(fapi|dapi|papi)/v\d/((um|cm)/)?(leverageBracket|positionRisk)"
+)
 _API_KEY = re.compile(r"[A-Za-z0-9]{10,128}")
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -410,17 +416,18 @@ class Exchange:
         refusal = self._usage[group].refusal(now, self.weight_limits[group])
         if refusal:
             return _refused(refusal, self.weight_limits[group])
-        product = PRODUCTS.get(path)
-        if product is None:
+        product, empty = PRODUCTS.get(path), _EMPTY.fullmatch(path)
+        if product is None and not empty:
             return self._public(method, path, now)
-        if method not in ("POST", "PUT", "DELETE"):
+        if method not in (("GET",) if empty else ("POST", "PUT", "DELETE")):
             return _error(404, -5000, f"Path {path}, Method {method} is invalid")
         if api_key is None or not _API_KEY.fullmatch(api_key):
             return REAL_ANSWERS["api_key_format"]
-        if product not in self._accounts.get(api_key, ()) or not self._may_use(api_key, address):
+        products = self._accounts.get(api_key, frozenset())
+        if not (product in products or (empty and products)) or not self._may_use(api_key, address):
             msg = f"Invalid API-key, IP, or permissions for action, request ip: {address}"
             return _error(401, -2015, msg)
-        return self._listen_key(method, api_key, product, now)
+        return self._listen_key(method, api_key, product, now) if product else Answer(200, {}, b"[]")
 
     def _public(self, method: str, path: str, now: float) -> Answer:
         found = _PUBLIC.fullmatch(path)

@@ -22,17 +22,18 @@ class Session:
     """One ccxt exchange, as `ccxt.pro.binance` makes it; `forget` has the next call begin with another."""
 
     _made: Any = None
+    _secret: str | None = None
 
     def exchange(self) -> Any:
         if self._made is None:
-            self._made = ccxt.pro.binance({"apiKey": API_KEY})
+            self._made = ccxt.pro.binance({"apiKey": API_KEY, "secret": self._secret})
             self._made.urls["api"] = moved(self._made.urls["api"])
         return self._made
 
-    async def forget(self) -> None:
+    async def forget(self, secret: str | None = None) -> None:
         if self._made:
             await self._made.close()
-        self._made = None
+        self._made, self._secret = None, secret
 
     async def call(self, method: str) -> Any:
         return await getattr(self.exchange(), method)()

@@ -84,6 +84,7 @@ class Place:
     def tidy(self) -> None:
         """Forget what a test did: its keys and faults, its weight and its ban."""
         self.exchange.clear_faults()
+        self.exchange.requests.clear()
         self.exchange.weight_limits.update(WEIGHT_LIMITS)
         for product in PATHS:
             self.exchange.expire(ALICE, product)

@@ -35,14 +35,16 @@ def test_a_stream_is_started_kept_alive_and_closed(client, exchange, clock, prod
     assert exchange.live_key(ALICE, product) is None
 
 
+@pytest.mark.parametrize("secret", [None, "s" * 64], ids=["without a secret", "with a secret"])
 @pytest.mark.parametrize("product", CALLS)
-def test_watch_orders_hears_them_as_unified_orders(client, exchange, product):
+def test_watch_orders_hears_them_as_unified_orders(client, exchange, product, secret):
     _, params = CALLS[product]
-    client.forget()  # ccxt keeps one listenKey for portfolio and usdm
+    client.forget(secret)  # ccxt keeps one listenKey for portfolio and usdm
     client.send("watch_orders", params)
     wait_for_listeners(exchange, product)
     number = exchange.emit_order(ALICE, product)
     assert client.answer() == [{"id": str(number), "symbol": SYMBOLS[product], "status": "open"}]
+    assert [request.path for request in exchange.requests if request.status >= 400] == []
 
 
 def test_no_listen_key_is_its_authentication_error(client):
@@ -73,6 +75,8 @@ def test_errors_are_of_its_own_types(client, exchange, answer, error):
     assert raised.value.type == error
 
 
-def test_it_reads_the_time_and_loads_the_markets(client, clock):
+@pytest.mark.parametrize("secret", [None, "s" * 64], ids=["without a secret", "with a secret"])
+def test_it_reads_the_time_and_loads_the_markets(client, clock, secret):
+    client.forget(secret)
     assert client.time() == int(clock.timestamp() * 1000)
     assert client.load_markets() == ["BTC/USD:BTC", "BTC/USDT:USDT"]

@@ -168,6 +168,24 @@ def test_an_api_key_is_refused_for_products_it_was_not_added_for(exchange):
     assert ask(exchange, "POST", USDM, BOB).status == 401
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sapi/v1/capital/config/getall",
+        "/sapi/v1/margin/allPairs",
+        "/sapi/v1/margin/isolated/allPairs",
+        "/fapi/v1/leverageBracket",
+        "/fapi/v3/positionRisk",
+        "/papi/v1/um/positionRisk",
+    ],
+)
+def test_signed_reads_of_an_account_without_anything_answer_empty_lists_to_its_api_key_only(exchange, path):
+    url = f"{path}?timestamp=1&signature=2"
+    assert said(exchange.handle("GET", url, {"X-MBX-APIKEY": ALICE})) == (200, b"[]")
+    assert said(exchange.handle("GET", url, {"X-MBX-APIKEY": BOB})) == (401, UNKNOWN)
+    assert exchange.handle("POST", path, {"X-MBX-APIKEY": ALICE}).status == 404
+
+
 def test_a_restricted_api_key_is_refused_from_another_address(exchange):
     exchange.restrict(ALICE, ["127.0.0.2"])
     headers = {"X-MBX-APIKEY": ALICE}
