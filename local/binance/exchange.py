@@ -39,7 +39,7 @@ _TRANSPORTS: dict[Kind, Transport] = {
 # "api" is spot: clients such as python-binance ping it when they start, whatever they are used for.
 _PUBLIC = re.compile(r"/(api|fapi|dapi|papi|eapi)/v\d/(ping|time|exchangeInfo)")
 # What ccxt asks for by itself once it has a secret: spot's coins and pairs when it loads the markets, its
-# positions when it watches orders. There are none here. No signature is checked: the stand-in knows no secret.
+# positions when it watches orders. There are none here. No signature is checked: no secret is known.
 _EMPTY = re.compile(
     r"/sapi/v1/(capital/config/getall|margin/(isolated/)?allPairs)"
     r"|/(fapi|dapi|papi)/v\d/((um|cm)/)?(leverageBracket|positionRisk)"
