@@ -29,6 +29,7 @@ from local.world import World
 from tests.faults.matrix import SWEEP, TICK, add_live, api_key_of
 from tests.faults.refusals import Body, Refusals, botocore_sleeps_by
 from tests.leaks import WatchedFunction, texts_of
+from tests.widget import event_of, load_widget
 
 FORCE = {"force": True}
 SECRET_NAME = "listenkeys/team"
@@ -266,6 +267,7 @@ class Searcher:
     def __init__(self, stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
         self.stage, self.caplog = stage, caplog
         self.stdout, self.stderr = io.StringIO(), io.StringIO()
+        self.widget = load_widget(stage.world, stage.clock)
 
     def texts(self, error: BaseException | None) -> Iterator[str]:
         yield self.stdout.getvalue()
@@ -280,11 +282,12 @@ class Searcher:
             yield "".join(traceback.format_exception(error))
 
     def stored(self) -> Iterator[str]:
-        """Yield the records, without the one attribute that may hold a key, and the events."""
+        """Yield the records, without the one attribute that may hold a key, the events and the widget."""
         for name in [*self.stage.names(), "malformed"]:
             for record in self.stage.world.records(name):
                 yield json.dumps({**record, "listenKey": None})
         yield from map(json.dumps, self.stage.world.aws.sent_events())
+        yield self.widget(event_of())
 
     def invoke(self, event: Any, context: Context | None = None) -> None:
         """Invoke the function and search what came of it; the report and the records too."""
@@ -336,6 +339,7 @@ def test_a_key_pasted_into_the_wrong_field_of_a_row_is_not_repeated(
     stage.world.put_row("in-both", product=key, enabled={"S": key}, secretId=f"{key} ")
     caplog.clear()
 
+    search({key}, [load_widget(stage.world, stage.clock)(event_of())])
     names = [f"in-{field}" for field in ("product", "secretField", "secretId", "both")]
     for event in (TICK, {"accounts": names}):
         done = stage.function.invoke(event)

@@ -71,6 +71,12 @@ def test_beside_the_libraries_the_function_imports_only_itself(imported: set[str
     assert imported - bare - own <= {"__future__", "concurrent.futures.thread", "dataclasses", "statistics"}
 
 
+def test_the_widget_imports_neither_powertools_nor_what_a_run_needs() -> None:
+    imported = imported_by("import widget")
+    assert not {name.partition(".")[0] for name in imported} & (FORBIDDEN | {"aws_lambda_powertools", "app"})
+    assert not imported & {f"listenkeys.{name}" for name in ("keeper", "journal", "renewal", "selection")}
+
+
 def test_the_libraries_stay_as_light_as_they_are(bare: set[str]) -> None:
     # 500 on Python 3.11, 3.13 has a few more. A jump means that a dependency has grown a heavy import.
     assert 300 < len(bare) < 600

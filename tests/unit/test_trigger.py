@@ -23,6 +23,7 @@ EVENTS = Path(__file__).parent.parent.parent / "events"
         ({"dryRun": True}, Trigger(MANUAL, dry_run=True)),
         ({"force": False, "dryRun": False}, Trigger(MANUAL)),
         ({"accounts": ["alice"]}, Trigger(MANUAL, ("alice",))),
+        ({"accounts": ["alice"], "widgetContext": {"theme": "dark"}}, Trigger(MANUAL, ("alice",))),
         ({"accounts": ["b", "a", "b"]}, Trigger(MANUAL, ("b", "a"))),
         ({"accounts": ["a" * 64]}, Trigger(MANUAL, ("a" * 64,))),
         ({"accounts": ["a"], "force": True, "dryRun": True}, Trigger(MANUAL, ("a",), True, True)),

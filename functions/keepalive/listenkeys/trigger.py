@@ -37,7 +37,8 @@ class Trigger:
                 raise InvalidEvent(f"overdueOnly must be true and stand alone: {_ALLOWED}")
             return cls(SWEEP)
         for field in event:
-            if field not in ("accounts", "force", "dryRun"):
+            # CloudWatch adds widgetContext to what the dashboard widget's button sends.
+            if field not in ("accounts", "force", "dryRun", "widgetContext"):
                 raise InvalidEvent(f"unknown field {str(field)[:64]!r}: {_ALLOWED}")
         return cls(MANUAL, _accounts(event), _flag(event, "force"), _flag(event, "dryRun"))
 

@@ -1,0 +1,69 @@
+"""The handler of the dashboard's widget: CloudWatch calls it, and shows the HTML that it returns.
+
+Apart from app.py: its role may read two tables and nothing else, and a person waits for it. It makes one
+client, and imports neither Powertools nor what a run needs.
+"""
+
+import json
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from listenkeys.aws.calls import CLIENT_CONFIG
+from listenkeys.errors import Unavailable
+from listenkeys.page import page
+from listenkeys.settings import Settings
+from listenkeys.status import AccountStatus, read_status
+
+DESCRIPTION = """## Accounts of listenkey-keeper
+
+Every account, those in trouble first: how long its listenKey still lives, what the last try came to, and what
+to do about it.
+
+Parameters:
+
+- `renew`: the ARN of `KeepaliveFunction`. With it each account has a button that calls this function for it,
+  with the permissions of the person who presses it (`lambda:InvokeFunction`). Without it there is none.
+
+```yaml
+renew: arn:aws:lambda:eu-west-1:123456789012:function:keepalive
+```
+"""
+# The function has 5 s. What has not answered by then is said on the widget, and CloudWatch asks again.
+_IMPATIENT = Config(connect_timeout=1, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2})
+
+settings = Settings.from_env()
+dynamodb = boto3.client("dynamodb", config=CLIENT_CONFIG.merge(_IMPATIENT))
+
+
+def now() -> datetime:
+    """Return the time; tests set another."""
+    return datetime.now(UTC)
+
+
+def handler(event: dict[str, Any], context: object) -> str:
+    """Return the accounts as HTML, or, for `{"describe": true}`, what the widget is, as Markdown."""
+    if event.get("describe"):
+        return DESCRIPTION
+    at = now()
+    try:
+        rows = read_status(dynamodb, settings.accounts_table, settings.listen_keys_table, at)
+    except Unavailable as error:
+        return f"<p>{escape(str(error))}. Refresh the dashboard to try again.</p>"
+    endpoint = event.get("renew")
+    theme = str((event.get("widgetContext") or {}).get("theme"))
+    return page(rows, at, theme, (lambda row: _button(row, endpoint)) if endpoint else None)
+
+
+def _button(row: AccountStatus, endpoint: str) -> str:
+    """Return a button, and after it what CloudWatch does when it is pressed."""
+    name = escape(row.account.id)
+    event = escape(json.dumps({"accounts": [row.account.id]}))
+    return (
+        f'<button type="button" aria-label="Renew {name}">Renew</button>'
+        f'<cwdb-action action="call" display="popup" endpoint="{escape(endpoint)}" '
+        f'confirmation="Renew {name} now?">{event}</cwdb-action>'
+    )
