@@ -10,7 +10,7 @@ import boto3
 from rich.console import Console
 
 from listenkey_keeper.cli.stack import CLOCK
-from listenkey_keeper.cli.status import status_table
+from listenkey_keeper.cli.status import StatusTable
 from listenkey_keeper.program.status import read_status
 from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction, environment
@@ -75,7 +75,7 @@ def main() -> int:
                 clock.now(),
             )
     console.print()
-    console.print(status_table(rows, context.aws_request_id))
+    console.print(StatusTable(rows, context.aws_request_id))
     return 0 if done.error is None else 1
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from listenkey_keeper.program.aws.accounts import Account
 
 from .errors import CliError, explain
-from .output import columns, problems, show, show_json
+from .output import Problems, columns, show, show_json
 from .registry import Registry, Wanted, check_id
 from .stack import AsJson, Profile, Region, StackName, connect
 
@@ -107,7 +107,7 @@ def list_(
         )
     show(table)
     if broken := [(a.id, a.problem.code, a.problem.message) for a in accounts if a.problem]:
-        show("", problems(broken))
+        show("", Problems(broken))
 
 
 @app.command()

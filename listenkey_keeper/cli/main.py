@@ -19,7 +19,8 @@ from .output import console, show, show_json
 from .registry import Registry, check_id
 from .renew import event_of, failed, invoke, report_view
 from .stack import AsJson, Profile, Region, Stack, StackName, connect, now
-from .status import StatusTable, watch
+from .status import StatusTable
+from .watch import watch
 
 NOT_WELL, COULD_NOT = 1, 2
 

@@ -3,15 +3,19 @@
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from listenkey_keeper.program.remedies import REMEDIES
+
 _NO_WRAPPING = 100_000  # in a pipe a line is a record, however long
+_MOST_NAMES = 100  # of the accounts that one error hits
 
 
 def console() -> Console:
@@ -58,11 +62,59 @@ def problem(code: str | None, message: str | None) -> Text:
     return Text.assemble((f"{code}", "red"), f": {message}")
 
 
-def problems(found: Iterable[tuple[str, str | None, str | None]]) -> Table:
-    """Return a table of what is wrong: account, error code, message."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, code, message in found:
-        table.add_row(Text(name, style="bold"), problem(code, message))
-    return table
+def ellipsis(options: ConsoleOptions) -> str:
+    """Return what stands for text that was left out."""
+    return "..." if options.ascii_only else "…"
+
+
+def abbreviate(name: str, width: int, mark: str = "…") -> str:
+    """Return a name in at most `width` characters; its ends stay, for they tell similar names apart."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    if len(name) <= width:
+        return name
+    kept = max(1, width - len(mark))
+    return name[: kept - kept // 2] + mark + name[len(name) - kept // 2 :]
+
+
+class Problems:
+    """What is wrong, each error once: what happened, what to do, and the accounts that it hits.
+
+    Each is given as account, error code and message; without a code the message is all there is to say.
+    """
+
+    def __init__(self, found: Iterable[tuple[str, str | None, str | None]]) -> None:
+        self._names: dict[tuple[str | None, str | None], list[str]] = {}
+        for name, code, message in found:
+            self._names.setdefault((code, message), []).append(name)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        room = options.max_width - 3  # an indent and a comma
+        for number, ((code, message), names) in enumerate(self._names.items()):
+            if number and options.is_terminal:
+                yield ""
+            if code:
+                yield problem(code, message)
+                if remedy := REMEDIES.get(code):
+                    what = remedy.replace("NAME", names[0]) if len(names) == 1 else remedy
+                    yield _indented(f"{what[0].upper()}{what[1:]}.")
+            elif message:
+                yield Text(f"{message[0].upper()}{message[1:]}.")
+            said = ", ".join(
+                abbreviate(name, room, ellipsis(options)) for name in sorted(names)[:_MOST_NAMES]
+            )
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            count = f"{len(names)} accounts: " if len(names) > 1 else ""
+            yield _indented(f"{count}{said}{more}", "bold")
+
+    def short(self) -> list[Text]:
+        """Return each error as one line, for a screen that has no room for more."""
+        lines = []
+        for (code, message), names in self._names.items():
+            who = names[0] if len(names) == 1 else f"{len(names)} accounts"
+            what = problem(code, message) if code else Text(message or "")
+            lines.append(Text(f"{who}: ", no_wrap=True, overflow="ellipsis").append_text(what))
+        return lines
+
+
+def _indented(text: str, style: str = "") -> Padding:
+    return Padding(Text(text, style=style), (0, 0, 0, 2), expand=False)

@@ -9,7 +9,7 @@ from rich.text import Text
 from listenkey_keeper.program.report import RETRYABLE, SUCCESSES, Outcome
 
 from .errors import CliError
-from .output import columns, problems
+from .output import Problems, columns
 
 _WELL = {*SUCCESSES, Outcome.SKIPPED}
 _MAX_NAMED = 2000  # account ids in an event; a synchronous one may be 6 MB, this is for a person's patience
@@ -80,7 +80,7 @@ def report_view(report: dict[str, Any]) -> Group:
         for p in report.get("problems", ())
     ]
     if found:
-        parts += ["", problems(found)]
+        parts += ["", Problems(found)]
     return Group(*parts)
 
 

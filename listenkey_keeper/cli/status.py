@@ -1,56 +1,93 @@
 """What a person sees of the accounts' status in the terminal."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.live import Live
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from listenkey_keeper.program.aws.calls import AwsError
 from listenkey_keeper.program.aws.records import LEASE
-from listenkey_keeper.program.errors import Unavailable
-from listenkey_keeper.program.status import LATE_MINUTES, AccountStatus
+from listenkey_keeper.program.page import STATES, state
+from listenkey_keeper.program.remedies import what_to_do
+from listenkey_keeper.program.status import LATE_MINUTES, AccountStatus, ago
 
-from .errors import explain
-from .output import columns, problems
+from .output import Problems, abbreviate, ellipsis
 
 _LEASE_MINUTES = LEASE.total_seconds() / 60
-_BAR_CELLS = 20
+_BAR_CELLS, _LEAST_BAR = 20, 5
+_LEAST_ID = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_COLOURS = {"REJECTED": "red", "FAILED": "red", "DEFERRED": "red", "SKIPPED": "dim", "DISABLED": "dim"}
+_COLUMNS = ("account", "product", "outcome", "left", "bar", "last try")
+_SHORT = {name: name for name in STATES} | {"dead": "without a key", "risk": "at risk"}
+_COLOURS = {"dead": "red", "risk": "red", "failing": "yellow", "well": "green", "disabled": "dim"}
+
+
+class Line(NamedTuple):
+    """A line of the table; `row` is the account that it shows, None for a heading."""
+
+    text: Text
+    row: AccountStatus | None = None
 
 
 class StatusTable:
-    """The accounts, those in danger first; what is wrong with them in full below; a line that sums up."""
+    """The accounts, trouble first; each error once, with whom it hits; a line that sums up.
+
+    With a run's id, SKIPPED where that run left an account alone.
+    """
 
     def __init__(self, rows: Sequence[AccountStatus], run_id: str | None = None) -> None:
-        self.rows = sorted(rows, key=lambda row: (not row.at_risk, not (row.account.enabled and row.problem)))
+        order = list(STATES)
+        self.rows = sorted(rows, key=lambda row: (order.index(state(row)), row.minutes_left or 0.0))
         self.run_id = run_id
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        bars = options.is_terminal and not options.ascii_only  # in a pipe, the number says it all
-        names = ("account", "product", "outcome", "minutes left", *["" for _ in range(bars)], "last try")
-        table = columns(*names, right=("minutes left",))
-        for row in self.rows:
-            outcome = row.outcome(self.run_id)
-            table.add_row(
-                Text(row.account.id),
-                Text(row.account.product or "-"),
-                Text(outcome, style=_COLOURS.get(outcome, "green")),
-                Text(_minutes(row), style=_colour(row)),
-                *[Text(_bar(row.minutes_left or 0), style=_colour(row)) for _ in range(bars)],
-                Text("-" if row.tried_minutes_ago is None else _ago(row.tried_minutes_ago), style="dim"),
-            )
-        yield table
-        yield ""
-        found = [(row.account.id, *row.problem) for row in self.rows if row.problem and row.account.enabled]
-        if found:
-            yield problems(found)
+        if self.rows:
+            yield from (line.text for line in self.lines(options))
             yield ""
-        yield self._sum()
+        if problems := self.problems():
+            yield problems
+            yield ""
+        yield self.sum()
 
-    def _sum(self) -> Text:
+    def lines(self, options: ConsoleOptions) -> list[Line]:
+        """Return the table, as wide as the terminal: the bar shrinks and goes, then ids, then columns.
+
+        In a pipe a line is a record: nothing is shortened, and there are no headings and no bar.
+        """
+        counts = Counter(map(state, self.rows))
+        grouped = options.is_terminal and len(counts) > 1
+        cells = [_cells(row, self.run_id) for row in self.rows]
+        wide = {
+            name: max([len(name), *(len(each[name]) for each in cells)]) for name in _COLUMNS if name != "bar"
+        }
+        indent = "  " if grouped else ""
+        wide["account"] += len(indent)
+        shown = _fit(wide, options)
+        lines = [Line(_line({name: Text(name, style="bold") for name in shown} | {"bar": Text()}, shown))]
+        before = None
+        for row, each in zip(self.rows, cells, strict=True):
+            if grouped and state(row) != before:
+                before = state(row)
+                heading = Text(f"{STATES[before]} ({counts[before]})", style=_COLOURS[before])
+                lines.append(Line(heading))
+            if "bar" in shown:
+                each["bar"] = Text(_bar(row.minutes_left or 0, shown["bar"]), style=each["left"].style)
+            name = abbreviate(row.account.id, shown["account"] - len(indent), ellipsis(options))
+            lines.append(Line(_line(each | {"account": Text(indent + name)}, shown), row))
+        return lines
+
+    def problems(self) -> Problems | None:
+        """Return what is wrong with the enabled accounts, None when nothing is."""
+        found = [
+            (row.account.id, *(row.problem or (None, what_to_do(row))))
+            for row in self.rows
+            if row.account.enabled and (row.problem or row.at_risk)
+        ]
+        return Problems(found) if found else None
+
+    def sum(self) -> Text:
+        """Return one line: how many accounts there are, and who is in trouble."""
         if not self.rows:
             return Text("no accounts yet: `listenkeys accounts add` adds one")
         enabled = [row for row in self.rows if row.account.enabled]
@@ -61,67 +98,67 @@ class StatusTable:
         for what, ids, style in (("at risk", danger, "red"), ("failing", failing, "yellow")):
             if ids:
                 more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
-                text.append(f", {len(ids)} {what}", style=style).append(f" ({', '.join(ids[:5])}{more})")
+                names = ", ".join(abbreviate(id_, 24) for id_ in ids[:5])
+                text.append(f", {len(ids)} {what}", style=style).append(f" ({names}{more})")
         if len(self.rows) > len(enabled):
             text.append(f", {len(self.rows) - len(enabled)} disabled", style="dim")
         return text
 
 
-def status_table(rows: Sequence[AccountStatus], run_id: str | None = None) -> StatusTable:
-    """Return what to print; with a run's id, SKIPPED where that run left an account alone."""
-    return StatusTable(rows, run_id)
+def counted(rows: Sequence[AccountStatus]) -> str:
+    """Return how many of these accounts are in which state, in words."""
+    counts = Counter(map(state, rows))
+    return ", ".join(f"{counts[name]} {words}" for name, words in _SHORT.items() if counts[name])
 
 
-def watch(
-    console: Console, title: Callable[[], str], read: Callable[[], list[AccountStatus]], seconds: float
-) -> None:
-    """Show the status anew every few seconds, until Ctrl-C; the last one stays on the terminal.
-
-    Raises what the first reading raises; later trouble is shown above the last status that could be read.
-    """
-    shown = _titled(title(), read())
-    with Live(shown, console=console, screen=True, auto_refresh=False) as live:
-        try:
-            while True:
-                time.sleep(seconds)
-                try:
-                    shown = _titled(title(), read())
-                    live.update(shown, refresh=True)
-                except (*AwsError, Unavailable) as error:
-                    live.update(Group(Text(explain(error), style="yellow"), shown), refresh=True)
-        except KeyboardInterrupt:
-            pass
-    console.print(shown)
+def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:
+    """Return the columns that fit, each with its width."""
+    ids, least = wide["account"], min(wide["account"], _LEAST_ID)
+    for dropped in ((), ("last try",), ("last try", "product")):
+        shown = {name: wide[name] for name in _COLUMNS if name in wide and name not in dropped}
+        room = options.max_width - sum(width + 2 for name, width in shown.items() if name != "account")
+        if room >= least:
+            break
+    bar = min(_BAR_CELLS, room - ids - 2)
+    if options.is_terminal and not options.ascii_only and bar >= _LEAST_BAR and not dropped:
+        shown = {name: bar if name == "bar" else shown[name] for name in _COLUMNS}
+    return shown | {"account": max(1, min(ids, room))}
 
 
-def _titled(title: str, rows: Sequence[AccountStatus]) -> Group:
-    return Group(Text(title, style="dim"), "", StatusTable(rows))
+def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
+    kind, outcome = state(row), row.outcome(run_id)
+    colour = _COLOURS[kind]
+    late = kind == "well" and (row.minutes_left or 0) < LATE_MINUTES
+    return {
+        "account": Text(row.account.id),
+        "product": Text(row.account.product or "-"),
+        # Whatever the last try came to, a dead key is not well.
+        "outcome": Text(outcome, style="dim" if outcome == "SKIPPED" and kind == "well" else colour),
+        "left": Text(_minutes(row), style="yellow" if late else colour),
+        "last try": Text("-" if row.tried_minutes_ago is None else ago(row.tried_minutes_ago), style="dim"),
+    }
 
 
-def _colour(row: AccountStatus) -> str:
-    if not row.account.enabled:
-        return "dim"
-    if row.at_risk:
-        return "red"
-    return "yellow" if (row.minutes_left or 0) < LATE_MINUTES else "green"
+def _line(cells: dict[str, Text], shown: dict[str, int]) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for name, width in shown.items():
+        cell = cells[name].copy()
+        cell.align("right" if name == "left" else "left", width)
+        line.append("  " if line else "").append_text(cell)
+    line.rstrip()
+    return line
 
 
 def _minutes(row: AccountStatus) -> str:
+    if not row.account.enabled:
+        return "-"
     if row.minutes_left is None:
-        return "none" if row.account.enabled else "-"
+        return "none"
     if row.minutes_left <= 0:
-        return "dead" if row.account.enabled else "-"
-    return f"{row.minutes_left:.0f}"
+        return "dead"
+    return f"{int(row.minutes_left)} min" if row.minutes_left >= 1 else "<1 min"
 
 
-def _bar(minutes: float) -> str:
-    eighths = round(min(1.0, max(0.0, minutes / _LEASE_MINUTES)) * _BAR_CELLS * 8)
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip().ljust(_BAR_CELLS, "·")
-
-
-def _ago(minutes: float) -> str:
-    if minutes < 1:
-        return "just now"
-    if minutes < 120:
-        return f"{minutes:.0f} min ago"
-    return f"{minutes / 60:.0f} h ago" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days ago"
+def _bar(minutes: float, cells: int) -> str:
+    eighths = round(min(1.0, max(0.0, minutes / _LEASE_MINUTES)) * cells * 8)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip().ljust(cells, "·")

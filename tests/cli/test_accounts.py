@@ -331,7 +331,8 @@ def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -
         ["bob", "usdm", "no", "yes", "listenkeys/bob", "apiKey"],
         ["carol", "?", "?", "?", "?", "?"],
     ]
-    assert "carol  INVALID_ACCOUNT: AccountsTable row: product spot" in done.stdout
+    assert "\nINVALID_ACCOUNT: AccountsTable row: product spot" in done.stdout
+    assert done.stdout.splitlines()[-1] == "  carol"
     assert OTHER not in done.output
     listed = json.loads(run("accounts", "list", "--json").stdout)
     assert [account["accountId"] for account in listed] == ["alice", "bob", "carol"]

@@ -65,15 +65,20 @@ def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, cloc
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert [line.split() for line in lines[:5]] == [
-        ["account", "product", "outcome", "minutes", "left", "last", "try"],
-        ["bob", "usdm", "REJECTED", "3", "57", "min", "ago"],
+        ["account", "product", "outcome", "left", "last", "try"],
         ["carol", "-", "NEW", "none", "-"],
-        ["alice", "usdm", "EXTENDED", "47", "13", "min", "ago"],
+        ["bob", "usdm", "REJECTED", "3", "min", "57", "min", "ago"],
+        ["alice", "usdm", "EXTENDED", "47", "min", "13", "min", "ago"],
         ["dave", "usdm", "DISABLED", "-", "-"],
     ]
-    assert f"bob    INVALID_API_KEY: {'Binance refused ' * 20}".strip() in lines  # in a pipe: one line
-    assert any(line.startswith("carol  INVALID_ACCOUNT: AccountsTable row: product spot") for line in lines)
-    assert lines[-1] == "3 accounts: 1 well, 2 at risk (bob, carol), 1 disabled"
+    assert f"INVALID_API_KEY: {'Binance refused ' * 20}".strip() in lines  # in a pipe: one line
+    wrong = next(number for number, line in enumerate(lines) if line.startswith("INVALID_ACCOUNT: "))
+    assert "product spot" in lines[wrong]
+    assert lines[wrong + 1 : wrong + 3] == [
+        "  Correct the attribute that the message names, in AccountsTable.",
+        "  carol",
+    ]
+    assert lines[-1] == "3 accounts: 1 well, 2 at risk (carol, bob), 1 disabled"
 
 
 def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
@@ -88,6 +93,52 @@ def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
         "9 accounts: 1 well, 7 at risk (c0, c1, c2, c3, c4 and 2 more), 1 failing (bob)"
     )
     assert [line.split()[0] for line in done.stdout.splitlines()[8:10]] == ["bob", "alice"]
+
+
+def test_trouble_comes_first_and_in_it_the_key_that_dies_first(
+    run: Run, world: World, clock: VirtualClock
+) -> None:
+    put(world, clock, "well-late", 20)
+    put(world, clock, "failing", 40, outcome="FAILED", errorCode="TIMEOUT", errorMessage="late")
+    put(world, clock, "risk-later", 14)
+    put(world, clock, "well", 50)
+    put(world, clock, "risk", 2)
+    put(world, clock, "dead", -5)
+    rows = [line.split()[0] for line in run("status").stdout.splitlines()[1:7]]
+    assert rows == ["dead", "risk", "risk-later", "failing", "well-late", "well"]
+
+
+def test_an_error_that_hits_many_accounts_is_said_once_with_their_names(
+    run: Run, world: World, clock: VirtualClock
+) -> None:
+    for number in range(60):
+        message = {"errorMessage": "not tried: Binance is down"}
+        put(world, clock, f"desk-{number:02}", 20, outcome="DEFERRED", errorCode="EXCHANGE_DOWN", **message)
+    put(world, clock, "other", 20, outcome="DEFERRED", errorCode="EXCHANGE_DOWN", errorMessage="not the same")
+    lines = run("status").stdout.splitlines()
+    at = lines.index("EXCHANGE_DOWN: not tried: Binance is down")
+    assert lines[at + 2] == "  60 accounts: " + ", ".join(f"desk-{number:02}" for number in range(60))
+    assert lines[at + 3] == "EXCHANGE_DOWN: not the same"
+    assert lines[at + 5] == "  other"
+
+
+def test_a_key_that_nothing_has_renewed_in_time_says_what_to_check(
+    run: Run, world: World, clock: VirtualClock
+) -> None:
+    put(world, clock, "alice", -40)
+    lines = run("status").stdout.splitlines()
+    assert lines[3].startswith("No run has renewed this key in time: check that both rules are enabled")
+    assert lines[4] == "  alice"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "shown"), [(59.99, "59 min"), (14.99, "14 min"), (1, "1 min"), (0.99, "<1 min"), (0, "dead")]
+)
+def test_minutes_are_rounded_down(
+    run: Run, world: World, clock: VirtualClock, minutes: float, shown: str
+) -> None:
+    put(world, clock, "alice", minutes)
+    assert f"  {shown}  " in run("status").stdout.splitlines()[1]
 
 
 def test_status_as_json_is_all_that_is_known_but_the_key(run: Run, world: World, clock: VirtualClock) -> None:
@@ -237,7 +288,8 @@ def test_renew_ends_with_1_when_an_account_was_not_renewed(run: Run, world: Worl
     world.add_account("bob", "b" * 20, known=False)
     done = run("renew")
     assert done.exit_code == 1
-    assert "bob  INVALID_API_KEY: Binance refused the API key" in done.stdout
+    assert "\nINVALID_API_KEY: Binance refused the API key" in done.stdout
+    assert done.stdout.splitlines()[-1] == "  bob"
     assert run("renew", "nobody").exit_code == 1
     world.exchange.fault(status=451)
     done = run("renew", "alice", "--force")

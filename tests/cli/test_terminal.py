@@ -142,11 +142,51 @@ def test_danger_is_coloured_unless_no_color_is_set(start: Start, world: World, c
     put(world, clock, "bob", 5)
     coloured, plain = start("status"), start("status", NO_COLOR="1")
     assert (coloured.end(), plain.end()) == (1, 1)
-    assert re.search(r"\x1b\[31m +5\x1b\[0m", coloured.output)
-    assert re.search(r"\x1b\[32m +60\x1b\[0m", coloured.output)
+    assert re.search(r"\x1b\[31m +5 min\x1b\[0m", coloured.output)
+    assert re.search(r"\x1b\[32m60 min\x1b\[0m", coloured.output)
     assert "\x1b" not in plain.output
     bars = re.findall(r"[█▏▎▍▌▋▊▉·]{20}", plain.output)
     assert bars == ["█▋" + "·" * 18, "█" * 20]
+
+
+def test_a_dead_key_is_never_green(start: Start, world: World, clock: VirtualClock) -> None:
+    put(world, clock, "alice", -10)
+    put(world, clock, "bob", 5)
+    world.put_row("carol")
+    terminal = start("status")
+    terminal.end()
+    assert "\x1b[31mEXTENDED" in terminal.output
+    assert "\x1b[32m" not in terminal.output
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
+def test_the_table_fits_and_no_word_of_it_is_broken(
+    start: Start, world: World, clock: VirtualClock, columns: int
+) -> None:
+    lengths = (5, 16, 23, 50, 64)
+    for length in lengths:
+        put(world, clock, f"{'desk-' * 12}"[: length - 2] + f"{length:02}", length // 2)
+    terminal = start("status", columns=columns, NO_COLOR="1")
+    terminal.end()
+    table = terminal.output.partition("\r\n\r\n")[0].splitlines()
+    assert max(map(len, table)) <= columns
+    rows = [line for line in table if line.startswith("  ")]
+    for length, shown in zip(lengths, rows, strict=True):
+        assert re.match(rf"  \S+{length:02} +(usdm +)?EXTENDED +{length // 2} min", shown), shown
+    assert [("usdm" in shown, "ago" in shown) for shown in rows] == [(columns >= 40, columns >= 60)] * 5
+
+
+@pytest.mark.parametrize(("length", "cells"), [(16, 20), (23, 18), (36, 5), (37, 0)])
+def test_the_bar_shrinks_before_anything_else_does(
+    start: Start, world: World, clock: VirtualClock, length: int, cells: int
+) -> None:
+    name = "x" * length
+    put(world, clock, name, 60)
+    terminal = start("status", NO_COLOR="1")
+    terminal.end()
+    [row] = [line for line in terminal.output.splitlines() if line.startswith(name)]
+    assert row.count("█") == cells
+    assert row.endswith("just now")
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -159,6 +199,28 @@ def test_the_whole_error_is_there_and_no_line_is_longer_than_the_terminal(
     terminal.end()
     assert message in " ".join(terminal.output.split())
     assert max(map(len, terminal.output.splitlines())) <= columns
+
+
+@pytest.mark.parametrize("rows", [24, 12])
+def test_watch_keeps_errors_and_summary_on_the_screen_and_says_how_many_accounts_are_not(
+    start: Start, world: World, clock: VirtualClock, rows: int
+) -> None:
+    for number in range(60):
+        error = {"errorCode": "EXCHANGE_DOWN", "errorMessage": "not tried: Binance is down " * 3}
+        put(world, clock, f"desk-{number:02}", 20, outcome="DEFERRED", **error)
+    put(world, clock, "bob", 3, outcome="REJECTED", errorCode="INVALID_API_KEY", errorMessage="refused")
+    terminal = start("status", "--watch", "--every", "1", NO_COLOR="1", LINES=str(rows))
+    terminal.wait_for("61 accounts: 0 well")
+    terminal.type("\x03")
+    assert terminal.end() == 0
+    screen = terminal.output.partition("\x1b[?1049h")[2].partition("61 accounts: 0 well")[0].splitlines()
+    assert len(screen) < rows
+    assert any(line.startswith("bob: INVALID_API_KEY: refused") for line in screen)
+    assert any(line.startswith("60 accounts: EXCHANGE_DOWN: not tried") for line in screen)
+    shown = sum(line.startswith("  desk-") for line in screen)
+    assert any(line.startswith(f"... {60 - shown} more: {60 - shown} failing") for line in screen)
+    left = terminal.output.rpartition("\x1b[?1049l")[2]
+    assert left.count("DEFERRED") == 60  # nothing is left out once it has ended
 
 
 def test_watch_refreshes_until_ctrl_c_and_leaves_the_last_status(
