@@ -15,7 +15,8 @@ from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import add_live, api_key_of, kept
 from tests.faults.refusals import Refusals, botocore_sleeps_by
-from tests.integration.alarms import Alarm, Watched
+from tests.integration.alarms import Alarm
+from tests.integration.watched import Watched
 
 TEMPLATE = expand()
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
@@ -82,7 +83,7 @@ def test_an_alarm_that_looks_back_for_its_data_would_miss_the_silence_for_longer
     plain = copy.deepcopy(world.aws.template["Resources"][MISSED]["Properties"])
     [stored] = [metric for metric in plain.pop("Metrics") if "MetricStat" in metric]
     plain |= {**stored["MetricStat"]["Metric"], "Statistic": "Sum", "Period": 900}
-    alarm = Alarm(plain, {})
+    alarm = Alarm(plain, {"AWS::StackName": world.aws.stack_name})
 
     watched.go(25, disabled={TICK, SWEEP})
 

@@ -1,9 +1,10 @@
 """CloudWatch, as far as the template's alarms need it: metrics from EMF lines, and alarms over them.
 
-moto knows no alarm of a stack. The rules are those of the CloudWatch User Guide, "Alarm evaluation" and
-"Configuring how CloudWatch alarms treat missing data": an alarm is evaluated every minute over the window
-that ends then; where data is missing CloudWatch looks further back, and what TreatMissingData says counts
-only when it still finds too little.
+moto knows no alarm of a stack. The rules are those of the CloudWatch User Guide, "Alarm evaluation",
+"Configuring how CloudWatch alarms treat missing data", "Alarm warm-up periods" and "Using metric math": an
+alarm is evaluated every minute over the window that ends then; where data is missing CloudWatch looks further
+back, and what TreatMissingData says counts only when it still finds too little. While an alarm warms up it is
+in INSUFFICIENT_DATA and does nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +14,8 @@ import operator
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
 from typing import Any
-
-from local.clock import VirtualClock
-from local.invoke import LocalFunction
-from local.world import World
-from tests.rules import Rules
 
 LOOK_BACK = 2  # periods beyond the evaluation periods in which CloudWatch looks for data
 _COMPARE = {
@@ -69,59 +66,90 @@ class Metrics:
 
 
 class Alarm:
-    """One alarm of the expanded template. `names` resolves its references to what was deployed."""
+    """One alarm of the expanded template, created at `made` (epoch seconds).
 
-    def __init__(self, properties: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    `names` resolves its references to what was deployed. `mails` has the state changes for which the alarm
+    has an action, and their times.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], names: Mapping[str, str], made: float = 0.0) -> None:
         self._properties = properties
         self._names = names
         self.periods: int = properties["EvaluationPeriods"]
-        assert properties.get("DatapointsToAlarm", self.periods) == self.periods, "not known here"
+        self._to_alarm: int = properties.get("DatapointsToAlarm", self.periods)
+        warm_up = properties.get("WarmUpConfiguration")
+        # Without this setting the warm-up would end with the first data.
+        whole = warm_up is None or warm_up.get("OnlyStartEvaluatingAfterWarmUpPeriodEnds")
+        assert whole, "not known here"
+        self._quiet_until = made + 60 * (warm_up["WarmUpPeriodDurationInMinutes"] if warm_up else 0)
         self.state = INSUFFICIENT
         self.history: list[tuple[float, str]] = []
+        self.mails: list[tuple[float, str]] = []
+        self._expressions: dict[str, str] = {}
         if "Metrics" in properties:
             [stored] = [m for m in properties["Metrics"] if "MetricStat" in m]
-            [watched] = [m for m in properties["Metrics"] if m.get("ReturnData", True)]
-            filled = re.fullmatch(r"FILL\((\w+), *(-?[\d.]+)\)", watched["Expression"])
-            assert filled, "not known here"
-            assert filled[1] == stored["Id"]
-            self._fill: float | None = float(filled[2])
+            [self._watched] = [m["Id"] for m in properties["Metrics"] if m.get("ReturnData", True)]
+            self._expressions = {m["Id"]: m["Expression"] for m in properties["Metrics"] if "Expression" in m}
+            self._stored: str = stored["Id"]
             metric, self._statistic, self.period = (
                 stored["MetricStat"]["Metric"],
                 stored["MetricStat"]["Stat"],
                 stored["MetricStat"]["Period"],
             )
         else:
-            self._fill = None
+            self._watched = self._stored = "metric"
             metric, self._statistic, self.period = properties, properties["Statistic"], properties["Period"]
         dimensions = {d["Name"]: self._resolved(d["Value"]) for d in metric["Dimensions"]}
         self.series: Series = (metric["Namespace"], metric["MetricName"], frozenset(dimensions.items()))
 
     def evaluate(self, metrics: Metrics, at: float) -> None:
         """Set the state as CloudWatch would at this time."""
+        if at < self._quiet_until:
+            return
         state = self._state(metrics, at)
         if state != self.state:
             self.history.append((at, state))
+            if self._properties.get({OK: "OKActions", ALARM: "AlarmActions"}.get(state, "")):
+                self.mails.append((at, state))
         self.state = state
 
     def _state(self, metrics: Metrics, at: float) -> str:
-        values = [
-            metrics.statistic(
-                self.series, self._statistic, at - (back + 1) * self.period, at - back * self.period
-            )
-            for back in range(self.periods + LOOK_BACK)
-        ]
-        if self._fill is not None and any(value is not None for value in values):
-            values = [self._fill if value is None else value for value in values]
         compare = _COMPARE[self._properties["ComparisonOperator"]]
+        values = reversed(self._values(self._watched, metrics, at))
         found = [compare(value, self._properties["Threshold"]) for value in values if value is not None]
         breaching = found[: self.periods]
         missing = self.periods - len(breaching)
         treat = self._properties["TreatMissingData"]
         if missing and treat in ("breaching", "notBreaching"):
             breaching += [treat == "breaching"] * missing
-        elif missing and not breaching:
+        elif missing:
+            assert self.periods == 1, "not known here"
             return self.state if treat == "ignore" else INSUFFICIENT
-        return ALARM if all(breaching) else OK
+        return ALARM if sum(breaching) >= self._to_alarm else OK
+
+    def _values(self, id_: str, metrics: Metrics, at: float) -> list[float | None]:
+        """Return what a metric or an expression of this alarm is in each period, the latest last."""
+        if id_ == self._stored:
+            return [
+                metrics.statistic(
+                    self.series, self._statistic, at - (back + 1) * self.period, at - back * self.period
+                )
+                for back in reversed(range(self.periods + LOOK_BACK))
+            ]
+        function = re.fullmatch(r"(\w+)\((\w+)(?:, *(\w+))?\)", self._expressions[id_])
+        assert function, "not known here"
+        values = self._values(function[2], metrics, at)
+        match function[1], function[3]:
+            case "DIFF", None:
+                pairs = pairwise(values)
+                return [None, *(None if a is None or b is None else b - a for a, b in pairs)]
+            case "FILL", "REPEAT":
+                return list(accumulate(values, lambda last, value: last if value is None else value))
+            case "FILL", str(number) if any(value is not None for value in values):
+                return [float(number) if value is None else value for value in values]
+            case "FILL", _:
+                return values
+        raise AssertionError(f"{self._expressions[id_]} is not known here")
 
     def _resolved(self, value: Any) -> str:
         match value:
@@ -135,11 +163,11 @@ class Alarm:
 
 
 class Alarms(dict[str, Alarm]):
-    """Every alarm of a deployed template."""
+    """Every alarm of a template, deployed at `made` (epoch seconds)."""
 
-    def __init__(self, template: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    def __init__(self, template: Mapping[str, Any], names: Mapping[str, str], made: float = 0.0) -> None:
         super().__init__(
-            (name, Alarm(resource["Properties"], names))
+            (name, Alarm(resource["Properties"], names, made))
             for name, resource in template["Resources"].items()
             if resource["Type"] == "AWS::CloudWatch::Alarm"
         )
@@ -151,41 +179,3 @@ class Alarms(dict[str, Alarm]):
     def fired_at(self, name: str) -> float:
         """Return when an alarm first went to ALARM."""
         return next(at for at, state in self[name].history if state == ALARM)
-
-
-class Watched:
-    """A world whose rules run, with CloudWatch watching.
-
-    What SQS and Lambda publish of their own is put here as they would, for letters and throttles that the
-    rules really brought about: the number of letters in the queue once a minute, and each throttle.
-    """
-
-    def __init__(self, world: World, function: LocalFunction, clock: VirtualClock) -> None:
-        self.world, self.clock = world, clock
-        self.rules = Rules(world, function.invoke, clock)
-        self.metrics = Metrics()
-        self.alarms = Alarms(world.aws.template, world.aws.resources)
-        self._purged = 0
-
-    def purge(self) -> None:
-        """Empty the dead-letter queue."""
-        self._purged = len(self.rules.letters)
-
-    def go(self, minutes: float, **how: Any) -> None:
-        """Let time pass; then look at every minute of it, as CloudWatch would have."""
-        start, throttles = self.clock.timestamp(), len(self.rules.throttles)
-        for run in self.rules.go(minutes, **how):
-            self.metrics.read(run.done.output, run.at)
-        names = self.world.aws.resources
-        function = {"FunctionName": names["KeepaliveFunction"]}
-        for seconds in self.rules.throttles[throttles:]:
-            at = self.clock.timestamp() - self.clock.monotonic() + seconds
-            self.metrics.put("AWS/Lambda", "Throttles", function, at, 1)
-        queue = {"QueueName": names["DeadLetterQueue"].rpartition("/")[2]}
-        at, end = start, self.clock.timestamp()
-        while at <= end:
-            letters = sum(left_at <= at for left_at in self.rules.left_at[self._purged :])
-            self.metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, at, letters)
-            for alarm in self.alarms.values():
-                alarm.evaluate(self.metrics, at)
-            at += 60

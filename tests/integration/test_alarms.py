@@ -20,7 +20,8 @@ from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import add_live, api_key_of, kept
 from tests.faults.refusals import botocore_sleeps_by
-from tests.integration.alarms import Alarm, Metrics, Watched
+from tests.integration.alarms import Metrics
+from tests.integration.watched import Watched
 
 MISSED, AT_RISK, REJECTED = "MissedRunsAlarm", "KeyAtRiskAlarm", "RejectedAccountsAlarm"
 DEAD_LETTER = "DeadLetterAlarm"
@@ -162,7 +163,11 @@ def test_every_metric_has_the_one_dimension_that_the_alarms_ask_for(watched: Wat
     watched.go(60)
     metrics = emitted(watched.rules.runs)
     ours = {a.series[2] for a in watched.alarms.values() if a.series[0] == "ListenKeyKeeper"}
-    assert metrics.dimensions("ListenKeyKeeper") == ours == {frozenset({("service", "listenkey-keeper")})}
+    assert (
+        metrics.dimensions("ListenKeyKeeper")
+        == ours
+        == {frozenset({("service", watched.world.aws.stack_name)})}
+    )
 
 
 def test_a_metric_is_emitted_in_the_unit_and_once_in_a_run(watched: Watched) -> None:
@@ -173,36 +178,3 @@ def test_a_metric_is_emitted_in_the_unit_and_once_in_a_run(watched: Watched) -> 
     assert units.pop("MinRemainingSeconds") == "Seconds"
     assert units.pop("RunDuration") == "Milliseconds"
     assert set(units.values()) == {"Count"}
-
-
-PLAIN = {
-    "Namespace": "N", "MetricName": "M", "Dimensions": [], "Statistic": "Sum", "Period": 300,
-    "EvaluationPeriods": 1, "ComparisonOperator": "LessThanThreshold", "Threshold": 1,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("treat", "ages", "state"),
-    [
-        # CloudWatch finds the old point and never asks how to treat the gap: the reason for FILL.
-        ("breaching", [600], "OK"),
-        ("breaching", [1000], "ALARM"),
-        ("notBreaching", [], "OK"),
-        ("missing", [], "INSUFFICIENT_DATA"),
-        ("ignore", [], "INSUFFICIENT_DATA"),
-    ],
-)
-def test_the_evaluator_looks_back_before_it_treats_missing_data(
-    treat: str, ages: list[int], state: str
-) -> None:
-    metrics = Metrics()
-    for age in ages:
-        metrics.put("N", "M", {}, 10_000 - age, 1)
-    alarm = Alarm({**PLAIN, "TreatMissingData": treat}, {})
-    alarm.evaluate(metrics, 10_000)
-    assert alarm.state == state
-
-
-def test_an_evaluator_that_knows_nothing_of_a_setting_says_so() -> None:
-    with pytest.raises(AssertionError, match="not known"):
-        Alarm({**PLAIN, "EvaluationPeriods": 3, "DatapointsToAlarm": 2, "TreatMissingData": "missing"}, {})

@@ -64,7 +64,7 @@ def test_the_functions_settings_are_the_parameters_and_the_tables(aws: LocalAws)
         "SHARD_COUNT": "1",
         "SHARD_CONCURRENCY": "2",
         "WORK_QUEUE_URL": "",
-        "POWERTOOLS_SERVICE_NAME": "listenkey-keeper",
+        "POWERTOOLS_SERVICE_NAME": aws.stack_name,
         "POWERTOOLS_METRICS_NAMESPACE": "ListenKeyKeeper",
         "POWERTOOLS_LOG_LEVEL": aws.parameters["LogLevel"],
     }

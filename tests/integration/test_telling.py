@@ -139,7 +139,7 @@ def test_a_rules_run_counts_everything_in_one_namespace_and_one_dimension(
     [directive] = emitted["_aws"]["CloudWatchMetrics"]
     assert directive["Namespace"] == "ListenKeyKeeper"
     assert directive["Dimensions"] == [["service"]]
-    assert emitted["service"] == "listenkey-keeper"
+    assert emitted["service"] == demo.aws.stack_name
     units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
     assert units == {name: UNITS.get(name, "Count") for name in METRICS}
     values = {name: emitted[name] for name in METRICS - {"UsedWeight", "RunDuration"}}

@@ -18,6 +18,7 @@ KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
 WITH_KEY = {"KmsKeyArn": KEY}
 IN_VPC = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
 TOPIC = {"Ref": "AlarmTopic"}
+STACK = "the stack's name"
 FUNCTION_ARN = {"Fn::GetAtt": ["KeepaliveFunction", "Arn"]}
 QUEUE_ARN = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
 RULES = {"KeepaliveFunctionTick", "KeepaliveFunctionSweep"}
@@ -82,7 +83,7 @@ ENVIRONMENT = {
     "SHARD_COUNT": {"Ref": "ShardCount"},
     "SHARD_CONCURRENCY": {"Ref": "ShardConcurrency"},
     "WORK_QUEUE_URL": "",
-    "POWERTOOLS_SERVICE_NAME": "listenkey-keeper",
+    "POWERTOOLS_SERVICE_NAME": {"Ref": "AWS::StackName"},
     "POWERTOOLS_METRICS_NAMESPACE": "ListenKeyKeeper",
     "POWERTOOLS_LOG_LEVEL": {"Ref": "LogLevel"},
 }
@@ -175,7 +176,8 @@ def granted(policies: list[dict[str, Any]]) -> list[str]:
 
 
 def dashboard() -> dict[str, Any]:
-    body = re.sub(r"\$\{[^}]*\}", "1", deployed()["Dashboard"]["DashboardBody"]["Fn::Sub"])
+    body = deployed()["Dashboard"]["DashboardBody"]["Fn::Sub"]
+    body = re.sub(r"\$\{[^}]*\}", "1", body.replace("${AWS::StackName}", STACK))
     widgets: dict[str, Any] = json.loads(body)
     return widgets
 
@@ -189,7 +191,7 @@ def metrics_on_dashboard() -> set[tuple[str, str]]:
             full = [above[at] if part == "." else part for at, part in enumerate(line)]
             found.add((full[0], full[1]))
             if full[0] == "ListenKeyKeeper":
-                assert full[2:4] == ["service", "listenkey-keeper"]
+                assert full[2:4] == ["service", STACK]
             above = full
     return found
 
@@ -516,7 +518,7 @@ def test_silence_is_paged_after_15_minutes_not_after_the_periods_cloudwatch_look
 def test_an_alarm_reads_this_stacks_function_and_queue() -> None:
     resources = deployed()
     dimensions = {name: metric_of(resources[name])["Dimensions"] for name in ALARMS}
-    of_service = [{"Name": "service", "Value": "listenkey-keeper"}]
+    of_service = [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}]
 
     assert dimensions == {
         "MissedRunsAlarm": of_service,
