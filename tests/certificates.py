@@ -1,4 +1,4 @@
-"""A certificate for a server on 127.0.0.1 that nobody has signed but itself."""
+"""A certificate for servers on 127.0.0.1 that nobody has signed but itself."""
 
 import datetime
 import ipaddress
@@ -11,8 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Return a server's context with a certificate that it signed itself, and the certificate's file."""
+def self_signed(folder: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
+    """Return a server's context with a certificate that it signed itself, and the certificate's file.
+
+    It is for 127.0.0.1 and for these DNS names.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -25,8 +28,12 @@ def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, names)]
+            ),
+            critical=False,
         )
         .sign(key, hashes.SHA256())
     )

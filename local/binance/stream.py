@@ -11,6 +11,7 @@ import http
 import json
 import logging
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -142,21 +143,30 @@ class StreamServer:
 
     `url` is what comes before a route: `url + "/private/ws?listenKey=..."`. With `events_required` a USDⓈ-M
     listenKey in a URL without `events` hears nothing, as some users of Binance report and others do not
-    (unicorn-binance-websocket-api #446, go-binance #812); `events_required` may be set at any time.
+    (unicorn-binance-websocket-api #446, go-binance #812). While it is `down` it answers 503 to a new
+    connection. Both may be set at any time. With `ssl_context` it speaks TLS.
     """
 
-    def __init__(self, exchange: Exchange, events_required: bool = False) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        events_required: bool = False,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self.exchange = exchange
         self.events_required = events_required
+        self.down = False
         self._connections: dict[ServerConnection, _Connection] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._server = serve(
-            self._serve, "127.0.0.1", 0, process_request=self._look, compression=None, server_header=None,
+            self._serve, "127.0.0.1", 0, ssl=ssl_context, process_request=self._look, compression=None,
+            server_header=None,
             ping_interval=_PING_INTERVAL, ping_timeout=_PING_TIMEOUT, close_timeout=1, logger=_logger,
         )  # fmt: skip
         self.port = int(self._server.socket.getsockname()[1])
-        self.url = f"ws://127.0.0.1:{self.port}"
+        self.url = f"{'wss' if ssl_context else 'ws'}://127.0.0.1:{self.port}"
         self._threads = [
             threading.Thread(target=self._server.serve_forever, daemon=True),
             threading.Thread(target=self._tick, daemon=True),
@@ -184,6 +194,13 @@ class StreamServer:
             for socket in self._connections:
                 socket.close_socket()
 
+    def close_connections(self) -> None:
+        """Close every connection in due form, as Binance does after a day."""
+        with self._lock:
+            sockets = list(self._connections)
+        for socket in sockets:
+            socket.close()
+
     def stop(self) -> None:
         """Refuse new connections, close the open ones, and wait for both; safe to call twice."""
         self._stopping.set()
@@ -196,6 +213,8 @@ class StreamServer:
         found = _PATH.fullmatch(urlsplit(request.path).path)
         if not found:
             return socket.respond(http.HTTPStatus.NOT_FOUND, "404 Not found\n")
+        if self.down:
+            return socket.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "Service Unavailable.")
         with self._lock:
             self._connections[socket] = _Connection(socket, self, request.path, found[1], found[2])
         return None

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from local.binance.exchange import PATHS, Exchange
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
+from tests.certificates import self_signed
 
 ALICE = "alice" * 12
 BOB = "bobby" * 12
@@ -259,6 +261,38 @@ def test_a_dropped_connection_ends_without_a_word(server, exchange):
         server.drop_connections()
         with pytest.raises(ConnectionClosedError):
             socket.recv(timeout=5)
+
+
+def test_connections_are_closed_in_due_form_when_asked_to(server, exchange):
+    with opened(server, URLS["usdm"].format(start(exchange))) as socket:
+        server.close_connections()
+        with pytest.raises(ConnectionClosedOK):
+            socket.recv(timeout=5)
+
+
+def test_while_it_is_down_nobody_is_let_in_and_who_is_in_stays(server, exchange):
+    url = URLS["usdm"].format(start(exchange))
+    with opened(server, url) as socket:
+        server.down = True
+        with pytest.raises(InvalidStatus) as refused, opened(server, url):
+            pass
+        assert refused.value.response.status_code == 503
+        number = exchange.emit_order(ALICE)
+        assert heard(socket)["o"]["i"] == number
+        server.down = False
+        with opened(server, url):
+            pass
+
+
+def test_it_speaks_tls(exchange, tmp_path):
+    context, certificate = self_signed(tmp_path)
+    trust = ssl.create_default_context(cafile=certificate)
+    with StreamServer(exchange, ssl_context=context) as server:
+        url = server.url + URLS["usdm"].format(start(exchange))
+        assert url.startswith("wss://")
+        with connect(url, proxy=None, ssl=trust) as socket:
+            number = exchange.emit_order(ALICE)
+            assert heard(socket)["o"]["i"] == number
 
 
 def test_what_is_not_json_ends_the_connection(server):
