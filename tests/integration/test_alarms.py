@@ -8,7 +8,6 @@ are put there as SQS and Lambda would, for letters and throttles that the rules 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from local.aws.rules import SWEEP, TICK
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
+from tests.dashboard import widgets_of
 from tests.faults.matrix import add_live, api_key_of, kept
 from tests.faults.refusals import botocore_sleeps_by
 from tests.integration.alarms import Metrics
@@ -147,9 +147,8 @@ def test_the_function_emits_exactly_the_metrics_that_alarms_and_dashboard_read(w
     written = emitted(watched.rules.runs).names("ListenKeyKeeper")
     template = watched.world.aws.template
     alarms = {a.series[1] for a in watched.alarms.values() if a.series[0] == "ListenKeyKeeper"}
-    body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     shown = set()
-    for widget in json.loads(re.sub(r"\$\{[^}]*\}", "1", body))["widgets"]:
+    for widget in widgets_of(template):
         namespace = None
         for line in widget["properties"].get("metrics", ()):
             namespace = line[0] if line[0] != "." else namespace

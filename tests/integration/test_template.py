@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from listenkeys.status import ATTRIBUTES
 from local.aws.stack import choose, expand
+from tests.dashboard import body_of, widgets_of
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()
@@ -32,6 +34,8 @@ RESOURCES = {
     "DeadLetterQueue": "AWS::SQS::Queue",
     "AlarmTopic": "AWS::SNS::Topic",
     "Dashboard": "AWS::CloudWatch::Dashboard",
+    "WidgetFunction": "AWS::Lambda::Function",
+    "WidgetRole": "AWS::IAM::Role",
     "ReaderPolicy": "AWS::IAM::ManagedPolicy",
     "MissedRunsAlarm": "AWS::CloudWatch::Alarm",
     "KeyAtRiskAlarm": "AWS::CloudWatch::Alarm",
@@ -52,6 +56,7 @@ DEFAULTS = {
     "LogRetentionDays": 90,
     "LogLevel": "INFO",
     "AlarmEmail": "",
+    "DashboardWidget": "true",
     "KmsKeyArn": "",
     "SubnetIds": "",
     "SecurityGroupIds": "",
@@ -175,17 +180,14 @@ def granted(policies: list[dict[str, Any]]) -> list[str]:
     return sorted(lines)
 
 
-def dashboard() -> dict[str, Any]:
-    body = deployed()["Dashboard"]["DashboardBody"]["Fn::Sub"]
-    body = re.sub(r"\$\{[^}]*\}", "1", body.replace("${AWS::StackName}", STACK))
-    widgets: dict[str, Any] = json.loads(body)
-    return widgets
+def dashboard() -> list[dict[str, Any]]:
+    return widgets_of(choose(TEMPLATE, {}), AWSStackName=STACK)
 
 
 def metrics_on_dashboard() -> set[tuple[str, str]]:
     """Return (namespace, metric) of each line, with CloudWatch's "." for "as above" filled in."""
     found = set()
-    for widget in dashboard()["widgets"]:
+    for widget in dashboard():
         above: list[Any] = []
         for line in widget["properties"].get("metrics", []):
             full = [above[at] if part == "." else part for at, part in enumerate(line)]
@@ -326,10 +328,60 @@ def test_the_role_may_do_what_the_code_does_and_nothing_else(
 
 
 def test_nothing_else_in_the_stack_grants_permissions() -> None:
-    assert of_type("AWS::IAM::Role") == {"KeepaliveRole"}
+    assert of_type("AWS::IAM::Role") == {"KeepaliveRole", "WidgetRole"}
     assert of_type("AWS::IAM::ManagedPolicy") == {"ReaderPolicy"}
     assert not of_type("AWS::IAM::Policy") | of_type("AWS::IAM::RolePolicy")
     assert deployed()["KeepaliveFunction"]["Role"] == {"Fn::GetAtt": ["KeepaliveRole", "Arn"]}
+
+
+@pytest.mark.parametrize("parameters", [{}, WITH_KEY, IN_VPC], ids=["by default", "with a key", "in a VPC"])
+def test_the_widget_may_read_what_it_shows_and_no_key(parameters: dict[str, str]) -> None:
+    named = {
+        "ForAllValues:StringEquals": {"dynamodb:Attributes": list(ATTRIBUTES)},
+        "Null": {"dynamodb:Attributes": "false"},
+        "StringEqualsIfExists": {"dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
+    }
+    through = {"StringEquals": {"kms:ViaService": {"Fn::Sub": "dynamodb.${AWS::Region}.amazonaws.com"}}}
+    grants = [
+        ("dynamodb:Scan", {"Fn::GetAtt": ["AccountsTable", "Arn"]}, None),
+        ("dynamodb:BatchGetItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, named),
+        ("logs:CreateLogStream", {"Fn::GetAtt": ["KeepaliveLogGroup", "Arn"]}, None),
+        ("logs:PutLogEvents", {"Fn::GetAtt": ["KeepaliveLogGroup", "Arn"]}, None),
+    ]
+    if parameters == WITH_KEY:
+        grants.append(("kms:Decrypt", {"Ref": "KmsKeyArn"}, through))
+    resources = deployed(parameters)
+
+    assert granted([policy["PolicyDocument"] for policy in resources["WidgetRole"]["Policies"]]) == sorted(
+        map(json.dumps, grants)
+    )
+    assert "ManagedPolicyArns" not in resources["WidgetRole"]
+    assert resources["WidgetFunction"]["Role"] == {"Fn::GetAtt": ["WidgetRole", "Arn"]}
+    assert "VpcConfig" not in resources["WidgetFunction"]
+    assert "listenKey" not in ATTRIBUTES
+
+
+def test_the_widget_is_left_out_when_it_is_not_wanted() -> None:
+    def names(wanted: str) -> set[str]:
+        return set(deployed({"DashboardWidget": wanted}))
+
+    assert names("true") - names("false") == {"WidgetFunction", "WidgetRole"}
+    assert "${Widget" not in body_of(choose(TEMPLATE, {"DashboardWidget": "false"}))
+    without = widgets_of(choose(TEMPLATE, {"DashboardWidget": "false"}), AWSStackName=STACK)
+    assert [widget for widget in dashboard() if widget["type"] != "custom"] == without
+
+
+def test_the_widget_calls_its_function_and_its_button_the_one_that_renews() -> None:
+    arns = {"WidgetFunctionArn": "the widget", "KeepaliveFunctionArn": "the keeper"}
+    [widget] = [w for w in widgets_of(choose(TEMPLATE, {}), **arns) if w["type"] == "custom"]
+    assert (widget["properties"]["endpoint"], widget["properties"]["params"]) == (
+        "the widget",
+        {"renew": "the keeper"},
+    )
+    assert widget["properties"]["updateOn"]["refresh"] is True
+    function = deployed()["WidgetFunction"]
+    assert (function["Handler"], function["Timeout"], function["MemorySize"]) == ("widget.handler", 5, 512)
+    assert TEMPLATE["Resources"]["WidgetFunction"]["Metadata"]["BuildMethod"] == "makefile"
 
 
 def test_a_reader_may_get_one_key_and_with_a_customer_key_open_the_table() -> None:
@@ -542,7 +594,7 @@ def test_every_metric_is_read_somewhere_and_none_is_read_that_nobody_writes() ->
 def test_the_dashboard_draws_the_line_at_which_the_alarm_fires() -> None:
     [widget] = [
         widget
-        for widget in dashboard()["widgets"]
+        for widget in dashboard()
         if "MinRemainingSeconds" in json.dumps(widget["properties"].get("metrics", []))
     ]
     [line] = widget["properties"]["annotations"]["horizontal"]
@@ -550,8 +602,8 @@ def test_the_dashboard_draws_the_line_at_which_the_alarm_fires() -> None:
 
 
 def test_the_dashboard_lists_recent_problems_from_the_functions_log_group() -> None:
-    [widget] = [widget for widget in dashboard()["widgets"] if widget["type"] == "log"]
-    assert "SOURCE '${KeepaliveLogGroup}'" in deployed()["Dashboard"]["DashboardBody"]["Fn::Sub"]
+    [widget] = [widget for widget in dashboard() if widget["type"] == "log"]
+    assert "SOURCE '${KeepaliveLogGroup}'" in body_of(choose(TEMPLATE, {}))
     for field in ("level", "accountId", "product", "outcome", "errorCode", "errorMessage"):
         assert field in widget["properties"]["query"]
 
@@ -559,7 +611,7 @@ def test_the_dashboard_lists_recent_problems_from_the_functions_log_group() -> N
 def test_the_dashboards_widgets_do_not_overlap() -> None:
     cells = [
         (column, row)
-        for widget in dashboard()["widgets"]
+        for widget in dashboard()
         for column in range(widget["x"], widget["x"] + widget["width"])
         for row in range(widget["y"], widget["y"] + widget["height"])
     ]

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 AT_RISK_MINUTES = 15  # KeyAtRiskAlarm's line
+# What is read of a record: everything that is shown, and never the listenKey.
+ATTRIBUTES = (
+    "accountId", "record", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
+    "errorCode", "errorMessage", "runId",
+)  # fmt: skip
 LATE_MINUTES = 24  # a tick and a sweep have come and gone without renewing it
 
 
@@ -83,15 +88,30 @@ def no_wait(_seconds: float) -> None:
     """Do not sleep: a person asks again sooner than a back-off would."""
 
 
+class _WithoutKeys:
+    """DynamoDB's client for Records: it asks for ATTRIBUTES alone."""
+
+    def __init__(self, dynamodb: "DynamoDBClient") -> None:
+        self._dynamodb = dynamodb
+
+    def batch_get_item(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - AWS's name
+        """Call BatchGetItem."""
+        names = {f"#{name}": name for name in ATTRIBUTES}  # some, such as "record", are reserved words
+        asked = {"ProjectionExpression": ",".join(names), "ExpressionAttributeNames": names}
+        items: Any = {table: {**request, **asked} for table, request in RequestItems.items()}
+        return self._dynamodb.batch_get_item(RequestItems=items)
+
+
 def read_status(
     dynamodb: "DynamoDBClient", accounts_table: str, listen_keys_table: str, now: datetime
 ) -> list[AccountStatus]:
-    """Return every account's status, by account id.
+    """Return every account's status, by account id. No listenKey is read.
 
     Raises listenkeys.errors.Unavailable when a table cannot be read.
     """
     accounts = [a for page in Accounts(dynamodb, accounts_table, "", no_wait).pages() for a in page]
-    current = Records(dynamodb, listen_keys_table, "all", 1, no_wait).current([a.id for a in accounts])
+    without_keys: Any = _WithoutKeys(dynamodb)
+    current = Records(without_keys, listen_keys_table, "all", 1, no_wait).current([a.id for a in accounts])
 
     def status(account: Account) -> AccountStatus:
         known = current.get(account.id, NOTHING)

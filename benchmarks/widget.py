@@ -1,0 +1,95 @@
+"""The dashboard's widget with many accounts, on the share of a processor that Lambda gives it.
+
+`python -m benchmarks.widget` starts the handler in a process of its own whose CPU a control group limits, and
+calls it as CloudWatch would: once cold, then warm. Needs root, and cgroup v1's or v2's cpu controller.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.responders import responders
+from benchmarks.run import template_environment
+
+ROOT = Path(__file__).parent.parent
+FULL = 1769  # MB of memory at which a function has one whole processor: Lambda Developer Guide, "Memory"
+PERIOD = 20_000  # us: Lambda's own, as seen from inside
+MEMORY = 512  # MB: WidgetFunction's
+_CALL = """
+import json, os, sys, time
+with open(sys.argv[1], "w") as group:
+    group.write(str(os.getpid()))
+started = time.monotonic()
+import widget
+loaded = time.monotonic()
+took = []
+for _ in range(4):
+    began = time.monotonic()
+    html = widget.handler({"renew": "arn:aws:lambda:eu-west-1:123456789012:function:" + "f" * 64}, None)
+    took.append(time.monotonic() - began)
+size = len(html.encode()) / 1000
+print(json.dumps({"init": loaded - started, "cold": took[0], "warm": min(took[1:]), "kb": size}))
+"""
+
+
+@contextmanager
+def share(memory: int) -> Iterator[Path]:
+    """Yield the file that takes the id of a process which is to have a function's share of a processor."""
+    quota = PERIOD * memory // FULL
+    v1 = Path("/sys/fs/cgroup/cpu/listenkey-keeper")
+    group = v1 if v1.parent.is_dir() else Path("/sys/fs/cgroup/listenkey-keeper")
+    group.mkdir()
+    try:
+        if group is v1:
+            (group / "cpu.cfs_period_us").write_text(str(PERIOD))
+            (group / "cpu.cfs_quota_us").write_text(str(quota))
+        else:
+            (group / "cpu.max").write_text(f"{quota} {PERIOD}")
+        yield group / "cgroup.procs"
+    finally:
+        time.sleep(0.1)  # a process that has ended is still a member for a moment
+        group.rmdir()
+
+
+def measure(accounts: int, memory: int) -> dict[str, float]:
+    """Return seconds of INIT, of the first call and of the fastest later one, and the answer's size in kB."""
+    with responders(accounts) as up, share(memory) as processes:
+        environment = {
+            **os.environ,
+            **template_environment(),
+            "AWS_ENDPOINT_URL": up.aws_url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "eu-west-1",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "no_proxy": "127.0.0.1",
+            "PYTHONPATH": str(ROOT / "functions/keepalive"),
+        }
+        command = [sys.executable, "-c", _CALL, processes]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("accounts", type=int, nargs="?", default=10_000)
+    parser.add_argument("--memory", type=int, default=MEMORY, help="MB of memory, and with it the share")
+    arguments = parser.parse_args()
+    found = measure(arguments.accounts, arguments.memory)
+    print(
+        f"{arguments.accounts:,} accounts, {arguments.memory} MB, {arguments.memory / FULL:.2f} processors: "
+        f"INIT {found['init']:.1f} s, first call {found['cold']:.1f} s, later {found['warm']:.1f} s, "
+        f"{found['kb']:.0f} kB"
+    )
+
+
+if __name__ == "__main__":
+    main()
