@@ -25,7 +25,7 @@ def test_the_zip_holds_what_runs_and_nothing_else(code: Path) -> None:
 
     assert top == {
         "app.py", "aws_lambda_powertools", "certifi", "charset_normalizer", "idna", "jmespath", "listenkeys",
-        "requests", "typing_extensions.py", "typing_extensions", "urllib3",
+        "requests", "typing_extensions.py", "typing_extensions", "urllib3", "widget.py",
     }  # fmt: skip
     odd = {"Makefile", "tests", "bin", "py.typed", "requirements.txt", "requirements.in"}
     assert not [name for name in held if Path(name).name in odd or name.endswith((".pyi", ".dist-info/bin"))]
@@ -33,10 +33,10 @@ def test_the_zip_holds_what_runs_and_nothing_else(code: Path) -> None:
 
 def test_the_program_in_the_zip_is_the_one_in_the_tree(code: Path) -> None:
     source = ROOT / "functions/keepalive"
-    files = [source / "app.py", *(source / "listenkeys").rglob("*.py")]
+    files = [source / "app.py", source / "widget.py", *(source / "listenkeys").rglob("*.py")]
     assert all((code / path.relative_to(source)).read_text() == path.read_text() for path in files)
     zipped = {path.relative_to(code) for path in (code / "listenkeys").rglob("*.py")}
-    assert zipped == {path.relative_to(source) for path in files[1:]}
+    assert zipped == {path.relative_to(source) for path in files[2:]}
 
 
 def test_compiled_parts_are_for_arm64(code: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from local.world import World
 from tests.end_to_end.deployed.stack import SamDeployed
 from tests.end_to_end.deployed.test_invocations import SWEEP, TICK, messages
+from tests.widget import event_of
 
 pytestmark = pytest.mark.e2e
 
@@ -69,11 +70,18 @@ def queue_arn(url: str) -> str:
     return f"arn:aws:sqs:{HERE}:{url.rpartition('/')[2]}"
 
 
-def granted(aws: SamDeployed) -> set[Grant]:
-    role = {"RoleName": aws.resources["KeepaliveRole"], "PolicyName": "keepalive"}
-    policy = ast.literal_eval(aws.client("iam").get_role_policy(**role)["PolicyDocument"])  # moto's is a repr
+def statements(aws: SamDeployed, role: str, policy: str) -> list[dict[str, Any]]:
+    asked = {"RoleName": aws.resources[role], "PolicyName": policy}
+    document = ast.literal_eval(
+        aws.client("iam").get_role_policy(**asked)["PolicyDocument"]
+    )  # moto's is a repr
+    found: list[dict[str, Any]] = document["Statement"]
+    return found
+
+
+def granted(aws: SamDeployed, role: str = "KeepaliveRole", policy: str = "keepalive") -> set[Grant]:
     grants = set()
-    for statement in policy["Statement"]:
+    for statement in statements(aws, role, policy):
         actions, resource = statement["Action"], statement["Resource"]
         for action in [actions] if isinstance(actions, str) else actions:
             assert statement["Effect"] == "Allow"
@@ -82,13 +90,16 @@ def granted(aws: SamDeployed) -> set[Grant]:
     return grants
 
 
-def of_lambda(aws: SamDeployed) -> dict[Grant, str]:
-    """What the role grants and the code does not do itself: Lambda does it, with this role."""
+def of_logs(aws: SamDeployed) -> dict[Grant, str]:
     # In AWS the ARN ends in ":*", which moto leaves out.
     log_group = f"arn:aws:logs:{HERE}:log-group:/aws/lambda/{aws.stack_name}-keepalive"
-    grants = {
-        ("logs:CreateLogStream", log_group): "Lambda writes what the function prints",
-        ("logs:PutLogEvents", log_group): "Lambda writes what the function prints",
+    actions = ("logs:CreateLogStream", "logs:PutLogEvents")
+    return {(action, log_group): "Lambda writes what the function prints" for action in actions}
+
+
+def of_lambda(aws: SamDeployed) -> dict[Grant, str]:
+    """What the role grants and the code does not do itself: Lambda does it, with this role."""
+    grants = of_logs(aws) | {
         ("sqs:SendMessage", queue_arn(aws.resources["DeadLetterQueue"])): "OnFailure, after the retries",
     }
     if "WorkQueue" in aws.resources:
@@ -139,3 +150,27 @@ def test_the_role_grants_what_the_function_does_in_shards_and_nothing_else(
         for event in messages(sharded, 4):
             shard.invoke(event)
     compare(sharded)
+
+
+def test_the_widgets_role_grants_what_it_does_and_nothing_else(deployed: SamDeployed, world: World) -> None:
+    world.add_demo_accounts(datetime.now(UTC))
+    before = len(deployed.recorded_calls()) if deployed.calls.exists() else 0
+    with deployed.emulator(world, "WidgetFunction") as widget:
+        answer = widget.invoke(event_of())
+    assert answer.error is None
+    assert "3 of 4 accounts need attention" in answer.payload
+    calls = deployed.recorded_calls()[before:]
+    used = {grant for call in calls for grant in needed(*call)}
+    [records] = [
+        statement for statement in statements(deployed, "WidgetRole", "widget") if "Condition" in statement
+    ]
+    allowed = records["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"]
+    named = [
+        name
+        for _, operation, sent in calls
+        for request in (sent["RequestItems"].values() if operation == "BatchGetItem" else ())
+        for name in request["ExpressionAttributeNames"].values()
+    ]
+
+    assert used | of_logs(deployed).keys() == granted(deployed, "WidgetRole", "widget")
+    assert sorted(named) == sorted(allowed)
