@@ -20,8 +20,9 @@ from listenkeys.aws.accounts import Account, Accounts
 from listenkeys.aws.announcements import Announcer
 from listenkeys.aws.credentials import ApiKey, Credentials, Fetched
 from listenkeys.aws.records import LEASE, NOTHING, Current, Records, Save
-from listenkeys.binance.client import PRODUCTS, BinanceClient
+from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import Transient, Unavailable
+from listenkeys.products import PRODUCTS
 from listenkeys.report import SUCCESSES
 from local.binance.exchange import REAL_ANSWERS, Exchange, _Lease
 from local.clock import VirtualClock

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from listenkey_keeper.program.aws.accounts import ACCOUNT_ID, SECRET_ID, Account, Accounts
-from listenkey_keeper.program.binance.client import PRODUCTS
+from listenkey_keeper.program.products import PRODUCTS
 from listenkey_keeper.program.status import no_wait
 
 from .api_keys import ApiKeys, TakenOut, same_secret

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from listenkeys.binance.client import PRODUCTS, BinanceClient
+from listenkeys.binance.client import BinanceClient
 from listenkeys.binance.transport import Timeouts
 from listenkeys.errors import AccountError, ListenKeyNotFound, Rejected, Transient
+from listenkeys.products import PRODUCTS
 from local.binance.exchange import PATHS, Answer, Exchange
 from local.binance.server import BinanceServer
 from local.clock import VirtualClock

@@ -41,8 +41,9 @@ from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
-from listenkeys.binance.client import PRODUCTS, BinanceClient
+from listenkeys.binance.client import BinanceClient
 from listenkeys.keeper import Keeper
+from listenkeys.products import PRODUCTS
 from listenkeys.report import Report
 from listenkeys.trigger import SWEEP, TICK, Trigger
 from local.aws.stack import REGION, LocalAws

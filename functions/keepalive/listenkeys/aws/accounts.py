@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..binance.client import PRODUCTS
 from ..errors import Rejected, Unavailable
+from ..products import PRODUCTS
 from .calls import AwsError, batch_get, error_code
 
 if TYPE_CHECKING:

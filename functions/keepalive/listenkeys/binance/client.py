@@ -15,6 +15,7 @@ import requests
 import urllib3
 
 from ..errors import AccountError, HostRefused, ListenKeyNotFound, RateLimited, Rejected, Transient
+from ..products import PRODUCTS
 from .transport import BoundedAdapter, Timeouts, last_socket_was_reused
 
 MAX_BODY = 64 * 1024  # bytes, after decompression; a real answer has under 200
@@ -26,22 +27,6 @@ _TRANSIENT_CODES = {-1000, -1001, -1006, -1007, -1008, -1016}
 _KEY_CODES = {-2014, -2015, -1002, -2008, -2017, -4109, -1011, -1099}
 _LISTEN_KEY = re.compile(r"[\x21-\x7e]{1,256}")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_-]{24,}")
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """Where a product's listenKey endpoint is."""
-
-    host: str
-    path: str
-
-
-PRODUCTS: Mapping[str, Product] = {
-    "usdm": Product("https://fapi.binance.com", "/fapi/v1/listenKey"),
-    "coinm": Product("https://dapi.binance.com", "/dapi/v1/listenKey"),
-    "portfolio": Product("https://papi.binance.com", "/papi/v1/listenKey"),
-    "options": Product("https://eapi.binance.com", "/eapi/v1/listenKey"),
-}
 
 
 @dataclass(frozen=True, slots=True)
