@@ -123,14 +123,16 @@ def test_a_tick_that_fails_with_its_retries_is_paged_by_its_dead_letter(watched:
     watched.world.exchange.fault(status=503)
     watched.go(20)
 
-    assert DEAD_LETTER in watched.alarms.firing()
-    [letter, *_] = watched.rules.letters
+    [letter] = watched.rules.letters
     assert letter["responsePayload"]["errorType"] == "KeepaliveIncomplete"
     # What a person finds in the queue says what happened.
     assert "2 of 2 accounts left for another try" in letter["responsePayload"]["errorMessage"]
+    [left_at] = watched.rules.left_at
+    paged, over = (mail for mail in watched.alarms[DEAD_LETTER].mails if mail[0] >= left_at)
+    assert (paged[1], paged[0] - left_at <= 60) == ("ALARM", True)
+    assert (over[1], over[0] - paged[0]) == ("OK", 300)  # though the letter is still there
 
     watched.world.exchange.clear_faults()
-    watched.purge()
     watched.go(15)
     assert watched.alarms.firing() == set()
 

@@ -42,6 +42,8 @@ RESOURCES = {
     "RejectedAccountsAlarm": "AWS::CloudWatch::Alarm",
     "DeadLetterAlarm": "AWS::CloudWatch::Alarm",
     "ThrottlesAlarm": "AWS::CloudWatch::Alarm",
+    "CrashedShardsAlarm": "AWS::CloudWatch::Alarm",
+    "WaitingShardsAlarm": "AWS::CloudWatch::Alarm",
 }
 DEFAULTS = {
     "ScheduleExpression": "rate(30 minutes)",
@@ -411,7 +413,9 @@ def test_one_shard_deploys_neither_a_queue_nor_a_second_function() -> None:
     one, many = set(deployed({"ShardCount": "1"})), set(deployed(SHARDED))
 
     assert one == set(deployed())
-    assert many - one == {"WorkQueue", "ShardFunction", "ShardFunctionWork"}
+    assert many - one == {
+        "WorkQueue", "ShardFunction", "ShardFunctionWork", "CrashedShardsAlarm", "WaitingShardsAlarm"
+    }  # fmt: skip
 
 
 def test_the_second_function_is_the_same_code_with_the_same_settings() -> None:
@@ -521,13 +525,15 @@ def test_there_is_no_alarm_outside_the_contract() -> None:
 
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_tells_the_topic_what_it_means_and_what_to_do_first(name: str) -> None:
-    alarm = deployed()[name]
-    assert alarm["AlarmActions"] == [TOPIC]
-    assert alarm.get("OKActions", [TOPIC]) == [TOPIC]
+    alarm = deployed(SHARDED)[name]
+    assert alarm["AlarmActions"] == alarm["OKActions"] == [TOPIC]
     assert "First: " in alarm["AlarmDescription"]
     assert len(alarm["AlarmDescription"]) <= 1024
     assert alarm.get("ActionsEnabled", True) is True
     assert "TreatMissingData" in alarm
+    assert alarm["WarmUpConfiguration"] == {
+        "WarmUpPeriodDurationInMinutes": 30, "OnlyStartEvaluatingAfterWarmUpPeriodEnds": True
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -535,7 +541,7 @@ def test_an_alarm_tells_the_topic_what_it_means_and_what_to_do_first(name: str) 
     [
         ("MissedRunsAlarm", ("RunsCompleted", "Sum", 900), ("LessThanThreshold", 1), "breaching"),
         ("KeyAtRiskAlarm", ("MinRemainingSeconds", "Minimum", 300), ("LessThanThreshold", 900), "ignore"),
-        ("RejectedAccountsAlarm", ("KeysRejected", "Maximum", 300), ("GreaterThanThreshold", 0), "ignore"),
+        ("RejectedAccountsAlarm", ("KeysRejected", "Maximum", 600), ("GreaterThanThreshold", 0), "ignore"),
         (
             "DeadLetterAlarm",
             ("ApproximateNumberOfMessagesVisible", "Maximum", 300),
@@ -543,17 +549,25 @@ def test_an_alarm_tells_the_topic_what_it_means_and_what_to_do_first(name: str) 
             "notBreaching",
         ),
         ("ThrottlesAlarm", ("Throttles", "Sum", 300), ("GreaterThanThreshold", 0), "notBreaching"),
+        ("CrashedShardsAlarm", ("Errors", "Sum", 300), ("GreaterThanThreshold", 0), "notBreaching"),
+        (
+            "WaitingShardsAlarm",
+            ("ApproximateAgeOfOldestMessage", "Maximum", 300),
+            ("GreaterThanThreshold", 900),
+            "notBreaching",
+        ),
     ],
 )
 def test_an_alarm_fires_when_it_should(
     name: str, metric: tuple[str, str, int], fires: tuple[str, int], missing: str
 ) -> None:
-    alarm = deployed()[name]
+    alarm = deployed(SHARDED)[name]
     read = metric_of(alarm)
 
     assert (read["MetricName"], read["Statistic"], read["Period"]) == metric
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == fires
-    assert alarm["EvaluationPeriods"] == 1
+    two_of_three = (3, 2) if name == "CrashedShardsAlarm" else (1, 1)
+    assert (alarm["EvaluationPeriods"], alarm.get("DatapointsToAlarm", 1)) == two_of_three
     assert alarm["TreatMissingData"] == missing
 
 
@@ -568,7 +582,7 @@ def test_silence_is_paged_after_15_minutes_not_after_the_periods_cloudwatch_look
 
 
 def test_an_alarm_reads_this_stacks_function_and_queue() -> None:
-    resources = deployed()
+    resources = deployed(SHARDED)
     dimensions = {name: metric_of(resources[name])["Dimensions"] for name in ALARMS}
     of_service = [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}]
 
@@ -578,11 +592,13 @@ def test_an_alarm_reads_this_stacks_function_and_queue() -> None:
         "RejectedAccountsAlarm": of_service,
         "DeadLetterAlarm": [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["DeadLetterQueue", "QueueName"]}}],
         "ThrottlesAlarm": [{"Name": "FunctionName", "Value": {"Ref": "KeepaliveFunction"}}],
+        "CrashedShardsAlarm": [{"Name": "FunctionName", "Value": {"Ref": "ShardFunction"}}],
+        "WaitingShardsAlarm": [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["WorkQueue", "QueueName"]}}],
     }
 
 
 def test_every_metric_is_read_somewhere_and_none_is_read_that_nobody_writes() -> None:
-    resources = deployed()
+    resources = deployed(SHARDED)
     in_alarms = {
         (metric["Namespace"], metric["MetricName"])
         for metric in (metric_of(resources[name]) for name in ALARMS)

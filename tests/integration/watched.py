@@ -27,11 +27,6 @@ class Watched:
         self.metrics = Metrics()
         names = {**world.aws.resources, "AWS::StackName": world.aws.stack_name}
         self.alarms = Alarms(world.aws.template, names, clock.timestamp() - (0 if new else 3600))
-        self._purged = 0
-
-    def purge(self) -> None:
-        """Empty the dead-letter queue."""
-        self._purged = len(self.rules.letters)
 
     def go(self, minutes: float, **how: Any) -> None:
         """Let time pass; then look at every minute of it, as CloudWatch would have."""
@@ -46,7 +41,7 @@ class Watched:
         queue = {"QueueName": names["DeadLetterQueue"].rpartition("/")[2]}
         at, end = start, self.clock.timestamp()
         while at <= end:
-            letters = sum(left_at <= at for left_at in self.rules.left_at[self._purged :])
+            letters = sum(left_at <= at for left_at in self.rules.left_at)
             self.metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, at, letters)
             for alarm in self.alarms.values():
                 alarm.evaluate(self.metrics, at)

@@ -1,0 +1,176 @@
+"""Alarms that must page once for each trouble, and say when it is over: rows 69 to 71."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from local.aws.rules import SWEEP, TICK
+from local.aws.stack import LocalAws
+from local.clock import VirtualClock
+from local.invoke import LocalFunction
+from local.world import World
+from tests.faults.matrix import HookedExchange, add_live, api_key_of, kept
+from tests.faults.refusals import Refusals, botocore_sleeps_by
+from tests.faults.shards import Shards
+from tests.integration.alarms import ALARM, OK, Alarms, Metrics
+from tests.integration.watched import Watched
+
+CRASHED, WAITING, MISSED = "CrashedShardsAlarm", "WaitingShardsAlarm", "MissedRunsAlarm"
+DEAD_LETTER, REJECTED = "DeadLetterAlarm", "RejectedAccountsAlarm"
+NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
+
+
+@pytest.fixture(autouse=True)
+def _botocore(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    botocore_sleeps_by(clock, monkeypatch)
+
+
+def mails(alarms: Alarms, since: float) -> dict[str, list[tuple[float, str]]]:
+    """Return what each alarm mailed and in which minute, the quiet ones left out."""
+    return {
+        name: [((at - since) / 60, state) for at, state in alarm.mails]
+        for name, alarm in alarms.items()
+        if alarm.mails
+    }
+
+
+@pytest.mark.row(69)
+def test_a_stack_whose_rules_never_run_pages_when_its_warm_up_is_over(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    deployed = clock.timestamp()
+    watched = Watched(world, function, clock, new=True)
+
+    watched.go(29, disabled={TICK, SWEEP})
+    assert mails(watched.alarms, deployed) == {}
+
+    watched.go(60, disabled={TICK, SWEEP})
+    assert mails(watched.alarms, deployed)[MISSED] == [(30, ALARM)]
+
+    watched.go(10)
+    assert mails(watched.alarms, deployed)[MISSED] == [(30, ALARM), (90, OK)]
+
+
+@pytest.mark.row(69)
+def test_a_stack_that_may_not_read_its_accounts_from_the_first_deployment_on_pages(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    deployed = clock.timestamp()
+    Refusals(function, clock).refuse("dynamodb", "Scan", "AccessDeniedException")
+    watched = Watched(world, function, clock, new=True)
+
+    watched.go(60)
+
+    assert mails(watched.alarms, deployed)[MISSED] == [(30, ALARM)]
+
+
+@pytest.mark.row(69)
+def test_an_account_that_was_wrong_from_the_start_pages_when_the_warm_up_is_over(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    deployed = clock.timestamp()
+    add_live(world, clock, "bob", minutes=0)
+    world.exchange.revoke(api_key_of("bob"))
+    watched = Watched(world, function, clock, new=True)
+
+    watched.go(45)
+
+    assert mails(watched.alarms, deployed)[REJECTED] == [(30, ALARM)]
+    assert MISSED not in watched.alarms.firing()
+
+
+@pytest.fixture(scope="module")
+def sharded_aws() -> Iterator[LocalAws]:
+    with LocalAws({"ShardCount": "2"}) as deployed:
+        yield deployed
+
+
+@pytest.fixture
+def shards(sharded_aws: LocalAws, clock: VirtualClock) -> Iterator[Shards]:
+    sharded_aws.reset()
+    with World(exchange=HookedExchange(now=clock.timestamp), aws=sharded_aws) as world:
+        add_live(world, clock, *NAMES, minutes=25)
+        yield Shards(world, clock)
+
+
+@pytest.mark.row(70)
+@pytest.mark.parametrize("dead_after", [60, 61, 64, 88])
+def test_a_shard_that_always_crashes_pages_before_its_keys_die_and_no_other_alarm_needs_to(
+    shards: Shards, dead_after: int
+) -> None:
+    shards.go(dead_after)
+    assert {state for alarm in shards.alarms.values() for _, state in alarm.mails} == {OK}
+    world, died_at = shards.world, shards.clock.timestamp()
+    first_end = min(world.exchange.expires_at(api_key_of(name), "usdm") or 0 for name in NAMES)
+    shards.crashing = {0}
+    shards.go(70)
+
+    assert first_end - shards.alarms.fired_at(CRASHED) >= 10 * 60
+    assert {kept(world, name) for name in NAMES} == {True, False}  # only the dead shard's keys die
+    assert {WAITING, CRASHED} <= shards.alarms.firing()
+    assert MISSED not in shards.alarms.firing()
+
+    shards.crashing = set()
+    shards.go(60)
+    for name in (CRASHED, WAITING):
+        assert [state for at, state in shards.alarms[name].mails if at > died_at] == [ALARM, OK]
+    assert all(kept(world, name) for name in NAMES)
+    assert shards.alarms.firing() == set()
+
+
+@pytest.mark.row(70)
+def test_a_shard_that_crashes_once_pages_nobody(shards: Shards) -> None:
+    shards.go(61)
+    shards.crashing = {1}
+    shards.go(4)
+    shards.crashing = set()
+    shards.go(9)
+    assert CRASHED not in shards.alarms.firing()
+
+
+def letters(clock: VirtualClock, world: World, hours: dict[float, int | None]) -> list[tuple[float, str]]:
+    """Play how many letters are in the queue from each hour on (None: no data); return the mails."""
+    names = {**world.aws.resources, "AWS::StackName": world.aws.stack_name}
+    alarm = Alarms(world.aws.template, names, clock.timestamp() - 3600)[DEAD_LETTER]
+    queue = {"QueueName": world.aws.resources["DeadLetterQueue"].rpartition("/")[2]}
+    metrics, start, count = Metrics(), clock.timestamp(), None
+    for minute in range(int(60 * max(hours)) + 60):
+        count = hours.get(minute / 60, count)
+        at = start + 60 * minute
+        if count is not None:
+            metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, at, count)
+        alarm.evaluate(metrics, at)
+    return [((at - start) / 3600, state) for at, state in alarm.mails if at > start]
+
+
+def pages(sent: list[tuple[float, str]]) -> list[float]:
+    return [hour for hour, state in sent if state == ALARM]
+
+
+@pytest.mark.row(71)
+@pytest.mark.parametrize(
+    ("hours", "paged_at"),
+    [
+        pytest.param({0: 0, 1: 1, 3: 2}, [1, 3], id="a second letter while the first is there"),
+        pytest.param({0: 0, 1: 1, 3: 0, 4: 1}, [1, 4], id="a letter after a purge"),
+        pytest.param({0: 0, 1: 1, 2: None, 2.1: 1}, [1], id="a gap in what SQS reports"),
+        pytest.param({0: None, 1: 1, 9: None, 12: 2}, [1, 12], id="a queue that nobody used for hours"),
+        pytest.param({0: 0, 1: 3, 2: 2, 3: 1}, [1], id="letters read and deleted one by one"),
+    ],
+)
+def test_each_new_letter_pages_once_and_the_alarm_ends_without_a_purge(
+    world: World, clock: VirtualClock, hours: dict[float, int | None], paged_at: list[float]
+) -> None:
+    sent = letters(clock, world, hours)
+
+    assert pages(sent) == paged_at
+    ended = [hour for hour, state in sent if state == OK and hour > 0.5]
+    assert [round(60 * (end - begin)) for begin, end in zip(paged_at, ended, strict=True)] == [5] * len(ended)
+
+
+@pytest.mark.row(71)
+def test_a_letter_that_somebody_reads_is_not_new_afterwards(world: World, clock: VirtualClock) -> None:
+    hours: dict[float, int | None] = {0: 0, 1: 1, 2: 0, 2 + 1 / 60: 1}
+    assert pages(letters(clock, world, hours)) == [1]
