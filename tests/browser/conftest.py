@@ -13,27 +13,19 @@ from listenkeys.aws.accounts import Account
 from listenkeys.aws.records import Current
 from listenkeys.errors import Rejected
 from listenkeys.status import AccountStatus
+from local.browser import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PICTURES = Path(".browser/pictures")
-# Without a sandbox, as CI runs as root; and without what a browser asks of the network by itself.
-_FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--no-first-run",
-    "--no-proxy-server", "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright  # `make test` does without it
-
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=_FLAGS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 Open = Callable[..., "Page"]

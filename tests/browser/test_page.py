@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from listenkeys.page import SHOWN
 from listenkeys.status import AccountStatus, read_status
+from local.browser import picture
 from local.clock import VirtualClock
 from local.front import Desk
 from local.page_server import BUTTONS, PageServer
 from local.world import World
 
 from .conftest import PICTURES, Open, accounts, violations
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.browser
 KEY = "a" * 20
@@ -169,3 +176,12 @@ def test_it_says_when_the_world_is_down(show: Open, server: PageServer) -> None:
     page = show(server.url, may_complain=True)  # the browser's console: no connection
     server.stop()
     page.get_by_text("The local world is down.").wait_for()
+
+
+def test_a_picture_of_the_accounts_is_as_wide_as_asked_for(
+    browser: Browser, clock: VirtualClock, tmp_path: Path
+) -> None:
+    pictured = tmp_path / "accounts.png"
+    picture(browser, accounts(7), clock.now(), pictured, 600, "dark")
+    signature, width = struct.unpack(">8s8xI", pictured.read_bytes()[:20])
+    assert (signature, width) == (b"\x89PNG\r\n\x1a\n", 600)
