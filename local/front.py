@@ -21,7 +21,8 @@ from listenkeys.aws.credentials import ApiKey, Credentials
 from local.aws.rules import error_payload
 from local.binance.exchange import PATHS, Fault
 from local.invoke import Invocation
-from local.world import World, kept_world
+from local.kept import kept_world
+from local.world import World
 
 DESK = "LOCAL_DESK"
 VERBS = {

@@ -19,8 +19,11 @@ from listenkeys.settings import Settings
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have these variables in os.environ, for a while."""
+    """Have these variables in os.environ, and no other settings of AWS, for a while."""
     before = dict(os.environ)
+    for name in before:
+        if name.startswith("AWS_"):
+            del os.environ[name]
     os.environ.update(variables)
     try:
         yield

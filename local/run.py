@@ -5,29 +5,53 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
 from rich.console import Console
 
+from listenkey_keeper.cli.renew import report_view
 from listenkey_keeper.cli.stack import CLOCK
 from listenkey_keeper.cli.status import StatusTable
 from listenkey_keeper.program.status import read_status
 from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction, environment
-from local.world import kept_environment, kept_world, world_of_environment
+from local.kept import STATE, kept_environment, kept_world
+from local.terminal import doing
+from local.world import MAKING, world_of_environment
 
 REPEATED = {"level", "message", "location", "timestamp", "service", "cold_start"}
+
+
+def options(command: str, description: str | None, arguments: list[str]) -> tuple[Any, bool]:
+    """Return the event, and whether the world is to stay up. Raises SystemExit with one line."""
+    parser = argparse.ArgumentParser(prog=f"make {command}", description=description)
+    parser.add_argument("event", type=Path, help="a file of events/")
+    parser.add_argument("--keep", action="store_true", help="keep the world up for the next run")
+    read = parser.parse_args(arguments)
+    try:
+        return json.loads(read.event.read_text()), read.keep
+    except OSError as error:
+        raise SystemExit(f"{read.event}: {error.strerror}") from None
+    except ValueError as error:
+        raise SystemExit(f"{read.event}: not JSON: {error}") from None
 
 
 @contextmanager
 def world(keep: bool) -> Iterator[Mapping[str, str]]:
     """Yield the environment of a world: the one that is up, one that stays up, or one for this run alone."""
     if keep or kept_world():
-        with kept_environment() as variables:
-            yield variables
-    else:
-        with world_of_environment() as made:
-            yield made.environment()
+        with doing(MAKING if not kept_world() else "using the local world that is up"):
+            variables = kept_environment()
+        yield variables
+        if keep:
+            print(f"\nThis world stays up for the next run. {STATE.parent}/listenkeys status looks at it, ")
+            print("`make down` ends it.")
+        return
+    with doing(MAKING):
+        made = world_of_environment()
+    with made:
+        yield made.environment()
 
 
 def shortened(line: str) -> str:
@@ -43,41 +67,33 @@ def shortened(line: str) -> str:
     return f"{fields.get('level', '-')} {fields.get('message', '-')} {json.dumps(said)}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
-    parser.add_argument("event", type=Path, help="a file of events/")
-    parser.add_argument("--keep", action="store_true", help="keep the world up for the next run")
-    arguments = parser.parse_args()
-    try:
-        event = json.loads(arguments.event.read_text())
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"{arguments.event}: {error}") from None
+def show(report: dict[str, Any] | None, error: str, variables: Mapping[str, str], clock: ScaledClock) -> None:
+    """Print what an invocation returned or raised; then what it planned, or the status of every account."""
     console = Console()
-    with world(arguments.keep) as variables:
-        context = Context()
+    if report is None:
+        console.print("\n[dim]what it raised[/dim]")
+        print(error)
+    else:
+        console.print("\n[dim]what it returned[/dim]")
+        print(json.dumps(report, indent=2))
+    console.print()
+    if report and report.get("dryRun"):
+        console.print(report_view(report))
+        return
+    with environment(variables):
+        tables = variables["ACCOUNTS_TABLE"], variables["LISTEN_KEYS_TABLE"]
+        rows = read_status(boto3.client("dynamodb"), *tables, clock.now())
+    console.print(StatusTable(rows, report["runId"] if report else None))
+
+
+def main(arguments: list[str]) -> int:
+    event, keep = options("run", __doc__, arguments)
+    with world(keep) as variables:
         # The time of a world that `make up` keeps may run faster than the real one.
         clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
-        done = LocalFunction(variables, clock.clock).invoke(event, context)
-        console.print("[dim]what the function logged, without what each line repeats[/dim]")
+        done = LocalFunction(variables, clock.clock).invoke(event, Context())
+        Console().print("[dim]what the function logged, without what each line repeats[/dim]")
         for line in done.output.splitlines():
             print(shortened(line))
-        if done.report is not None:
-            console.print("\n[dim]what it returned[/dim]")
-            print(json.dumps(done.report, indent=2))
-        else:
-            console.print("\n[dim]what it raised[/dim]")
-            print(f"{type(done.error).__name__}: {done.error}")
-        with environment(variables):
-            rows = read_status(
-                boto3.client("dynamodb"),
-                variables["ACCOUNTS_TABLE"],
-                variables["LISTEN_KEYS_TABLE"],
-                clock.now(),
-            )
-    console.print()
-    console.print(StatusTable(rows, context.aws_request_id))
+        show(done.report, f"{type(done.error).__name__}: {done.error}", variables, clock)
     return 0 if done.error is None else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

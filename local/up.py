@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-import shlex
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from listenkey_keeper.cli.stack import CLOCK
@@ -22,32 +19,18 @@ from listenkeys.errors import InvalidEvent
 from listenkeys.report import Outcome
 from listenkeys.status import AccountStatus, read_status
 from listenkeys.trigger import Trigger
-from local.aws.rules import FUNCTION, Call, Scheduler
+from local.aws.rules import FUNCTION, SWEEP, TICK, Call, Scheduler
 from local.clock import ScaledClock
 from local.front import DESK, Desk, Front
 from local.invoke import Context, Invocation, LocalFunction
+from local.kept import IN_USE, STATE, Told, alone, commands, kept_world, state
 from local.page_server import PageServer
-from local.world import (
-    SPARE_KEYS,
-    STATE,
-    Told,
-    World,
-    kept_world,
-    state,
-    world_of_environment,
-)
+from local.terminal import doing
+from local.world import MAKING, SPARE_KEYS, World, world_of_environment
 
 FASTEST = 600.0
 LOG = STATE.with_name("function.log")
 _PATIENCE = 3.0  # real seconds for a run under way at the end
-_ROOT = Path(__file__).resolve().parent.parent
-# What a person's own terminal may have set, and what must not reach the local world's AWS.
-_NOT_INHERITED = (
-    "AWS_PROFILE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_SESSION_TOKEN",
-    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
-)
 
 
 class Runs:
@@ -106,48 +89,13 @@ def _told(done: Invocation, if_it_fails: str) -> str:
     return ("dry run: " if done.report.get("dryRun") else "") + (", ".join(counts) or "no accounts") + left
 
 
-@contextmanager
-def commands(environment: Mapping[str, str]) -> Iterator[None]:
-    """Keep three commands in .local that reach this world, and no other, from any terminal."""
-    listenkeys, binance, with_it = (STATE.with_name(name) for name in ("listenkeys", "binance", "with"))
-    python = f"exec {shlex.quote(sys.executable)} -m"
-    path = f"export PYTHONPATH={shlex.quote(f'{_ROOT}/functions/keepalive:{_ROOT}')}\n"
-    # Killed outright, a world leaves these behind.
-    lines = [
-        f"kill -0 {os.getpid()} 2>/dev/null || {{ echo 'the local world is down: make up' >&2; exit 2; }}"
-    ]
-    lines += [f"unset {' '.join(_NOT_INHERITED)}"]
-    lines += [
-        f"export {name}={shlex.quote(value)}"
-        for name, value in {
-            **environment,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        }.items()
-        if name.startswith(("AWS_", "LISTENKEYS_", "LISTEN_KEYS_", "BINANCE_")) or name.lower() == "no_proxy"
-    ]
-    scripts = {
-        listenkeys: "\n".join(lines) + f'\n{path}{python} listenkey_keeper.cli.main "$@"\n',
-        # It looks for .local/world.json.
-        binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
-        # A program of the user's own, with this world's environment.
-        with_it: "\n".join(lines) + '\nexec "$@"\n',
-    }
-    try:
-        for file, text in scripts.items():
-            file.write_text("#!/bin/sh\n# Made by `make up`; gone when it ends.\n" + text)
-            file.chmod(0o755)
-        yield
-    finally:
-        for file in scripts:
-            file.unlink(missing_ok=True)
-
-
-def serve(speed: float) -> None:
-    """Keep the world up until Ctrl-C."""
+def serve(speed: float, still: bool = False) -> None:
+    """Keep the world up until Ctrl-C; in a `still` one no rule fires."""
     told, ended = Told(), threading.Event()
     clock = ScaledClock(speed)
-    with world_of_environment(clock) as world:
+    with doing(MAKING):
+        made = world_of_environment(clock)
+    with made as world:
         runs = Runs(LocalFunction(world.environment(), clock.clock), clock, ended)
 
         def give_up(letter: dict[str, Any]) -> None:
@@ -162,7 +110,8 @@ def serve(speed: float) -> None:
         def invoke(call: Call) -> Invocation:
             return runs.invoke(call.event, call.context, call.if_it_fails)
 
-        scheduler = Scheduler(world.aws, clock.clock, invoke, give_up)
+        first = {TICK: math.inf, SWEEP: math.inf} if still else None
+        scheduler = Scheduler(world.aws, clock.clock, invoke, give_up, first)
         desk = Desk(world)
         with (
             PageServer(
@@ -194,7 +143,9 @@ def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) ->
     pace = f"; an hour takes {3600 / clock.speed:g} s" if clock.speed != 1 else ""
     runs.say(f"The local world is up{pace}. Ctrl-C ends it. Its rules:\n")
     for rule in scheduler.rules:
-        runs.say(f"  {_kind(rule.event) if rule.event else 'tick'}: {rule.expression}")
+        kind, wait = _kind(rule.event) if rule.event else "tick", rule.seconds / clock.speed
+        first = f"{wait / 60:g} min" if wait >= 60 else f"{wait:g} s"
+        runs.say(f"  {kind}: {rule.expression}, the first in {first}")
     runs.say('\nIn another terminal, here:\n\n  alias listenkeys="$PWD/.local/listenkeys"')
     runs.say("  listenkeys status --watch\n")
     if world.binance:
@@ -209,18 +160,22 @@ def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) ->
     runs.say(f"The function's log is {LOG}. Its runs, at the world's time (UTC):\n")
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make up", description=__doc__)
     parser.add_argument("--speed", type=float, default=1.0, help=f"how fast time runs, up to {FASTEST:g}")
-    speed = parser.parse_args().speed
+    parser.add_argument("--still", action="store_true", help="fire no rules: a world for `make run KEEP=1`")
+    options = parser.parse_args(arguments)
+    speed: float = options.speed
     if not 1 <= speed <= FASTEST:
         raise SystemExit(f"SPEED must be from 1 to {FASTEST:g}, not {speed:g}")
     if speed != 1 and os.environ.get("BINANCE_API_KEY"):
         raise SystemExit("SPEED must be 1 with BINANCE_API_KEY: Binance's own keys live by the real time")
-    if found := kept_world():
-        raise SystemExit(f"a local world is up already (process {found['pid']}): `make down` ends it")
-    serve(speed)
-
-
-if __name__ == "__main__":
-    main()
+    try:
+        with alone():
+            serve(speed, options.still)
+    except BlockingIOError:
+        found = kept_world()
+        process = f" (process {found['pid']})" if found else ""
+        print(f"a local world is up already{process}: `make down` ends it", file=sys.stderr)
+        return IN_USE
+    return 0

@@ -1,34 +1,26 @@
 """A whole world on one machine: AWS from template.yaml, a Binance stand-in, accounts in it.
 
-Used by `make run`, the tests and whatever else needs a place where the function can run. `python -m
-local.world` keeps one up and writes what a process needs to reach it into .local/world.json.
+Used by `make run`, the tests and whatever else needs a place where the function can run.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Self
 
+import requests
+
 from listenkeys.aws.records import LEASE, iso
+from listenkeys.products import PRODUCTS
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
 from local.binance.server import BinanceServer
 from local.binance.stream import StreamServer
 from local.clock import ScaledClock
 
-STATE = Path(".local/world.json")
-START_SECONDS = 60
+MAKING = "making AWS from template.yaml and a Binance stand-in on this machine"
 # What comes before the path of a websocket, in the environment of a world that serves them.
 STREAM_URL = "BINANCE_STREAM_URL"
 # API keys that the stand-in knows and no account has yet, to try things out with.
@@ -159,81 +151,22 @@ def world_of_environment(clock: ScaledClock | None = None) -> World:
         world = World(exchange=Exchange(now=clock.timestamp), streams=True)
         world.add_demo_accounts(clock.now())
         return world
-    world = World(binance_url=os.environ.get("BINANCE_BASE_URL", ""))
-    world.add_own_account(api_key, os.environ.get("BINANCE_PRODUCT", "usdm"))
+    url, product = os.environ.get("BINANCE_BASE_URL", ""), os.environ.get("BINANCE_PRODUCT", "usdm")
+    if product not in PRODUCTS:
+        raise SystemExit(f"BINANCE_PRODUCT must be one of {', '.join(PRODUCTS)}")
+    _reach(url or PRODUCTS[product].host)
+    world = World(binance_url=url)
+    world.add_own_account(api_key, product)
     return world
 
 
-def kept_world() -> dict[str, Any] | None:
-    """Return the state of the world that is up, None when there is none."""
+def _reach(url: str) -> None:
+    """Raise SystemExit where no answer of any kind comes from there: the function would try for minutes."""
     try:
-        found: dict[str, Any] = json.loads(STATE.read_text())
-        os.kill(found["pid"], 0)
-    except (OSError, ValueError):
-        return None
-    return found
-
-
-@contextmanager
-def kept_environment() -> Iterator[Mapping[str, str]]:
-    """Yield the environment of the world that is up, after starting one in the background if none is."""
-    found = kept_world()
-    if found is None:
-        log = STATE.with_name("world.log")
-        log.parent.mkdir(exist_ok=True)
-        with log.open("w") as output:
-            # A pipe of this process's would not end before the world does: `make run KEEP=1 | less`.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "local.world"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while (found := kept_world()) is None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the local world did not start: see {log}")
-            time.sleep(0.1)
-    yield found["environment"]
-
-
-class Told:
-    """Whether this process was told to end: by Ctrl-C, by `make down`, or by its terminal going away."""
-
-    def __init__(self) -> None:
-        self.yet = False
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._tell)
-
-    def wait(self, ended: threading.Event | None = None) -> None:
-        """Wait until it was, or until `ended`."""
-        while not self.yet and not (ended and ended.is_set()):
-            time.sleep(0.1)
-
-    def _tell(self, *_: object) -> None:
-        # Not an Event: signals come in twos, the second in the midst of the first's handler and its lock.
-        self.yet = True
-
-
-@contextmanager
-def state(environment: Mapping[str, str]) -> Iterator[None]:
-    """Let other processes find this world, for a while."""
-    STATE.parent.mkdir(exist_ok=True)
-    waiting = STATE.with_suffix(".new")
-    waiting.write_text(json.dumps({"pid": os.getpid(), "environment": dict(environment)}))
-    waiting.replace(STATE)
-    try:
-        yield
-    finally:
-        STATE.unlink(missing_ok=True)
-
-
-def serve() -> None:
-    """Keep a world up until it is told to end."""
-    told = Told()
-    with world_of_environment() as world, state(world.environment()):
-        told.wait()
+        requests.get(url, timeout=(3, 5), allow_redirects=False).close()
+    except requests.RequestException as error:
+        why = type(error).__name__
+        raise SystemExit(f"{url} does not answer ({why}): check the network and the proxy") from None
 
 
 def _attribute(value: Any) -> dict[str, Any]:
@@ -247,20 +180,3 @@ def _plain(value: dict[str, Any]) -> Any:
     if kind == "N":
         return int(content)
     return [_plain(item) for item in content] if kind == "L" else content
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m local.world", description=__doc__)
-    parser.add_argument("--stop", action="store_true", help="end the world that is up")
-    if not parser.parse_args().stop:
-        serve()
-    elif found := kept_world():
-        with suppress(ProcessLookupError):
-            os.kill(found["pid"], signal.SIGTERM)
-        print("the local world is down")
-    else:
-        print("no local world is up")
-
-
-if __name__ == "__main__":
-    main()

@@ -19,12 +19,14 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import time
 from bisect import bisect_right
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from local.terminal import wait_for
 from simulation.schedules import LATE, Jitter, Schedule, schedules
 from simulation.world import (
     BAN,
@@ -185,7 +187,10 @@ def _longest(index: int, kind: str, seed: str) -> int:
 def measure(days: int, accounts: int, seed: str) -> list[Measured]:
     """Measure every schedule, in as many processes as there are processors."""
     compared = schedules()
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    # Ctrl-C reaches the processes, too: they end at once and say nothing.
+    with ProcessPoolExecutor(
+        os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
+    ) as pool:
         # The longest ones first.
         order = sorted(range(len(compared)), key=lambda n: compared[n].loop is None)
         months = {n: pool.submit(_month, n, days, accounts, seed) for n in order}
@@ -194,6 +199,7 @@ def measure(days: int, accounts: int, seed: str) -> list[Measured]:
             for n, schedule in enumerate(compared)
             for kind in (LOOP_OUTAGES if schedule.loop else (*OUTAGES, *REFUSALS))
         }
+        wait_for([*months.values(), *survived.values()], "parts played")
         found = [months[n].result() for n in range(len(compared))]
         for (n, kind), minutes in survived.items():
             found[n].survived[kind] = minutes.result()
@@ -231,7 +237,7 @@ def table(days: int, accounts: int, seed: str, measured: list[Measured]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="make simulate", description="Play a month of troubles against this program and others."
     )
@@ -239,19 +245,16 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=200)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--draw", type=Path, metavar="FILE", help="draw an outage instead (needs matplotlib)")
-    arguments = parser.parse_args()
-    if arguments.days < 1 or arguments.accounts < 1:
+    options = parser.parse_args(arguments)
+    if options.days < 1 or options.accounts < 1:
         parser.error("--days and --accounts must be at least 1")
-    if arguments.draw:
+    if options.draw:
         from simulation.picture import draw
 
-        draw(arguments.draw)
-        return
+        draw(options.draw)
+        return 0
     began = time.monotonic()
-    measured = measure(arguments.days, arguments.accounts, arguments.seed)
-    print(table(arguments.days, arguments.accounts, arguments.seed, measured))
+    measured = measure(options.days, options.accounts, options.seed)
+    print(table(options.days, options.accounts, options.seed, measured))
     print(f"\nplayed in {time.monotonic() - began:.0f} s")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

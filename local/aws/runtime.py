@@ -1,7 +1,7 @@
 """The built function under Lambda's own runtime: AWS's emulator of it around awslambdaric, without Docker.
 
 `RuntimeEmulator` is one execution environment: cold at its first invocation, then warm, cold again after a
-crash or a timeout. `python -m local.aws.runtime` is `make invoke`. The emulator comes with aws-sam-cli
+crash or a timeout. `main` is `make invoke`. The emulator comes with aws-sam-cli
 (.venv-sam); the runtime client and the boto3 that AWS has in its runtime are in .venv-runtime. It runs on
 Linux only.
 
@@ -9,7 +9,6 @@ Not as in AWS: nothing bounds memory or processor, and on a processor other than
 part is left out where it has a Python one beside it.
 """
 
-import argparse
 import http.client
 import json
 import os
@@ -30,7 +29,7 @@ from typing import Any, NamedTuple, Self
 from listenkey_keeper.cli.stack import CLOCK
 from local.aws.stack import REGION, expand
 from local.clock import ScaledClock
-from local.run import world
+from local.run import options, shortened, show, world
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / ".aws-sam/build"
@@ -236,18 +235,15 @@ def _answer(body: bytes) -> Answer:
     return Answer(payload, None)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="make invoke", description=__doc__)
-    parser.add_argument("event", type=Path, help="a file of events/")
-    parser.add_argument("--keep", action="store_true", help="keep the world up for the next run")
-    arguments = parser.parse_args()
+def main(arguments: list[str]) -> int:
+    event, keep = options("invoke", __doc__, arguments)
     try:
-        event = json.loads(arguments.event.read_text())
         emulator()
         function = function_of(BUILD / "template.yaml")
         proxies = {name: os.environ[name] for name in _OF_THIS_MACHINE if name in os.environ}
-        with world(arguments.keep) as variables:
-            if CLOCK in variables and ScaledClock.of(variables[CLOCK]).speed != 1:
+        with world(keep) as variables:
+            clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
+            if clock.speed != 1:
                 raise Unusable(
                     "in the world that is up time runs faster than in Lambda: end it with `make down`"
                 )
@@ -260,19 +256,12 @@ def main() -> int:
             ) as lambda_:
                 answer = lambda_.invoke(event)
                 log = lambda_.log
-    except (OSError, ValueError, Unusable) as error:
-        raise SystemExit(str(error)) from None
-    # Of the emulator's own lines the two that tell how long the start took.
-    for line in log.splitlines():
-        if "(rapid)" not in line or " INIT " in line:
-            print(line)
-    print()
-    if answer.error:
-        print(f"{answer.error.type}: {answer.error.message}")
-        return 1
-    print(json.dumps(answer.payload, indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+            # Of the emulator's own lines the two that tell how long the start took.
+            for line in log.splitlines():
+                if "(rapid)" not in line or " INIT " in line:
+                    print(shortened(line))
+            error = f"{answer.error.type}: {answer.error.message}" if answer.error else ""
+            show(answer.payload, error, variables, clock)
+    except Unusable as unusable:
+        raise SystemExit(str(unusable)) from None
+    return 1 if answer.error else 0

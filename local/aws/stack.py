@@ -32,6 +32,7 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 REGION = "eu-west-1"
 _CODE = {"Bucket": "local-code", "Key": "function.zip"}
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+_NO_SETTINGS = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 _EVENTS = "local-events"
 # moto would warn of each in a thread of its own and go on; a type that is missing here therefore shows.
 _NOT_IN_MOTO = {
@@ -50,6 +51,18 @@ logging.getLogger("werkzeug").setLevel(logging.WARNING)
 logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
 
 
+def _session() -> boto3.Session:
+    """Return a session of the local AWS.
+
+    It takes the AWS settings of the person at the keyboard out of this process: a profile would be looked up,
+    and might lead to real AWS.
+    """
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(_NO_SETTINGS)
+    return boto3.Session(region_name=REGION)
+
+
 def expand(template_path: Path = TEMPLATE) -> dict[str, Any]:
     """Return the plain CloudFormation template that SAM makes of this one; needs no network."""
     source = yaml_parse(template_path.read_text())
@@ -59,9 +72,8 @@ def expand(template_path: Path = TEMPLATE) -> dict[str, Any]:
             resource["Properties"].get("CodeUri")
         ):
             resource["Properties"]["CodeUri"] = _CODE
-    session = boto3.Session(region_name=REGION)
     # The managed policies would be listed from IAM: this template names none.
-    translator = Translator(managed_policy_map={}, sam_parser=Parser(), boto_session=session)
+    translator = Translator(managed_policy_map={}, sam_parser=Parser(), boto_session=_session())
     template: dict[str, Any] = translator.translate(source, parameter_values={})
     return template
 
@@ -152,7 +164,7 @@ class LocalAws:
         _open_worlds.add(self)
         host, port = self._server.get_host_and_port()
         self.endpoint_url = f"http://{host}:{port}"
-        self._session = boto3.Session(region_name=REGION)
+        self._session = _session()
         self._clients: dict[str, Any] = {}
         try:
             self._deploy(parameters)
@@ -194,6 +206,7 @@ class LocalAws:
         direct = f"{os.environ.get('no_proxy') or os.environ.get('NO_PROXY') or ''},127.0.0.1".lstrip(",")
         return {
             **_CREDENTIALS,
+            **_NO_SETTINGS,
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from local.binance.server import BinanceServer
+from local.world import MAKING
 
+pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parent.parent.parent
 EVENTS = ROOT / "events"
 OWN_KEY = "CANARYmyownkey".ljust(64, "x")
@@ -40,7 +44,7 @@ def python(tmp_path: Path) -> Iterator[Python]:
 
     yield run
     if (tmp_path / ".local/world.json").exists():
-        run("local.world", "--stop")
+        run("local", "down")
 
 
 def outcomes(done: Done) -> dict[str, str]:
@@ -60,20 +64,11 @@ def gone(process: int) -> bool:
     return False
 
 
-def test_make_run_is_the_command_that_is_tested_here() -> None:
-    def recipe(*arguments: str) -> str:
-        told = ["make", "--dry-run", "--assume-old=install", *arguments]
-        return subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-    assert "-m local.run events/scheduled.json" in recipe("run")
-    assert "-m local.run events/dry-run.json --keep" in recipe("run", "EVENT=events/dry-run.json", "KEEP=1")
-    assert "-m local.world --stop" in recipe("down")
-
-
 def test_a_newcomer_sees_four_accounts_in_four_states_and_what_to_do(python: Python, tmp_path: Path) -> None:
-    done = python("local.run", str(EVENTS / "scheduled.json"))
+    done = python("local", "run", str(EVENTS / "scheduled.json"))
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [f"{MAKING} ..."]
     assert outcomes(done) == {
         "alice": "EXTENDED",
         "bob": "CREATED",
@@ -92,13 +87,13 @@ def test_a_newcomer_sees_four_accounts_in_four_states_and_what_to_do(python: Pyt
 def test_a_world_that_is_kept_shows_what_a_second_run_skips_and_ends_when_told_to(
     python: Python, tmp_path: Path
 ) -> None:
-    first = python("local.run", str(EVENTS / "scheduled.json"), "--keep")
+    first = python("local", "run", str(EVENTS / "scheduled.json"), "--keep")
     state = json.loads((tmp_path / ".local/world.json").read_text())
 
-    second = python("local.run", str(EVENTS / "scheduled.json"), "--keep")
+    second = python("local", "run", str(EVENTS / "scheduled.json"), "--keep")
     (tmp_path / "odd.json").write_text('{"acounts": ["alice"]}')
-    odd = python("local.run", "odd.json")
-    down = python("local.world", "--stop")
+    odd = python("local", "run", "odd.json")
+    down = python("local", "down")
 
     assert set(outcomes(first).values()) == {"EXTENDED", "CREATED", "RECREATED", "REJECTED"}
     assert (second.returncode, outcomes(second)) == (
@@ -109,7 +104,7 @@ def test_a_world_that_is_kept_shows_what_a_second_run_skips_and_ends_when_told_t
     assert "InvalidEvent: unknown field 'acounts'" in odd.stdout
     assert "the local world is down" in down.stdout
     assert gone(state["pid"])
-    assert "no local world is up" in python("local.world", "--stop").stdout
+    assert "no local world is up" in python("local", "down").stdout
 
 
 def test_an_account_of_ones_own_is_used_instead_of_the_stand_in(python: Python) -> None:
@@ -117,7 +112,8 @@ def test_an_account_of_ones_own_is_used_instead_of_the_stand_in(python: Python) 
         binance.exchange.add_account(OWN_KEY)
 
         done = python(
-            "local.run",
+            "local",
+            "run",
             str(EVENTS / "scheduled.json"),
             BINANCE_API_KEY=OWN_KEY,
             BINANCE_BASE_URL=binance.url,
@@ -125,21 +121,122 @@ def test_an_account_of_ones_own_is_used_instead_of_the_stand_in(python: Python) 
         )
 
         assert outcomes(done) == {"mine": "CREATED"}
+        # First whether anything answers there at all, without the key.
         assert [(request.method, request.api_key) for request in binance.exchange.requests] == [
+            ("GET", None),
             ("PUT", OWN_KEY),
             ("POST", OWN_KEY),
         ]
 
 
-@pytest.mark.parametrize("content", [None, "not JSON"])
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "No such file or directory\n"), ("not JSON", "not JSON: Expecting value")]
+)
 def test_an_event_file_that_cannot_be_read_is_one_line(
-    python: Python, tmp_path: Path, content: str | None
+    python: Python, tmp_path: Path, content: str | None, says: str
 ) -> None:
     if content:
         (tmp_path / "mine.json").write_text(content)
 
-    done = python("local.run", "mine.json")
+    done = python("local", "run", "mine.json")
 
     assert done.returncode == 1
-    assert done.stderr.startswith("mine.json: ")
+    assert done.stderr.startswith(f"mine.json: {says}")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_dry_run_shows_the_plan(python: Python) -> None:
+    done = python("local", "run", str(EVENTS / "dry-run.json"))
+
+    assert re.findall(r"^(\w+) +usdm +(\w+) ", done.stdout, re.MULTILINE) == [
+        ("alice", "renew"),
+        ("bob", "renew"),
+        ("dave", "renew"),
+        ("carol", "renew"),
+    ]
+    assert "SKIPPED" not in done.stdout
+
+
+CONFIG = """
+[default]
+region = us-east-1
+ignore_configured_endpoint_urls = true
+services = mine
+[services mine]
+dynamodb =
+  endpoint_url = http://127.0.0.1:1
+"""
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_aws_settings_of_the_person_at_the_keyboard_do_not_matter(
+    python: Python, tmp_path: Path, keep: bool
+) -> None:
+    (tmp_path / "config").write_text(CONFIG)
+    theirs = {
+        "AWS_PROFILE": "no-such-profile",
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:1",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "AWS_USE_FIPS_ENDPOINT": "true",
+        "AWS_REGION": "us-east-1",
+    }
+
+    done = python("local", "run", str(EVENTS / "scheduled.json"), *["--keep"] * keep, **theirs)
+
+    assert done.returncode == 0, done.stderr
+    assert outcomes(done)["alice"] == "EXTENDED"
+    if keep:
+        assert ".local/listenkeys" in done.stdout
+        command = [tmp_path / ".local/listenkeys", "renew", "--force"]
+        renewed = subprocess.run(command, env=os.environ | theirs, capture_output=True, text=True)
+        assert (renewed.returncode, renewed.stderr) == (1, "")  # dave
+        assert re.search(r"EXTENDED +3", renewed.stdout)
+
+
+def test_a_binance_that_cannot_be_reached_ends_the_command_before_a_world_is_made(python: Python) -> None:
+    done = python(
+        "local", "run", str(EVENTS / "scheduled.json"),
+        BINANCE_API_KEY=OWN_KEY, BINANCE_BASE_URL="http://127.0.0.1:1",
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert "http://127.0.0.1:1 does not answer (ConnectionError)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_worlds_that_are_kept_at_once_are_one(python: Python, tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(python, "local", "run", str(EVENTS / "dry-run.json"), "--keep") for _ in range(2)]
+        assert [run.result().returncode for run in runs] == [0, 0]
+
+    pid = json.loads((tmp_path / ".local/world.json").read_text())["pid"]
+    python("local", "down")
+    assert gone(pid)
+    assert sorted(file.name for file in (tmp_path / ".local").iterdir()) == ["function.log", "world.log"]
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(python: Python, tmp_path: Path) -> None:
+    (tmp_path / ".local").write_text("a file where the directory should be")
+
+    done = python("local", "run", str(EVENTS / "scheduled.json"), "--keep")
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == ".local: File exists"
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_a_run_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "local", "run", str(EVENTS / "scheduled.json")]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        told = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+
+        assert MAKING in told
+        assert process.stderr.read().strip() == ""
+    assert process.returncode == 130

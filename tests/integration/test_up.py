@@ -22,8 +22,9 @@ from local.aws.rules import FUNCTION, Call, Scheduler, read_rules
 from local.clock import ScaledClock, VirtualClock
 from local.front import Desk, Front
 from local.invoke import Invocation, LocalFunction
-from local.up import commands, main
-from local.world import STATE, World
+from local.kept import IN_USE, STATE, commands
+from local.up import main
+from local.world import World
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
@@ -241,7 +242,7 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     }
     environment["PYTHONPATH"] = f"{ROOT / 'functions/keepalive'}:{ROOT}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "local.up", "--speed", "300"],
+        [sys.executable, "-m", "local", "up", "--speed", "300"],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,
@@ -292,7 +293,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     )
     assert (done.returncode, "there is no such row" in done.stderr) == (1, True)
     run = subprocess.run(
-        [sys.executable, "-m", "local.run", str(ROOT / "events/force-all.json")],
+        [sys.executable, "-m", "local", "run", str(ROOT / "events/force-all.json")],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
         capture_output=True,
@@ -303,9 +304,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
         '"extended": 4' in run.stdout
     )  # at the world's time: by the real one, these records are of the future
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["up"])
-    with pytest.raises(SystemExit, match="is up already"):
-        main()
+    assert main([]) == IN_USE
 
     # More than one, as from an impatient person or a terminal that closes.
     with suppress(ProcessLookupError):
@@ -314,7 +313,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     output, _ = up.communicate(timeout=SECONDS)
     assert up.returncode == 0
     assert "Traceback" not in output
-    assert output.startswith("Watch it: http://127.0.0.1:")
+    assert "Watch it: http://127.0.0.1:" in output
     assert "sparekey01 to sparekey05" in output
     assert "  1 extended, 1 created, 1 recreated, 1 rejected; " in output
     assert output.endswith("the local world is down\n")
@@ -352,7 +351,6 @@ def test_the_command_of_a_world_that_was_killed_says_that_it_is_down(
 def test_a_speed_that_makes_no_sense_is_refused(
     monkeypatch: pytest.MonkeyPatch, speed: str, key: str, says: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["up", "--speed", speed])
     monkeypatch.setenv("BINANCE_API_KEY", key)
     with pytest.raises(SystemExit, match=says):
-        main()
+        main(["--speed", speed])

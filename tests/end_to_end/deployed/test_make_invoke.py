@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 def invoke(folder: Path, event: Path) -> subprocess.CompletedProcess[str]:
     """Run the command in a folder of its own, where no world is up."""
     return subprocess.run(
-        [sys.executable, "-m", "local.aws.runtime", str(event)],
+        [sys.executable, "-m", "local", "invoke", str(event)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
         capture_output=True,
@@ -26,20 +26,21 @@ def invoke(folder: Path, event: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_it_prints_the_start_the_duration_and_the_report(tmp_path: Path) -> None:
+def test_it_shows_the_start_and_the_duration_and_ends_like_make_run(tmp_path: Path) -> None:
     done = invoke(tmp_path, ROOT / "events/scheduled.json")
     assert done.returncode == 0, done.stderr
-    log, _, report = done.stdout.rpartition("\n\n")
+    log, _, rest = done.stdout.partition("what it returned")
     assert "INIT REPORT(durationMs: " in log
     assert "\nREPORT RequestId: " in log
-    assert json.loads(report)["accounts"] == 4
+    assert json.JSONDecoder().raw_decode(rest.strip())[0]["accounts"] == 4
+    assert rest.endswith("4 accounts: 3 well, 1 at risk (dave)\n")
 
 
 def test_an_error_is_printed_and_ends_with_1(tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text('{"odd": true}')
     done = invoke(tmp_path, tmp_path / "odd.json")
     assert done.returncode == 1
-    assert "\n\nInvalidEvent: unknown field 'odd'" in done.stdout
+    assert "what it raised\nInvalidEvent: unknown field 'odd'" in done.stdout
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:

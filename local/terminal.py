@@ -1,0 +1,36 @@
+"""What takes a while says so: on standard error, moving in a terminal, in lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, as_completed
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Say what is being done."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(f"{what} ..."):
+            yield
+    else:
+        print(f"{what} ...", file=sys.stderr, flush=True)
+        yield
+
+
+def wait_for(futures: Collection[Future[Any]], what: str) -> None:
+    """Wait until all of these are done, and count them."""
+    console, done = Console(stderr=True), as_completed(futures)
+    if console.is_terminal:
+        for _ in track(done, what, total=len(futures), console=console):
+            pass
+        return
+    print(f"{what}: 0 of {len(futures)}", file=sys.stderr, flush=True)
+    for number, _ in enumerate(done, 1):
+        print(f"{what}: {number} of {len(futures)}", file=sys.stderr, flush=True)

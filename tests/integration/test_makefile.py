@@ -1,0 +1,42 @@
+"""The Makefile: what its targets call, what `make` shows, and what a Python that is too old is told."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_make_calls_the_commands_that_the_tests_of_make_run_call() -> None:
+    def recipe(*arguments: str) -> str:
+        told = ["make", "--dry-run", "--assume-old=install", *arguments]
+        return subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert '-m local run "events/scheduled.json"' in recipe("run")
+    assert '-m local run "events/dry-run.json" --keep' in recipe("run", "EVENT=events/dry-run.json", "KEEP=1")
+    assert '-m local run "my event.json"' in recipe("run", "EVENT=my event.json")
+    assert "-m local down" in recipe("down")
+
+
+def test_make_help_fits_a_terminal_and_has_every_target() -> None:
+    told = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = told.splitlines()
+
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    [phony] = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert sorted(["help", *re.findall(r"^  make (\S+)", told, re.MULTILINE)]) == sorted(phony.split())
+
+
+def test_a_python_that_is_too_old_is_told_so_in_one_line() -> None:
+    old = "import sys, runpy; sys.version_info = 3, 10, 13; runpy.run_path(sys.argv.pop(1), None, '__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", old, ROOT / "requirements/install.py", "nowhere", "nothing"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Python 3.11 or newer is needed, and this is 3.10")
+    assert done.stderr.count("\n") == 1
