@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_for_hypothesis
+from hypothesis.strategies import DataObject, data, from_regex, sampled_from
 
-from listenkeys.settings import Settings
-from local.aws.stack import LocalAws
+from listenkeys.settings import LEASE_MINUTES, Settings, rate_minutes
+from local.aws.stack import LocalAws, expand
 
 # Powertools' own variables: https://docs.powertools.aws.dev/lambda/python/latest/#environment-variables
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
@@ -89,26 +93,84 @@ def test_a_parameter_reaches_the_setting_of_its_name() -> None:
     assert settings.listen_keys_table == outputs["ListenKeysTableName"]
 
 
+TEMPLATE = expand()
+# What the patterns let through: the ends of each range, and what lies oddest within it.
+TEXTS = {
+    "ScheduleExpression": ["rate(1 minute)", "rate(30 minutes)", "rate(9999 days)", "cron(0/30 * * * ? *)"],
+    "SweepExpression": [f"rate({minutes} minutes)" for minutes in range(2, 9)],
+    "SecretPrefix": ["a", "team/keys@eu=1+.-_"],
+    "BinanceBaseUrl": ["", "https://demo-fapi.binance.com:59999", "http://127.0.0.1:1", "http://localhost"],
+}
+
+
+def variables() -> dict[str, str]:
+    """Return each environment variable of the function that is a parameter, and that parameter."""
+    environment = TEMPLATE["Resources"]["KeepaliveFunction"]["Properties"]["Environment"]["Variables"]
+    return {
+        name: value["Ref"]
+        for name, value in environment.items()
+        if name not in POWERTOOLS and value.get("Ref") in TEMPLATE["Parameters"]
+    }
+
+
+def limits(parameter: str) -> list[str]:
+    declared = TEMPLATE["Parameters"][parameter]
+    if "AllowedValues" in declared:
+        return [str(value) for value in declared["AllowedValues"]]
+    if declared["Type"] == "Number":
+        return [str(declared["MinValue"]), str(declared["MaxValue"])]
+    return TEXTS[parameter]
+
+
+def settings_of(values: Mapping[str, str]) -> Settings:
+    """Return the settings of a function deployed with these parameters."""
+    queue = "" if values["ShardCount"] == "1" else "https://sqs.example/queue"
+    tables = {"ACCOUNTS_TABLE": "accounts", "LISTEN_KEYS_TABLE": "keys", "WORK_QUEUE_URL": queue}
+    return Settings.from_env(tables | {name: values[parameter] for name, parameter in variables().items()})
+
+
+def test_settings_take_every_combination_of_the_limits_that_cloudformation_takes() -> None:
+    parameters = sorted(variables().values())
+    taken = 0
+    for combination in product(*map(limits, parameters)):
+        settings = settings_of(dict(zip(parameters, combination, strict=True)))
+        sweep = rate_minutes(settings.sweep_expression)
+        assert sweep
+        # Two attempts before a key dies, the first at an age of up to a sweep more.
+        assert settings.overdue_minutes + 2 * sweep < LEASE_MINUTES
+        taken += 1
+    assert taken > 10_000
+
+
+def test_the_texts_that_stand_for_a_pattern_are_within_it() -> None:
+    for parameter, texts in TEXTS.items():
+        for text in texts:
+            assert re.fullmatch(TEMPLATE["Parameters"][parameter]["AllowedPattern"], text)
+
+
+@settings_for_hypothesis(max_examples=100, deadline=None)
+@given(data())
+def test_settings_take_whatever_a_pattern_takes(draw: DataObject) -> None:
+    defaults = {name: str(declared["Default"]) for name, declared in TEMPLATE["Parameters"].items()}
+    parameter = draw.draw(sampled_from(sorted(TEXTS)))
+    # ASCII: to CloudFormation, that is to Java, \d is 0 to 9.
+    pattern = re.compile(TEMPLATE["Parameters"][parameter]["AllowedPattern"], re.ASCII)
+    text = draw.draw(from_regex(pattern, fullmatch=True).filter(lambda text: "\n" not in text))
+    settings_of(defaults | {parameter: text})
+
+
 @pytest.mark.parametrize(
-    ("parameter", "setting", "least", "most"),
+    ("parameter", "setting"),
     [
-        ("RenewAfterMinutes", "RENEW_AFTER_MINUTES", 5, 50),
-        ("MaxConcurrency", "MAX_CONCURRENCY", 1, 64),
-        ("MaxWeightPerMinute", "MAX_WEIGHT_PER_MINUTE", 1, 2400),
-        ("LedgerDays", "LEDGER_DAYS", 1, 3650),
-        ("ShardConcurrency", "SHARD_CONCURRENCY", 2, 1000),
+        (parameter, setting)
+        for setting, parameter in variables().items()
+        if TEMPLATE["Parameters"][parameter]["Type"] == "Number" and parameter != "ShardCount"
     ],
 )
-def test_the_template_refuses_the_numbers_that_settings_refuses(
-    aws: LocalAws, parameter: str, setting: str, least: int, most: int
+def test_settings_refuse_the_numbers_that_cloudformation_refuses(
+    aws: LocalAws, parameter: str, setting: str
 ) -> None:
-    declared: dict[str, Any] = aws.template["Parameters"][parameter]
-    assert (int(declared["MinValue"]), int(declared["MaxValue"])) == (least, most)
-
-    # A short sweep, so that the longest renewal still leaves two attempts.
-    environ = aws.function_environment() | {"SWEEP_EXPRESSION": "rate(2 minutes)"}
-    for number in (least, most):
-        Settings.from_env(environ | {setting: str(number)})
+    least, most = map(int, limits(parameter))
     for number in (least - 1, most + 1):
         with pytest.raises(Exception, match=f"^{setting} must be"):
-            Settings.from_env(environ | {setting: str(number)})
+            Settings.from_env(aws.function_environment() | {setting: str(number)})

@@ -242,8 +242,8 @@ def test_a_default_is_allowed_by_its_own_pattern(name: str) -> None:
     [
         ("ScheduleExpression", "cron(0/30 * * * ? *)", True),
         ("ScheduleExpression", "every 30 minutes", False),
-        ("SweepExpression", "rate(10 minutes)", True),
-        ("SweepExpression", "rate(11 minutes)", False),
+        ("SweepExpression", "rate(8 minutes)", True),
+        ("SweepExpression", "rate(9 minutes)", False),
         ("SweepExpression", "rate(1 hour)", False),
         ("SweepExpression", "cron(0/5 * * * ? *)", False),
         ("SecretPrefix", "team/listenkeys", True),
