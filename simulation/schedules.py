@@ -5,7 +5,8 @@ and played without threads so that the same seed gives the same run. Around it, 
 
 - EventBridge fires anywhere within the minute of the rule's time;
 - a run that raises is tried again a minute after it ended, and once more two minutes after that;
-- a run that has not ended when the next one fires does not hold it up.
+- a run that has not ended when the next one fires does not hold it up: both go on at the same time, each in
+  a process of its own.
 
 The peers are plain loops, one in each account's own process, begun at a random time. What is modelled of
 each is its schedule and what it does about a failure; all are assumed never to crash or to be restarted.
@@ -27,7 +28,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,40 +134,49 @@ def _play_keeper(
     jitter: Jitter | None,
     sweep_phase: float | None,
 ) -> None:
-    keeper = Keeper(
-        accounts=MemoryAccounts(world),
-        credentials=MemoryCredentials(world),
-        binance=world.wire,
-        records=MemoryRecords(world),
-        announcer=MemoryAnnouncer(world),
-        clock=world.clock.clock,
-        overdue=timedelta(minutes=settings.overdue_minutes),
-        max_concurrency=1,
-        max_weight_per_minute=settings.max_weight_per_minute,
-        budgets={},
-    )
+    accounts, records = MemoryAccounts(world), MemoryRecords(world)
+    credentials, announcer = MemoryCredentials(world), MemoryAnnouncer(world)
+
+    def new_process() -> Keeper:
+        return Keeper(
+            accounts=accounts,
+            credentials=credentials,
+            binance=world.wire,
+            records=records,
+            announcer=announcer,
+            clock=world.clock.clock,
+            overdue=timedelta(minutes=settings.overdue_minutes),
+            max_concurrency=1,
+            max_weight_per_minute=settings.max_weight_per_minute,
+        )
+
     pick = jitter or (lambda name, number: world.random.uniform(0, LATE))
     periods = {TICK: MINUTE * (rate_minutes(settings.schedule_expression) or 30)}
     phases = {TICK: 0.0}
     if sweep:
         periods[SWEEP] = MINUTE * (rate_minutes(settings.sweep_expression) or 5)
         phases[SWEEP] = world.random.uniform(0, periods[SWEEP]) if sweep_phase is None else sweep_phase
-    # When, which rule, the number of the firing, and how often this firing has been tried.
-    firings = [(phases[name] + pick(name, 0), name, 0, 0) for name in periods]
-    heapq.heapify(firings)
+
+    def fire(name: str, number: int) -> None:
+        def begin() -> None:
+            fire(name, number + 1)
+            run(name, number, 0)
+
+        world.clock.at(phases[name] + periods[name] * number + pick(name, number), begin)
+
+    def run(name: str, number: int, tried: int) -> None:
+        world.clock.sleep(START_SECONDS)
+        report = new_process().run(Trigger(name), f"{name}{number}", RUN_SECONDS)
+        # As app.lambda_handler decides whether it raises.
+        raises = report.incomplete() and (name == TICK or report.accounts_unread)
+        if raises and tried < 2:
+            again = world.clock.monotonic() + MINUTE * (tried + 1)
+            world.clock.at(again, partial(run, name, number, tried + 1))
+
+    for name in periods:
+        fire(name, 0)
     with without_threads():
-        while firings and firings[0][0] < until:
-            at, name, number, tried = heapq.heappop(firings)
-            if not tried:
-                due = phases[name] + periods[name] * (number + 1)
-                heapq.heappush(firings, (due + pick(name, number + 1), name, number + 1, 0))
-            world.clock.go_to(at + START_SECONDS)
-            report = keeper.run(Trigger(name), f"{name}{number}", RUN_SECONDS)
-            # As app.lambda_handler decides whether it raises.
-            raises = report.incomplete() and (name == TICK or report.accounts_unread)
-            if raises and tried < 2:
-                again = world.clock.monotonic() + MINUTE * (tried + 1)
-                heapq.heappush(firings, (again, name, number, tried + 1))
+        world.clock.play(until)
 
 
 def _play_bots(loop: Callable[[BinanceClient, str], Bot], world: World, until: float) -> None:

@@ -25,7 +25,7 @@ from listenkeys.errors import Transient, Unavailable
 from listenkeys.products import PRODUCTS
 from listenkeys.report import SUCCESSES
 from local.binance.exchange import REAL_ANSWERS, Exchange, _Lease
-from local.clock import VirtualClock
+from simulation.timeline import Timeline
 
 MINUTE = 60.0
 SERVER_ERRORS, TIMEOUTS, RESETS = "5xx", "timeouts", "resets"
@@ -35,17 +35,6 @@ _HOST_TROUBLES = (SERVER_ERRORS, TIMEOUTS, RESETS, RATE_LIMIT, BAN)
 _READ_TIMEOUT = 5.0  # as in listenkeys.transport
 _AWS_GIVES_UP = 3.0  # seconds that botocore's three attempts take when a service answers with errors
 PRODUCT = "usdm"
-
-
-class Timeline(VirtualClock):
-    """A clock that goes to where a run begins: runs overlap, and are played one after the other."""
-
-    def sleep(self, seconds: float) -> None:
-        self._elapsed += max(0.0, seconds)
-
-    def go_to(self, elapsed: float) -> None:
-        """Set the time, in seconds since the beginning; back, too."""
-        self._elapsed = elapsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +98,6 @@ class Leases(Exchange):
         lease = super()._start(api_key, product, now, live)
         if self.renewals is not None:
             self.renewals.append((now, lease.listen_key))
-        if live and live.expires_at > lease.expires_at:  # by a run that overlaps this one and came after
-            lease = self._leases[api_key, product] = live
         return lease
 
     def close(self, now: float) -> None:

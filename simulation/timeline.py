@@ -1,0 +1,79 @@
+"""One virtual time for several actors: runs that overlap, as in Lambda, played the same way each time.
+
+An actor is a function in a thread of its own. Only one acts at a time; it gives way to the others when it
+sleeps, and the next to act is the one that has to wake up first.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Callable
+from itertools import count
+
+from local.clock import VirtualClock
+
+
+class Timeline(VirtualClock):
+    """A clock for the actors of one timeline. `at` adds an actor, `play` lets them act."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # When, in which order they came, and what to do then: start an actor, or let one go on.
+        self._turns: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count()
+        self._until = float("inf")
+        self._acting = 0
+        self._over = threading.Event()
+        self._failure: BaseException | None = None
+
+    def at(self, when: float, act: Callable[[], None]) -> None:
+        """Add an actor that begins `when` seconds after the beginning."""
+
+        def begin() -> None:
+            self._acting += 1
+            threading.Thread(target=self._act, args=(act,), daemon=True).start()
+
+        if when < self._until:
+            heapq.heappush(self._turns, (when, next(self._numbers), begin))
+
+    def play(self, until: float) -> None:
+        """Let the actors act who begin before `until`, to the end of each; raise what one of them raises."""
+        self._until = until
+        self._turns = [turn for turn in self._turns if turn[0] < until]
+        heapq.heapify(self._turns)
+        self._over.clear()
+        self._next()
+        self._over.wait()
+        if self._failure:
+            raise self._failure
+
+    def sleep(self, seconds: float) -> None:
+        wakes = self._elapsed + max(0.0, seconds)
+        if not self._acting or not self._turns or wakes <= self._turns[0][0]:
+            self._elapsed = wakes
+            return
+        go_on = threading.Event()
+        heapq.heappush(self._turns, (wakes, next(self._numbers), go_on.set))
+        self._next()
+        go_on.wait()
+
+    def go_to(self, elapsed: float) -> None:
+        """Set the time, in seconds since the beginning; back, too."""
+        self._elapsed = elapsed
+
+    def _act(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - raised by `play`
+            self._failure = self._failure or error
+        self._acting -= 1
+        self._next()
+
+    def _next(self) -> None:
+        """Give the turn to whoever has to act first; all is over when nobody has."""
+        if not self._turns or self._failure:
+            self._over.set()
+            return
+        self._elapsed, _, go_on = heapq.heappop(self._turns)
+        go_on()
