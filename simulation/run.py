@@ -11,7 +11,7 @@ The month: four outages a day, one of each of these kinds, which grow from day t
 them, and not within an hour of them, smaller faults of every kind. A key is lost when its 60 minutes run out;
 key-minutes count until its account has a live one again. They are told apart by the length of the outage.
 
-The same seed gives the same table. What is modelled of the peers stands in simulation_schedules.py.
+The same seed gives the same table. What is modelled of the peers stands in schedules.py.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from simulation.world import (
     Trouble,
     World,
     api_key_of,
+    neighbours_troubles,
 )
 
 HOUR, DAY = 60 * MINUTE, 24 * 60 * MINUTE
@@ -71,10 +72,13 @@ def survives(schedule: Schedule, kind: str, minutes: int, timeline: Timeline) ->
     """Say whether no key is lost when `kind` is down for that long."""
     bots = schedule.loop is not None
     end = timeline.start + minutes * MINUTE
-    outage = Trouble(kind, timeline.start, end)
-    world = World(40 if bots else FEW, [outage], timeline.seed, schedule.latency if bots else FEW_LATENCY)
+    troubles = [Trouble(kind, timeline.start, end)]
+    if schedule.neighbours:
+        troubles += neighbours_troubles(timeline.start, end + HOUR)
+    latency = schedule.latency if bots else FEW_LATENCY
+    world = World(40 if bots else FEW, troubles, timeline.seed, latency, schedule.neighbours)
     schedule.play(world, end + HOUR, timeline.jitter, timeline.phase)
-    return not world.exchange.lapses
+    return not world.lapses()
 
 
 def worst_timelines(phases: int) -> list[Timeline]:
@@ -163,12 +167,18 @@ class Measured:
 def month(schedule: Schedule, days: int, accounts: int, seed: str) -> Measured:
     """Play a month of troubles."""
     troubles = month_of_troubles(days, accounts, seed)
-    world = World(accounts, troubles, f"{seed}/{schedule.name}", schedule.latency)
+    theirs = []
+    if schedule.neighbours:
+        outages = [trouble for trouble in troubles if trouble.kind in OUTAGES]
+        theirs = [own for outage in outages for own in neighbours_troubles(outage.start, outage.end)]
+    world = World(
+        accounts, troubles + theirs, f"{seed}/{schedule.name}", schedule.latency, schedule.neighbours
+    )
     schedule.play(world, days * DAY)
     per_minute = world.wire.in_minute.values()
-    measured = Measured(sum(per_minute), max(per_minute), len(world.exchange.lapses))
+    measured = Measured(sum(per_minute), max(per_minute), len(world.lapses()))
     starts = [trouble.start for trouble in troubles]
-    for lapse in world.exchange.lapses:
+    for lapse in world.lapses():
         trouble = troubles[bisect_right(starts, lapse.died) - 1]
         minutes = (trouble.end - trouble.start) / MINUTE
         bucket = next((n for n, most in enumerate(BUCKETS) if minutes <= most), -1)
@@ -225,6 +235,10 @@ def table(days: int, accounts: int, seed: str, measured: list[Measured]) -> str:
             f"{one.worst_minute:8,}"
         )
     lines += [
+        "",
+        "Most in a minute: the weight that all runs together sent to the futures group in any clock minute.",
+        "Two accounts that Binance refuses: one revoked as an outage begins, one that the firewall refuses;",
+        "they have keys of their own, which do not count.",
         "",
         "Longest outage of each kind, in minutes. 429 and ban are no outages but refusals, which are",
     ]

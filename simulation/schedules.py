@@ -44,7 +44,6 @@ from listenkeys.settings import Settings, rate_minutes
 from listenkeys.trigger import SWEEP, TICK, Trigger
 from simulation.world import (
     MINUTE,
-    PRODUCT,
     MemoryAccounts,
     MemoryAnnouncer,
     MemoryCredentials,
@@ -62,11 +61,15 @@ Bot = Generator[float, None, None]  # yields the seconds until it goes on
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A way to keep keys alive. One of `loop` and `settings` is given; without `sweep`, only ticks."""
+    """A way to keep keys alive. One of `loop` and `settings` is given; without `sweep`, only ticks.
+
+    `neighbours`: with two accounts in the table that Binance refuses.
+    """
 
     name: str
     settings: Settings | None = None
     sweep: bool = True
+    neighbours: bool = False
     loop: Callable[[BinanceClient, str], Bot] | None = None
 
     @property
@@ -194,7 +197,7 @@ def _play_bots(loop: Callable[[BinanceClient, str], Bot], world: World, until: f
 def _post_until_it_works(client: BinanceClient, api_key: str) -> Bot:
     while True:
         try:
-            client.start(PRODUCT, api_key)
+            client.start("usdm", api_key)
         except AccountError:
             yield MINUTE
         else:
@@ -205,8 +208,8 @@ def five_minutes(client: BinanceClient, api_key: str) -> Bot:
     """Play python-binance's KeepAliveWebsocket."""
     while True:
         with suppress(AccountError):
-            client.start(PRODUCT, api_key)
-            client.keepalive(PRODUCT, api_key)
+            client.start("usdm", api_key)
+            client.keepalive("usdm", api_key)
         yield 5 * MINUTE
 
 
@@ -217,7 +220,7 @@ def twenty_minutes(client: BinanceClient, api_key: str) -> Bot:
         with suppress(AccountError):
             while True:
                 yield 20 * MINUTE
-                client.keepalive(PRODUCT, api_key)
+                client.keepalive("usdm", api_key)
         yield MINUTE
 
 
@@ -228,9 +231,9 @@ def thirty_minutes(client: BinanceClient, api_key: str) -> Bot:
         yield 30 * MINUTE
         with suppress(AccountError):
             try:
-                client.keepalive(PRODUCT, api_key)
+                client.keepalive("usdm", api_key)
             except ListenKeyNotFound:
-                client.start(PRODUCT, api_key)
+                client.start("usdm", api_key)
 
 
 def fifty_minutes(client: BinanceClient, api_key: str) -> Bot:
@@ -241,7 +244,7 @@ def fifty_minutes(client: BinanceClient, api_key: str) -> Bot:
         while failures < 4:
             yield 15.0 if failures else 50 * MINUTE
             try:
-                client.keepalive(PRODUCT, api_key)
+                client.keepalive("usdm", api_key)
                 failures = 0
             except ListenKeyNotFound:
                 break
@@ -251,11 +254,13 @@ def fifty_minutes(client: BinanceClient, api_key: str) -> Bot:
 
 def schedules() -> list[Schedule]:
     """Return what is compared, this program's schedules first."""
-    default = default_settings()
+    default, sooner = default_settings(), default_settings(10)
     return [
         Schedule(f"tick and sweep, RenewAfterMinutes {default.renew_after_minutes} (default)", default),
+        Schedule("  beside two accounts that Binance refuses", default, neighbours=True),
         Schedule("tick and sweep, RenewAfterMinutes 20", default_settings(20)),
-        Schedule("tick and sweep, RenewAfterMinutes 10", default_settings(10)),
+        Schedule("tick and sweep, RenewAfterMinutes 10", sooner),
+        Schedule("  beside two accounts that Binance refuses", sooner, neighbours=True),
         Schedule("ticks only", default, sweep=False),
         Schedule("5 min loop (python-binance)", loop=five_minutes),
         Schedule("20 min loop (ccxt pro)", loop=twenty_minutes),

@@ -30,11 +30,22 @@ from simulation.timeline import Timeline
 MINUTE = 60.0
 SERVER_ERRORS, TIMEOUTS, RESETS = "5xx", "timeouts", "resets"
 RATE_LIMIT, BAN, ONE_ACCOUNT = "429", "ban", "one account"
+REVOKED, FIREWALL = "revoked", "firewall"  # of one account, too
 SECRETS, DYNAMODB, WRITES, EVENTS = "Secrets Manager", "DynamoDB", "DynamoDB writes", "EventBridge"
-_HOST_TROUBLES = (SERVER_ERRORS, TIMEOUTS, RESETS, RATE_LIMIT, BAN)
+# What is nearest to the account wins: a gateway refuses its key while what is behind it is down.
+_BEFORE_THE_GATEWAY = (TIMEOUTS, RESETS, RATE_LIMIT, BAN)
+_OF_ONE_ACCOUNT = (REVOKED, FIREWALL, ONE_ACCOUNT)
+_ANSWERS = {
+    RATE_LIMIT: "rate_limited",
+    BAN: "ip_banned",
+    REVOKED: "invalid_api_key",
+    FIREWALL: "waf_blocked",
+    SERVER_ERRORS: "internal_error",
+    ONE_ACCOUNT: "internal_error",
+}
 _READ_TIMEOUT = 5.0  # as in listenkeys.transport
 _AWS_GIVES_UP = 3.0  # seconds that botocore's three attempts take when a service answers with errors
-PRODUCT = "usdm"
+FUTURES = ("usdm", "coinm")  # two hosts that share one weight limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,8 @@ class Troubles:
         for trouble in sorted(troubles, key=lambda trouble: trouble.start):
             self._of[trouble.kind].append(trouble)
         self._starts = {kind: [t.start for t in of_kind] for kind, of_kind in self._of.items()}
-        self._host_troubles = [kind for kind in _HOST_TROUBLES if kind in self._of]
+        self._of_host = [kind for kind in _BEFORE_THE_GATEWAY if kind in self._of]
+        self._of_one = [kind for kind in _OF_ONE_ACCOUNT if kind in self._of]
 
     def at(self, kind: str, now: float) -> Trouble | None:
         """Return the trouble of this kind that is in force."""
@@ -67,11 +79,14 @@ class Troubles:
 
     def of_host(self, now: float, api_key: str) -> str | None:
         """Return what keeps Binance from answering this request as usual."""
-        for kind in self._host_troubles:
+        for kind in self._of_host:
             if self.at(kind, now):
                 return kind
-        alone = self.at(ONE_ACCOUNT, now)
-        return SERVER_ERRORS if alone and alone.api_key == api_key else None
+        for kind in self._of_one:
+            alone = self.at(kind, now)
+            if alone and alone.api_key == api_key:
+                return kind
+        return SERVER_ERRORS if self.at(SERVER_ERRORS, now) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +144,9 @@ class Wire(BinanceClient):
             return requests.ReadTimeout()
         if trouble == RESETS:
             return requests.ConnectionError()
-        if trouble == RATE_LIMIT:
-            answer = REAL_ANSWERS["rate_limited"]
-            return answer.status, {"Retry-After": "30"}, answer.body
-        if trouble == BAN:
-            answer = REAL_ANSWERS["ip_banned"]
-            return answer.status, {}, answer.body
         if trouble:
-            answer = REAL_ANSWERS["internal_error"]
-            return answer.status, {}, answer.body
+            answer = REAL_ANSWERS[_ANSWERS[trouble]]
+            return answer.status, {"Retry-After": "30"} if trouble == RATE_LIMIT else {}, answer.body
         exchange = self._exchange_of_requests
         answer = exchange.handle(method, PRODUCTS[product].path, {"X-MBX-APIKEY": api_key})
         exchange.requests.clear()
@@ -145,9 +154,19 @@ class Wire(BinanceClient):
 
 
 class World:
-    """One timeline, from its beginning: the clock, Binance, the accounts, and what is down when."""
+    """One timeline, from its beginning: the clock, Binance, the accounts, and what is down when.
 
-    def __init__(self, accounts: int, troubles: Iterable[Trouble], seed: str, latency: float) -> None:
+    `neighbours` are two accounts more, whose own keys do not count: see `neighbours_troubles`.
+    """
+
+    def __init__(
+        self,
+        accounts: int,
+        troubles: Iterable[Trouble],
+        seed: str,
+        latency: float,
+        neighbours: bool = False,
+    ) -> None:
         self.random = random.Random(seed)
         random.seed(seed)  # the program's own jitter
         self.clock = Timeline()
@@ -155,8 +174,9 @@ class World:
         self.exchange = Leases(self.clock, self.random.randrange(2**32))
         self.wire = Wire(self.clock, self.exchange, self.troubles, latency)
         self.api_keys = [api_key_of(number) for number in range(accounts)]
-        for api_key in self.api_keys:
-            self.exchange.add_account(api_key, [PRODUCT])
+        self.neighbours = [_REVOKED, _REFUSED] if neighbours else []
+        for api_key in (*self.api_keys, *self.neighbours):
+            self.exchange.add_account(api_key, FUTURES)
 
     def down(self, kind: str) -> bool:
         """Say whether a service is down now, after the time it takes to notice."""
@@ -165,10 +185,27 @@ class World:
         self.clock.sleep(_AWS_GIVES_UP)
         return True
 
+    def lapses(self) -> list[Lapse]:
+        """Return the lapses of all but the neighbours' keys."""
+        return [lapse for lapse in self.exchange.lapses if lapse.api_key not in self.neighbours]
+
 
 def api_key_of(number: int) -> str:
     """Return the API key of an account."""
     return f"account{number:04}".ljust(64, "0")
+
+
+_REVOKED, _REFUSED = "revoked".ljust(64, "0"), "refused".ljust(64, "0")
+
+
+def neighbours_troubles(start: float, end: float) -> list[Trouble]:
+    """Return what troubles the two neighbours of an outage.
+
+    One is revoked when it begins. The firewall refuses the other from 40 minutes before on: its key is the
+    first to expire, and the first to be asked for.
+    """
+    before = max(0.0, start - 40 * MINUTE)
+    return [Trouble(REVOKED, start, end, _REVOKED), Trouble(FIREWALL, before, end, _REFUSED)]
 
 
 class MemoryAccounts(Accounts):
@@ -176,7 +213,8 @@ class MemoryAccounts(Accounts):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._rows = [Account(api_key, PRODUCT, api_key, "apiKey") for api_key in world.api_keys]
+        keys = (*world.api_keys, *world.neighbours)
+        self._rows = [Account(key, FUTURES[n % 2], key, "apiKey") for n, key in enumerate(keys)]
 
     def pages(self, segment: int = 0, total: int = 1) -> Iterator[list[Account]]:
         if self._world.down(DYNAMODB):

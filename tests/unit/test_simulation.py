@@ -5,6 +5,7 @@ import pytest
 from simulation import run as simulate
 from simulation.run import Timeline, month, random_timelines, survives, worst_timelines
 from simulation.schedules import Schedule, default_settings, five_minutes, schedules, thirty_minutes
+from simulation.timeline import Timeline as Clock
 from simulation.world import (
     DYNAMODB,
     MINUTE,
@@ -72,8 +73,37 @@ def test_a_healthy_system_sends_one_request_an_account_and_tick() -> None:
 
 
 def test_the_table_has_a_line_for_every_schedule_and_says_nothing_of_the_machine() -> None:
-    measured = [simulate.Measured(survived=dict.fromkeys((*simulate.OUTAGES, *simulate.REFUSALS), 25))] * 8
+    measured = [simulate.Measured(survived=dict.fromkeys((*simulate.OUTAGES, *simulate.REFUSALS), 25))]
+    measured *= len(schedules())
     lines = simulate.table(1, 5, "1", measured).splitlines()
     for schedule in schedules():
         assert any(line.startswith(schedule.name) for line in lines)
     assert max(map(len, lines)) <= 150
+
+
+def test_runs_that_overlap_take_turns_by_the_clock() -> None:
+    timeline, told = Clock(), []
+
+    def tell(name: str, *pauses: float) -> None:
+        for pause in pauses:
+            timeline.sleep(pause)
+            told.append((name, timeline.monotonic()))
+
+    timeline.at(0, lambda: tell("one", 10, 10, 10))
+    timeline.at(5, lambda: tell("two", 10, 20))
+    timeline.at(40, lambda: tell("never", 1))
+    timeline.play(until=40)
+    assert told == [("one", 10), ("two", 15), ("one", 20), ("one", 30), ("two", 35)]
+
+
+def test_what_an_overlapping_run_raises_ends_the_play() -> None:
+    timeline = Clock()
+
+    def fail() -> None:
+        timeline.sleep(1)
+        raise ValueError("a bug")
+
+    timeline.at(0, lambda: timeline.sleep(100))
+    timeline.at(0, fail)
+    with pytest.raises(ValueError, match="a bug"):
+        timeline.play(until=10)
