@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -129,11 +130,15 @@ def choose(template: dict[str, Any], parameters: Mapping[str, str]) -> dict[str,
 
 
 def known_to_moto(template: dict[str, Any]) -> dict[str, Any]:
-    """Return a template without the resources that moto would leave out with a warning."""
+    """Return a template without the resources that moto would leave out with a warning.
+
+    Where another resource's text names one (`${KeyAtRiskAlarm.Arn}`), its logical id stands instead.
+    """
     resources = template["Resources"].items()
-    return template | {
-        "Resources": {name: resource for name, resource in resources if resource["Type"] not in _NOT_IN_MOTO}
-    }
+    unknown = [name for name, resource in resources if resource["Type"] in _NOT_IN_MOTO]
+    known = json.dumps({name: resource for name, resource in resources if name not in unknown})
+    named = re.compile(rf"\$\{{({'|'.join(unknown)})(?:\.\w+)?}}")
+    return template | {"Resources": json.loads(named.sub(r"\1", known))}
 
 
 def _backend(service: str) -> Any:

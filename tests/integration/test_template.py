@@ -624,15 +624,31 @@ def test_the_dashboard_lists_recent_problems_from_the_functions_log_group() -> N
         assert field in widget["properties"]["query"]
 
 
-def test_the_dashboards_widgets_do_not_overlap() -> None:
-    cells = [
-        (column, row)
-        for widget in dashboard()
-        for column in range(widget["x"], widget["x"] + widget["width"])
-        for row in range(widget["y"], widget["y"] + widget["height"])
-    ]
-    assert len(cells) == len(set(cells))
-    assert max(column for column, _ in cells) < 24
+@pytest.mark.parametrize("parameters", [{}, SHARDED], ids=["one function", "shards"])
+def test_the_dashboard_shows_every_alarm_of_the_stack(parameters: dict[str, str]) -> None:
+    template = choose(TEMPLATE, parameters)
+    alarms = {n for n, each in template["Resources"].items() if each["Type"] == "AWS::CloudWatch::Alarm"}
+    named = {f"{name}Arn": name for name in alarms}
+    [widget] = [each for each in widgets_of(template, **named) if each["type"] == "alarm"]
+    assert sorted(widget["properties"]["alarms"]) == sorted(alarms)
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_the_dashboard_reads_from_top_to_bottom_in_full_rows(wanted: str) -> None:
+    widgets = widgets_of(choose(TEMPLATE, {"DashboardWidget": wanted}))
+    # CloudWatch gives a widget without a place the next that is free.
+    assert not [widget for widget in widgets if {"x", "y"} & widget.keys()]
+    rows: list[list[str]] = [[]]
+    left = 24
+    for widget in widgets:
+        assert widget["width"] <= left, "a row is not full"
+        rows[-1].append(widget["type"])
+        left -= widget["width"]
+        if not left:
+            rows.append([])
+            left = 24
+    accounts = [["custom"]] if wanted == "true" else []
+    assert rows == [["alarm"], *accounts, ["metric"] * 2, ["metric"] * 3, ["log"], []]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "events").iterdir()), ids=lambda path: path.name)

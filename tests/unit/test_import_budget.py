@@ -73,7 +73,9 @@ def test_beside_the_libraries_the_function_imports_only_itself(imported: set[str
 
 def test_the_widget_imports_neither_powertools_nor_what_a_run_needs() -> None:
     imported = imported_by("import widget")
-    assert not {name.partition(".")[0] for name in imported} & (FORBIDDEN | {"aws_lambda_powertools", "app", "requests"})
+    assert not {name.partition(".")[0] for name in imported} & (
+        FORBIDDEN | {"aws_lambda_powertools", "app", "requests"}
+    )
     assert not imported & {f"listenkeys.{name}" for name in ("keeper", "journal", "renewal", "selection")}
 
 
