@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from listenkeys.status import read_status
 from local.clock import VirtualClock
 from local.world import World
 from tests.leaks import WatchedFunction
@@ -41,6 +42,20 @@ def test_it_shows_every_account_and_never_a_key(
     assert "40 min" in html
     assert "INVALID_ACCOUNT" in html
     assert LISTEN_KEY not in html
+
+
+def test_no_listen_key_is_even_read(world: World, clock: VirtualClock) -> None:
+    world.put_row("alice")
+    world.put_current("alice", LISTEN_KEY, clock.now(), consecutiveFailures={"N": "2"}, errorCode="TIMEOUT")
+    tables = world.aws.outputs["AccountsTableName"], world.aws.outputs["ListenKeysTableName"]
+    [row] = read_status(world.aws.client("dynamodb"), *tables, clock.now())
+    assert row.current.listen_key is None
+    assert (row.outcome(), row.minutes_left, row.tried_minutes_ago) == ("EXTENDED", 60, 0)
+    assert (row.current.consecutive_failures, row.current.error_code, row.current.run_id) == (
+        2,
+        "TIMEOUT",
+        "earlier",
+    )
 
 
 def test_its_button_renews_that_account_and_no_other(
