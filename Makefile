@@ -59,7 +59,7 @@ install: $(VENV)/.installed  ## Make the development environment in .venv
 test: install  ## Run the tests (a few minutes)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-check and validate the template
+check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-check, validate template and workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -67,6 +67,8 @@ check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-chec
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .venv-sam/bin/sam validate --lint
 	.venv-checkov/bin/checkov --file template.yaml --framework cloudformation --skip-download --quiet --compact
 	.venv-checkov/bin/bandit --quiet --recursive functions listenkey_keeper
+	.venv-checkov/bin/actionlint
+	.venv-checkov/bin/zizmor --offline --quiet .github
 
 # With the Python of sam's environment: it has pip, which a system's own may lack.
 SOURCES := $(shell find functions -type f -not -path '*/__pycache__/*')

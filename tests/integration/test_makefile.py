@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,3 +42,16 @@ def test_a_python_that_is_too_old_is_told_so_in_one_line() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("Python 3.11 or newer is needed, and this is 3.10")
     assert done.stderr.count("\n") == 1
+
+
+def test_pre_commit_runs_every_tool_of_make_check() -> None:
+    told = ["make", "--dry-run", "--assume-old=install", "check"]
+    recipe = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tools = {
+        found[1] for found in re.finditer(r"\.venv\S*/bin/([\w-]+(?: check| format| validate)?)", recipe)
+    }
+
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    run = " ".join(hook["entry"] for hook in hooks)
+    assert tools >= {"ruff check", "ruff format", "mypy", "sam validate", "zizmor"}
+    assert [tool for tool in tools if f"/bin/{tool}" not in run] == []
