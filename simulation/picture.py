@@ -12,7 +12,8 @@ from simulation.world import MINUTE, SERVER_ERRORS, Trouble, World
 
 OUTAGE, LEASE, ALARM = 25, 60, 15  # minutes
 BEFORE, AFTER = 35, 70  # minutes drawn around the outage's beginning
-_INK, _FAINT, _OURS, _THEIRS = "#333333", "#8a8a8a", "#1f6f8b", "#c0562f"
+# No background, and colours that can be read on a white page and on a dark one.
+_INK, _FAINT, _ALARM, _OURS, _THEIRS = "#7a7a7a", "#8a8a8a", "#a07818", "#2f86a6", "#cc6238"
 
 
 def remaining(schedule: Schedule, seed: str) -> tuple[list[float], list[float]]:
@@ -46,15 +47,19 @@ def draw(path: Path) -> None:
         raise SystemExit("matplotlib is needed to draw: requirements/simulate.txt") from None
     matplotlib.use("Agg")
     # Text stays text, and the same run writes the same file.
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "outage", "font.size": 10})
+    matplotlib.rcParams.update({
+        "svg.fonttype": "none", "svg.hashsalt": "outage", "font.size": 10, "savefig.transparent": True,
+        "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK,
+        "xtick.color": _INK, "ytick.color": _INK,
+    })  # fmt: skip
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(figsize=(9, 4.2), facecolor="white")
-    axes.axvspan(0, OUTAGE, color="#ececec", zorder=0)
+    figure, axes = pyplot.subplots(figsize=(9, 4.2))
+    axes.axvspan(0, OUTAGE, color="#8a8a8a", alpha=0.2, linewidth=0, zorder=0)
     axes.text(OUTAGE / 2, LEASE + 4.6, f"Binance is down, {OUTAGE} min", ha="center", va="top", color=_INK)
     axes.axhline(LEASE, color=_FAINT, linewidth=0.9, linestyle="-")
     axes.text(AFTER - 0.5, LEASE + 0.8, "60 min: all a key gets", ha="right", va="bottom", color=_FAINT)
-    axes.axhline(ALARM, color="#b8860b", linewidth=1.0, linestyle="--")
-    axes.text(-BEFORE + 0.5, ALARM - 1.0, "15 min: KeyAtRiskAlarm", ha="left", va="top", color="#8a6508")
+    axes.axhline(ALARM, color=_ALARM, linewidth=1.0, linestyle="--")
+    axes.text(-BEFORE + 0.5, ALARM - 1.0, "15 min: KeyAtRiskAlarm", ha="left", va="top", color=_ALARM)
     plain = Schedule("plain", loop=thirty_minutes)
     for schedule, color, name, width in (
         (plain, _THEIRS, "a plain 30-minute loop", 1.8),
