@@ -23,8 +23,8 @@ from typing import Any
 
 import boto3
 
+from listenkeys.aws import budget
 from listenkeys.aws.records import LEASE, iso
-from listenkeys.binance import pacing
 from local.aws.stack import LocalAws, _backend
 from local.binance.exchange import Exchange
 from local.clock import ScaledClock
@@ -76,12 +76,12 @@ def whole_run(arguments: argparse.Namespace) -> bool:
 
 
 def throughput(accounts: int, workers: int) -> float:
-    """Return accounts a second in real time, without a cap: the shards' messages carry any weight.
+    """Return accounts a second in real time, without a cap.
 
     The stand-in's minutes pass at once, so that it never tells of weight that was used.
     """
     with ScaledWorld(accounts, 10, workers, 2400, 1.0, minute_speed=10_000.0) as run:
-        run.tick(weight=1_000_000)
+        run.tick(uncapped=True)
         return accounts / run.wait_for_the_queue()
 
 
@@ -123,13 +123,12 @@ class ScaledWorld:
         self.world.close()
         self.aws.close()
 
-    def tick(self, weight: int | None = None) -> None:
-        """Fire the tick and start the workers; a `weight` takes the place of the shards' share."""
+    def tick(self, uncapped: bool = False) -> None:
+        """Fire the tick and start the workers."""
+        self.uncapped = uncapped
         self.world.exchange.requests.clear()
         self.started, self.started_at = time.monotonic(), self.clock.timestamp()
         function = LocalFunction(self.world.environment(), self.clock.clock)
-        if weight:
-            function.app.work_queue._weight = weight
         done = function.invoke(TICK)
         assert done.report, done.error
         sent_in = time.monotonic() - self.started
@@ -202,6 +201,7 @@ class ScaledWorld:
             **self.world.environment(),
             "SCALE_CLOCK": self.clock.text,
             "SCALE_QUEUE": self.queue,
+            "SCALE_UNCAPPED": "1" if self.uncapped else "",
         }
         self.processes.append(
             subprocess.Popen([sys.executable, "-m", "benchmarks.scale", "worker"], env=environment)
@@ -260,9 +260,11 @@ def most_in_a_minute(times: list[float]) -> int:
 def work() -> None:
     """Be Lambda's event source and the function, until killed."""
     clock = ScaledClock.of(os.environ["SCALE_CLOCK"])
-    # The window's spare second is for what happens on the wire, and that takes its real time.
-    pacing.WINDOW = 60.0 + clock.speed
+    budget.EDGE = clock.speed  # what happens on the wire takes its real time
     function = LocalFunction(os.environ, clock.clock)
+    if os.environ["SCALE_UNCAPPED"]:
+        weight = function.app.keeper.budget
+        weight.caps = dict.fromkeys(weight.caps, 1_000_000)
     sqs, queue = boto3.client("sqs"), os.environ["SCALE_QUEUE"]
     while True:
         answer = sqs.receive_message(

@@ -5,14 +5,16 @@ import time
 from datetime import UTC, datetime
 from typing import Self
 
-from listenkeys.binance.pacing import Clock
+from listenkeys.clock import Clock
+
+_LOOK_AGAIN = 0.5  # real seconds: a request may move the clock and then hang
 
 
 class VirtualClock:
     """Time for tests and the simulation; thread-safe. Starts at `start` (aware UTC).
 
-    `sleep` returns at once and moves the time on, so with several sleepers at once it runs fast; the
-    program has one at a time per host.
+    `sleep` returns at once and moves the time on. `wait` moves it on only when nothing is under way, so
+    that a request takes no time, however long its answer really takes.
     """
 
     def __init__(self, start: datetime | None = None) -> None:
@@ -40,6 +42,14 @@ class VirtualClock:
             self._elapsed += max(0.0, seconds)
             self.slept.append(seconds)
 
+    def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
+        """Move the time on where only time can change anything; else wait for the condition."""
+        if idle:
+            assert seconds is not None
+            self.sleep(seconds)
+        else:
+            condition.wait(_LOOK_AGAIN)
+
     def advance(self, seconds: float = 0.0, minutes: float = 0.0) -> None:
         """Move the time on, without anybody having slept."""
         with self._lock:
@@ -52,7 +62,7 @@ class VirtualClock:
     @property
     def clock(self) -> Clock:
         """The clock as the program takes it."""
-        return Clock(self.now, self.monotonic, self.sleep)
+        return Clock(self.now, self.monotonic, self.sleep, self.wait)
 
 
 class ScaledClock:
@@ -89,7 +99,11 @@ class ScaledClock:
         """Sleep for seconds of this time."""
         time.sleep(max(0.0, seconds) / self.speed)
 
+    def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
+        """Wait for the condition, at most for seconds of this time."""
+        condition.wait(None if seconds is None else max(0.0, seconds) / self.speed)
+
     @property
     def clock(self) -> Clock:
         """The clock as the program takes it."""
-        return Clock(self.now, self.monotonic, self.sleep)
+        return Clock(self.now, self.monotonic, self.sleep, self.wait)

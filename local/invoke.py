@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
-from listenkeys.binance.pacing import Clock
+from listenkeys.clock import Clock
 from listenkeys.settings import Settings
 
 

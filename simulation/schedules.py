@@ -36,6 +36,7 @@ from unittest.mock import patch
 
 from samtranslator.yaml_helper import yaml_parse
 
+from listenkeys.aws.calls import Deadline
 from listenkeys.binance import workers
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import AccountError, ListenKeyNotFound
@@ -46,8 +47,10 @@ from simulation.world import (
     MINUTE,
     MemoryAccounts,
     MemoryAnnouncer,
+    MemoryBudget,
     MemoryCredentials,
     MemoryRecords,
+    WeightCounter,
     World,
 )
 
@@ -140,6 +143,8 @@ def _play_keeper(
     accounts, records = MemoryAccounts(world), MemoryRecords(world)
     credentials, announcer = MemoryCredentials(world), MemoryAnnouncer(world)
 
+    counter: WeightCounter = {}
+
     def new_process() -> Keeper:
         return Keeper(
             accounts=accounts,
@@ -148,9 +153,10 @@ def _play_keeper(
             records=records,
             announcer=announcer,
             clock=world.clock.clock,
-            overdue=timedelta(minutes=settings.overdue_minutes),
+            budget=MemoryBudget(world, counter, settings.max_weight_per_minute),
+            overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),
             max_concurrency=1,
-            max_weight_per_minute=settings.max_weight_per_minute,
+            aws_deadline=Deadline(world.clock.monotonic),
         )
 
     pick = jitter or (lambda name, number: world.random.uniform(0, LATE))

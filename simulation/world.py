@@ -13,17 +13,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any, cast
 
 import requests
 
 from listenkeys.aws.accounts import Account, Accounts
 from listenkeys.aws.announcements import Announcer
+from listenkeys.aws.budget import Budget
+from listenkeys.aws.calls import OutOfTime
 from listenkeys.aws.credentials import ApiKey, Credentials, Fetched
-from listenkeys.aws.records import LEASE, NOTHING, Current, Records, Save
+from listenkeys.aws.records import LEASE, NOTHING, Current, Records, Saved
 from listenkeys.binance.client import BinanceClient
-from listenkeys.errors import Transient, Unavailable
+from listenkeys.errors import ErrorCode, Transient, Unavailable
 from listenkeys.products import PRODUCTS
-from listenkeys.report import SUCCESSES
+from listenkeys.report import SUCCESSES, Result
 from local.binance.exchange import REAL_ANSWERS, Exchange, _Lease
 from simulation.timeline import Timeline
 
@@ -133,17 +136,15 @@ class Wire(BinanceClient):
         self._latency = latency
         self.in_minute: Counter[int] = Counter()
 
-    def _exchange(
-        self, method: str, product: str, api_key: str
-    ) -> tuple[int, Mapping[str, str], bytes] | Exception:
+    def _exchange(self, method: str, product: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
         now = self._clock.monotonic()
         self.in_minute[int(now // MINUTE)] += 1
         trouble = self._troubles.of_host(now, api_key)
         self._clock.sleep(_READ_TIMEOUT if trouble == TIMEOUTS else self._latency)
         if trouble == TIMEOUTS:
-            return requests.ReadTimeout()
+            raise requests.ReadTimeout
         if trouble == RESETS:
-            return requests.ConnectionError()
+            raise requests.ConnectionError
         if trouble:
             answer = REAL_ANSWERS[_ANSWERS[trouble]]
             return answer.status, {"Retry-After": "30"} if trouble == RATE_LIMIT else {}, answer.body
@@ -231,7 +232,7 @@ class MemoryCredentials(Credentials):
     def fetch(self, accounts: Iterable[Account]) -> Fetched:
         accounts = list(accounts)
         if accounts and self._world.down(SECRETS):
-            trouble = Transient("SECRET_UNAVAILABLE", "Secrets Manager did not give the secret")
+            trouble = Transient(ErrorCode.SECRET_UNAVAILABLE, "Secrets Manager did not give the secret")
             return Fetched(dict.fromkeys((account.id for account in accounts), trouble))
         return Fetched({account.id: ApiKey(account.secret_id) for account in accounts})
 
@@ -249,19 +250,20 @@ class MemoryRecords(Records):
             raise Unavailable("a table could not be read")
         return dict(self._current)
 
-    def save(self, saves: Sequence[Save], run_id: str) -> set[str]:
+    def save(self, results: Sequence[Result], run_id: str) -> Saved:
         if self._world.down(DYNAMODB) or self._world.down(WRITES):
             raise Unavailable("ListenKeysTable could not be written")
-        for save in saves:
-            result = save.result
+        saved = Saved()
+        for result in results:
             at = _milliseconds(result.at)
             before = self._current.get(result.account_id, NOTHING)
             if before.attempted_at and before.attempted_at >= at:
+                saved.superseded.add(result.account_id)
                 continue
             self.ledger += 1
-            unannounced = (*before.unannounced, *save.unannounced)
+            unannounced = (*before.unannounced, *result.unannounced)
             if result.outcome in SUCCESSES:
-                key = result.listen_key or save.before.listen_key
+                key = result.listen_key
                 after = Current(
                     key, result.outcome, at, at, at + LEASE, unannounced=unannounced, run_id=run_id
                 )
@@ -277,7 +279,7 @@ class MemoryRecords(Records):
                     run_id=run_id,
                 )
             self._current[result.account_id] = after
-        return set()
+        return saved
 
     def announced(self, sent: dict[str, Sequence[str]]) -> None:
         if self._world.down(DYNAMODB) or self._world.down(WRITES):
@@ -285,6 +287,35 @@ class MemoryRecords(Records):
         for id_, texts in sent.items():
             if self._current[id_].unannounced == tuple(texts):
                 self._current[id_] = replace(self._current[id_], unannounced=())
+
+
+WeightCounter = dict[tuple[str, int], tuple[int, set[str]]]  # by group and minute: used, claimed
+
+
+class MemoryBudget(Budget):
+    """A process's budget, on the counter that all processes of a world share."""
+
+    def __init__(self, world: World, counter: WeightCounter, per_minute: int) -> None:
+        super().__init__(cast("Any", None), "", per_minute, world.clock.clock)
+        self._world = world
+        self._used = counter
+
+    def _add(
+        self, group: str, minute: int, weight: int, hashes: Iterable[str]
+    ) -> tuple[bool, dict[str, Any]]:
+        if self._world.down(DYNAMODB) or self._world.down(WRITES):
+            raise OutOfTime
+        used, claimed = self._used.get((group, minute), (0, set()))
+        item = {"used": {"N": str(used)}, "claimed": {"SS": sorted(claimed)}}
+        if used + weight > self.caps[group]:
+            return False, item
+        self._used[group, minute] = used + weight, claimed | set(hashes)
+        return True, item
+
+    def _update(self, group: str, minute: int, expression: str, values: Any, **more: Any) -> Any:
+        used, claimed = self._used[group, minute]
+        back = set(values.get(":ids", {}).get("SS", ()))
+        self._used[group, minute] = used + int(values[":back"]["N"]), claimed - back
 
 
 class MemoryAnnouncer(Announcer):

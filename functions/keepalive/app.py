@@ -1,22 +1,21 @@
 """The handlers: an event comes in, a run is done, its report goes out. The only file that logs and counts."""
 
 import logging
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
-from listenkeys.aws.calls import CLIENT_CONFIG
+from listenkeys.aws.budget import Budget
+from listenkeys.aws.calls import Deadline, client
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
 from listenkeys.aws.shards import Shard, WorkQueue
 from listenkeys.binance.client import BinanceClient
-from listenkeys.binance.pacing import Clock
+from listenkeys.clock import SYSTEM_CLOCK, Clock
 from listenkeys.errors import KeepaliveIncomplete
 from listenkeys.keeper import Keeper
 from listenkeys.report import SUCCESSES, Outcome, Report
@@ -36,26 +35,30 @@ STALE_SECONDS = 300  # from here on a sweep's shard is left to the next sweep, w
 logging.getLogger("botocore").setLevel(logging.WARNING)
 
 logger = Logger()
+# The program logs by the standard library alone; its lines come out as this file's do.
+logging.getLogger("listenkeys").handlers = logger.handlers
+logging.getLogger("listenkeys").setLevel(logger.log_level)
 metrics = Metrics()
 settings = Settings.from_env()
-clock = Clock(lambda: datetime.now(UTC), time.monotonic, time.sleep)
+clock = SYSTEM_CLOCK
 
 
 def build_keeper(settings: Settings, clock: Clock) -> Keeper:
     """Make the clients, once for all runs of this environment."""
-    dynamodb = boto3.client("dynamodb", config=CLIENT_CONFIG)
+    deadline = Deadline(clock.monotonic)
+    dynamodb = client("dynamodb", deadline)
+    table = settings.listen_keys_table
     return Keeper(
         accounts=Accounts(dynamodb, settings.accounts_table, settings.secret_prefix, clock.sleep),
-        credentials=Credentials(boto3.client("secretsmanager", config=CLIENT_CONFIG)),
+        credentials=Credentials(client("secretsmanager", deadline)),
         binance=BinanceClient(clock.now, settings.binance_base_url, pool_size=settings.max_concurrency),
-        records=Records(
-            dynamodb, settings.listen_keys_table, settings.ledger_mode, settings.ledger_days, clock.sleep
-        ),
-        announcer=Announcer(boto3.client("events", config=CLIENT_CONFIG)),
+        records=Records(dynamodb, table, settings.ledger_mode, settings.ledger_days, clock.sleep),
+        announcer=Announcer(client("events", deadline)),
+        budget=Budget(dynamodb, table, settings.max_weight_per_minute, clock),
         clock=clock,
-        overdue=timedelta(minutes=settings.overdue_minutes),
+        overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),
         max_concurrency=settings.max_concurrency,
-        max_weight_per_minute=settings.max_weight_per_minute,
+        aws_deadline=deadline,
     )
 
 
@@ -63,10 +66,8 @@ def build_work_queue(settings: Settings, clock: Clock) -> WorkQueue | None:
     """Return where a tick sends its shards; None where it does the work itself."""
     if not settings.work_queue_url:
         return None
-    # The functions share an IP address behind a NAT: each running one has its share of the weight.
-    share = max(1, settings.max_weight_per_minute // settings.shard_concurrency)
-    sqs = boto3.client("sqs", config=CLIENT_CONFIG)
-    return WorkQueue(sqs, settings.work_queue_url, settings.shard_count, share, clock.sleep)
+    sqs = client("sqs", Deadline(clock.monotonic))
+    return WorkQueue(sqs, settings.work_queue_url, settings.shard_count, clock.sleep)
 
 
 keeper = build_keeper(settings, clock)
@@ -90,6 +91,7 @@ def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str,
     return run(trigger, context.aws_request_id, context)
 
 
+@logger.inject_lambda_context
 def shard_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
     """Keep the listenKeys of a shard alive, for each message; what is not complete comes back."""
     # Imported here: the other handler, all that a small installation has, does without.
@@ -114,16 +116,16 @@ def shard_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialIt
 def run(
     trigger: Trigger, run_id: str, context: "LambdaContext", shard: Shard | None = None
 ) -> dict[str, Any]:
-    """Do a run, tell of it, and return its report; raise KeepaliveIncomplete as `lambda_handler` says."""
+    """Run, log and emit metrics; return the report, or raise KeepaliveIncomplete as `lambda_handler` says."""
     report = keeper.run(trigger, run_id, context.get_remaining_time_in_millis() / 1000, shard)
-    tell(report, shard)
+    publish(report, shard)
     incomplete = report.incomplete()
     if incomplete and (trigger.name == TICK or report.accounts_unread):
         raise KeepaliveIncomplete(incomplete)
     return report.to_dict()
 
 
-def tell(report: Report, shard: Shard | None = None) -> None:
+def publish(report: Report, shard: Shard | None = None) -> None:
     """Log the run in one line, and one for each account that did not simply extend; count for the alarms."""
     summary = report.to_dict()
     del summary["problems"]
@@ -135,7 +137,7 @@ def tell(report: Report, shard: Shard | None = None) -> None:
     for warning in report.warnings:
         logger.warning("secret", warning=warning)
     for result in report.results:
-        if result.attempted and result.outcome not in (Outcome.EXTENDED, Outcome.SKIPPED):
+        if result.to_record and result.outcome not in (Outcome.EXTENDED, Outcome.SKIPPED):
             log = logger.info if result.outcome in SUCCESSES else logger.error
             log("account", product=result.product or None, **result.as_problem())
     if report.trigger == MANUAL or report.accounts_unread:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from listenkeys.binance.pacing import Clock
+from listenkeys.clock import Clock
 from listenkeys.settings import rate_minutes
 from local.aws.stack import LocalAws
 from local.invoke import Context, Invocation

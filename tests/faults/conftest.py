@@ -10,7 +10,6 @@ from local.aws.stack import LocalAws
 from local.clock import ScaledClock, VirtualClock
 from local.world import World
 from tests.faults.matrix import HookedExchange, rows_of
-from tests.faults.settled import SettledClock
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -21,9 +20,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def clock() -> SettledClock:
-    """The virtual clock of every test, which a test can make wait for requests under way."""
-    return SettledClock()
+def clock() -> VirtualClock:
+    """The virtual clock of every test."""
+    return VirtualClock()
 
 
 @pytest.fixture

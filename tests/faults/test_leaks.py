@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from listenkeys.binance.client import Answer
+from listenkeys.binance.answers import Answer
 from local.aws.rules import error_payload
 from local.clock import VirtualClock
 from local.invoke import Context

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from listenkeys.aws.records import iso
-from listenkeys.binance.client import Answer, BinanceClient
+from listenkeys.binance.answers import Answer
+from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import SettingsError
 from listenkeys.report import Report
 from listenkeys.trigger import Trigger
@@ -266,7 +267,9 @@ def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(
 def renewed_names(world: World, names: list[str]) -> list[str]:
     table = world.aws.outputs["ListenKeysTableName"]
     items = world.aws.client("dynamodb").scan(TableName=table)["Items"]
-    renewed = {item["accountId"]["S"] for item in items if item["runId"]["S"] != "earlier"}
+    renewed = {
+        item["accountId"]["S"] for item in items if item.get("runId", {"S": "earlier"})["S"] != "earlier"
+    }
     return [name for name in names if name in renewed]
 
 

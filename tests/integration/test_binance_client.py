@@ -238,13 +238,16 @@ def test_nobody_there_is_a_connection_error(server: BinanceServer, client: Binan
     assert (error.code, error.http_status, error.retryable) == ("CONNECTION", None, True)
 
 
-def test_a_dead_kept_alive_connection_costs_nothing(server: BinanceServer, client: BinanceClient) -> None:
+def test_a_kept_alive_connection_that_died_is_a_transient_failure(
+    server: BinanceServer, client: BinanceClient
+) -> None:
     client.start("usdm", KEY)
     server.exchange.fault("reset", times=1)
 
-    assert client.keepalive("usdm", KEY).listen_key is not None
+    error = trouble(client)
 
-    assert [request.method for request in server.exchange.requests] == ["POST", "PUT", "PUT"]
+    assert (error.code, error.retryable) == ("CONNECTION", True)
+    assert client.keepalive("usdm", KEY).listen_key is not None
 
 
 def test_a_new_connection_that_breaks_is_the_servers_doing(

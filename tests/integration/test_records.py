@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from listenkeys.aws.calls import MAX_TRIES
-from listenkeys.aws.records import BATCH, LEASE, MAX_UNANNOUNCED, NOTHING, Current, Records, Save, iso
-from listenkeys.errors import AccountError, Unavailable
+from listenkeys.aws.records import BATCH, LEASE, MAX_UNANNOUNCED, NOTHING, Current, Records, Saved, iso
+from listenkeys.errors import AccountError, ErrorCode, Unavailable
 from listenkeys.report import Outcome, Result
 from local.aws.stack import LocalAws
 from local.clock import VirtualClock
@@ -39,23 +39,22 @@ def success(
     id_: str = "alice", minutes: float = 0, outcome: str = "EXTENDED", key: str | None = KEY
 ) -> Result:
     at = AT + timedelta(minutes=minutes)
-    return Result(id_, "usdm", Outcome(outcome), at, key, http_status=200, attempts=1, latency_ms=21)
+    return Result(id_, "usdm", Outcome(outcome), at, NOTHING, key, http_status=200, attempts=1, latency_ms=21)
 
 
 def failure(id_: str = "alice", minutes: float = 0, outcome: str = "FAILED") -> Result:
     at = AT + timedelta(minutes=minutes)
-    made = Result(id_, "usdm", Outcome(outcome), at, attempts=4, latency_ms=5000)
-    return made.explain(AccountError("SERVER_ERROR", "Binance could not process the request", 503))
+    made = Result(id_, "usdm", Outcome(outcome), at, NOTHING, attempts=4, latency_ms=5000)
+    return made.explain(AccountError(ErrorCode.SERVER_ERROR, "Binance could not process the request", 503))
 
 
 def save(records: Records, *results: Result, run_id: str = "run-1", **unannounced: list[str]) -> None:
     """Record results as a run would: after reading what is recorded."""
     before = records.current([result.account_id for result in results])
-    saves = [
-        Save(result, before.get(result.account_id, NOTHING), unannounced.get(result.account_id, []))
-        for result in results
-    ]
-    assert records.save(saves, run_id) == set()
+    for result in results:
+        result.before = before.get(result.account_id, NOTHING)
+        result.unannounced = unannounced.get(result.account_id, [])
+    assert records.save(results, run_id).lost == set()
 
 
 def raw(world: World, account_id: str) -> list[dict[str, Any]]:
@@ -196,10 +195,8 @@ def test_a_success_that_named_no_key_keeps_the_recorded_one(world: World, record
     assert world.ledger("alice")[-1]["listenKeyFingerprint"] == hashlib.sha256(KEY.encode()).hexdigest()[:12]
 
 
-@pytest.mark.parametrize("late", [success(minutes=-1, key=OTHER), failure(minutes=-1), success(key=OTHER)])
-def test_an_older_attempt_or_the_same_one_leaves_a_newer_record_alone(
-    world: World, records: Records, late: Result
-) -> None:
+@pytest.mark.parametrize("late", [success(minutes=-1, key=OTHER), failure(minutes=-1)])
+def test_an_older_attempt_leaves_a_newer_record_alone(world: World, records: Records, late: Result) -> None:
     save(records, success())
     before = world.records("alice")
 
@@ -245,7 +242,9 @@ def test_a_late_failure_never_touches_the_key_a_newer_run_renewed(world: World, 
     stale = records.current(["alice"])["alice"]
     save(records, success(minutes=30, key=OTHER))
 
-    records.save([Save(failure(minutes=31), stale)], "late")
+    late = failure(minutes=31)
+    late.before = stale
+    records.save([late], "late")
 
     current = world.current("alice")
     assert (current["listenKey"], current["outcome"]) == (OTHER, "FAILED")
@@ -393,7 +392,7 @@ def test_a_conflict_is_tried_again_after_a_pause(aws: LocalAws) -> None:
         cancelled(stub, "ThrottlingError", "None")
         stub.add_response("transact_write_items", {})
 
-        assert records.save([Save(success(), NOTHING)], "run") == set()
+        assert records.save([success()], "run") == Saved()
 
         stub.assert_no_pending_responses()
     assert len(clock.slept) == 2
@@ -412,10 +411,10 @@ def test_a_record_that_does_not_take_the_write_is_named_and_the_others_are_writt
         cancelled(stub, "None", "None", "ValidationError", "None", "ConditionalCheckFailed", "None")
         stub.add_response("transact_write_items", {})
 
-        lost = records.save([Save(success(name), NOTHING) for name in ("a", "b", "c")], "run")
+        saved = records.save([success(name) for name in ("a", "b", "c")], "run")
 
         stub.assert_no_pending_responses()
-    assert lost == {"b"}
+    assert saved == Saved(superseded={"c"}, lost={"b"})
     assert written == [{"a", "b", "c"}, {"a"}]
 
 
@@ -426,7 +425,7 @@ def test_a_table_that_stays_busy_is_given_up_after_a_few_tries(aws: LocalAws) ->
             cancelled(stub, "ProvisionedThroughputExceeded", "None")
 
         with pytest.raises(Unavailable, match=r"could not be written: ProvisionedThroughputExceeded$"):
-            records.save([Save(success(), NOTHING)], "run")
+            records.save([success()], "run")
 
         stub.assert_no_pending_responses()
     assert len(clock.slept) == MAX_TRIES - 1
@@ -438,11 +437,10 @@ def test_a_table_that_stays_busy_is_given_up_after_a_few_tries(aws: LocalAws) ->
 def test_a_table_that_cannot_be_written_is_unavailable_and_no_key_is_told(aws: LocalAws, code: str) -> None:
     client, records, _ = stubbed(aws)
     with Stubber(client) as stub:
-        for _ in range(MAX_TRIES):
-            stub.add_client_error("transact_write_items", code, f"about {KEY}")
+        stub.add_client_error("transact_write_items", code, f"about {KEY}")
 
         with pytest.raises(Unavailable, match=rf"^ListenKeysTable could not be written: {code}$") as raised:
-            records.save([Save(success(), NOTHING)], "run")
+            records.save([success()], "run")
 
     assert not isinstance(raised.value.__context__, ClientError)
 
@@ -473,4 +471,4 @@ def test_the_current_records_are_read_consistently(aws: LocalAws) -> None:
 
 
 def test_a_key_does_not_show_in_what_is_read() -> None:
-    assert KEY not in repr(Current(listen_key=KEY)) + repr(Save(success(), Current(listen_key=KEY)))
+    assert KEY not in repr(Current(listen_key=KEY)) + repr(success())

@@ -137,7 +137,7 @@ def test_settings_take_every_combination_of_the_limits_that_cloudformation_takes
         sweep = rate_minutes(settings.sweep_expression)
         assert sweep
         # Two attempts before a key dies, the first at an age of up to a sweep more.
-        assert settings.overdue_minutes + 2 * sweep < LEASE_MINUTES
+        assert settings.overdue_after() + 2 * sweep < LEASE_MINUTES
         taken += 1
     assert taken > 10_000
 

@@ -39,6 +39,8 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
+from listenkeys.aws.budget import Budget
+from listenkeys.aws.calls import Deadline
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
 from listenkeys.binance.client import BinanceClient
@@ -103,11 +105,9 @@ class Wire(BinanceClient):
         super().__init__(*args)
         self._life = life
 
-    def _exchange(
-        self, method: str, product: str, api_key: str
-    ) -> tuple[int, Mapping[str, str], bytes] | Exception:
+    def _exchange(self, method: str, product: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
         if self._life.is_over():
-            return requests.ConnectionError()
+            raise requests.ConnectionError
         return super()._exchange(method, product, api_key)
 
 
@@ -185,9 +185,10 @@ class WholeProgram(RuleBasedStateMachine):
             records=Records(dynamodb, outputs["ListenKeysTableName"], "all", 30, sleep),
             announcer=Announcer(self.clients["events"]),
             clock=self.clock.clock,
-            overdue=timedelta(minutes=31),
+            budget=Budget(dynamodb, outputs["ListenKeysTableName"], 1200, self.clock.clock),
+            overdue=lambda minutes: timedelta(minutes=minutes or 31),
             max_concurrency=1,
-            max_weight_per_minute=1200,
+            aws_deadline=Deadline(self.clock.monotonic),
         )
 
     def teardown(self) -> None:
@@ -360,6 +361,8 @@ class WholeProgram(RuleBasedStateMachine):
                 name: int(value.value) if value.type == "N" else value.value
                 for name, value in item.attrs.items()
             }
+            if plain["accountId"].startswith("#"):
+                continue  # a weight counter
             if plain["record"] == "CURRENT":
                 self.current[plain["accountId"]] = plain
             else:

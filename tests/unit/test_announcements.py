@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 from listenkeys.aws.announcements import Announcer, news
 from listenkeys.aws.records import LEASE, NOTHING, Current
 from listenkeys.errors import Unavailable
-from listenkeys.report import Outcome, Result
+from listenkeys.report import SUCCESSES, Outcome, Result
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EARLIER = NOW - timedelta(minutes=40)
@@ -22,6 +22,11 @@ WELL = Current("key", "EXTENDED", EARLIER, EARLIER, EARLIER + LEASE)
 ILL = Current("key", "FAILED", EARLIER, EARLIER, EARLIER + LEASE, consecutive_failures=2)
 
 CHANGED, FAILING, RECOVERED = "Listen Key Changed", "Listen Key Failing", "Listen Key Recovered"
+
+
+def result(outcome: Outcome, before: Current, id_: str = "alice") -> Result:
+    expires_at = NOW + LEASE if outcome in SUCCESSES else None
+    return Result(id_, "usdm", outcome, NOW, before, "secretkey" * 7, expires_at)
 
 
 @pytest.mark.parametrize(
@@ -44,15 +49,15 @@ CHANGED, FAILING, RECOVERED = "Listen Key Changed", "Listen Key Failing", "Liste
 def test_a_change_is_news_and_its_repetition_is_not(
     outcome: Outcome, before: Current, kinds: list[str]
 ) -> None:
-    texts = news(Result("alice", "usdm", outcome, NOW), before)
+    texts = news(result(outcome, before))
 
     assert [json.loads(text)["detailType"] for text in texts] == kinds
 
 
 def test_the_detail_tells_until_when_the_key_lives_and_never_which_it_is() -> None:
-    [success] = news(Result("alice", "usdm", Outcome.CREATED, NOW, "secretkey" * 7), NOTHING)
-    [failure] = news(Result("bob", "coinm", Outcome.FAILED, NOW, error_code="TIMEOUT"), WELL)
-    [never] = news(Result("carol", "usdm", Outcome.FAILED, NOW, error_code="TIMEOUT"), NOTHING)
+    [success] = news(result(Outcome.CREATED, NOTHING))
+    [failure] = news(Result("bob", "coinm", Outcome.FAILED, NOW, WELL, error_code="TIMEOUT"))
+    [never] = news(Result("carol", "usdm", Outcome.FAILED, NOW, NOTHING, error_code="TIMEOUT"))
 
     assert json.loads(success)["detail"] == {
         "accountId": "alice",
@@ -80,7 +85,7 @@ def bus() -> Iterator[tuple[Announcer, Stubber]]:
 
 
 def text(id_: str) -> str:
-    return news(Result(id_, "usdm", Outcome.CREATED, NOW), NOTHING)[0]
+    return news(result(Outcome.CREATED, NOTHING, id_))[0]
 
 
 def answer(*failed: int, size: int) -> dict[str, Any]:

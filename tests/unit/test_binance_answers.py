@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from listenkeys.binance.client import MAX_BODY, Answer, read_answer
+from listenkeys.binance.answers import MAX_BODY, Answer, read_answer
 from listenkeys.errors import (
     AccountError,
-    HostRefused,
+    Blocked,
     ListenKeyNotFound,
     RateLimited,
+    Refused,
     Rejected,
     Transient,
 )
@@ -27,9 +28,9 @@ NOT_FOUND: Meaning = (ListenKeyNotFound, "LISTEN_KEY_NOT_FOUND", False)
 BAD_KEY: Meaning = (Rejected, "INVALID_API_KEY", False)
 BAD_REQUEST: Meaning = (Rejected, "BAD_REQUEST", False)
 LIMITED: Meaning = (RateLimited, "RATE_LIMITED", True)
-BANNED: Meaning = (HostRefused, "IP_BANNED", True)
-BLOCKED: Meaning = (HostRefused, "WAF_BLOCKED", True)
-WRONG_REGION: Meaning = (HostRefused, "RESTRICTED_LOCATION", True)
+BANNED: Meaning = (Refused, "IP_BANNED", True)
+BLOCKED: Meaning = (Blocked, "WAF_BLOCKED", True)
+WRONG_REGION: Meaning = (Refused, "RESTRICTED_LOCATION", True)
 TROUBLE: Meaning = (Transient, "SERVER_ERROR", True)
 NONSENSE: Meaning = (Transient, "BAD_RESPONSE", True)
 
@@ -194,8 +195,8 @@ def test_the_used_weight_is_read_where_it_is_a_number(headers: dict[str, str], w
 
 @pytest.mark.parametrize(
     ("retry_after", "seconds"),
-    [("30", 30.0), ("3600", 3600.0)]
-    + [(nonsense, None) for nonsense in ("0", "-5", "3601", "9999999999", "soon", "1.5", "")]
+    [("30", 30.0), ("3600", 3600.0), ("0", 1.0)]
+    + [(nonsense, None) for nonsense in ("-5", "3601", "9999999999", "soon", "1.5", "")]
     + [("Wed, 21 Oct 2026 07:28:00 GMT", None)],
 )
 def test_a_pause_is_believed_when_it_is_a_sensible_number_of_seconds(

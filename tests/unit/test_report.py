@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from listenkeys.aws.records import NOTHING
 from listenkeys.errors import AccountError
 from listenkeys.report import Outcome, Report, Result
 
@@ -18,7 +19,7 @@ FIELDS = [
 
 
 def result(id_: str, outcome: Outcome, code: str | None = None) -> Result:
-    made = Result(id_, "usdm", outcome, NOW, listen_key="k" * 64)
+    made = Result(id_, "usdm", outcome, NOW, NOTHING, "k" * 64)
     return made.explain(AccountError(code, f"because of {code}", 500)) if code else made
 
 

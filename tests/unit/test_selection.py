@@ -9,14 +9,14 @@ import pytest
 
 from listenkeys.aws.accounts import Account
 from listenkeys.aws.records import LEASE, NOTHING, Current
-from listenkeys.errors import Rejected
-from listenkeys.selection import Selection, is_due, select
+from listenkeys.errors import ErrorCode, Rejected
+from listenkeys.selection import Judge, Selection, select
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OVERDUE = timedelta(minutes=31)
 A_TICK, A_SWEEP, A_MANUAL = Trigger(TICK), Trigger(SWEEP), Trigger(MANUAL)
-BAD_ROW = Rejected("INVALID_ACCOUNT", "AccountsTable row: product must be one of ...")
+BAD_ROW = Rejected(ErrorCode.INVALID_ACCOUNT, "AccountsTable row: product must be one of ...")
 
 
 def account(id_: str, **fields: Any) -> Account:
@@ -35,7 +35,11 @@ def never(outcome: str) -> Current:
 def selected(
     accounts: list[Account], current: dict[str, Current], trigger: Trigger = A_TICK, run_id: str = "this"
 ) -> Selection:
-    return select(accounts, current, trigger, NOW, OVERDUE, run_id)
+    return select(accounts, current, judge(trigger, run_id))
+
+
+def judge(trigger: Trigger, run_id: str = "this", overdue: timedelta = OVERDUE) -> Judge:
+    return Judge(trigger, run_id, NOW, lambda minutes: timedelta(minutes=minutes) if minutes else overdue)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +65,36 @@ def selected(
     ],
 )
 def test_who_is_due(before: Current, tick: bool, sweep: bool, manual: bool) -> None:
-    assert is_due(before, A_TICK, NOW, OVERDUE) is tick
-    assert is_due(before, A_SWEEP, NOW, OVERDUE) is sweep
-    assert is_due(before, A_MANUAL, NOW, OVERDUE) is manual
-    assert is_due(before, Trigger(MANUAL, force=True), NOW, OVERDUE) is True
+    alice = account("alice")
+
+    assert judge(A_TICK)(alice, before)[0] is tick
+    assert judge(A_SWEEP)(alice, before)[0] is sweep
+    assert judge(A_MANUAL)(alice, before)[0] is manual
+    assert judge(Trigger(MANUAL, force=True))(alice, before) == (True, "asked for with force")
+
+
+@pytest.mark.parametrize(
+    ("before", "trigger", "why"),
+    [
+        (NOTHING, A_TICK, "no key yet"),
+        (renewed(31), A_SWEEP, "renewed 31 min ago"),
+        (renewed(2), A_TICK, "renewed 2 min ago"),
+        (renewed(20, "FAILED"), A_SWEEP, "the last attempt failed, renewed 20 min ago"),
+        (renewed(40, "REJECTED"), A_SWEEP, "rejected, renewed 40 min ago"),
+        (never("REJECTED"), A_SWEEP, "rejected and without a key: the next tick tries it"),
+        (renewed(-20), A_TICK, "renewed in the future: a clock was wrong"),
+    ],
+)
+def test_it_says_why_an_account_is_or_is_not_due(before: Current, trigger: Trigger, why: str) -> None:
+    assert judge(trigger)(account("alice"), before)[1] == why
+
+
+def test_a_row_can_ask_the_sweep_to_renew_it_sooner() -> None:
+    often = account("alice", renew_after=10)
+
+    assert judge(A_SWEEP)(often, renewed(10))[0]
+    assert not judge(A_SWEEP)(often, renewed(9.9))[0]
+    assert not judge(A_SWEEP)(account("bob"), renewed(10))[0]
 
 
 @pytest.mark.parametrize(
@@ -90,8 +120,8 @@ def test_a_retry_does_not_renew_again_what_its_tick_has_renewed(
 def test_with_a_shorter_renewal_the_sweep_renews_sooner() -> None:
     ten = timedelta(minutes=9)
 
-    assert not is_due(renewed(8.9), A_SWEEP, NOW, ten)
-    assert is_due(renewed(9), A_SWEEP, NOW, ten)
+    assert not judge(A_SWEEP, overdue=ten)(account("alice"), renewed(8.9))[0]
+    assert judge(A_SWEEP, overdue=ten)(account("alice"), renewed(9))[0]
 
 
 def test_live_keys_come_first_soonest_to_expire_first_then_those_without() -> None:
@@ -113,7 +143,7 @@ def test_a_fresh_account_is_skipped_without_a_reason() -> None:
     selection = selected([account("alice")], {"alice": renewed(1)})
 
     [result] = selection.settled
-    assert (result.outcome, result.error_code, result.attempted) == ("SKIPPED", None, False)
+    assert (result.outcome, result.error_code, result.to_record) == ("SKIPPED", None, False)
     assert selection.due == []
 
 
@@ -130,7 +160,7 @@ def test_a_disabled_account_that_is_asked_for_by_name_is_told_why_not() -> None:
     selection = selected([account("alice", enabled=False)], {}, asked)
 
     [result] = selection.settled
-    assert (result.outcome, result.error_code, result.attempted) == ("SKIPPED", "ACCOUNT_DISABLED", False)
+    assert (result.outcome, result.error_code, result.to_record) == ("SKIPPED", "ACCOUNT_DISABLED", False)
     assert selection.due == []
 
 
@@ -139,7 +169,7 @@ def test_a_bad_row_is_rejected_and_recorded(trigger: Trigger) -> None:
     selection = selected([account("alice", problem=BAD_ROW)], {}, trigger)
 
     [result] = selection.settled
-    assert (result.outcome, result.error_code, result.attempted) == ("REJECTED", "INVALID_ACCOUNT", True)
+    assert (result.outcome, result.error_code, result.to_record) == ("REJECTED", "INVALID_ACCOUNT", True)
     assert result.error_message == BAD_ROW.message
     assert selection.due == []
 
@@ -152,7 +182,7 @@ def test_a_sweep_repeats_what_stands_of_a_rejected_account_and_records_nothing()
 
     assert selection.due == []
     for result in selection.settled:
-        assert (result.outcome, result.error_code, result.error_message, result.attempted) == (
+        assert (result.outcome, result.error_code, result.error_message, result.to_record) == (
             "REJECTED",
             "INVALID_API_KEY",
             "why",
@@ -166,15 +196,15 @@ def test_a_bad_row_that_was_well_before_is_recorded_once_by_a_sweep_and_by_each_
 ) -> None:
     [result] = selected([account("alice", problem=BAD_ROW)], {"alice": renewed(1)}, trigger).settled
 
-    assert (result.outcome, result.attempted) == ("REJECTED", True)
+    assert (result.outcome, result.to_record) == ("REJECTED", True)
 
 
 def test_a_name_that_nobody_has_is_not_recorded() -> None:
-    nobody = Account("nobody", problem=Rejected("ACCOUNT_NOT_FOUND", "there is no such row"))
+    nobody = Account("nobody", problem=Rejected(ErrorCode.ACCOUNT_NOT_FOUND, "there is no such row"))
 
     [result] = selected([nobody], {}, Trigger(MANUAL, ("nobody",))).settled
 
-    assert (result.outcome, result.error_code, result.attempted) == ("REJECTED", "ACCOUNT_NOT_FOUND", False)
+    assert (result.outcome, result.error_code, result.to_record) == ("REJECTED", "ACCOUNT_NOT_FOUND", False)
 
 
 def test_a_dry_run_records_no_bad_row() -> None:
@@ -182,4 +212,4 @@ def test_a_dry_run_records_no_bad_row() -> None:
 
     [result] = selected([account("alice", problem=BAD_ROW)], {}, trigger).settled
 
-    assert (result.outcome, result.attempted) == ("REJECTED", False)
+    assert (result.outcome, result.to_record) == ("REJECTED", False)

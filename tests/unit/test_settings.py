@@ -135,7 +135,7 @@ def test_the_sweep_leaves_the_tick_a_minute_and_takes_none_from_the_key(
 ) -> None:
     environ = GOOD | {"SCHEDULE_EXPRESSION": schedule, "RENEW_AFTER_MINUTES": str(renew_after)}
 
-    assert read(environ).overdue_minutes == overdue
+    assert read(environ).overdue_after() == overdue
 
 
 @pytest.mark.parametrize(

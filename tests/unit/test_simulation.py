@@ -40,7 +40,7 @@ def test_no_outage_of_45_minutes_loses_a_key_that_is_renewed_every_10(kind: str)
 
 
 def test_an_outage_that_is_longer_than_promised_is_noticed() -> None:
-    assert not all(survives(DEFAULT, SERVER_ERRORS, 28, timeline) for timeline in worst_timelines(phases=4))
+    assert not all(survives(DEFAULT, SERVER_ERRORS, 34, timeline) for timeline in worst_timelines(phases=4))
     assert not all(survives(SOONER, SERVER_ERRORS, 50, timeline) for timeline in worst_timelines(phases=4))
 
 

@@ -9,12 +9,46 @@
         ├── Rejected             needs a person: key, permission, address, secret or row
         ├── ListenKeyNotFound    Binance has no live listenKey for the account (-1125)
         ├── Transient            worth another try, soon
-        └── HostRefused          the host wants nothing more from this address for now
+        └── Refused              Binance wants nothing more from this IP address for now
+            ├── Blocked          403: this request, or this address
             └── RateLimited      429: it says for how long
 
 Messages are written here or from checked parts, never from a request, a header or a page of HTML:
 they end in logs, records and dead letters, and an API key or a listenKey must not.
 """
+
+from enum import StrEnum, auto
+
+
+class ErrorCode(StrEnum):
+    """Why an account was not renewed. Stable: records, reports, events and docs/operations.md have them."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, *_: object) -> str:
+        return name
+
+    LISTEN_KEY_NOT_FOUND = auto()
+    INVALID_API_KEY = auto()
+    BAD_REQUEST = auto()
+    RATE_LIMITED = auto()
+    IP_BANNED = auto()
+    WAF_BLOCKED = auto()
+    RESTRICTED_LOCATION = auto()
+    TIMEOUT = auto()
+    CONNECTION = auto()
+    SERVER_ERROR = auto()
+    BAD_RESPONSE = auto()
+    EXCHANGE_DOWN = auto()
+    DEADLINE = auto()
+    SECRET_NOT_FOUND = auto()
+    SECRET_DENIED = auto()
+    SECRET_INVALID = auto()
+    SECRET_UNAVAILABLE = auto()
+    INVALID_ACCOUNT = auto()
+    ACCOUNT_NOT_FOUND = auto()
+    ACCOUNT_DISABLED = auto()
+    RECORD_UNAVAILABLE = auto()
+    INTERNAL = auto()
 
 
 class KeeperError(Exception):
@@ -40,13 +74,13 @@ class Unavailable(KeeperError):
 class AccountError(KeeperError):
     """One account's trouble.
 
-    `code` is stable and documented, `retryable` says whether another try may help without a
-    person, `http_status` is Binance's status where there was an answer.
+    `retryable` says whether another try may help without a person, `http_status` is Binance's status
+    where there was an answer.
     """
 
     retryable = False
 
-    def __init__(self, code: str, message: str, http_status: int | None = None) -> None:
+    def __init__(self, code: ErrorCode, message: str, http_status: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -67,15 +101,19 @@ class Transient(AccountError):
     retryable = True
 
 
-class HostRefused(AccountError):
-    """The host wants nothing more from this address for now: 403, 418 or 451."""
+class Refused(AccountError):
+    """Binance wants nothing more from this IP address for now: 418 or 451."""
 
     retryable = True
 
 
-class RateLimited(HostRefused):
+class Blocked(Refused):
+    """403: Binance's firewall refused this request, or everything from this address."""
+
+
+class RateLimited(Refused):
     """429, or code -1003. `retry_after` is in seconds, None where the answer gave nothing usable."""
 
     def __init__(self, message: str, retry_after: float | None, http_status: int = 429) -> None:
-        super().__init__("RATE_LIMITED", message, http_status)
+        super().__init__(ErrorCode.RATE_LIMITED, message, http_status)
         self.retry_after = retry_after

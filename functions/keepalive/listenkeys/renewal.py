@@ -1,6 +1,6 @@
 """One account's renewal: PUT, compare the key, POST where Binance forgot it. One request at a time.
 
-Decides what an answer means for the account; when to send is the lane's to say.
+Decides what an answer means for the account. The dispatcher decides when to send.
 """
 
 import traceback
@@ -10,9 +10,10 @@ from datetime import datetime
 
 from .aws.accounts import Account
 from .aws.credentials import ApiKey
-from .aws.records import Current
-from .binance.client import Answer, BinanceClient
-from .errors import AccountError, ListenKeyNotFound, Rejected, Transient
+from .aws.records import LEASE, Current
+from .binance.answers import Answer
+from .binance.client import BinanceClient
+from .errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient
 from .report import Outcome, Result
 
 
@@ -21,16 +22,19 @@ class Renewal:
     """An account on its way from due to a result.
 
     `reread` fetches the account's API key once more, or returns the AccountError that prevents it.
+    `wants_more`: the last request failed in a way that another request, of another kind, may put right.
     """
 
     account: Account
     before: Current
     api_key: ApiKey
     reread: Callable[[Account], ApiKey | AccountError]
+    now: Callable[[], datetime]
     forgotten: bool = False
     posting: bool = False
     was_reread: bool = False
-    trouble: AccountError | None = None
+    wants_more: bool = False
+    used_weight: int = 0  # what Binance says the IP address used in this minute
 
     def send(self, binance: BinanceClient) -> Result | None:
         """Send the next request; return the account's result, None when it takes one more request.
@@ -38,62 +42,83 @@ class Renewal:
         Raises AccountError when it did not work out. A POST is the last request there is.
         """
         product, api_key, known = self.account.product, self.api_key.value, self.before.listen_key
+        self.wants_more = False
         if self.posting:
-            answer = binance.start(product, api_key)
+            answer = self._answered(binance.start(product, api_key))
             if self.forgotten and answer.listen_key != known:
                 return self._result(Outcome.RECREATED if known else Outcome.CREATED, answer)
             return self._extended(answer)
         try:
-            answer = binance.keepalive(product, api_key)
-        except ListenKeyNotFound as not_found:
-            if not self.account.create_if_missing:
-                raise
-            self.forgotten = self.posting = True
-            self.trouble = not_found
-            return None
+            answer = self._answered(binance.keepalive(product, api_key))
+        except ListenKeyNotFound:
+            self.wants_more = self.forgotten = self.posting = self.account.create_if_missing
+            raise
         except Rejected as rejected:
-            if rejected.code != "INVALID_API_KEY" or self.was_reread:
-                raise
-            # The secret may have been rotated since it was read.
-            self.was_reread = True
-            fresh = self.reread(self.account)
-            if not isinstance(fresh, ApiKey) or fresh == self.api_key:
-                raise
-            self.api_key, self.trouble = fresh, rejected
-            return None
-        expires_at = self.before.expires_at
-        if not answer.listen_key and not (known and expires_at and answer.sent_at < expires_at):
-            # {}, as some products answer: only POST tells which key it is. A recorded key whose time is
-            # over is hardly the one: a later run may have made another, and died before it recorded it.
+            if rejected.code == ErrorCode.INVALID_API_KEY and not self.was_reread:
+                # The secret may have been rotated since it was read.
+                self.was_reread = True
+                fresh = self.reread(self.account)
+                if isinstance(fresh, ApiKey) and fresh != self.api_key:
+                    self.api_key, self.wants_more = fresh, True
+            raise
+        if not answer.listen_key:
+            # {}, as some products answer: some key lives, and only POST says which. It creates none then.
             self.posting = True
             return None
         return self._extended(answer)
 
+    def failure(self, error: AccountError | None) -> Result:
+        """Return the result of a renewal that an error ended; None: no answer came in time."""
+        error = error or Transient(ErrorCode.TIMEOUT, "no answer before the run had to end")
+        outcome = Outcome.FAILED if error.retryable else Outcome.REJECTED
+        message = error.message
+        if isinstance(error, ListenKeyNotFound) and self.account.create_if_missing:
+            outcome = Outcome.FAILED
+        elif isinstance(error, ListenKeyNotFound):
+            message += ": createIfMissing is false, so none is made; start the stream, or set it to true"
+        return self._ended(outcome).explain(AccountError(error.code, message, error.http_status))
+
+    def left(self, error: AccountError | None, attempts: int, why: ErrorCode) -> Result:
+        """Return the result of a renewal that the run ended for lack of time or because Binance refuses."""
+        if attempts:
+            return self.failure(error)
+        return self._ended(Outcome.DEFERRED, to_record=False).explain(AccountError(why, _NOT_ATTEMPTED[why]))
+
+    def skipped(self) -> Result:
+        """Return the result of a renewal that another run has done, or is doing."""
+        return self._ended(Outcome.SKIPPED, to_record=False)
+
+    def _ended(self, outcome: Outcome, to_record: bool = True) -> Result:
+        account = self.account
+        return Result(account.id, account.product, outcome, self.now(), self.before, to_record=to_record)
+
+    def _answered(self, answer: Answer) -> Answer:
+        self.used_weight = answer.used_weight or 0
+        return answer
+
     def _extended(self, answer: Answer) -> Result:
         known = self.before.listen_key
-        changed = answer.listen_key and known and answer.listen_key != known
-        return self._result(Outcome.CHANGED if changed else Outcome.EXTENDED, answer)
+        return self._result(
+            Outcome.CHANGED if known and answer.listen_key != known else Outcome.EXTENDED, answer
+        )
 
     def _result(self, outcome: Outcome, answer: Answer) -> Result:
-        result = Result(self.account.id, self.account.product, outcome, answer.sent_at, answer.listen_key)
-        result.http_status, result.used_weight = 200, answer.used_weight or 0
+        result = Result(
+            self.account.id, self.account.product, outcome, answer.sent_at, self.before, answer.listen_key
+        )
+        result.expires_at = answer.sent_at + LEASE
+        result.http_status, result.used_weight = 200, self.used_weight
         return result
 
 
-def failure_of(renewal: Renewal, error: AccountError, at: datetime) -> Result:
-    """Return the result of a renewal that an error ended."""
-    if isinstance(error, ListenKeyNotFound):
-        rejected = not renewal.account.create_if_missing
-        hint = (
-            ": createIfMissing is false, so none is made; start the stream, or set it to true"
-            if rejected
-            else ""
-        )
-        error = AccountError(error.code, error.message + hint, error.http_status)
-        outcome = Outcome.REJECTED if rejected else Outcome.FAILED
-    else:
-        outcome = Outcome.FAILED if error.retryable else Outcome.REJECTED
-    return Result(renewal.account.id, renewal.account.product, outcome, at).explain(error)
+_NOT_ATTEMPTED = {
+    ErrorCode.RATE_LIMITED: "not attempted in this run: Binance's rate limit for this IP address is reached",
+    ErrorCode.IP_BANNED: "not attempted in this run: Binance has banned this IP address for a while",
+    ErrorCode.WAF_BLOCKED: "not attempted in this run: Binance's firewall blocks this IP address",
+    ErrorCode.RESTRICTED_LOCATION: "not attempted in this run: Binance does not serve this location",
+    ErrorCode.EXCHANGE_DOWN: "not attempted in this run: Binance has not been answering",
+    ErrorCode.DEADLINE: "not attempted in this run: its time was over",
+}
 
 
 def internal(bug: Exception) -> Transient:
@@ -103,5 +128,6 @@ def internal(bug: Exception) -> Transient:
         f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[::-1]
     )
     return Transient(
-        "INTERNAL", f"a bug in listenkey-keeper, please report it: {type(bug).__name__} at {where}"
+        ErrorCode.INTERNAL,
+        f"a bug in listenkey-keeper, please report it: {type(bug).__name__} at {where}",
     )

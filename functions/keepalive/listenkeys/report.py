@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import AccountError
+
+if TYPE_CHECKING:
+    from .aws.records import Current
 
 MAX_PROBLEMS = 50
 MAX_PLAN = 1000
@@ -32,24 +35,32 @@ RETRYABLE = frozenset({Outcome.FAILED, Outcome.DEFERRED})
 
 @dataclass(slots=True)
 class Result:
-    """What became of one account. `attempted` is false where nothing new is to be recorded.
+    """What became of one account.
 
-    `at` is when the last request was sent; without one, when the outcome was known. `latency_ms` is
-    of that request, `attempts` counts all of them.
+    `at` is when the last request was sent; without one, when the outcome was known. `before` is the record
+    that the run began from, `expires_at` when the key dies by what is known after it. `latency_ms` is of
+    the last request, `attempts` counts all of them. `unannounced` are the announcements to be recorded with
+    it, as JSON texts.
     """
 
     account_id: str
     product: str
     outcome: Outcome
     at: datetime
+    before: "Current"
     listen_key: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
     error_code: str | None = None
     error_message: str | None = None
     http_status: int | None = None
     attempts: int = 0
     latency_ms: int | None = None
     used_weight: int = 0
-    attempted: bool = True
+    to_record: bool = True
+    unannounced: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.expires_at = self.expires_at or self.before.expires_at
 
     def explain(self, error: AccountError) -> "Result":
         """Take over what an error says; returns the result itself."""

@@ -71,9 +71,8 @@ class Settings:
             )
         return settings
 
-    @property
-    def overdue_minutes(self) -> int:
-        """Age in minutes from which the sweep renews a key.
+    def overdue_after(self, renew_after_minutes: int | None = None) -> int:
+        """Return the age in minutes from which the sweep renews a key; a row may ask for its own.
 
         EventBridge fires anywhere within the minute. Where the tick itself comes every
         RenewAfterMinutes or sooner, the sweep waits a minute longer, so that a healthy system
@@ -81,10 +80,10 @@ class Settings:
         that finds a key a second too young, as it was renewed late in its minute or at the end of a
         long run, comes back only one whole sweep later.
         """
-        tick = rate_minutes(self.schedule_expression) or 30
-        if tick <= self.renew_after_minutes:
-            return self.renew_after_minutes + GRACE_MINUTES
-        return self.renew_after_minutes - (rate_minutes(self.sweep_expression) or 5) // 2
+        after = renew_after_minutes or self.renew_after_minutes
+        if (rate_minutes(self.schedule_expression) or 30) <= after:
+            return after + GRACE_MINUTES
+        return max(1, after - (rate_minutes(self.sweep_expression) or 5) // 2)
 
 
 def rate_minutes(expression: str) -> int | None:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Rejected, Unavailable
+from ..errors import ErrorCode, Rejected, Unavailable
 from ..products import PRODUCTS
 from .calls import AwsError, batch_get, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+MAX_RENEW_AFTER = 38  # minutes: what RenewAfterMinutes allows
 ACCOUNT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Names as Secrets Manager's CreateSecret allows them; an ARN adds colons.
 SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}|arn:aws[a-z-]*:secretsmanager:[A-Za-z0-9:/_+=.@-]{1,1024}")
@@ -30,6 +31,7 @@ class Account:
     secret_field: str = ""
     create_if_missing: bool = True
     enabled: bool = True
+    renew_after: int | None = None  # minutes; None: the stack's RenewAfterMinutes
     problem: Rejected | None = None
 
 
@@ -72,7 +74,10 @@ class Accounts:
         rows = batch_get(self._dynamodb, self._table, [{"accountId": {"S": id_}} for id_ in ids], self._sleep)
         found = {account.id: account for account in map(self._account, rows)}
         missing = "there is no such row in AccountsTable: check the spelling, or add it"
-        return [found.get(id_) or Account(id_, problem=Rejected("ACCOUNT_NOT_FOUND", missing)) for id_ in ids]
+        return [
+            found.get(id_) or Account(id_, problem=Rejected(ErrorCode.ACCOUNT_NOT_FOUND, missing))
+            for id_ in ids
+        ]
 
     def _account(self, row: dict[str, Any]) -> Account:
         id_ = str(row["accountId"].get("S", ""))
@@ -95,6 +100,7 @@ class Accounts:
                 _text(row, "secretField", "apiKey"),
                 _flag(row, "createIfMissing"),
                 enabled,
+                _minutes(row, "renewAfterMinutes"),
             )
         except Rejected as problem:
             # A row that says it is disabled is left alone, whatever else is wrong with it.
@@ -115,5 +121,14 @@ def _flag(row: dict[str, Any], name: str) -> bool:
     return value
 
 
+def _minutes(row: dict[str, Any], name: str) -> int | None:
+    if name not in row:
+        return None
+    value = row[name].get("N", "")
+    if not (value.isdecimal() and 1 <= int(value) <= MAX_RENEW_AFTER):
+        raise _invalid(f"{name} must be a whole number (N) from 1 to {MAX_RENEW_AFTER}")
+    return int(value)
+
+
 def _invalid(message: str) -> Rejected:
-    return Rejected("INVALID_ACCOUNT", f"AccountsTable row: {message}")
+    return Rejected(ErrorCode.INVALID_ACCOUNT, f"AccountsTable row: {message}")

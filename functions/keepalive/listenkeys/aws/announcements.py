@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Unavailable
 from ..report import SUCCESSES, Outcome, Result
 from .calls import AwsError, error_code
-from .records import LEASE, Current, iso
+from .records import iso
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -23,25 +23,23 @@ RECOVERED = "Listen Key Recovered"
 _BATCH = 10  # PutEvents' limit
 
 
-def news(result: Result, before: Current) -> list[str]:
+def news(result: Result) -> list[str]:
     """Return what a result changes for those who listen, as JSON texts to be recorded with it."""
-    kinds = []
+    before, kinds = result.before, []
     if result.outcome in SUCCESSES:
         if result.outcome is not Outcome.EXTENDED:
             kinds.append(CHANGED)
         if before.consecutive_failures:
             kinds.append(RECOVERED)
-        expires_at = result.at + LEASE
     else:
         if not before.consecutive_failures:
             kinds.append(FAILING)
-        expires_at = before.expires_at  # type: ignore[assignment]  # None: never had a key
     detail = {
         "accountId": result.account_id,
         "product": result.product,
         "outcome": result.outcome,
         "errorCode": result.error_code,
-        "expiresAt": iso(expires_at) if expires_at else None,
+        "expiresAt": iso(result.expires_at) if result.expires_at else None,
     }
     return [json.dumps({"detailType": kind, "detail": detail}) for kind in kinds]
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -16,10 +17,11 @@ MAX_TRIES = 5  # for what DynamoDB left undone, on top of botocore's own retries
 _BATCH_GET = 100  # keys in a BatchGetItem
 
 # A VPC without a route does not fail, it hangs: botocore's own 60 s + 60 s, five to ten times over,
-# would outlive the function. Three attempts of at most 7 s each stay inside a run's reserve.
+# would outlive the function. No attempt starts that could outlast the run (`Deadline`).
+_CONNECT, _READ = 2.0, 5.0
 CLIENT_CONFIG = Config(
-    connect_timeout=2,
-    read_timeout=5,
+    connect_timeout=_CONNECT,
+    read_timeout=_READ,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=10,
     # The services check what they get, and say so by code; doing it here too is a sixth of a run's CPU.
@@ -27,6 +29,32 @@ CLIENT_CONFIG = Config(
 )
 
 AwsError = (BotoCoreError, ClientError)
+
+
+class OutOfTime(BotoCoreError):
+    """The run ends too soon for another attempt."""
+
+    fmt = "the run ends too soon for another attempt"
+
+
+class Deadline:
+    """When a run's calls have to be over (monotonic seconds): no attempt starts that could outlast it."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self.at = float("inf")
+
+    def check(self, **_: object) -> None:
+        """Raise OutOfTime unless an attempt that gets no answer would still end in time."""
+        if self._monotonic() + _CONNECT + _READ > self.at:
+            raise OutOfTime
+
+
+def client(service: str, deadline: Deadline) -> Any:
+    """Return a boto3 client whose every attempt, retries included, keeps the deadline."""
+    made: Any = boto3.client(service, config=CLIENT_CONFIG)
+    made.meta.events.register("before-send", deadline.check)
+    return made
 
 
 def error_code(error: Exception) -> str:

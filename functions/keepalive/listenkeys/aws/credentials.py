@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AccountError, Rejected, Transient
+from ..errors import AccountError, ErrorCode, Rejected, Transient
 from .accounts import Account
 from .calls import AwsError, error_code
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 BATCH = 20  # BatchGetSecretValue's limit
 _READERS = 4
 _GIVE_UP_AFTER = 3  # calls in a row without an answer: the service is down, not one secret
-# A header value: a line break or a character outside Latin-1 would raise deep inside the HTTP client.
-_API_KEY = re.compile(r"[\x21-\x7e]{1,256}")
+# What Binance gives out. Anything else is no API key, and may look malicious to Binance's firewall.
+_API_KEY = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}$")
 _SIGNING_SECRETS = ("apiSecret", "secretKey")
 _NOT_FOUND = {"ResourceNotFoundException"}
 _DENIED = {"AccessDeniedException", "DecryptionFailure", "KMSAccessDeniedException"}
@@ -99,8 +100,10 @@ class Credentials:
                     for id_ in _ids_of(secret, ids):
                         found[id_] = content
                 for refused in answer.get("Errors", ()):
-                    id_ = str(refused.get("SecretId"))
-                    found[id_] = _problem(str(refused.get("ErrorCode", "")))
+                    problem = _problem(str(refused.get("ErrorCode", "")))
+                    # AWS may write the id in another form than it was asked for in.
+                    names = _names(str(refused.get("SecretId")))
+                    found |= dict.fromkeys((id_ for id_ in ids if names & _names(id_)), problem)
                 if not answer.get("NextToken"):
                     break
                 request["NextToken"] = answer["NextToken"]
@@ -111,13 +114,19 @@ class Credentials:
                 middle = len(ids) // 2
                 return self._read_batch(ids[:middle]) | self._read_batch(ids[middle:])
             return {id_: _problem(code) for id_ in ids} | found
-        return dict.fromkeys(ids, _problem("ResourceNotFoundException")) | found
+        return dict.fromkeys(ids, _unavailable("its answer did not mention it")) | found
 
 
 def _ids_of(secret: Any, ids: Sequence[str]) -> Iterator[str]:
     """Yield the ids that ask for this secret: its name, or its ARN, in full or without its random end."""
     names = {secret.get("Name"), secret.get("ARN"), str(secret.get("ARN", ""))[:-7]}
     return (id_ for id_ in ids if id_ in names)
+
+
+def _names(id_: str) -> set[str]:
+    """Return the secret's names that an id may stand for: of an ARN with or without its random end."""
+    name = id_.rpartition(":secret:")[2]
+    return {name, _RANDOM_END.sub("", name)} if name != id_ else {name}
 
 
 def _parse(secret: Any) -> dict[str, Any] | Rejected:
@@ -127,7 +136,7 @@ def _parse(secret: Any) -> dict[str, Any] | Rejected:
     except (KeyError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        return Rejected("SECRET_INVALID", 'the secret must be text holding a JSON object: {"apiKey": "..."}')
+        return _invalid('the secret must be text holding a JSON object: {"apiKey": "..."}')
     return content
 
 
@@ -136,29 +145,32 @@ def _key(content: Any, account: Account) -> ApiKey | AccountError:
         return content
     value = content.get(account.secret_field)
     if value is None:
-        return Rejected("SECRET_INVALID", "the secret's JSON does not have the field that secretField names")
+        return _invalid("the secret's JSON does not have the field that secretField names")
     if not isinstance(value, str) or not _API_KEY.fullmatch(value):
-        return Rejected(
-            "SECRET_INVALID",
-            "the secret's field must be the API key as a string, without spaces or line breaks",
+        return _invalid(
+            "the secret's field must be the API key as a string: letters, digits, - and _ only",
         )
     return ApiKey(value)
 
 
 def _problem(code: str) -> AccountError:
     if code in _NOT_FOUND:
-        return Rejected("SECRET_NOT_FOUND", "the secret does not exist: create it, or correct secretId")
+        return Rejected(
+            ErrorCode.SECRET_NOT_FOUND, "the secret does not exist: create it, or correct secretId"
+        )
     if code in _DENIED:
         return Rejected(
-            "SECRET_DENIED",
+            ErrorCode.SECRET_DENIED,
             "the function may not read the secret: is it under SecretPrefix, with a key it may use?",
         )
     if code in _BAD_REQUEST:
-        return Rejected(
-            "SECRET_INVALID", f"Secrets Manager refused the secret ({code}): is it being deleted?"
-        )
+        return _invalid(f"Secrets Manager refused the secret ({code}): is it being deleted?")
     return _unavailable(code)
 
 
+def _invalid(message: str) -> Rejected:
+    return Rejected(ErrorCode.SECRET_INVALID, message)
+
+
 def _unavailable(why: str) -> Transient:
-    return Transient("SECRET_UNAVAILABLE", f"Secrets Manager did not give the secret: {why}")
+    return Transient(ErrorCode.SECRET_UNAVAILABLE, f"Secrets Manager did not give the secret: {why}")

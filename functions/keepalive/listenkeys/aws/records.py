@@ -22,8 +22,8 @@ LEASE = timedelta(minutes=LEASE_MINUTES)
 CURRENT = "CURRENT"
 BATCH = 50  # accounts in a TransactWriteItems: 100 items, two for each
 MAX_UNANNOUNCED = 20
-# What is no time, or lies an hour ahead, is no newer attempt but broken: it would refuse all writes for ever.
-_NO_NEWER = "NOT attribute_type(attemptedAt, :text) OR NOT attemptedAt BETWEEN :at AND :ahead"
+# Ignore an attemptedAt that isn't a timestamp or is over an hour ahead; otherwise it blocks all later writes.
+_NO_NEWER = "NOT attribute_type(attemptedAt, :text) OR attemptedAt <= :at OR attemptedAt > :ahead"
 _REFUSED = "ConditionalCheckFailed"
 _HOPELESS = {"ValidationError", "ItemCollectionSizeLimitExceeded", "AccessDenied"}
 
@@ -53,12 +53,14 @@ NOTHING = Current()
 
 
 @dataclass(slots=True)
-class Save:
-    """A result to record, with the announcements that go with it (JSON texts)."""
+class Saved:
+    """The accounts of a batch whose results were not recorded.
 
-    result: Result
-    before: Current
-    unannounced: Sequence[str] = ()
+    `superseded`: a newer attempt is recorded. `lost`: the record does not take the write.
+    """
+
+    superseded: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
 
 
 class Records:
@@ -91,15 +93,13 @@ class Records:
         items = batch_get(self._dynamodb, self._table, keys, self._sleep, consistent=True)
         return {item["accountId"]["S"]: _read(item) for item in items}
 
-    def save(self, saves: Sequence[Save], run_id: str) -> set[str]:
+    def save(self, results: Sequence[Result], run_id: str) -> Saved:
         """Record results, current state and ledger entry together, unless a newer attempt is recorded.
 
         Takes up to BATCH of them, in one transaction: an account whose write is refused is left out
-        and the others are written. Returns the ids that could not be recorded for a reason of their
-        own. Raises Unavailable when DynamoDB did not take the rest after MAX_TRIES.
+        and the others are written. Raises Unavailable when DynamoDB did not take the rest.
         """
-        groups = {save.result.account_id: self._items(save, run_id) for save in saves}
-        return self._transact(groups)
+        return self._transact({result.account_id: self._items(result, run_id) for result in results})
 
     def announced(self, sent: dict[str, Sequence[str]]) -> None:
         """Clear what has been announced, account by account, unless more has come in the meantime.
@@ -110,40 +110,40 @@ class Records:
         for start in range(0, len(ids), 2 * BATCH):
             self._transact({id_: [self._clear(id_, sent[id_])] for id_ in ids[start : start + 2 * BATCH]})
 
-    def _transact(self, groups: dict[str, list[Any]]) -> set[str]:
-        lost: set[str] = set()
+    def _transact(self, groups: dict[str, list[Any]]) -> Saved:
+        saved = Saved()
         why = ""
         for attempt in range(MAX_TRIES):
             if attempt:
                 self._sleep(jitter(attempt))
-            owners = [id_ for id_, items in groups.items() for _ in items]
-            if not owners:
-                return lost
+            items = [(id_, item) for id_, items in groups.items() for item in items]
+            if not items:
+                return saved
             try:
-                self._dynamodb.transact_write_items(
-                    TransactItems=[item for items in groups.values() for item in items]
-                )
+                self._dynamodb.transact_write_items(TransactItems=[item for _, item in items])
             except self._dynamodb.exceptions.TransactionCanceledException as cancelled:
                 # Reasons come by position; None stands for an item that had nothing against it.
-                reasons = [
-                    str(reason.get("Code")) for reason in cancelled.response.get("CancellationReasons", ())
-                ]
-                for id_, reason in zip(owners, reasons, strict=False):
-                    if reason == _REFUSED or reason in _HOPELESS:
+                reasons: Any = cancelled.response.get("CancellationReasons", ())
+                for (id_, _), reason in zip(items, reasons, strict=False):
+                    if reason.get("Code") == _REFUSED:
                         groups.pop(id_, None)
-                        if reason != _REFUSED:
-                            lost.add(id_)
-                why = ", ".join(sorted(set(reasons) - {"None"})) or "TransactionCanceled"
+                        saved.superseded.add(id_)
+                    elif reason.get("Code") in _HOPELESS:
+                        groups.pop(id_, None)
+                        saved.lost.add(id_)
+                codes = {str(reason.get("Code")) for reason in reasons} - {"None"}
+                why = ", ".join(sorted(codes)) or "TransactionCanceled"
             except AwsError as error:
                 why = error_code(error)
+                break  # botocore has tried three times already
             else:
-                return lost
+                return saved
         if not groups:
-            return lost
+            return saved
         raise Unavailable(f"ListenKeysTable could not be written: {why}")
 
-    def _items(self, save: Save, run_id: str) -> list[Any]:
-        result, before = save.result, save.before
+    def _items(self, result: Result, run_id: str) -> list[Any]:
+        before = result.before
         at = iso(result.at)
         values: dict[str, Any] = {
             ":at": {"S": at},
@@ -162,7 +162,7 @@ class Records:
             "runId": {"S": run_id},
             "ttl": {"N": str(int((result.at + self._keep).timestamp()))},
         }
-        if result.product:  # an unreadable row has none, and takes none away
+        if result.product:  # invalid rows have no product: keep the recorded one
             values[":product"] = {"S": result.product}
             sets.append("product = :product")
         if result.outcome in SUCCESSES:
@@ -192,13 +192,13 @@ class Records:
             entry["httpStatus"] = {"N": str(result.http_status)}
         if result.latency_ms is not None:
             entry["latencyMs"] = {"N": str(result.latency_ms)}
-        if save.unannounced:
-            values[":news"] = _texts(save.unannounced)
+        if result.unannounced:
+            values[":news"] = _texts(result.unannounced)
             if len(before.unannounced) < MAX_UNANNOUNCED:
                 values[":none"] = {"L": []}
                 sets.append("unannounced = list_append(if_not_exists(unannounced, :none), :news)")
             else:
-                values[":news"] = _texts([*before.unannounced, *save.unannounced][-MAX_UNANNOUNCED:])
+                values[":news"] = _texts([*before.unannounced, *result.unannounced][-MAX_UNANNOUNCED:])
                 sets.append("unannounced = :news")
         update = {
             "TableName": self._table,

@@ -21,21 +21,22 @@ _BATCH = 10  # SendMessageBatch's limit
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One part of a run: segment `segment` of `total`, with `weight` of the IP's weight budget a minute."""
+    """One part of a run: segment `segment` of `total`."""
 
     run_id: str
     trigger: str
     segment: int
     total: int
-    weight: int
 
     @classmethod
     def from_message(cls, body: str) -> "Shard":
         """Read a message; raises InvalidEvent for one that no tick or sweep has sent."""
         try:
-            shard = cls(**json.loads(body))
-            known = shard.trigger in (TICK, SWEEP) and 0 <= shard.segment < shard.total and shard.weight > 0
-        except (ValueError, TypeError):
+            message = json.loads(body)
+            message.pop("weight", None)  # earlier versions gave each shard a share of the weight
+            shard = cls(**message)
+            known = shard.trigger in (TICK, SWEEP) and 0 <= shard.segment < shard.total
+        except (ValueError, TypeError, AttributeError):
             known = False
         if not known:
             raise InvalidEvent("the message is none that a tick or a sweep has sent")
@@ -43,15 +44,12 @@ class Shard:
 
 
 class WorkQueue:
-    """WorkQueue, written. `weight` is one shard's share of the IP's weight budget a minute."""
+    """WorkQueue, written."""
 
-    def __init__(
-        self, sqs: "SQSClient", url: str, shards: int, weight: int, sleep: Callable[[float], None]
-    ) -> None:
+    def __init__(self, sqs: "SQSClient", url: str, shards: int, sleep: Callable[[float], None]) -> None:
         self._sqs = sqs
         self._url = url
         self._shards = shards
-        self._weight = weight
         self._sleep = sleep
 
     def send(self, run_id: str, trigger: str) -> int:
@@ -62,7 +60,7 @@ class WorkQueue:
         """
         for start in range(0, self._shards, _BATCH):
             segments = range(start, min(start + _BATCH, self._shards))
-            shards = [Shard(run_id, trigger, segment, self._shards, self._weight) for segment in segments]
+            shards = [Shard(run_id, trigger, segment, self._shards) for segment in segments]
             self._send_batch({str(shard.segment): json.dumps(asdict(shard)) for shard in shards})
         return self._shards
 

@@ -1,0 +1,191 @@
+"""The weight budget that all runs of a stack share: a counter in ListenKeysTable, one item a minute.
+
+Runs overlap (a tick, a sweep, Lambda's retry, shards), each in a process of its own, and Binance counts
+what they send together. So a run takes weight before it sends, a portion at a time, and in the same write
+says for which accounts: two runs over the same accounts then do not ask for the same one twice.
+
+    accountId "#weight:<group>", which no account can be called; record "2026-11-24T09:31Z", a clock minute
+    in UTC, as Binance counts; used (N); claimed (SS), short hashes of account ids; ttl (N)
+
+In no clock minute do all runs together send more than the cap to a group.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..clock import Clock
+from ..products import GROUP_WEIGHT
+from .calls import AwsError, error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# What is sent in a minute's last second may be counted in the next: it waits for the next.
+EDGE = 1.0
+# Leave a twentieth of what the IP address has to whatever else is behind it.
+_CEILING = 0.95
+_KEEP_SECONDS = 3600  # of a counter, until DynamoDB removes it
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Minute:
+    """A group's weight in one clock minute: taken here, not yet spent, and whether all is gone."""
+
+    number: int
+    taken: int = 0
+    in_hand: int = 0
+    full: bool = False
+
+
+class Budget:
+    """At most the cap of weight in any clock minute to each group, by all runs of a stack together.
+
+    `per_minute` is the cap of the futures group; the others' caps are the same share of their limits.
+    Not thread-safe: whoever hands out requests asks under its own lock.
+    """
+
+    def __init__(self, dynamodb: "DynamoDBClient", table: str, per_minute: int, clock: Clock) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+        self._clock = clock
+        share = per_minute / GROUP_WEIGHT["futures"]
+        self.caps: Mapping[str, int] = {g: max(1, int(limit * share)) for g, limit in GROUP_WEIGHT.items()}
+        self._minutes: dict[str, _Minute] = {}
+        self.trouble: str | None = None
+
+    def begin(self) -> None:
+        """Begin a run: try the counter again, even if it could not be reached in the last one."""
+        self.trouble = None
+
+    def minute(self) -> int:
+        """Return the number of the clock minute that it is now, UTC."""
+        return int(self._clock.now().timestamp() // 60)
+
+    def opens_at(self, group: str) -> float:
+        """Return the monotonic time from which one more request may go; long ago where it may go now."""
+        second = self._clock.now().timestamp() % 60
+        minute = self._now(group)
+        if second < 60.0 - EDGE and (minute.in_hand or not minute.full):
+            return float("-inf")
+        return self._clock.monotonic() + 60.0 - second + 0.01  # not a rounding error too early
+
+    def in_hand(self, group: str) -> int:
+        """Return the weight taken for this minute and not yet spent."""
+        return self._now(group).in_hand
+
+    def spend(self, group: str) -> None:
+        """Count one request of weight 1 that goes now, of what is in hand."""
+        self._now(group).in_hand -= 1
+
+    def take(self, group: str, weight: int, account_ids: Sequence[str] = ()) -> tuple[int, set[str]]:
+        """Take up to `weight` from this minute, for these accounts (as many as `weight`, or none).
+
+        Return how much was left to take (0: try in the next minute), and which of the first so many accounts
+        another run has claimed in this minute. Where the counter cannot be reached, the run goes on within
+        the same cap on its own, and `trouble` says so.
+        """
+        minute = self._now(group)
+        claims: set[str] = set()
+        weight = min(weight, self.caps[group] - minute.taken)
+        while weight > 0 and not self.trouble:
+            hashes = {_short(id_): id_ for id_ in account_ids[:weight]}
+            try:
+                added, item = self._add(group, minute.number, weight, hashes)
+            except AwsError as error:
+                self.trouble = f"the weight counter could not be reached: {error_code(error)}"
+                _log.warning("budget", extra={"trouble": self.trouble})
+            else:
+                if added:
+                    claimed = item.get("claimed", {}).get("SS", ())
+                    claims = {hashes[short] for short in claimed if short in hashes}
+                    break
+                used = str(item.get("used", {}).get("N", ""))
+                left = self.caps[group] - int(used) if used.isdecimal() else 0
+                # Another run may take from it in between: each turn asks for less.
+                weight = min(left, weight - 1)
+        minute.full = weight <= 0
+        minute.taken += max(0, weight)
+        minute.in_hand += max(0, weight)
+        return max(0, weight), claims
+
+    def observe(self, group: str, used_weight: int) -> None:
+        """Heed what Binance says the IP address used in this minute, whatever used it."""
+        if used_weight >= GROUP_WEIGHT[group] * _CEILING:
+            minute = self._now(group)
+            minute.full, minute.in_hand = True, 0
+
+    def give_back(self, group: str, unrenewed: Iterable[str] = ()) -> None:
+        """Return what is in hand, and let other runs ask for the accounts that this one did not renew.
+
+        Best effort: what a run does not return, it has taken for this minute only.
+        """
+        minute = self._now(group)
+        hashes = {_short(id_) for id_ in unrenewed}
+        if self.trouble or not minute.taken or not (minute.in_hand or hashes):
+            return
+        values: dict[str, Any] = {":back": {"N": str(-minute.in_hand)}}
+        expression = "ADD used :back"
+        if hashes:
+            values[":ids"] = {"SS": sorted(hashes)}
+            expression += " DELETE claimed :ids"
+        minute.taken, minute.in_hand = minute.taken - minute.in_hand, 0
+        try:
+            self._update(group, minute.number, expression, values)
+        except AwsError as error:
+            _log.warning("budget", extra={"trouble": f"weight not returned: {error_code(error)}"})
+
+    def _add(
+        self, group: str, minute: int, weight: int, hashes: Iterable[str]
+    ) -> tuple[bool, dict[str, Any]]:
+        """Add to a minute's counter; return whether there was room, and the item as it was before."""
+        values: dict[str, Any] = {
+            ":weight": {"N": str(weight)},
+            ":room": {"N": str(self.caps[group] - weight)},
+            ":ttl": {"N": str(minute * 60 + _KEEP_SECONDS)},
+        }
+        add = "ADD used :weight"
+        if hashes:
+            values[":ids"] = {"SS": sorted(hashes)}
+            add += ", claimed :ids"
+        try:
+            answer = self._update(
+                group,
+                minute,
+                f"{add} SET #ttl = :ttl",
+                values,
+                ConditionExpression="attribute_not_exists(used) OR used <= :room",
+                ExpressionAttributeNames={"#ttl": "ttl"},
+                ReturnValues="UPDATED_OLD",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException as refused:
+            refusal: Any = refused.response
+            return False, refusal.get("Item", {})
+        return True, answer.get("Attributes", {})
+
+    def _update(self, group: str, minute: int, expression: str, values: Any, **more: Any) -> Any:
+        at = datetime.fromtimestamp(minute * 60, UTC)
+        return self._dynamodb.update_item(
+            TableName=self._table,
+            Key={"accountId": {"S": f"#weight:{group}"}, "record": {"S": f"{at:%Y-%m-%dT%H:%MZ}"}},
+            UpdateExpression=expression,
+            ExpressionAttributeValues=values,
+            **more,
+        )
+
+    def _now(self, group: str) -> _Minute:
+        number = self.minute()
+        minute = self._minutes.get(group)
+        if minute is None or minute.number != number:
+            minute = self._minutes[group] = _Minute(number)
+        return minute
+
+
+def _short(account_id: str) -> str:
+    """Return eight characters that stand for an account: the item stays small with thousands of claims."""
+    return hashlib.blake2b(account_id.encode(), digest_size=4).hexdigest()

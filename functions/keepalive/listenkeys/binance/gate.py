@@ -1,0 +1,134 @@
+"""When to hold back: pure logic, told what was answered and when. No locks, no clock, no sleeping.
+
+Refusals (429, 418, 451, 403) hold for every host of a weight group, failures (timeouts, 5xx) for one host.
+Times are seconds of any monotonic clock.
+"""
+
+import random
+from dataclasses import dataclass
+
+from ..errors import Blocked, ErrorCode, RateLimited, Refused
+
+MAX_ATTEMPTS = 4  # of one account in a run, while the host serves others
+SUSPECT_AFTER = 3  # failures in a row: one request at a time from here on
+DOWN_AFTER = 4  # at least this many in a row, and for the run's patience, before the host counts as down
+MAX_PAUSES = 3  # 429s that a run waits out
+_BACKOFF_BASE, _BACKOFF_CAP, _PROBE_CAP = 0.5, 10.0, 30.0
+_NEVER = float("-inf")
+
+
+@dataclass(slots=True)
+class Gate:
+    """What the gates of a group and of a host have in common.
+
+    `alone`: one request at a time. Both gates start so: a banned address or a dead host costs one request.
+    """
+
+    alone: bool = True
+    alone_since: float = _NEVER
+    opens_at: float = _NEVER
+    stopped: ErrorCode | None = None
+
+    def stop(self, code: ErrorCode) -> None:
+        """Let nothing more through in this run; the first reason counts."""
+        self.stopped = self.stopped or code
+
+    def _narrow(self, now: float) -> None:
+        self.alone, self.alone_since = True, now
+
+    def _widen(self, started: float) -> None:
+        if started >= self.alone_since:  # an answer from before says nothing of what came since
+            self.alone = False
+
+
+@dataclass(slots=True)
+class GroupGate(Gate):
+    """A weight group's refusals: what Binance holds against this IP address."""
+
+    _pauses: int = 0
+    _blocked: str = ""
+
+    def answered(self, started: float) -> None:
+        """Note an answer that was no refusal."""
+        self._widen(started)
+        if not self.alone:
+            self._blocked = ""
+
+    def refused(self, account: str, error: Refused, now: float) -> bool:
+        """Note a refusal; return whether the account may be asked for again in this run.
+
+        One 403 is the account's own. A second account's in a row shows that it is the address.
+        """
+        if isinstance(error, RateLimited):
+            if error.retry_after is None:
+                self.stop(error.code)  # nobody said for how long: the next run comes late enough
+                return True
+            if now >= self.opens_at:
+                self._pauses += 1
+                if self._pauses > MAX_PAUSES:
+                    self.stop(error.code)
+            self.opens_at = max(self.opens_at, now + error.retry_after)
+            self._narrow(now)
+            return True
+        if isinstance(error, Blocked) and self._blocked in ("", account):
+            self._blocked = account
+            self._narrow(now)
+        else:
+            self.stop(error.code)
+        return False
+
+
+@dataclass(slots=True)
+class HostGate(Gate):
+    """A host's failures in a row. `patience` is how many seconds it may fail before it counts as down."""
+
+    patience: float = 0.0
+    failures: int = 0
+    _failing_since: float = _NEVER
+    _failing: str = ""  # the account that all failures in a row belong to; empty where it is several
+    _served: bool = False
+
+    def served(self, started: float) -> None:
+        """Note a success: the host works."""
+        self._served, self.failures = True, 0
+        self._widen(started)
+
+    def rejected(self, started: float) -> None:
+        """Note the refusal of one account: the host can be reached, but nothing shows that it works."""
+        if not self.failures:
+            self._widen(started)
+
+    def failed(
+        self, account: str, attempts: int, started: float, now: float, at_risk: bool, others_at_risk: bool
+    ) -> float | None:
+        """Note a failure; return the time of the account's next try, None where it has had enough.
+
+        An account that fails alone, on a host that has served others, gets MAX_ATTEMPTS. A host that fails
+        everybody gets the run's patience. Neither gives up while a key would die before the next run.
+        """
+        if started >= self.alone_since:  # requests already in flight when it narrowed don't count again
+            if not self.failures:
+                self._failing_since, self._failing = now, account
+            elif self._failing != account:
+                self._failing = ""
+            self.failures += 1
+        if not self.alone and self.failures >= SUSPECT_AFTER:
+            self._narrow(now)
+            if not self._failing:
+                self._served = False  # several accounts in a row: earlier successes prove nothing now
+        if self._served and attempts >= MAX_ATTEMPTS and not at_risk:
+            return None
+        if not self.alone:
+            return now + _spread(attempts, _BACKOFF_CAP, 0.0)
+        patient = self.failures < DOWN_AFTER or now - self._failing_since < self.patience
+        if not (patient or at_risk or others_at_risk):
+            self.stop(ErrorCode.EXCHANGE_DOWN)
+        # Between half and the whole of a doubling interval: a run's probes are few and far between.
+        self.opens_at = max(self.opens_at, now + _spread(self.failures, _PROBE_CAP, 0.5))
+        return now
+
+
+def _spread(failures: int, cap: float, least: float) -> float:
+    """Return seconds to wait: a random part, at least `least`, of an interval that doubles with failures."""
+    interval = min(cap, _BACKOFF_BASE * 2.0 ** min(failures, 30))
+    return interval * random.uniform(least, 1.0)  # nosec B311 # noqa: S311 - not for secrets

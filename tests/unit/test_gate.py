@@ -1,0 +1,139 @@
+"""The gates as tables: what was answered, one after the other, and whether and when the next may go."""
+
+from __future__ import annotations
+
+import pytest
+
+from listenkeys.binance.gate import DOWN_AFTER, MAX_ATTEMPTS, MAX_PAUSES, SUSPECT_AFTER, GroupGate, HostGate
+from listenkeys.errors import Blocked, ErrorCode, RateLimited, Refused
+
+BANNED = Refused(ErrorCode.IP_BANNED, "no", 418)
+RESTRICTED = Refused(ErrorCode.RESTRICTED_LOCATION, "no", 451)
+BLOCKED = Blocked(ErrorCode.WAF_BLOCKED, "no", 403)
+LIMITED = RateLimited("429", 30.0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "stopped"),
+    [
+        pytest.param([("a", BANNED)], "IP_BANNED", id="418"),
+        pytest.param([("a", RESTRICTED)], "RESTRICTED_LOCATION", id="451"),
+        pytest.param([("a", BLOCKED)], None, id="one 403 is its account's"),
+        pytest.param([("a", BLOCKED), ("a", BLOCKED)], None, id="however often"),
+        pytest.param([("a", BLOCKED), ("b", BLOCKED)], "WAF_BLOCKED", id="two accounts in a row"),
+        pytest.param([("a", BLOCKED), ("b", None), ("c", BLOCKED)], None, id="an answer in between"),
+        pytest.param([("a", LIMITED)], None, id="429 that says for how long"),
+        pytest.param([("a", RateLimited("429", None))], "RATE_LIMITED", id="429 that does not"),
+        pytest.param([("a", LIMITED)] * MAX_PAUSES, None, id="429s that are waited out"),
+        pytest.param([("a", LIMITED)] * (MAX_PAUSES + 1), "RATE_LIMITED", id="one too many"),
+    ],
+)
+def test_what_stops_a_group(answers: list[tuple[str, Refused | None]], stopped: str | None) -> None:
+    gate, now = GroupGate(), 0.0
+    for account, error in answers:
+        now = max(now + 1.0, gate.opens_at)
+        if error is None:
+            gate.answered(now)
+        else:
+            gate.refused(account, error, now)
+
+    assert gate.stopped == stopped
+
+
+def test_429_pauses_everybody_and_the_next_goes_alone() -> None:
+    gate = GroupGate()
+    gate.answered(0.0)
+    assert not gate.alone
+
+    assert gate.refused("a", LIMITED, 10.0)
+    gate.refused("b", RateLimited("429", 5.0), 11.0)  # was in flight: no second pause
+
+    assert (gate.opens_at, gate.alone, gate.stopped) == (40.0, True, None)
+    gate.answered(9.0)  # sent before the 429
+    assert gate.alone
+    gate.answered(41.0)
+    assert not gate.alone
+
+
+@pytest.mark.parametrize("error", [BANNED, BLOCKED], ids=["418", "403"])
+def test_a_refused_account_is_not_asked_for_again(error: Refused) -> None:
+    assert not GroupGate().refused("a", error, 0.0)
+
+
+def fail(gate: HostGate, account: str, attempts: int, now: float, **risk: bool) -> float | None:
+    return gate.failed(account, attempts, now, now, risk.get("own", False), risk.get("others", False))
+
+
+def test_a_host_that_served_others_gives_one_account_a_few_attempts() -> None:
+    gate = HostGate(patience=150.0)
+    gate.served(0.0)
+
+    tries = [fail(gate, "a", attempt, 1.0 * attempt) for attempt in range(1, MAX_ATTEMPTS + 1)]
+
+    assert tries[-1] is None
+    assert all(at is not None for at in tries[:-1])
+    assert gate.stopped is None
+
+
+def test_while_its_key_is_at_risk_an_account_is_not_given_up() -> None:
+    gate = HostGate(patience=150.0)
+    gate.served(0.0)
+
+    for attempt in range(1, 3 * MAX_ATTEMPTS):
+        assert fail(gate, "a", attempt, 100.0 * attempt, own=True) is not None
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_host_that_fails_everybody_is_down_only_when_the_patience_is_over(served: bool) -> None:
+    gate, now, failures = HostGate(patience=150.0), 0.0, 0
+    if served:
+        gate.served(0.0)
+    while True:
+        assert fail(gate, f"account {failures}", 1, now) is not None
+        failures += 1
+        if gate.stopped:
+            break
+        now = max(now + 0.1, gate.opens_at)
+
+    assert gate.stopped == "EXCHANGE_DOWN"
+    assert DOWN_AFTER <= failures <= 20
+    assert 150.0 <= now <= 150.0 + 31.0
+
+
+@pytest.mark.parametrize("risk", ["own", "others"])
+def test_a_host_is_not_given_up_while_a_key_is_at_risk(risk: str) -> None:
+    gate, now = HostGate(patience=150.0), 0.0
+    for number in range(30):
+        fail(gate, f"account {number}", 1, now, **{risk: True})
+        now = max(now + 0.1, gate.opens_at)
+
+    assert gate.stopped is None
+    assert now > 300.0
+
+
+def test_the_refusal_of_one_account_is_no_sign_that_the_host_works() -> None:
+    gate = HostGate(patience=150.0)
+    gate.rejected(0.0)
+    for attempt in range(1, 3 * MAX_ATTEMPTS):
+        assert fail(gate, "good", attempt, 1.0 * attempt) is not None
+        gate.rejected(1.0 * attempt)
+
+    assert gate.failures == 3 * MAX_ATTEMPTS - 1
+
+
+def test_a_host_narrows_after_a_few_failures_in_a_row_and_widens_after_a_success() -> None:
+    gate = HostGate(patience=150.0)
+    gate.served(0.0)
+    assert not gate.alone
+    for number in range(SUSPECT_AFTER):
+        assert not gate.alone
+        fail(gate, f"account {number}", 1, 1.0 + number)
+    assert gate.alone
+
+    failures = gate.failures
+    gate.failed("late", 1, 0.5, 9.0, False, False)  # already in flight when it narrowed
+    assert gate.failures == failures
+    gate.served(0.5)
+    assert gate.alone
+    gate.served(10.0)
+    assert not gate.alone
