@@ -23,7 +23,10 @@ from local.front import Desk, Front
 from local.invoke import LocalFunction
 from local.world import World
 
+from .terminal import Terminal
+
 Run = Callable[..., Result]
+Start = Callable[..., Terminal]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,3 +150,19 @@ def faults(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def start(run: Run, clock: VirtualClock) -> Iterator[Start]:
+    """Start `listenkeys` in a terminal, in the environment of `run`."""
+    started: list[Terminal] = []
+
+    def terminal(*arguments: str, columns: int = 80, **environment: str) -> Terminal:
+        clock_text = f"{time.time()},{clock.timestamp()},0"
+        made = Terminal(arguments, columns, {"LISTENKEYS_CLOCK": clock_text, **environment})
+        started.append(made)
+        return made
+
+    yield terminal
+    for made in started:
+        made.close()

@@ -1,104 +1,15 @@
 """The command as a person has it: a process in a terminal."""
 
-import os
-import pty
 import re
-import select
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from local.clock import VirtualClock
 from local.world import World
 
-from .conftest import Run
+from .conftest import Start
 from .test_accounts import row, secret
 from .test_status import put
-
-ROOT = Path(__file__).parents[2]
-SECONDS = 30
-COMMAND = (sys.executable, "-m", "listenkey_keeper.cli.main")
-
-
-class Terminal:
-    """A `listenkeys` whose controlling terminal is this object."""
-
-    def __init__(self, arguments: tuple[str, ...], columns: int, environment: dict[str, str]) -> None:
-        self._master, self._slave = pty.openpty()
-        # A shell that leads its session owns the terminal that it opens: getpass asks there, Ctrl-C counts.
-        self.process = subprocess.Popen(
-            ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(self._slave), *COMMAND, *arguments],
-            start_new_session=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}",
-                "COLUMNS": str(columns),
-                "LINES": "30",
-                "TERM": "xterm-256color",
-                "PYTHONUTF8": "1",
-                **environment,
-            },
-        )
-        self.output = ""
-
-    def wait_for(self, text: str, times: int = 1) -> None:
-        """Read until this has been seen."""
-        deadline = time.monotonic() + SECONDS
-        while self.output.count(text) < times:
-            assert time.monotonic() < deadline, self.output
-            self._read(0.1)
-
-    def type(self, text: str) -> None:
-        """Type."""
-        os.write(self._master, text.encode())
-
-    def end(self) -> int:
-        """Read the rest; return the exit code."""
-        deadline = time.monotonic() + SECONDS
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, self.output
-            self._read(0.05)
-        while self._read(0.0):
-            pass
-        return self.process.returncode
-
-    def close(self) -> None:
-        """End it, whatever it does."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        os.close(self._master)
-        os.close(self._slave)
-
-    def _read(self, seconds: float) -> bool:
-        if not select.select([self._master], [], [], seconds)[0]:
-            return False
-        self.output += os.read(self._master, 65536).decode(errors="replace")
-        return True
-
-
-Start = Callable[..., Terminal]
-
-
-@pytest.fixture
-def start(run: Run, clock: VirtualClock) -> Iterator[Start]:
-    """Start `listenkeys` in a terminal, in the environment of `run`."""
-    started: list[Terminal] = []
-
-    def terminal(*arguments: str, columns: int = 80, **environment: str) -> Terminal:
-        clock_text = f"{time.time()},{clock.timestamp()},0"
-        made = Terminal(arguments, columns, {"LISTENKEYS_CLOCK": clock_text, **environment})
-        started.append(made)
-        return made
-
-    yield terminal
-    for made in started:
-        made.close()
 
 
 def test_the_api_key_is_asked_for_and_does_not_show(start: Start, world: World, api_key: str) -> None:

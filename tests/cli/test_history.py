@@ -1,0 +1,66 @@
+"""`listenkeys history`: an account's ledger."""
+
+import json
+
+from local.clock import VirtualClock
+from local.invoke import LocalFunction
+from local.world import World
+
+from .conftest import Run
+from .test_status import TICK
+
+
+def test_history_is_the_ledger_newest_first(
+    run: Run, world: World, function: LocalFunction, clock: VirtualClock, api_key: str
+) -> None:
+    world.add_account("alice", api_key)
+    for minutes in (0, 30, 30):
+        clock.advance(minutes=minutes)
+        function.invoke(TICK)
+    world.exchange.revoke(api_key)
+    clock.advance(minutes=30)
+    function.invoke(TICK)
+    done = run("history", "alice")
+    assert done.exit_code == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[2] for line in lines[1:5]] == ["REJECTED", "EXTENDED", "EXTENDED", "CREATED"]
+    assert lines[1][:2] == ["01-01", "01:30:00"]
+    assert lines[1][-2:] == ["02:00", "INVALID_API_KEY"]  # until when its key lives
+    assert "\nINVALID_API_KEY: Binance refused the API key" in done.stdout
+    entries = json.loads(run("history", "alice", "--json").stdout)
+    ledger = world.ledger("alice")
+    assert [entry["attemptedAt"] for entry in entries] == [item["record"] for item in reversed(ledger)]
+    assert entries[0]["errorCode"] == "INVALID_API_KEY"
+    assert entries[0]["httpStatus"] == 401
+    assert entries[1] == {
+        "attemptedAt": ledger[2]["record"],
+        "outcome": "EXTENDED",
+        "errorCode": None,
+        "errorMessage": None,
+        "expiresAt": ledger[2]["expiresAt"],
+        "listenKeyFingerprint": ledger[2]["listenKeyFingerprint"],
+        "runId": ledger[2]["runId"],
+        "httpStatus": 200,
+        "attempts": 1,
+        "latencyMs": ledger[2]["latencyMs"],
+    }
+
+
+def test_history_stops_at_its_limit(
+    run: Run, world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    world.add_account("alice", "k" * 20)
+    for _ in range(3):
+        function.invoke(TICK)
+        clock.advance(minutes=30)
+    ledger = world.ledger("alice")
+    entries = json.loads(run("history", "alice", "--limit", "2", "--json").stdout)
+    assert [entry["attemptedAt"] for entry in entries] == [ledger[2]["record"], ledger[1]["record"]]
+
+
+def test_history_of_a_new_account_says_so_and_of_an_unknown_one_is_an_error(run: Run, world: World) -> None:
+    world.put_row("alice")
+    assert "nothing was attempted for alice yet" in run("history", "alice").stdout
+    assert json.loads(run("history", "alice", "--json").stdout) == []
+    done = run("history", "nobody")
+    assert (done.exit_code, "there is no account nobody" in done.stderr) == (2, True)

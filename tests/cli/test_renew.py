@@ -1,0 +1,75 @@
+"""`listenkeys renew`: a run by hand, its report, and how it ends."""
+
+import json
+
+import pytest
+
+from local.front import Front
+from local.invoke import LocalFunction
+from local.world import World
+
+from .conftest import Run
+
+
+def test_renew_calls_the_function_and_shows_its_report(run: Run, world: World, front: Front) -> None:
+    world.add_account("alice", "a" * 20)
+    world.add_account("bob", "b" * 20)
+    done = run("renew")
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert [line.split() for line in lines[:2]] == [["outcome", "accounts"], ["CREATED", "2"]]
+    assert lines[3].startswith("2 accounts in ")
+    assert lines[3].endswith("the least time left on a key is 60 min")
+    assert {name: world.current(name)["outcome"] for name in ("alice", "bob")} == {
+        "alice": "CREATED",
+        "bob": "CREATED",
+    }
+    again = run("renew")
+    assert again.exit_code == 0
+    assert "SKIPPED" in again.stdout
+    assert json.loads(run("renew", "--force", "--json").stdout)["extended"] == 2
+
+
+def test_renew_renews_only_the_accounts_named(run: Run, world: World, front: Front) -> None:
+    for name in ("alice", "bob", "carol"):
+        world.add_account(name, name.ljust(20, "x"))
+    report = json.loads(run("renew", "alice", "carol", "--json").stdout)
+    assert (report["trigger"], report["created"]) == ("manual", 2)
+    assert world.records("bob") == []
+
+
+def test_renew_ends_with_1_when_an_account_was_not_renewed(run: Run, world: World, front: Front) -> None:
+    world.add_account("alice", "a" * 20)
+    world.add_account("bob", "b" * 20, known=False)
+    done = run("renew")
+    assert done.exit_code == 1
+    assert "\nINVALID_API_KEY: Binance refused the API key" in done.stdout
+    assert done.stdout.splitlines()[-1] == "  bob"
+    assert run("renew", "nobody").exit_code == 1
+    world.exchange.fault(status=451)
+    done = run("renew", "alice", "--force")
+    assert done.exit_code == 1
+    assert "RESTRICTED_LOCATION" in done.stdout
+
+
+def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, world: World, front: Front) -> None:
+    world.add_account("alice", "a" * 20)
+    before = world.exchange.count
+    done = run("renew", "--dry-run")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "renew", "no", "key", "yet"]
+    assert done.stdout.splitlines()[-1] == "dry run: nothing was sent; 1 due, 0 not due yet"
+    assert (world.exchange.count, world.records("alice")) == (before, [])
+
+
+def test_a_run_that_raised_is_one_line(
+    run: Run, world: World, front: Front, function: LocalFunction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dynamodb = function.app.keeper.accounts._dynamodb
+    dynamodb.meta.events.register(
+        "before-call.dynamodb.Scan", lambda **_: (_ for _ in ()).throw(ConnectionError("CANARY"))
+    )
+    done = run("renew")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("listenkeys: the run failed: ")
+    assert done.stderr.count("\n") == 1
