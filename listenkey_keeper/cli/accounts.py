@@ -10,7 +10,7 @@ from rich.text import Text
 from listenkey_keeper.program.aws.accounts import Account
 
 from .errors import CliError, explain
-from .output import Problems, columns, show, show_json
+from .output import Columns, Problems, show, show_json
 from .registry import Registry, Wanted, check_id
 from .stack import AsJson, Profile, Region, StackName, connect
 
@@ -92,12 +92,20 @@ def list_(
     if not accounts:
         show("no accounts yet: `listenkeys accounts add` adds one")
         return
-    table = columns("account", "product", "enabled", "creates", "secret", "field")
+    table = Columns(
+        "account",
+        "product",
+        "enabled",
+        "creates",
+        "secret",
+        "field",
+        optional=("creates", "field", "product"),
+    )
     for account in accounts:
         if account.problem:
-            table.add_row(Text(account.id), *[Text("?", style="red")] * 5)
+            table.add(Text(account.id), *[Text("?", style="red")] * 5)
             continue
-        table.add_row(
+        table.add(
             Text(account.id),
             Text(account.product),
             Text("yes" if account.enabled else "no", style="green" if account.enabled else "dim"),

@@ -6,17 +6,21 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from listenkey_keeper.program.aws.records import CURRENT
+from listenkey_keeper.program.aws.records import CURRENT, NOTHING, Records, iso
 from listenkey_keeper.program.report import SUCCESSES
+from listenkey_keeper.program.status import no_wait
 
-from .output import columns, problem
+from .output import Columns, problem
 
+_PAGE = 100
 _NUMBERS = ("httpStatus", "attempts", "latencyMs")
 _TEXTS = ("outcome", "errorCode", "errorMessage", "expiresAt", "listenKeyFingerprint", "runId")
 
 
-def read_history(dynamodb: Any, table: str, account_id: str, limit: int) -> list[dict[str, Any]]:
-    """Return up to `limit` attempts, newest first, each with `attemptedAt` and what was recorded of it."""
+def read_history(
+    dynamodb: Any, table: str, account_id: str, limit: int, since: datetime | None = None
+) -> list[dict[str, Any]]:
+    """Return the last `limit` attempts and all those after `since`, newest first, as they were recorded."""
     entries: list[dict[str, Any]] = []
     request: dict[str, Any] = {
         "TableName": table,
@@ -26,28 +30,39 @@ def read_history(dynamodb: Any, table: str, account_id: str, limit: int) -> list
         "ExpressionAttributeValues": {":id": {"S": account_id}, ":current": {"S": CURRENT}},
         "ScanIndexForward": False,
     }
+    oldest = iso(since) if since else "9"
     while True:
-        answer = dynamodb.query(**request, Limit=limit - len(entries))
+        answer = dynamodb.query(**request, Limit=max(_PAGE, limit) if since else limit - len(entries))
         entries += map(_entry, answer["Items"])
-        if len(entries) >= limit or not answer.get("LastEvaluatedKey"):
+        enough = len(entries) >= limit and entries[-1]["attemptedAt"] < oldest
+        if enough or not answer.get("LastEvaluatedKey"):
             return entries
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
+def expiry(dynamodb: Any, table: str, account_id: str) -> datetime | None:
+    """Return until when the account's key lives, as its current record says."""
+    return (
+        Records(dynamodb, table, "all", 1, no_wait).current([account_id]).get(account_id, NOTHING).expires_at
+    )
+
+
 def history_table(entries: list[dict[str, Any]]) -> Group:
     """Return the attempts as a table, and below it each error's message once, as it was last recorded."""
-    table = columns("time (UTC)", "outcome", "tries", "ms", "key", "until", "error", right=("tries", "ms"))
+    table = Columns(
+        "time (UTC)", "outcome", "tries", "ms", "key", "until", "error",
+        right=("tries", "ms"), optional=("ms", "key", "tries", "until"),
+    )  # fmt: skip
     messages: dict[str, str] = {}
-    years = (
-        len({entry["attemptedAt"][:4] for entry in entries}) > 1
-    )  # 80 columns have no room for the usual one
+    # 80 columns have no room for the usual one.
+    years = len({entry["attemptedAt"][:4] for entry in entries}) > 1
     for entry in entries:
         well = entry["outcome"] in SUCCESSES
         changed = well and entry["outcome"] != "EXTENDED"
         code = entry["errorCode"]
         if code:
             messages.setdefault(code, entry["errorMessage"] or "")
-        table.add_row(
+        table.add(
             Text(_time(entry["attemptedAt"], years)),
             Text(entry["outcome"] or "-", style="cyan" if changed else "green" if well else "red"),
             Text(_or_dash(entry["attempts"])),

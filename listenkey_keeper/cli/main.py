@@ -10,12 +10,14 @@ import typer
 from typer.core import TyperGroup
 
 from listenkey_keeper import __version__
+from listenkey_keeper.program.aws.records import LEASE
 from listenkey_keeper.program.status import AccountStatus, read_status
 
 from . import accounts
+from .day import DAY, day_of
 from .errors import CliError, explain
-from .history import history_table, read_history
-from .output import console, show, show_json
+from .history import expiry, history_table, read_history
+from .output import can_draw, console, show, show_json
 from .registry import Registry, check_id
 from .renew import event_of, failed, invoke, report_view
 from .stack import AsJson, Profile, Region, Stack, StackName, connect, now
@@ -126,13 +128,19 @@ def history(
     """Show an account's ledger: every recorded attempt, newest first."""
     check_id(account)
     stack = connect(stack_name, region, profile)
-    entries = read_history(stack.client("dynamodb"), stack.outputs["ListenKeysTableName"], account, limit)
+    dynamodb, table, at = stack.client("dynamodb"), stack.outputs["ListenKeysTableName"], now()
+    draw = not as_json and can_draw(console().options)
+    # A key renewed an hour before the day began was alive in it.
+    entries = read_history(dynamodb, table, account, limit, at - DAY - LEASE if draw else None)
     if not entries:
         Registry(stack).get(account)  # an account that was removed still has its ledger
     if as_json:
         show_json(entries)
     elif entries:
-        show(history_table(entries))
+        if draw:
+            changes_only = stack.parameters.get("LedgerMode") == "changes"
+            show(day_of(entries, at, expiry(dynamodb, table, account) if changes_only else None), "")
+        show(history_table(entries[:limit]))
     else:
         show(f"nothing was attempted for {account} yet: `listenkeys renew {account}` does it now")
 

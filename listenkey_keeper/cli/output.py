@@ -47,19 +47,51 @@ def show_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2))
 
 
-def columns(*names: str, right: Iterable[str] = ()) -> Table:
-    """Return an empty table whose last column alone may wrap."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(
-            name, justify="right" if name in right else "left", no_wrap=name != names[-1], overflow="fold"
-        )
-    return table
+class Columns:
+    """A table whose `optional` columns go, in this order, where the terminal is too narrow for all of them.
+
+    What is still too wide is cut: nothing wraps.
+    """
+
+    def __init__(self, *names: str, right: Iterable[str] = (), optional: Iterable[str] = ()) -> None:
+        self._names = names
+        self._right = set(right)
+        self._optional = tuple(optional)
+        self.rows: list[tuple[Text, ...]] = []
+
+    def add(self, *cells: Text) -> None:
+        """Add a row."""
+        self.rows.append(cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        for count in range(len(self._optional) + 1):
+            table = self._without(self._optional[:count])
+            if (
+                console.measure(table, options=options.update(max_width=_NO_WRAPPING)).maximum
+                <= options.max_width
+            ):
+                break
+        yield table
+
+    def _without(self, names: Iterable[str]) -> Table:
+        shown = [number for number, name in enumerate(self._names) if name not in names]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for number in shown:
+            name = self._names[number]
+            table.add_column(name, justify="right" if name in self._right else "left", overflow="ellipsis")
+        for row in self.rows:
+            table.add_row(*(row[number] for number in shown))
+        return table
 
 
 def problem(code: str | None, message: str | None) -> Text:
     """Return what is wrong, in one piece."""
     return Text.assemble((f"{code}", "red"), f": {message}")
+
+
+def can_draw(options: ConsoleOptions) -> bool:
+    """Say whether bars and blocks can be shown: a pipe gets words and numbers."""
+    return options.is_terminal and not options.ascii_only
 
 
 def ellipsis(options: ConsoleOptions) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 from listenkey_keeper.program.report import RETRYABLE, SUCCESSES, Outcome
 
 from .errors import CliError
-from .output import Problems, columns
+from .output import Columns, Problems
 
 _WELL = {*SUCCESSES, Outcome.SKIPPED}
 _MAX_NAMED = 2000  # account ids in an event; a synchronous one may be 6 MB, this is for a person's patience
@@ -57,22 +57,20 @@ def report_view(report: dict[str, Any]) -> Group:
     plan = report.get("plan")
     if plan is not None:
         if plan:
-            table = columns("account", "product", "would", "because")
+            table = Columns("account", "product", "would", "because", optional=("product",))
             for item in plan:
-                table.add_row(
-                    *(Text(str(item.get(key))) for key in ("accountId", "product", "action", "reason"))
-                )
+                table.add(*(Text(str(item.get(key))) for key in ("accountId", "product", "action", "reason")))
             parts += [table, ""]
         parts.append(
             Text(f"dry run: nothing was sent; {len(plan)} due, {report.get('skipped', 0)} not due yet")
         )
     else:
-        table = columns("outcome", "accounts", right=("accounts",))
+        table = Columns("outcome", "accounts", right=("accounts",))
         for outcome in Outcome:
             if count := report.get(outcome.lower()):
                 style = "dim" if outcome is Outcome.SKIPPED else "green" if outcome in _WELL else "red"
-                table.add_row(Text(outcome, style=style), Text(str(count)))
-        if table.row_count:
+                table.add(Text(outcome, style=style), Text(str(count)))
+        if table.rows:
             parts += [table, ""]
         parts.append(_sum(report))
     found = [

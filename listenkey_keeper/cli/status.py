@@ -12,7 +12,7 @@ from listenkey_keeper.program.page import STATES, state
 from listenkey_keeper.program.remedies import what_to_do
 from listenkey_keeper.program.status import LATE_MINUTES, AccountStatus, ago
 
-from .output import Problems, abbreviate, ellipsis
+from .output import Problems, abbreviate, can_draw, ellipsis
 
 _LEASE_MINUTES = LEASE.total_seconds() / 60
 _BAR_CELLS, _LEAST_BAR = 20, 5
@@ -120,7 +120,7 @@ def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:
         if room >= least:
             break
     bar = min(_BAR_CELLS, room - ids - 2)
-    if options.is_terminal and not options.ascii_only and bar >= _LEAST_BAR and not dropped:
+    if can_draw(options) and bar >= _LEAST_BAR and not dropped:
         shown = {name: bar if name == "bar" else shown[name] for name in _COLUMNS}
     return shown | {"account": max(1, min(ids, room))}
 

@@ -67,16 +67,19 @@ def watch(
     Raises what the first reading raises; later trouble is shown above the last status that could be read.
     """
     heading, table = title(), StatusTable(read())
-    with Live(Screen(heading, table), console=console, screen=True, auto_refresh=False) as live:
-        try:
-            while True:
-                time.sleep(seconds)
-                warning = ""
-                try:
-                    heading, table = title(), StatusTable(read())
-                except (*AwsError, Unavailable) as error:
-                    warning = explain(error)
-                live.update(Screen(heading, table, warning), refresh=True)
-        except KeyboardInterrupt:
-            pass
+    live = Live(Screen(heading, table), console=console, screen=True, auto_refresh=False)
+    try:
+        live.start()
+        while True:
+            time.sleep(seconds)
+            warning = ""
+            try:
+                heading, table = title(), StatusTable(read())
+            except (*AwsError, Unavailable) as error:
+                warning = explain(error)
+            live.update(Screen(heading, table, warning), refresh=True)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        live.stop()  # also where Ctrl-C came in the midst of the start, after which Live itself does nothing
     console.print(Text(heading, style="dim"), "", table, sep="\n")

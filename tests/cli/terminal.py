@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 30
+SECONDS = 60
 COMMAND = (sys.executable, "-m", "listenkey_keeper.cli.main")
 
 

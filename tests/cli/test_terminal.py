@@ -134,6 +134,17 @@ def test_watch_keeps_errors_and_summary_on_the_screen_and_says_how_many_accounts
     assert left.count("DEFERRED") == 60  # nothing is left out once it has ended
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_list_of_accounts_fits_too(start: Start, world: World, columns: int) -> None:
+    world.put_row("a-long-name-of-an-account-" * 2, secretId="listenkeys/a-long-name-of-a-secret-" * 2)
+    world.put_row("bob", enabled=False)
+    terminal = start("accounts", "list", columns=columns, NO_COLOR="1")
+    assert terminal.end() == 0
+    lines = terminal.output.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert [line.split()[-2] for line in lines[1:]] == ["yes", "no"]
+
+
 def test_watch_refreshes_until_ctrl_c_and_leaves_the_last_status(
     start: Start, world: World, clock: VirtualClock
 ) -> None:

@@ -1,0 +1,114 @@
+"""The line of blocks above `listenkeys history`: what a day's ledger comes to."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from listenkey_keeper.cli.day import Day, day_of
+from listenkey_keeper.cli.history import expiry
+from listenkey_keeper.program.aws.records import iso
+from local.clock import VirtualClock
+from local.invoke import LocalFunction
+from local.world import World
+
+from .conftest import Run, Start
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
+
+
+def tried(hours_ago: float, outcome: str = "EXTENDED", dies_after: float | None = 1) -> dict[str, Any]:
+    """Return a ledger entry; `dies_after` is in hours from then."""
+    at = NOW - hours_ago * HOUR
+    dies = iso(at + dies_after * HOUR) if dies_after is not None else None
+    return {"attemptedAt": iso(at), "outcome": outcome, "expiresAt": dies}
+
+
+def hours(day: Day) -> str:
+    """Return what each hour of the day was, by its first letter."""
+    return "".join(day.block(NOW - n * HOUR, NOW - (n - 1) * HOUR)[0] for n in range(24, 0, -1))
+
+
+def every_half_hour(since: float, until: float = 0.0) -> list[dict[str, Any]]:
+    return [tried(n / 2) for n in range(int(since * 2), int(until * 2), -1)]
+
+
+def test_a_healthy_day_is_renewed_throughout() -> None:
+    assert hours(day_of(every_half_hour(25), NOW)) == "r" * 24
+
+
+def test_before_the_first_attempt_nothing_is_known() -> None:
+    assert hours(day_of(every_half_hour(6), NOW)) == "n" * 18 + "r" * 6
+    assert hours(day_of([], NOW)) == "n" * 24
+
+
+def test_an_outage_is_failed_until_the_key_dies_and_dead_until_the_next_success() -> None:
+    outage = [tried(7.9, "FAILED", 0.9), tried(7.4, "FAILED", 0.4), tried(5, "DEFERRED", -2)]
+    day = day_of([*every_half_hour(25, 8), tried(8), *outage, *every_half_hour(3)], NOW)
+    assert hours(day) == "r" * 16 + "f" + "dddd" + "rrr"
+    assert day.dead == [(NOW - 7 * HOUR, NOW - 3 * HOUR)]
+
+
+def test_a_key_that_nobody_renewed_is_dead_without_any_failure() -> None:
+    assert hours(day_of(every_half_hour(25, 3.5), NOW)) == "r" * 21 + "ddd"
+
+
+def test_an_account_that_never_had_a_key_is_dead_from_its_first_attempt_on() -> None:
+    assert hours(day_of([tried(3, "REJECTED", None), tried(2, "REJECTED", None)], NOW)) == "n" * 21 + "ddd"
+
+
+def test_a_failure_alone_tells_when_the_key_was_renewed() -> None:
+    assert hours(day_of([tried(1.5, "FAILED", 0.25)], NOW)) == "n" * 21 + "rdd"
+
+
+def test_with_the_changes_alone_a_success_holds_until_the_next_entry() -> None:
+    ledger = [tried(30, "CREATED"), tried(10, "FAILED", 0.5), tried(9.5, "EXTENDED"), tried(4, "RECREATED")]
+    assert hours(day_of(ledger, NOW, NOW + HOUR / 2)) == "r" * 14 + "f" + "r" * 9
+    assert "d" in hours(day_of(ledger, NOW))  # in the other mode, what is not there has not happened
+    # Its runs have stopped since.
+    assert hours(day_of(ledger, NOW, NOW - 2 * HOUR)) == "r" * 14 + "f" + "r" * 7 + "dd"
+
+
+def test_until_when_the_key_lives_is_read_from_the_current_record(world: World, clock: VirtualClock) -> None:
+    table, dynamodb = world.aws.outputs["ListenKeysTableName"], world.aws.client("dynamodb")
+    assert expiry(dynamodb, table, "alice") is None
+    world.put_current("alice", "k" * 64, clock.now())
+    assert expiry(dynamodb, table, "alice") == clock.now() + HOUR
+
+
+@pytest.mark.parametrize(("columns", "blocks"), [(120, 96), (80, 72), (60, 48), (40, 24)])
+def test_history_draws_the_last_day(
+    start: Start, world: World, clock: VirtualClock, function: LocalFunction, columns: int, blocks: int
+) -> None:
+    world.add_account("alice", "k" * 20)
+    for number in range(24):
+        down = 12 <= number < 14
+        if down:
+            world.exchange.fault(status=503)
+        function.invoke(TICK)
+        world.exchange.clear_faults()
+        clock.advance(minutes=60 if number % 2 else 59)
+    terminal = start("history", "alice", columns=columns, NO_COLOR="1")
+    assert terminal.end() == 0
+    lines = terminal.output.splitlines()
+    assert max(map(len, lines)) <= columns
+    [drawn] = [line for line in lines if line.count("█") > 2]
+    assert len(drawn) == blocks
+    assert "▁" in drawn
+    assert "dead (" in "".join(lines[:2])
+
+
+def test_the_table_below_keeps_to_its_limit_and_a_pipe_has_it_alone(
+    run: Run, start: Start, world: World, clock: VirtualClock, function: LocalFunction
+) -> None:
+    world.add_account("alice", "k" * 20)
+    for _ in range(5):
+        function.invoke(TICK)
+        clock.advance(minutes=30)
+    terminal = start("history", "alice", "--limit", "2", NO_COLOR="1")
+    assert terminal.end() == 0
+    assert terminal.output.count("EXTENDED") == 2
+    assert "█" in terminal.output
+    assert run("history", "alice", "--limit", "2").stdout.splitlines()[0].startswith("time (UTC)")
