@@ -17,6 +17,7 @@ from tests.faults.matrix import add_live, api_key_of, kept
 from tests.faults.refusals import Refusals, botocore_sleeps_by
 from tests.integration.alarms import Alarm
 from tests.integration.watched import Watched
+from tests.policies import statements_of
 
 TEMPLATE = expand()
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
@@ -109,7 +110,7 @@ def statements(resources: dict[str, Any], policy: str) -> list[dict[str, Any]]:
         ]
     properties = resources[policy]["Properties"]
     if "Policies" in properties:
-        return [s for held in properties["Policies"] for s in held["PolicyDocument"]["Statement"]]
+        return statements_of(resources, policy)
     found: list[dict[str, Any]] = properties["PolicyDocument"]["Statement"]
     return found
 

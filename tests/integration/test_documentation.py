@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from listenkeys.errors import ErrorCode
 from listenkeys.remedies import REMEDIES
 from listenkeys.report import Outcome
-from local.aws.stack import choose, expand
+from local.aws.stack import REGION, choose, expand
 from local.front import VERBS
+from tests.policies import statements_of
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()
@@ -28,6 +31,7 @@ WITH_EVERYTHING = {
     "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c",
     "SubnetIds": "subnet-1",
     "SecurityGroupIds": "sg-1",
+    "SecretsKmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1a2b3c4d",
     "ShardCount": "4",
     "AlarmEmail": "ops@example.com",
 }
@@ -87,17 +91,17 @@ def test_every_alarm_has_its_section_with_steps_and_no_other_has() -> None:
 
 
 def granted() -> dict[str, set[str]]:
-    role = choose(TEMPLATE, WITH_EVERYTHING)["Resources"]["KeepaliveRole"]["Properties"]
+    resources = choose(TEMPLATE, WITH_EVERYTHING)["Resources"]
     return {
         statement["Sid"]: {statement["Action"]}
         if isinstance(statement["Action"], str)
         else set(statement["Action"])
-        for policy in role["Policies"]
-        for statement in policy["PolicyDocument"]["Statement"]
+        for role in ("KeepaliveRole", "ShardRole")
+        for statement in statements_of(resources, role)
     }
 
 
-def test_every_statement_of_the_role_is_explained_with_exactly_its_actions() -> None:
+def test_every_statement_of_the_roles_is_explained_with_exactly_its_actions() -> None:
     rows = table(section(SECURITY, "What each permission is for"))
     assert {quoted(row[0])[0]: set(quoted(row[1])) for row in rows} == granted()
     assert len(rows) == len(granted())
@@ -110,6 +114,19 @@ def test_every_parameter_a_page_names_exists() -> None:
     for page in (OPERATIONS, SECURITY):
         for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=[^`]*)?`", page):
             assert name in known, name
+
+
+def test_the_import_of_a_deleted_stacks_tables_names_each_table_and_what_identifies_it() -> None:
+    [text] = re.findall(r"--resources-to-import '(\[.*?\])'", OPERATIONS, re.DOTALL)
+    imported = json.loads(text)
+    tables = {n for n, r in TEMPLATE["Resources"].items() if r["Type"] == "AWS::DynamoDB::Table"}
+    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, "AWS::DynamoDB::Table").schema
+    [identifier] = schema["primaryIdentifier"]
+
+    assert {entry["LogicalResourceId"] for entry in imported} == tables
+    for entry in imported:
+        assert entry["ResourceType"] == "AWS::DynamoDB::Table"
+        assert [f"/properties/{name}" for name in entry["ResourceIdentifier"]] == [identifier]
 
 
 def test_every_command_a_page_names_exists() -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
 from listenkeys.status import ATTRIBUTES
 from local.aws.stack import choose, expand
 from tests.dashboard import body_of, widgets_of
+from tests.policies import statements_of
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()
@@ -55,11 +57,13 @@ DEFAULTS = {
     "MaxWeightPerMinute": 1200,
     "LedgerMode": "all",
     "LedgerDays": 30,
+    "ProtectTables": "false",
     "LogRetentionDays": 90,
     "LogLevel": "INFO",
     "AlarmEmail": "",
     "DashboardWidget": "true",
     "KmsKeyArn": "",
+    "SecretsKmsKeyArn": "",
     "SubnetIds": "",
     "SecurityGroupIds": "",
     "ReservedConcurrency": 0,
@@ -112,7 +116,6 @@ ALARMS = sorted(name for name, kind in RESOURCES.items() if kind == "AWS::CloudW
 HERE = "${AWS::Region}:${AWS::AccountId}"
 GRANTS: list[tuple[str, Any, Any]] = [
     ("dynamodb:Scan", {"Fn::GetAtt": ["AccountsTable", "Arn"]}, None),
-    ("dynamodb:BatchGetItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]}, None),
     ("dynamodb:BatchGetItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
     ("dynamodb:PutItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
     ("dynamodb:UpdateItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
@@ -129,6 +132,9 @@ GRANTS: list[tuple[str, Any, Any]] = [
     ),
     ("logs:CreateLogStream", {"Fn::GetAtt": ["KeepaliveLogGroup", "Arn"]}, None),
     ("logs:PutLogEvents", {"Fn::GetAtt": ["KeepaliveLogGroup", "Arn"]}, None),
+]
+OF_KEEPALIVE: list[tuple[str, Any, Any]] = [
+    ("dynamodb:BatchGetItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]}, None),
     ("sqs:SendMessage", {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}, None),
 ]
 KEY_GRANTS: list[tuple[str, Any, Any]] = [
@@ -147,14 +153,17 @@ VPC_GRANTS: list[tuple[str, Any, Any]] = [
     )
 ]
 SHARDED = {"ShardCount": "50"}
-SHARD_GRANTS: list[tuple[str, Any, Any]] = [
+SEND_SHARDS = [("sqs:SendMessage", {"Fn::GetAtt": ["WorkQueue", "Arn"]}, None)]
+OF_SHARDS: list[tuple[str, Any, Any]] = [
     (f"sqs:{action}", {"Fn::GetAtt": ["WorkQueue", "Arn"]}, None)
-    for action in (
-        "SendMessage",
-        "ReceiveMessage",
-        "DeleteMessage",
-        "GetQueueAttributes",
-        "ChangeMessageVisibility",
+    for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes", "ChangeMessageVisibility")
+]
+SECRETS_KEY = {"SecretsKmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1a2b3c4d"}
+SECRETS_KEY_GRANTS: list[tuple[str, Any, Any]] = [
+    (
+        "kms:Decrypt",
+        {"Ref": "SecretsKmsKeyArn"},
+        {"StringEquals": {"kms:ViaService": {"Fn::Sub": "secretsmanager.${AWS::Region}.amazonaws.com"}}},
     )
 ]
 
@@ -169,17 +178,25 @@ def of_type(kind: str) -> set[str]:
     return {name for name, resource in TEMPLATE["Resources"].items() if resource["Type"] == kind}
 
 
+def lines(statements: list[dict[str, Any]]) -> list[str]:
+    """Return one line for each action, resource and condition of these statements."""
+    return sorted(
+        json.dumps([action, resource, statement.get("Condition")])
+        for statement in statements
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+    )
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def granted(policies: list[dict[str, Any]]) -> list[str]:
-    """Return one line for each action, resource and condition that these policy documents allow."""
-    lines = []
-    for policy in policies:
-        for statement in policy["Statement"]:
-            assert statement["Effect"] == "Allow"
-            actions, resources = statement["Action"], statement["Resource"]
-            for action in actions if isinstance(actions, list) else [actions]:
-                for resource in resources if isinstance(resources, list) else [resources]:
-                    lines.append(json.dumps([action, resource, statement.get("Condition")]))
-    return sorted(lines)
+    """Return what these policy documents allow, as `lines`; they deny nothing."""
+    statements = [statement for policy in policies for statement in policy["Statement"]]
+    assert {statement["Effect"] for statement in statements} == {"Allow"}
+    return lines(statements)
 
 
 def dashboard() -> list[dict[str, Any]]:
@@ -310,30 +327,50 @@ def test_the_build_has_a_target_for_the_function() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "grants"),
+    ("parameters", "role", "grants"),
     [
-        pytest.param({}, GRANTS, id="by default"),
-        pytest.param(WITH_KEY, GRANTS + KEY_GRANTS, id="with a customer key"),
-        pytest.param(IN_VPC, GRANTS + VPC_GRANTS, id="in a VPC"),
-        pytest.param(SHARDED, GRANTS + SHARD_GRANTS, id="with shards"),
+        pytest.param({}, "KeepaliveRole", OF_KEEPALIVE, id="by default"),
+        pytest.param(WITH_KEY, "KeepaliveRole", OF_KEEPALIVE + KEY_GRANTS, id="with a customer key"),
+        pytest.param(
+            SECRETS_KEY, "KeepaliveRole", OF_KEEPALIVE + SECRETS_KEY_GRANTS, id="with a key for the secrets"
+        ),
+        pytest.param(IN_VPC, "KeepaliveRole", OF_KEEPALIVE + VPC_GRANTS, id="in a VPC"),
+        pytest.param(SHARDED, "KeepaliveRole", OF_KEEPALIVE + SEND_SHARDS, id="with shards"),
+        pytest.param(SHARDED, "ShardRole", OF_SHARDS, id="the shards'"),
+        pytest.param({**SHARDED, **IN_VPC}, "ShardRole", OF_SHARDS + VPC_GRANTS, id="the shards' in a VPC"),
     ],
 )
-def test_the_role_may_do_what_the_code_does_and_nothing_else(
-    parameters: dict[str, str], grants: list[tuple[str, Any, Any]]
+def test_a_role_may_do_what_the_code_does_and_nothing_else(
+    parameters: dict[str, str], role: str, grants: list[tuple[str, Any, Any]]
 ) -> None:
-    role = deployed(parameters)["KeepaliveRole"]
+    statements = statements_of(choose(TEMPLATE, parameters)["Resources"], role)
+    allowed = [statement for statement in statements if statement["Effect"] == "Allow"]
 
-    assert granted([policy["PolicyDocument"] for policy in role["Policies"]]) == sorted(
-        map(json.dumps, grants)
-    )
-    assert "ManagedPolicyArns" not in role
+    assert lines(allowed) == sorted(map(json.dumps, GRANTS + grants))
+
+
+@pytest.mark.parametrize("shards", [{}, SHARDED], ids=["one function", "shards"])
+def test_the_code_may_not_touch_the_network_interfaces_that_lambda_makes(shards: dict[str, str]) -> None:
+    resources = choose(TEMPLATE, {**IN_VPC, **shards})["Resources"]
+    functions = ["KeepaliveFunction", "ShardFunction"] if shards else ["KeepaliveFunction"]
+    condition = {
+        "ArnEquals": {"lambda:SourceFunctionArn": [{"Fn::GetAtt": [name, "Arn"]} for name in functions]}
+    }
+
+    for role in ["KeepaliveRole", "ShardRole"] if shards else ["KeepaliveRole"]:
+        denied = [s for s in statements_of(resources, role) if s["Effect"] != "Allow"]
+        assert {statement["Effect"] for statement in denied} == {"Deny"}
+        assert lines(denied) == sorted(json.dumps([action, "*", condition]) for action, _, _ in VPC_GRANTS)
+    assert "NoInterfacesForCode" not in deployed()
 
 
 def test_nothing_else_in_the_stack_grants_permissions() -> None:
-    assert of_type("AWS::IAM::Role") == {"KeepaliveRole", "WidgetRole"}
-    assert of_type("AWS::IAM::ManagedPolicy") == {"ReaderPolicy"}
-    assert not of_type("AWS::IAM::Policy") | of_type("AWS::IAM::RolePolicy")
-    assert deployed()["KeepaliveFunction"]["Role"] == {"Fn::GetAtt": ["KeepaliveRole", "Arn"]}
+    assert of_type("AWS::IAM::Role") == {"KeepaliveRole", "ShardRole", "WidgetRole"}
+    assert of_type("AWS::IAM::ManagedPolicy") == {"ReaderPolicy", "RunPolicy"}
+    assert of_type("AWS::IAM::Policy") == {"NoInterfacesForCode"}
+    assert not of_type("AWS::IAM::RolePolicy")
+    assert deployed(SHARDED)["KeepaliveFunction"]["Role"] == {"Fn::GetAtt": ["KeepaliveRole", "Arn"]}
+    assert deployed(SHARDED)["ShardFunction"]["Role"] == {"Fn::GetAtt": ["ShardRole", "Arn"]}
 
 
 @pytest.mark.parametrize("parameters", [{}, WITH_KEY, IN_VPC], ids=["by default", "with a key", "in a VPC"])
@@ -414,7 +451,8 @@ def test_one_shard_deploys_neither_a_queue_nor_a_second_function() -> None:
 
     assert one == set(deployed())
     assert many - one == {
-        "WorkQueue", "ShardFunction", "ShardFunctionWork", "CrashedShardsAlarm", "WaitingShardsAlarm"
+        "WorkQueue", "ShardFunction", "ShardFunctionWork", "ShardRole",
+        "CrashedShardsAlarm", "WaitingShardsAlarm",
     }  # fmt: skip
 
 
@@ -423,7 +461,7 @@ def test_the_second_function_is_the_same_code_with_the_same_settings() -> None:
     keepalive, shard = resources["KeepaliveFunction"], resources["ShardFunction"]
 
     differing = {name for name in keepalive.keys() | shard.keys() if keepalive.get(name) != shard.get(name)}
-    assert differing == {"Description", "Handler"}
+    assert differing == {"Description", "Handler", "Role"}
     assert shard["Handler"] == "app.shard_handler"
     assert shard["Environment"]["Variables"]["WORK_QUEUE_URL"] == {"Ref": "WorkQueue"}
 
@@ -476,13 +514,26 @@ def test_a_table_outlives_the_stack_can_be_restored_and_is_encrypted(
     table: str, parameters: dict[str, str]
 ) -> None:
     properties = deployed(parameters)[table]
-    customer_key = {"SSEType": "KMS", "KMSMasterKeyId": {"Ref": "KmsKeyArn"}} if parameters else {}
+    customer_key = {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Ref": "KmsKeyArn"}}
 
-    assert TEMPLATE["Resources"][table]["DeletionPolicy"] == "Retain"
+    # A table that a failed first deployment has made goes with it; every other one stays.
+    assert TEMPLATE["Resources"][table]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert TEMPLATE["Resources"][table]["UpdateReplacePolicy"] == "Retain"
     assert properties["BillingMode"] == "PAY_PER_REQUEST"
     assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert properties["SSESpecification"] == {"SSEEnabled": True, **customer_key}
+    assert properties["DeletionProtectionEnabled"] == {"Ref": "ProtectTables"}
+    # None: the key that DynamoDB owns, free and open to readers from other accounts.
+    assert properties.get("SSESpecification") == (customer_key if parameters else None)
+
+
+def test_the_template_that_adopts_tables_has_them_as_this_one_has() -> None:
+    whole, tables = (
+        yaml_parse((ROOT / path).read_text()) for path in ("template.yaml", "docs/adopt-tables.yaml")
+    )
+    assert tables["Resources"] == {name: whole["Resources"][name] for name in of_type("AWS::DynamoDB::Table")}
+    assert tables["Conditions"].items() <= whole["Conditions"].items()
+    for name, declared in tables["Parameters"].items():
+        assert declared.items() <= whole["Parameters"][name].items()
 
 
 def test_the_queue_keeps_letters_for_14_days_and_is_encrypted_with_a_key_that_rules_can_use() -> None:

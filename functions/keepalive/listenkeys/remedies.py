@@ -28,7 +28,7 @@ REMEDIES = {
     "DEADLINE": "nothing at first; if it comes back, raise MaxConcurrency, or see scaling.md",
     "SECRET_NOT_FOUND": "create the secret, or correct secretId",
     "SECRET_DENIED": (
-        "check that the secret's name is under SecretPrefix and that its KMS key is the one in KmsKeyArn"
+        "check that the secret's name is under SecretPrefix and its KMS key is the one in SecretsKmsKeyArn"
     ),
     "SECRET_INVALID": (
         "write the API key again: listenkeys accounts add NAME --replace; delete a secret that is no "

@@ -120,4 +120,5 @@ class SamDeployed(LocalAws):
 
     def recorded_calls(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Return service, operation and parameters of each AWS call that the functions have made."""
-        return [tuple(json.loads(line)) for line in self.calls.read_text().splitlines()]
+        recorded = self.calls.read_text() if self.calls.exists() else ""
+        return [tuple(json.loads(line)) for line in recorded.splitlines()]
