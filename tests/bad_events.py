@@ -33,4 +33,9 @@ BAD_EVENTS: list[tuple[Any, str, str]] = [
     ({"dryRun": 0.5}, "dryRun", "true or false, not a number"),
     ({"dryRun": []}, "dryRun", "true or false, not a list"),
     ({"dryRun": {}}, "dryRun", "true or false, not an object"),
+    ({"probe": True}, "probe", '"dryRun": true'),
+    ({"probe": True, "dryRun": False}, "probe", '"dryRun": true'),
+    ({"probe": True, "force": True}, "probe", '"dryRun": true'),
+    ({"probe": "yes", "dryRun": True}, "probe", "true or false, not a string"),
+    ({"probe": True, "overdueOnly": True}, "overdueOnly", "stand alone"),
 ]

@@ -27,6 +27,12 @@ EVENTS = Path(__file__).parent.parent.parent / "events"
         ({"accounts": ["b", "a", "b"]}, Trigger(MANUAL, ("b", "a"))),
         ({"accounts": ["a" * 64]}, Trigger(MANUAL, ("a" * 64,))),
         ({"accounts": ["a"], "force": True, "dryRun": True}, Trigger(MANUAL, ("a",), True, True)),
+        ({"dryRun": True, "probe": True}, Trigger(MANUAL, dry_run=True, probe=True)),
+        (
+            {"accounts": ["a"], "dryRun": True, "probe": True},
+            Trigger(MANUAL, ("a",), dry_run=True, probe=True),
+        ),
+        ({"probe": False}, Trigger(MANUAL)),
         ({"overdueOnly": True}, Trigger(SWEEP)),
         ({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}, Trigger(TICK)),
     ],
@@ -42,6 +48,7 @@ def test_a_documented_event_is_understood(event: Any, trigger: Trigger) -> None:
         ("sweep.json", Trigger(SWEEP)),
         ("one-account.json", Trigger(MANUAL, ("alice",))),
         ("dry-run.json", Trigger(MANUAL, dry_run=True)),
+        ("probe.json", Trigger(MANUAL, dry_run=True, probe=True)),
         ("force-all.json", Trigger(MANUAL, force=True)),
     ],
 )

@@ -23,6 +23,7 @@ from .binance.workers import renew_all
 from .clock import Clock
 from .errors import AccountError, ErrorCode, Unavailable
 from .journal import FLUSH_SECONDS, Journal
+from .probe import probe
 from .products import PRODUCTS
 from .renewal import Renewal
 from .report import Outcome, Report, Result
@@ -87,6 +88,8 @@ class _Run:
     def run(self) -> Report:
         self.keeper.binance.forget_idle_connections()
         due = self._select()
+        if self.trigger.probe:
+            self.report.probe = probe(self.keeper.binance, self.keeper.budget, self.clock)
         if not self.trigger.dry_run:
             try:
                 self._renew(due)

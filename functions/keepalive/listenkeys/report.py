@@ -95,6 +95,7 @@ class Report:
     used_weight: int = 0
     duration_ms: int = 0
     plan: list[dict[str, Any]] = field(default_factory=list)
+    probe: dict[str, Any] | None = None
     accounts_unread: str | None = None
     trouble: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -136,4 +137,6 @@ class Report:
         }
         if self.dry_run:
             answer |= {"dryRun": True, "plan": self.plan[:MAX_PLAN]}
+        if self.probe:
+            answer["probe"] = self.probe
         return answer

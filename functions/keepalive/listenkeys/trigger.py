@@ -9,18 +9,24 @@ TICK, SWEEP, MANUAL = "tick", "sweep", "manual"
 
 _ALLOWED = (
     'allowed are an EventBridge scheduled event, {"overdueOnly": true}, or any of '
-    '"accounts" (a list of account ids), "force" (true or false) and "dryRun" (true or false)'
+    '"accounts" (a list of account ids), "force" (true or false), "dryRun" (true or false) and "probe" '
+    "(true, with dryRun only)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What a run is asked to do. `accounts` is None for all of them."""
+    """What a run is asked to do. `accounts` is None for all of them.
+
+    `probe` asks Binance with a made-up API key which address it sees; only a dry run, which sends nothing
+    else, may.
+    """
 
     name: str
     accounts: tuple[str, ...] | None = None
     force: bool = False
     dry_run: bool = False
+    probe: bool = False
 
     @classmethod
     def from_event(cls, event: Any) -> "Trigger":
@@ -38,9 +44,12 @@ class Trigger:
             return cls(SWEEP)
         for field in event:
             # CloudWatch adds widgetContext to what the dashboard widget's button sends.
-            if field not in ("accounts", "force", "dryRun", "widgetContext"):
+            if field not in ("accounts", "force", "dryRun", "probe", "widgetContext"):
                 raise InvalidEvent(f"unknown field {str(field)[:64]!r}: {_ALLOWED}")
-        return cls(MANUAL, _accounts(event), _flag(event, "force"), _flag(event, "dryRun"))
+        dry_run, probe = _flag(event, "dryRun"), _flag(event, "probe")
+        if probe and not dry_run:
+            raise InvalidEvent('probe must come with "dryRun": true: a run that renews needs no probe')
+        return cls(MANUAL, _accounts(event), _flag(event, "force"), dry_run, probe)
 
 
 def _accounts(event: dict[str, Any]) -> tuple[str, ...] | None:

@@ -1,0 +1,49 @@
+"""The probe: does Binance serve this function, and which address does it see? A made-up API key tells.
+
+One PUT to the USDⓈ-M host, or to BinanceBaseUrl. Its weight comes from the stack's budget, as any request's.
+"""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from .aws.budget import Budget
+from .binance.client import BinanceClient
+from .clock import Clock
+from .errors import AccountError, ErrorCode
+from .products import PRODUCTS
+
+PRODUCT = "usdm"
+MADE_UP = "listenKeyKeeperProbe".ljust(64, "0")  # has the form of an API key, and is nobody's
+_ADDRESS = re.compile(r"request ip: ([0-9A-Fa-f:.]{2,45})")
+
+
+def probe(binance: BinanceClient, budget: Budget, clock: Clock) -> dict[str, Any]:
+    """Ask Binance, with weight 1, and return the report's `probe`. Raises nothing that Binance can cause.
+
+    `served` is true where the API key was refused (-2014, -2015): who refuses it has read it. Binance's words
+    then name the `address` that the request came from. Any other answer, or none, is `served` false with an
+    error's code and message.
+    """
+    answer: dict[str, Any] = {
+        "host": urlsplit(binance.host_of(PRODUCT)).hostname,
+        "served": False,
+        "address": None,
+        "errorCode": ErrorCode.BAD_RESPONSE,
+        "errorMessage": "a made-up API key was accepted: this is not Binance",
+    }
+    group = PRODUCTS[PRODUCT].group
+    clock.sleep(max(0.0, budget.opens_at(group) - clock.monotonic()))
+    if not budget.take(group, 1)[0]:
+        used_up = "not sent: this minute's weight is used up, try again in a minute"
+        return answer | {"errorCode": ErrorCode.RATE_LIMITED, "errorMessage": used_up}
+    budget.spend(group)
+    try:
+        binance.keepalive(PRODUCT, MADE_UP)
+    except AccountError as error:
+        if error.code != ErrorCode.INVALID_API_KEY:
+            return answer | {"errorCode": error.code, "errorMessage": error.message}
+        found = _ADDRESS.search(error.message)
+        served = {"served": True, "address": found and found[1], "errorCode": None, "errorMessage": None}
+        return answer | served
+    return answer
