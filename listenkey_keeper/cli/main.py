@@ -1,6 +1,6 @@
 """`listenkeys`: the commands, and how each of them ends when something goes wrong.
 
-Exit codes: 0 well, 1 a key is at risk or a renewal failed, 2 the command could not be done.
+Exit codes: 0 well, 1 something is not (a key at risk or not renewed, a check), 2 the command failed.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,10 @@ from listenkey_keeper.program.aws.records import LEASE
 from listenkey_keeper.program.status import AccountStatus, read_status
 
 from . import accounts
+from .check import check as check_stack
 from .day import DAY, day_of
 from .errors import CliError, explain
+from .findings import check_view, to_dict
 from .history import expiry, history_table, read_history
 from .output import can_draw, console, show, show_json
 from .registry import Registry, check_id
@@ -61,7 +63,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Look after the listenKeys that listenkey-keeper keeps alive.",
-    epilog="Ends with 0 if all is well, 1 if a key is at risk or was not renewed, 2 if the command failed.",
+    epilog="Ends with 0 if all is well, 1 if something is not (a key at risk or not renewed, a check not "
+    "passed), 2 if the command failed.",
 )
 app.add_typer(accounts.app, name="accounts")
 
@@ -113,6 +116,26 @@ def status(
     else:
         show(StatusTable(rows))
     if any(row.at_risk for row in rows):
+        raise typer.Exit(NOT_WELL)
+
+
+@app.command()
+def check(
+    stack_name: StackName = None,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a deployed stack: its rules, mail and alarms, a dry run, and whether Binance serves it.
+
+    Sends Binance one request, with a made-up API key. Ends with 1 when something is to be done.
+    """
+    findings = list(check_stack(connect(stack_name, region, profile)))
+    if as_json:
+        show_json(to_dict(findings))
+    else:
+        show(check_view(findings))
+    if any(finding.well is False for finding in findings):
         raise typer.Exit(NOT_WELL)
 
 

@@ -114,11 +114,16 @@ def _samconfig() -> dict[str, str]:
     return found
 
 
+def in_local_world() -> bool:
+    """Tell whether AWS is the local world of `make up`."""
+    return bool(re.match(r"http://127\.0\.0\.1:", os.environ.get("AWS_ENDPOINT_URL", "")))
+
+
 def now() -> datetime:
-    """Return the time, aware UTC; in the local world of `make up`, which may run faster, that world's."""
+    """Return the time, aware UTC; in the local world, which may run faster, that world's."""
     clock = os.environ.get(CLOCK)
     # Only there: beside AWS itself, a variable left behind would make every minute a lie.
-    if clock and re.match(r"http://127\.0\.0\.1:", os.environ.get("AWS_ENDPOINT_URL", "")):
+    if clock and in_local_world():
         return world_time(clock, time.time())
     return datetime.now(UTC)
 

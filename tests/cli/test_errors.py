@@ -17,6 +17,7 @@ EVERY_COMMAND = [
     ("status", "--json"),
     ("history", "alice"),
     ("renew",),
+    ("check",),
     ("accounts", "add", "alice"),
     ("accounts", "list"),
     ("accounts", "enable", "alice"),

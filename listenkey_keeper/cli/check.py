@@ -1,0 +1,139 @@
+"""Is a deployed stack well? Findings, each with what to do. Reads AWS and calls the function once."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from .errors import CliError, explain
+from .findings import Finding
+from .probe import dry_run
+from .stack import Stack, in_local_world
+
+_SETTLED = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
+_CONFIRM = 'open AWS\'s mail "AWS Notification - Subscription Confirmation" and confirm'
+
+
+Resources = dict[str, dict[str, Any]]  # of the stack, by logical id
+
+
+def check(stack: Stack) -> Iterator[Finding]:
+    """Yield a finding for each thing that has to be right; what cannot be read is not well."""
+    resources: Resources = {}
+    parts: list[tuple[str, Callable[[Stack, Resources], Iterable[Finding]]]] = [
+        ("stack", _stack),
+        ("rules", _rules),
+        ("mail", _mail),
+        ("alarms", _alarms),
+        ("function", lambda stack, _: dry_run(stack)),
+    ]
+    for name, part in parts:
+        try:
+            yield from part(stack, resources)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are still looked at
+            yield Finding(name, False, explain(error))
+
+
+def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
+    client = stack.client("cloudformation")
+    for resource in client.describe_stack_resources(StackName=stack.name)["StackResources"]:
+        resources[resource["LogicalResourceId"]] = resource
+    status = client.describe_stacks(StackName=stack.name)["Stacks"][0]["StackStatus"]
+    if status in _SETTLED:
+        yield Finding("stack", True, f"{stack.name} in {stack.region}, {status}")
+    else:
+        yield Finding(
+            "stack", False, f"{status}: the stack's events say why, and what runs is not what was deployed"
+        )
+
+
+def _of_type(resources: Resources, *kinds: str) -> dict[str, str]:
+    """Return the physical ids of these types' resources by their logical ids."""
+    if not resources:
+        raise CliError("not looked at, as the stack's resources could not be read")
+    return {
+        name: resource["PhysicalResourceId"]
+        for name, resource in resources.items()
+        if resource["ResourceType"] in kinds and resource.get("PhysicalResourceId")
+    }
+
+
+def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
+    events, enabled = stack.client("events"), []
+    for name, rule in _of_type(resources, "AWS::Events::Rule").items():
+        if events.describe_rule(Name=rule)["State"] == "DISABLED":
+            enable = f"`aws events enable-rule --name {rule} --region {stack.region}`"
+            yield Finding("rules", False, f"{name} is disabled: {enable} makes it fire again")
+        else:
+            enabled.append(name)
+    if enabled:
+        yield Finding("rules", True, f"{', '.join(enabled)}: enabled")
+    for uuid in _of_type(resources, "AWS::Lambda::EventSourceMapping").values():
+        state = stack.client("lambda").get_event_source_mapping(UUID=uuid)["State"]
+        well = state in ("Enabled", "Enabling", "Creating", "Updating")
+        enable = f"aws lambda update-event-source-mapping --enabled --uuid {uuid} --region {stack.region}"
+        yield Finding("queue", well, f"WorkQueue is read: {state}" if well else f"{state}: `{enable}`")
+
+
+def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
+    topic, address = stack.outputs["AlarmTopicArn"], stack.parameters.get("AlarmEmail")
+    if in_local_world():
+        yield Finding("mail", None, "the local AWS sends no mail")
+        return
+    told, waiting = [], []
+    pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+    for subscription in (each for page in pages for each in page["Subscriptions"]):
+        # An endpoint that is no address may hold a token.
+        by_mail = subscription["Protocol"].startswith("email")
+        who = subscription["Endpoint"] if by_mail else subscription["Protocol"]
+        if subscription["SubscriptionArn"].startswith("arn:"):
+            told.append(who)
+        elif subscription["SubscriptionArn"] == "PendingConfirmation":
+            waiting.append(who)
+    for name in _of_type(resources, "AWS::Events::ApiDestination").values():
+        state = stack.client("events").describe_api_destination(Name=name)["ApiDestinationState"]
+        if state == "ACTIVE":
+            told.append("the webhook")
+        else:
+            yield Finding("mail", False, f"the webhook is {state}: deploy with AlarmWebhookUrl again")
+    for who in waiting:
+        yield Finding("mail", False, f"{who} is not confirmed, so no alarm reaches it: {_CONFIRM}")
+    if told:
+        yield Finding("mail", True, f"the alarms reach {', '.join(told)}")
+    elif address and not waiting:
+        # AWS forgets a subscription that nobody has confirmed for two days.
+        subscribe = (
+            f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint {address}"
+        )
+        yield Finding(
+            "mail", False, f"{address} is not subscribed: `{subscribe}` sends a new mail to confirm"
+        )
+    elif not waiting:
+        yield Finding("mail", False, "the alarms reach nobody: deploy with AlarmEmail=<address>")
+
+
+def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
+    if in_local_world():
+        yield Finding("alarms", None, "the local AWS has none")
+        return
+    alarms = _of_type(resources, "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
+    answer = stack.client("cloudwatch").describe_alarms(
+        AlarmNames=list(alarms.values()), AlarmTypes=["MetricAlarm", "CompositeAlarm"]
+    )
+    found = {a["AlarmName"]: a for kind in ("MetricAlarms", "CompositeAlarms") for a in answer.get(kind, ())}
+    quiet, waiting = 0, 0
+    for name, physical in alarms.items():
+        alarm = found.get(physical)
+        if alarm is None:
+            yield Finding("alarms", False, f"{name} does not exist any more: deploy the stack again")
+        elif not alarm.get("ActionsEnabled", True):
+            enable = f"aws cloudwatch enable-alarm-actions --alarm-names {physical} --region {stack.region}"
+            yield Finding("alarms", False, f"{name}'s actions are disabled, so it tells nobody: `{enable}`")
+        elif alarm["StateValue"] == "ALARM":
+            # The template's descriptions end with what to do first.
+            steps = alarm.get("AlarmDescription", "").rpartition("First: ")[2]
+            yield Finding("alarms", False, f"{name} is on: {' '.join(steps.split())}")
+        else:
+            quiet += 1
+            waiting += alarm["StateValue"] == "INSUFFICIENT_DATA"
+    if quiet:
+        news = f"; {waiting} have no data yet, as in a new stack" if waiting else ""
+        yield Finding("alarms", True, f"{quiet} of {len(alarms)} are off{news}")

@@ -1,0 +1,62 @@
+"""The last part of `listenkeys check`: the function does a dry run and asks Binance which address it sees."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from listenkey_keeper.program.remedies import REMEDIES
+
+from .errors import CliError
+from .findings import Finding
+from .renew import invoke
+from .stack import Stack, in_local_world
+
+# With shards a dry run names some accounts: all of them may be more than one run can read. So many problems
+# are shown, too.
+_SOME = 10
+
+
+def dry_run(stack: Stack) -> Iterator[Finding]:
+    """Yield what the function, its accounts and the probe came to. Raises what `invoke` does."""
+    report = invoke(stack.client("lambda"), stack.outputs["KeepaliveFunctionName"], _event(stack))
+    yield Finding("function", True, f"a dry run took {report['durationMs'] / 1000:.1f} s")
+    accounts, problems = report["accounts"], report["problems"]
+    for problem in problems[:_SOME]:
+        says = f"{problem['accountId']}: {problem['errorCode']}: {problem['errorMessage']}"
+        yield Finding("accounts", False, says)
+    if len(problems) > _SOME:
+        yield Finding(
+            "accounts", False, f"{len(problems) - _SOME} more: `listenkeys renew --dry-run` shows them"
+        )
+    if not accounts:
+        yield Finding("accounts", True, "none yet: `listenkeys accounts add NAME` adds one")
+    elif not problems:
+        yield Finding("accounts", True, f"{accounts} read, with their API keys where they are due")
+    yield _seen(stack, report.get("probe"))
+
+
+def _event(stack: Stack) -> dict[str, Any]:
+    event: dict[str, Any] = {"dryRun": True, "probe": True}
+    if stack.parameters.get("ShardCount", "1") != "1":
+        table = stack.outputs["AccountsTableName"]
+        rows = stack.client("dynamodb").scan(TableName=table, Limit=_SOME, ProjectionExpression="accountId")
+        if ids := [row["accountId"]["S"] for row in rows["Items"]]:
+            event["accounts"] = ids
+    return event
+
+
+def _seen(stack: Stack, probe: dict[str, Any] | None) -> Finding:
+    if probe is None:
+        raise CliError("the function sent no probe: deploy the version that this command belongs to")
+    host, in_vpc = probe["host"], bool(stack.parameters.get("SubnetIds"))
+    if probe["served"]:
+        use = "outside a VPC: shared with strangers, and it changes"
+        if in_vpc:
+            use = "behind your NAT: allow it in each API key's restriction"
+        seen = f"the function's address, {probe['address']}" if probe["address"] else "the function's address"
+        return Finding("Binance", True, f"{host} serves {seen}" + ("" if in_local_world() else f" ({use})"))
+    remedy = REMEDIES.get(probe["errorCode"], "report it as a bug")
+    if probe["errorCode"] == "RESTRICTED_LOCATION":
+        remedy += ", such as ap-northeast-1"
+    elif probe["errorCode"] in ("TIMEOUT", "CONNECTION") and in_vpc:
+        remedy = "the subnets need a route to a NAT gateway, and the security groups must let HTTPS out"
+    return Finding("Binance", False, f"{host}: {probe['errorCode']}: {probe['errorMessage']}; {remedy}")

@@ -1,0 +1,362 @@
+"""`listenkeys check` says of each part of a deployed stack that it is well, or what to do."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from listenkey_keeper.cli.check import check
+from listenkey_keeper.cli.findings import Finding
+from listenkey_keeper.cli.stack import Stack, connect
+from local.aws.stack import REGION, LocalAws
+from local.front import Front
+from local.world import World
+
+from .conftest import AwsFaults, Run
+
+MAIL = "ops@example.com"
+
+
+@pytest.fixture
+def stack(run: Run, aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The stack as if it were on AWS: only 127.0.0.1 is taken for the local world. Lambda is out of reach."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint_url.replace("127.0.0.1", "localhost"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:9")
+    return connect(None, None, None)
+
+
+def said(stack: Any, part: str) -> list[Finding]:
+    return [finding for finding in check(stack) if finding.name == part]
+
+
+class Told:
+    """The stack, some of whose services answer what they are told: what moto cannot say."""
+
+    def __init__(self, stack: Stack, **parameters: str) -> None:
+        self.name, self.region, self.outputs = stack.name, stack.region, stack.outputs
+        self.parameters = {**stack.parameters, **parameters}
+        self._stack = stack
+        self._stubs: dict[str, tuple[Any, Stubber]] = {}
+
+    def client(self, service: str) -> Any:
+        return self._stubs[service][0] if service in self._stubs else self._stack.client(service)
+
+    def answer(self, service: str, operation: str, response: dict[str, Any]) -> None:
+        """Answer the service's next call, which must be this operation, with this."""
+        if service not in self._stubs:
+            client = boto3.client(service)
+            self._stubs[service] = client, Stubber(client)
+            self._stubs[service][1].activate()
+        self._stubs[service][1].add_response(operation, response)
+
+
+@pytest.fixture
+def told(stack: Stack) -> Told:
+    return Told(stack)
+
+
+def its(name: str) -> str:
+    """Return the physical id of a resource; as long as a UUID, which some operations want."""
+    return f"its-{name}".ljust(36, "0")
+
+
+def resources(**kinds: str) -> dict[str, Any]:
+    """Return CloudFormation's answer for a stack of these resources, by logical id."""
+    return {
+        "StackResources": [
+            {
+                "LogicalResourceId": name,
+                "PhysicalResourceId": its(name),
+                "ResourceType": kind,
+                "Timestamp": 0,
+                "ResourceStatus": "CREATE_COMPLETE",
+            }
+            for name, kind in kinds.items()
+        ]
+    }
+
+
+def stack_is(told: Told, status: str = "CREATE_COMPLETE", **kinds: str) -> None:
+    told.answer("cloudformation", "describe_stack_resources", resources(**kinds))
+    described = {"StackName": told.name, "CreationTime": 0, "StackStatus": status}
+    told.answer("cloudformation", "describe_stacks", {"Stacks": [described]})
+
+
+def test_a_deployed_stack_is_named_with_its_region(stack: Stack) -> None:
+    [finding] = said(stack, "stack")
+    assert finding == Finding("stack", True, f"{stack.name} in {REGION}, CREATE_COMPLETE")
+
+
+@pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_FAILED"])
+def test_a_deployment_that_failed_is_not_well(told: Told, status: str) -> None:
+    stack_is(told, status, Tick="AWS::Events::Rule")
+    [finding] = said(told, "stack")
+    assert finding.well is False
+    assert status in finding.says
+
+
+def test_enabled_rules_are_well(stack: Stack) -> None:
+    [finding] = said(stack, "rules")
+    assert finding.well
+    assert {"KeepaliveFunctionTick", "KeepaliveFunctionSweep"} <= set(finding.says.split(":")[0].split(", "))
+
+
+@pytest.fixture
+def no_sweep(aws: LocalAws) -> Iterator[str]:
+    """The sweep, disabled for a while."""
+    rule = aws.resources["KeepaliveFunctionSweep"]
+    aws.client("events").disable_rule(Name=rule)
+    yield rule
+    aws.client("events").enable_rule(Name=rule)
+
+
+def test_a_disabled_rule_is_named_with_the_command_that_enables_it(stack: Stack, no_sweep: str) -> None:
+    off, on = said(stack, "rules")
+    assert off.well is False
+    assert off.says.startswith("KeepaliveFunctionSweep is disabled")
+    assert f"aws events enable-rule --name {no_sweep} --region {REGION}" in off.says
+    assert on.well
+    assert "Sweep" not in on.says
+
+
+@pytest.mark.parametrize(("state", "well"), [("Enabled", True), ("Enabling", True), ("Disabled", False)])
+def test_with_shards_the_queue_must_be_read(told: Told, state: str, well: bool) -> None:
+    stack_is(told, Work="AWS::Lambda::EventSourceMapping")
+    told.answer("lambda", "get_event_source_mapping", {"UUID": its("Work"), "State": state})
+    [finding] = said(told, "queue")
+    assert finding.well is well
+    assert state in finding.says
+    assert ("aws lambda update-event-source-mapping" in finding.says) is not well
+
+
+def subscriptions(told: Told, *found: tuple[str, str, str]) -> None:
+    """Have SNS name these: protocol, endpoint, ARN."""
+    named = [{"Protocol": p, "Endpoint": e, "SubscriptionArn": arn} for p, e, arn in found]
+    told.answer("sns", "list_subscriptions_by_topic", {"Subscriptions": named})
+
+
+CONFIRMED = "arn:aws:sns:eu-west-1:123456789012:topic:1"
+
+
+def test_an_address_that_has_confirmed_is_well(stack: Stack) -> None:
+    sns, topic = stack.client("sns"), stack.outputs["AlarmTopicArn"]
+    arn = sns.subscribe(TopicArn=topic, Protocol="email", Endpoint=MAIL)["SubscriptionArn"]
+    try:
+        [finding] = said(stack, "mail")
+    finally:
+        sns.unsubscribe(SubscriptionArn=arn)
+    assert finding == Finding("mail", True, f"the alarms reach {MAIL}")
+
+
+def test_an_address_that_has_not_confirmed_is_told_which_mail_to_open(told: Told) -> None:
+    told.parameters["AlarmEmail"] = MAIL
+    subscriptions(told, ("email", MAIL, "PendingConfirmation"))
+    [finding] = said(told, "mail")
+    assert finding.well is False
+    assert finding.says.startswith(f"{MAIL} is not confirmed")
+    assert "AWS Notification - Subscription Confirmation" in finding.says
+
+
+def test_one_who_has_confirmed_does_not_hide_one_who_has_not(told: Told) -> None:
+    subscriptions(told, ("email", MAIL, CONFIRMED), ("email-json", "b@example.com", "PendingConfirmation"))
+    waiting, confirmed = said(told, "mail")
+    assert (waiting.well, confirmed.well) == (False, True)
+    assert "b@example.com" in waiting.says
+
+
+def test_an_address_that_aws_has_forgotten_gets_the_command_for_a_new_mail(told: Told) -> None:
+    told.parameters["AlarmEmail"] = MAIL
+    subscriptions(told)
+    [finding] = said(told, "mail")
+    assert finding.well is False
+    assert f"aws sns subscribe --topic-arn {told.outputs['AlarmTopicArn']}" in finding.says
+    assert MAIL in finding.says
+
+
+def test_alarms_that_reach_nobody_are_not_well(stack: Stack) -> None:
+    [finding] = said(stack, "mail")
+    assert finding == Finding("mail", False, "the alarms reach nobody: deploy with AlarmEmail=<address>")
+
+
+def test_an_endpoint_that_is_no_address_does_not_show(told: Told) -> None:
+    subscriptions(told, ("https", "https://example.com/CANARYtoken", CONFIRMED))
+    [finding] = said(told, "mail")
+    assert finding == Finding("mail", True, "the alarms reach https")
+
+
+@pytest.mark.parametrize(("state", "well"), [("ACTIVE", True), ("INACTIVE", False)])
+def test_a_webhook_counts_if_it_is_active(told: Told, state: str, well: bool) -> None:
+    stack_is(told, Webhook="AWS::Events::ApiDestination")
+    subscriptions(told)
+    told.answer("events", "describe_api_destination", {"Name": its("Webhook"), "ApiDestinationState": state})
+    findings = said(told, "mail")
+    assert findings[0].well is well
+    assert "webhook" in findings[0].says
+
+
+@pytest.fixture
+def key_at_risk(told: Told, aws: LocalAws) -> Iterator[str]:
+    """The name of an alarm with KeyAtRiskAlarm's description; moto's CloudFormation makes none."""
+    stack_is(told, KeyAtRiskAlarm="AWS::CloudWatch::Alarm")
+    cloudwatch, name = told.client("cloudwatch"), its("KeyAtRiskAlarm")
+    cloudwatch.put_metric_alarm(
+        AlarmName=name,
+        AlarmDescription=aws.template["Resources"]["KeyAtRiskAlarm"]["Properties"]["AlarmDescription"],
+        Namespace="N",
+        MetricName="M",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    yield name
+    cloudwatch.delete_alarms(AlarmNames=[name])
+
+
+def test_an_alarm_that_is_on_says_what_to_do_first(told: Told, key_at_risk: str) -> None:
+    told.client("cloudwatch").set_alarm_state(AlarmName=key_at_risk, StateValue="ALARM", StateReason="-")
+    [finding] = said(told, "alarms")
+    assert finding.well is False
+    assert finding.says.startswith("KeyAtRiskAlarm is on: `listenkeys status` names the accounts")
+
+
+def test_an_alarm_that_is_off_is_well(told: Told, key_at_risk: str) -> None:
+    told.client("cloudwatch").set_alarm_state(AlarmName=key_at_risk, StateValue="OK", StateReason="-")
+    assert said(told, "alarms") == [Finding("alarms", True, "1 of 1 are off")]
+
+
+def test_an_alarm_that_was_deleted_by_hand_is_missed(told: Told) -> None:
+    stack_is(told, ThrottlesAlarm="AWS::CloudWatch::Alarm")
+    told.answer("cloudwatch", "describe_alarms", {"MetricAlarms": [], "CompositeAlarms": []})
+    [finding] = said(told, "alarms")
+    assert finding.well is False
+    assert "ThrottlesAlarm does not exist" in finding.says
+
+
+def test_an_alarm_whose_actions_are_disabled_tells_nobody(told: Told) -> None:
+    stack_is(told, ThrottlesAlarm="AWS::CloudWatch::Alarm")
+    alarm = {"AlarmName": its("ThrottlesAlarm"), "StateValue": "OK", "ActionsEnabled": False}
+    told.answer("cloudwatch", "describe_alarms", {"MetricAlarms": [alarm]})
+    [finding] = said(told, "alarms")
+    assert finding.well is False
+    assert f"aws cloudwatch enable-alarm-actions --alarm-names {its('ThrottlesAlarm')}" in finding.says
+
+
+def test_alarms_without_data_are_those_of_a_new_stack(told: Told) -> None:
+    stack_is(told, ThrottlesAlarm="AWS::CloudWatch::Alarm")
+    alarm = {"AlarmName": its("ThrottlesAlarm"), "StateValue": "INSUFFICIENT_DATA", "ActionsEnabled": True}
+    told.answer("cloudwatch", "describe_alarms", {"MetricAlarms": [alarm]})
+    [finding] = said(told, "alarms")
+    assert finding.well
+    assert "1 have no data yet" in finding.says
+
+
+def test_what_may_not_be_read_is_not_well_and_stops_nothing(stack: Stack, faults: AwsFaults) -> None:
+    faults.fail("DescribeStackResources", "AccessDenied")
+    findings = {f.name: f for f in check(connect(None, None, None))}
+    assert findings["stack"].well is False
+    assert "access denied" in findings["stack"].says
+    assert findings["rules"].says == "not looked at, as the stack's resources could not be read"
+    assert findings["mail"].well is None
+    assert not any("CANARY" in f.says for f in findings.values())
+
+
+def test_the_local_world_is_well_as_far_as_moto_can_tell(
+    world: World, run: Run, front: Front, api_key: str
+) -> None:
+    world.add_account("alice", api_key)
+    done = run("check")
+    assert done.exit_code == 0
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
+    assert "well" in lines["stack"]
+    assert "well" in lines["rules"]
+    assert "unknown" in lines["mail"]
+    assert "unknown" in lines["alarms"]
+    assert "well" in lines["function"]
+    assert "1 read" in lines["accounts"]
+    assert lines["Binance"].endswith("127.0.0.1 serves the function's address, 127.0.0.1")
+    assert "the stack is well, as far as can be told here" in done.stdout
+    assert [r.method for r in world.exchange.requests] == ["PUT"]
+
+
+def test_it_ends_with_1_when_something_is_to_be_done(run: Run, front: Front, no_sweep: str) -> None:
+    done = run("check")
+    assert done.exit_code == 1
+    assert "1 to do" in done.stdout
+
+
+def test_json_has_each_finding_and_null_for_what_cannot_be_told(
+    run: Run, front: Front, no_sweep: str
+) -> None:
+    done = run("check", "--json")
+    found = json.loads(done.stdout)
+    assert (found["well"], done.exit_code) == (False, 1)
+    states = {(each["check"], each["well"]) for each in found["checks"]}
+    assert {("rules", False), ("alarms", None), ("mail", None), ("Binance", True)} <= states
+
+
+def test_a_stack_without_accounts_is_well_and_says_how_to_add_one(run: Run, front: Front) -> None:
+    done = run("check")
+    assert done.exit_code == 0
+    assert "`listenkeys accounts add NAME`" in done.stdout
+
+
+def test_an_account_whose_row_makes_no_sense_is_named(world: World, run: Run, front: Front) -> None:
+    world.put_row("alice", product="spot")
+    done = run("check")
+    assert done.exit_code == 1
+    assert "alice: INVALID_ACCOUNT:" in done.stdout
+
+
+def test_a_region_that_binance_refuses_is_told_to_deploy_elsewhere(
+    world: World, run: Run, front: Front
+) -> None:
+    world.exchange.fault(status=451)
+    done = run("check")
+    assert done.exit_code == 1
+    assert "RESTRICTED_LOCATION" in done.stdout
+    assert "deploy in another AWS region, such as ap-northeast-1" in done.stdout
+
+
+def probed(stack: Stack, front: Front, monkeypatch: pytest.MonkeyPatch, **parameters: str) -> str:
+    """Return what is said of Binance for a stack with these parameters."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", front.url)
+    [finding] = said(Told(stack, **parameters), "Binance")
+    return finding.says
+
+
+def test_behind_a_nat_gateway_the_address_is_the_one_to_allow(
+    stack: Stack, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = probed(stack, front, monkeypatch, SubnetIds="subnet-1")
+    assert "127.0.0.1 (behind your NAT: allow it in each API key's restriction)" in inside
+    assert "(outside a VPC: shared with strangers" in probed(stack, front, monkeypatch)
+
+
+def test_behind_a_nat_gateway_no_way_out_means_a_route(
+    world: World, stack: Stack, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.exchange.fault("reset")
+    inside = probed(stack, front, monkeypatch, SubnetIds="subnet-1")
+    assert "the subnets need a route to a NAT gateway" in inside
+    assert "NAT" not in probed(stack, front, monkeypatch)
+
+
+def test_with_shards_the_dry_run_is_for_some_accounts(
+    world: World, run: Run, front: Front, api_key: str
+) -> None:
+    for number in range(12):
+        world.add_account(f"a{number}", api_key, secretId="listenkeys/all")
+    told = Told(connect(None, None, None), ShardCount="4")
+    [finding] = said(told, "accounts")
+    assert finding.says.startswith("10 read")
+
+
+def test_a_function_that_cannot_be_called_is_a_line_of_its_own(stack: Stack) -> None:
+    [finding] = said(stack, "function")
+    assert finding.well is False
+    assert finding.says.startswith("AWS could not be reached")
