@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks import prices
 from benchmarks.run import template_environment
+from listenkeys.binance.dispatcher import PORTION
 from local.aws.stack import choose, expand
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,7 @@ IP_WEIGHT = 2400  # a minute
 ACCOUNTS_OF_AN_ADDRESS = IP_WEIGHT * 30
 ACCOUNTS_IN_A_SHARD = 1000
 LARGEST_WITHOUT_SHARDS = 10_000
-COUNTER_WRITES = 2  # a run that sends takes weight once at least, and returns what it did not use
+COUNTER_BYTES, CLAIM_BYTES = 100, 9  # the weight counter's item, and what it grows by with each account
 # An idle queue: Lambda's five pollers, each with a long poll of 20 s. Lambda Developer Guide, "Configuring
 # scaling behavior for SQS event source mappings": they do not become fewer where MaximumConcurrency is set.
 POLLS = 5 * HOURS * 3600 / 20
@@ -70,6 +71,17 @@ class Stack:
         )
 
 
+def counter_units(accounts: int) -> int:
+    """Return the write units of a tick's weight counters: for each portion a write as large as the item."""
+    units = 0
+    for start in range(0, accounts, IP_WEIGHT):  # a minute each, and an item
+        sent = min(IP_WEIGHT, accounts - start)
+        for portion in range(0, sent, PORTION):
+            claimed = min(portion + PORTION, sent)
+            units += math.ceil((COUNTER_BYTES + claimed * CLAIM_BYTES) / 1024)
+    return units
+
+
 def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float]:
     """Compute a month's lines; `free` takes off what is always free, as if nothing else had used it."""
     tick, sweep = (
@@ -100,7 +112,6 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
     # unit, a scan half of one for 4 KB.
     reads = (TICKS * tick["items read"] + SWEEPS * sweep["items read"]) * accounts
     scanned = (TICKS + SWEEPS) * max(1, accounts * ROW_BYTES / 4096) * 0.5
-    counter = TICKS * max(COUNTER_WRITES, tick.get("UpdateItem", 0) * accounts)
     # With LedgerMode=changes a healthy month writes no ledger.
     recorded = TICKS * accounts * 2 * tick["items updated"]
     entries = TICKS * accounts * tick["items put"]
@@ -110,7 +121,7 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
     def tables(written: float, gb: float) -> float:
         return (
             prices.READ_UNIT.of(reads + scanned)
-            + prices.WRITE_UNIT.of(written + counter)
+            + prices.WRITE_UNIT.of(written + TICKS * counter_units(accounts))
             + prices.TABLE_GB.of(gb, free)
             + prices.BACKUP_GB.of(gb)
         )

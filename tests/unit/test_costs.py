@@ -1,6 +1,7 @@
 """What docs/costs.md and the README say is what the script computes."""
 
 import json
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -36,9 +37,9 @@ def test_a_price_gives_away_what_is_free_and_no_more() -> None:
 
 def test_a_hundred_accounts_cost_what_they_do_by_hand() -> None:
     lines = costs.bill(100, MEASURED, free=False)
-    # 48 ticks a day, an update and a put in a transaction: two units each, $0.715 a million. The counter: two
-    # writes a tick.
-    writes = 48 * DAYS * (100 * 2 * 2 + 2) * 0.715 / 1e6
+    # 48 ticks a day, an update and a put in a transaction: two units each, $0.715 a million. The weight
+    # counter: one.
+    writes = 48 * DAYS * (100 * 2 * 2 + 1) * 0.715 / 1e6
     reads = (48 + 288) * DAYS * 100 * 0.1425 / 1e6
     # The ledger: 30 days of 400 bytes, kept and backed up.
     kept = 100 * 48 * 30 * 400 / 1e9 * (0.285 + 0.228)
@@ -49,13 +50,12 @@ def test_a_hundred_accounts_cost_what_they_do_by_hand() -> None:
     assert lines["Dashboard"] == 3.0
 
 
-def test_the_weight_counter_s_writes_are_counted() -> None:
-    more = MEASURED | {"tickCalls": MEASURED["tickCalls"] | {"UpdateItem": MEASURED["accounts"]}}
-    without = MEASURED | {"tickCalls": {n: c for n, c in MEASURED["tickCalls"].items() if n != "UpdateItem"}}
-    grown, plain = (costs.bill(10_000, each, free=False) for each in (more, without))
-    # One write an account instead of two a tick.
-    writes = 48 * DAYS * (10_000 - 2) * 0.715 / 1e6
-    assert grown["DynamoDB, on demand"] - plain["DynamoDB, on demand"] == pytest.approx(writes)
+def test_the_weight_counter_is_written_once_for_each_hundred_accounts_and_grows() -> None:
+    assert MEASURED["tickCalls"]["UpdateItem"] == MEASURED["accounts"] / 100
+    # 100 bytes and 9 for each account of this minute: 1 KB is a write unit.
+    assert [costs.counter_units(accounts) for accounts in (1, 100, 200, 300)] == [1, 1, 3, 6]
+    # The next minute has an item of its own.
+    assert costs.counter_units(2 * 2400) == 2 * costs.counter_units(2400)
 
 
 def test_an_idle_queue_with_maximum_concurrency_is_polled_five_times_in_twenty_seconds() -> None:
@@ -86,8 +86,11 @@ def test_what_is_free_makes_no_line_dearer_and_a_secret_is_never_free() -> None:
         assert free[costs.EACH] == listed[costs.EACH]
 
 
-def test_the_readme_leads_with_what_one_account_costs() -> None:
-    readme = (costs.ROOT / "README.md").read_text().partition("\n## What it costs\n")[2]
-    said = [f"${costs.bill(1, MEASURED, free)[costs.TOGETHER_EACH]:.2f}" for free in (True, False)]
-    first, second = (readme.find(amount) for amount in said)
-    assert 0 <= first < second
+def test_the_readme_says_what_one_account_costs() -> None:
+    free, listed = (f"{costs.bill(1, MEASURED, free)[costs.TOGETHER_EACH]:.2f}" for free in (True, False))
+    readme = (costs.ROOT / "README.md").read_text()
+    assert re.findall(r"\$([\d.]+) a month in Tokyo", readme) == [free, free]
+    assert re.findall(r"\$([\d.]+) at list price|At list price it is \$([\d.]+),", readme) == [
+        (listed, ""),
+        ("", listed),
+    ]
