@@ -92,15 +92,8 @@ def list_(
     if not accounts:
         show("no accounts yet: `listenkeys accounts add` adds one")
         return
-    table = Columns(
-        "account",
-        "product",
-        "enabled",
-        "creates",
-        "secret",
-        "field",
-        optional=("creates", "field", "product"),
-    )
+    names = ("account", "product", "enabled", "creates", "secret", "field")
+    table = Columns(*names, optional=("creates", "field", "product"))
     for account in accounts:
         if account.problem:
             table.add(Text(account.id), *[Text("?", style="red")] * 5)

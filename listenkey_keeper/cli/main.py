@@ -19,7 +19,7 @@ from .day import DAY, day_of
 from .errors import CliError, explain
 from .findings import check_view, to_dict
 from .history import expiry, history_table, read_history
-from .output import can_draw, console, show, show_json
+from .output import can_draw, console, show, show_json, waiting
 from .registry import Registry, check_id
 from .renew import event_of, failed, invoke, report_view
 from .stack import AsJson, Profile, Region, Stack, StackName, connect, now
@@ -188,7 +188,9 @@ def renew(
         check_id(id_)
     event = event_of(ids or [], force, dry_run)
     stack = connect(stack_name, region, profile)
-    report = invoke(stack.client("lambda"), stack.outputs["KeepaliveFunctionName"], event)
+    function = stack.outputs["KeepaliveFunctionName"]
+    with waiting(f"waiting for {function}"):
+        report = invoke(stack.client("lambda"), function, event)
     if as_json:
         show_json(report)
     else:

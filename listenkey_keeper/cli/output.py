@@ -4,11 +4,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +42,16 @@ def show(*renderables: RenderableType) -> None:
             to.print(renderable)
         for line in captured.get().splitlines():
             typer.echo(line.rstrip())
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show what is waited for, and for how long so far: on standard error, in a terminal only."""
+    to = Console(stderr=True)
+    moving = SpinnerColumn("line"), TextColumn(what), TimeElapsedColumn()
+    with Progress(*moving, console=to, transient=True, disable=not to.is_terminal) as progress:
+        progress.add_task("")
+        yield
 
 
 def show_json(data: Any) -> None:

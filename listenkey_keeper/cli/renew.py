@@ -12,6 +12,7 @@ from .errors import CliError
 from .output import Columns, Problems
 
 _WELL = {*SUCCESSES, Outcome.SKIPPED}
+_NOT_WELL = {*RETRYABLE, Outcome.REJECTED}
 _MAX_NAMED = 2000  # account ids in an event; a synchronous one may be 6 MB, this is for a person's patience
 
 
@@ -48,7 +49,7 @@ def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
 
 def failed(report: dict[str, Any]) -> bool:
     """Say whether something in the run did not work."""
-    return any(report.get(outcome.lower()) for outcome in (*RETRYABLE, Outcome.REJECTED))
+    return any(report.get(outcome.lower()) for outcome in _NOT_WELL)
 
 
 def report_view(report: dict[str, Any]) -> Group:
@@ -73,12 +74,13 @@ def report_view(report: dict[str, Any]) -> Group:
         if table.rows:
             parts += [table, ""]
         parts.append(_sum(report))
-    found = [
-        (str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage"))
-        for p in report.get("problems", ())
-    ]
+    found = report.get("problems", ())
     if found:
-        parts += ["", Problems(found)]
+        named = ((str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage")) for p in found)
+        parts += ["", Problems(named)]
+    unnamed = sum(report.get(outcome.lower(), 0) for outcome in _NOT_WELL) - len(found)
+    if unnamed > 0:
+        parts += ["", Text(f"{unnamed} more are not named here: `listenkeys status` shows them")]
     return Group(*parts)
 
 

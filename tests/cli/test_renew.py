@@ -1,6 +1,7 @@
 """`listenkeys renew`: a run by hand, its report, and how it ends."""
 
 import json
+import re
 
 import pytest
 
@@ -8,7 +9,7 @@ from local.front import Front
 from local.invoke import LocalFunction
 from local.world import World
 
-from .conftest import Run
+from .conftest import Run, Start
 
 
 def test_renew_calls_the_function_and_shows_its_report(run: Run, world: World, front: Front) -> None:
@@ -73,3 +74,21 @@ def test_a_run_that_raised_is_one_line(
     assert done.exit_code == 2
     assert done.stderr.startswith("listenkeys: the run failed: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_while_renew_waits_a_terminal_shows_for_how_long_and_a_pipe_shows_nothing(
+    run: Run, start: Start, world: World, front: Front
+) -> None:
+    world.add_account("alice", "a" * 20)
+    terminal = start("renew")
+    assert terminal.end() == 0
+    assert re.search(r"waiting for \S+KeepaliveFunction\S* .*0:00:0", terminal.output)
+    assert run("renew").stderr == ""
+
+
+def test_a_report_of_more_problems_than_it_names_says_so(run: Run, world: World, front: Front) -> None:
+    for number in range(60):
+        world.add_account(f"desk-{number:02}", f"{number:02}".ljust(20, "x"), known=False)
+    lines = run("renew").stdout.splitlines()
+    assert "  50 accounts: desk-00, " in "\n".join(lines)
+    assert lines[-1] == "10 more are not named here: `listenkeys status` shows them"
