@@ -1,4 +1,4 @@
-"""`listenkeys accounts`: what it asks and what it answers."""
+"""`listenkeys accounts`: its questions and answers."""
 
 import getpass
 import sys
@@ -14,12 +14,10 @@ from .output import Columns, Problems, show, show_json
 from .registry import Registry, Wanted, check_id
 from .stack import AsJson, Profile, Region, StackName, connect
 
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="The accounts whose listenKeys are kept alive."
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Add, list, disable and remove accounts.")
 
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False)]
-AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT...", show_default=False)]
+AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT", show_default=False)]
 _MAX_INPUT = 4096
 
 
@@ -29,33 +27,34 @@ def add(
     context: typer.Context,
     account: AccountId,
     product: Annotated[
-        str | None, typer.Option(help="usdm, coinm, portfolio or options; usdm unless said.")
+        str | None, typer.Option(help="usdm (the default), coinm, portfolio or options.")
     ] = None,
     secret: Annotated[
-        str | None, typer.Option(help="Secret to put the key into: PREFIX/ACCOUNT unless said.")
+        str | None, typer.Option(help="Secret that holds the key; by default PREFIX/ACCOUNT.")
     ] = None,
     field: Annotated[
         str | None,
-        typer.Option(help="Field of the secret: apiKey, or ACCOUNT in a --secret of several accounts."),
+        typer.Option(help="Field of the secret: by default apiKey, or ACCOUNT in a shared --secret."),
     ] = None,
     create_if_missing: Annotated[
         bool | None,
-        typer.Option(help="Whether to start a listenKey when Binance has none: yes unless said."),
+        typer.Option(help="Whether to create a listenKey when Binance has none; by default yes."),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Give an account another key.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing account's key.")] = False,
     stack_name: StackName = None,
     region: Region = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add an account, or give it another API key.
+    """Add an account, or replace its API key.
 
-    The key is asked for and not shown, or read from standard input. No signing secret is needed.
+    The command prompts for the key without showing it, or reads it from standard input. It needs no signing
+    secret.
     """
     if context.args:
         raise CliError(
-            "add takes one account and no key: the API key is asked for, or read from standard input (if you "
-            "have just given it, your shell's history may hold it)"
+            "add takes one account and nothing else: it prompts for the API key, or reads it from standard "
+            "input (if you typed the key just now, it may be in your shell's history)"
         )
     check_id(account)
     stack = connect(stack_name, region, profile)
@@ -69,22 +68,25 @@ def add(
         sweep = stack.minutes("SweepExpression", 5)
         show(
             f"{account} added ({added.product}); its key is in {where}.",
-            f"It is live within {sweep} minutes; `listenkeys renew {account}` does it now.",
+            f"The next sweep tries it, within {sweep} minutes; `listenkeys renew {account}` tries it now.",
         )
         return
     show(f"{account} has its new key, in {where}.")
     if added.enabled:
         tick = stack.minutes("ScheduleExpression", 30)
-        show(f"The next tick uses it, within {tick} minutes; `listenkeys renew {account}` does it now.")
+        show(
+            f"The next renewal uses it, in about {tick} minutes at the latest; `listenkeys renew {account}` "
+            "tries it now."
+        )
     else:
-        show(f"It is disabled: `listenkeys accounts enable {account}` lets it be renewed.")
+        show(f"The account is disabled: `listenkeys accounts enable {account}` has it renewed again.")
 
 
 @app.command("list")
 def list_(
     stack_name: StackName = None, region: Region = None, profile: Profile = None, as_json: AsJson = False
 ) -> None:
-    """Show every account: its row, not its key."""
+    """List the accounts, without their keys."""
     accounts = Registry(connect(stack_name, region, profile)).all()
     if as_json:
         show_json([_as_dict(account) for account in accounts])
@@ -119,12 +121,10 @@ def enable(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Renew these accounts again."""
-    stack = connect(stack_name, region, profile)
-    said = (
-        f"enabled: renewed again from the next sweep on, within {stack.minutes('SweepExpression', 5)} minutes"
-    )
-    _set_enabled(Registry(stack), accounts, True, said, as_json)
+    """Have these accounts renewed again."""
+    registry = Registry(connect(stack_name, region, profile))
+    said = "is enabled and renewed again when it is next due; `listenkeys renew` does it now"
+    _set_enabled(registry, accounts, True, said, as_json)
 
 
 @app.command()
@@ -135,32 +135,32 @@ def disable(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Leave these accounts alone: no renewal, no alarm. Their listenKeys die within 60 minutes."""
+    """Stop renewing these accounts, without an alarm. Their listenKeys die within 60 minutes."""
     registry = Registry(connect(stack_name, region, profile))
-    said = "disabled: its listenKey is left to die within 60 minutes, and raises no alarm"
+    said = "is disabled: its listenKey dies within 60 minutes, without an alarm"
     _set_enabled(registry, accounts, False, said, as_json)
 
 
 @app.command()
 def remove(
     account: AccountId,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     with_secret: Annotated[
-        bool, typer.Option("--with-secret", help="Remove its key, too; it can be restored for 30 days.")
+        bool, typer.Option("--with-secret", help="Remove its key, too. It can be restored for 30 days.")
     ] = False,
     stack_name: StackName = None,
     region: Region = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove an account. Its ledger stays, and its key unless told otherwise."""
+    """Remove an account. Its ledger stays, and so does its key unless --with-secret is passed."""
     registry = Registry(connect(stack_name, region, profile))
     known = registry.get(account)
     if not yes:
         if not sys.stdin.isatty():
-            raise CliError("remove asks before it removes, and there is no terminal: say --yes")
+            raise CliError("remove asks for confirmation, and there is no terminal to ask in: pass --yes")
         if not typer.confirm(f"Remove {account}? Its listenKey dies within 60 minutes.", err=True):
-            raise CliError(f"{account} stays")
+            raise CliError(f"{account} was not removed")
     registry.remove(known)
     taken = None
     if with_secret and known.secret_id:
@@ -169,7 +169,7 @@ def remove(
         except Exception as error:  # noqa: BLE001 - whatever it is, the row is gone
             # The row is gone, so a second `remove` would not find the secret.
             raise CliError(
-                f"{account} is removed, but its key is still in secret {known.secret_id}: {explain(error)}"
+                f"{account} was removed, but its key is still in secret {known.secret_id}: {explain(error)}"
             ) from None
     if as_json:
         until = taken.until.isoformat() if taken and taken.until else None
@@ -178,18 +178,18 @@ def remove(
     place = f"field {known.secret_field} of secret {known.secret_id}"
     match taken.what if taken else "kept":
         case "field":
-            key = f"Its key is taken out of {place}."
+            key = f"Its key was removed from {place}."
         case "deleted":
             until = f"{taken.until:%Y-%m-%d}" if taken and taken.until else "then"
-            back = f"until {until} `aws secretsmanager restore-secret` brings it back"
-            key = f"The secret {known.secret_id} is deleted; {back}."
+            back = f"`aws secretsmanager restore-secret` restores it until {until}"
+            key = f"The secret {known.secret_id} was deleted; {back}."
         case "gone":
-            key = f"There was no secret {known.secret_id} any more."
+            key = f"There was no secret {known.secret_id}."
         case _ if taken:
-            key = f"Its key stays in {place}: another account uses it."
+            key = f"Its key stays in {place}, because another account uses it."
         case _:
             key = f"Its key stays in {place}." if known.secret_id else "Its key stays where it is."
-    show(f"{account} removed. {key}", f"Its ledger stays: `listenkeys history {account}` shows it.")
+    show(f"{account} was removed. {key}", f"Its ledger stays: `listenkeys history {account}` shows it.")
 
 
 def _set_enabled(registry: Registry, ids: list[str], enabled: bool, said: str, as_json: bool) -> None:
@@ -203,11 +203,11 @@ def _set_enabled(registry: Registry, ids: list[str], enabled: bool, said: str, a
 
 def _api_key(account: str) -> str:
     if sys.stdin.isatty():
-        return getpass.getpass(f"API key of {account} (it does not show): ")
+        return getpass.getpass(f"API key of {account} (not shown): ")
     key = sys.stdin.read(_MAX_INPUT).rstrip("\r\n")
     if not key:
         raise CliError(
-            "no API key on standard input: pipe it in, or run this in a terminal to be asked for it"
+            "no API key on standard input: pipe it in, or run this in a terminal, which prompts for it"
         )
     return key
 

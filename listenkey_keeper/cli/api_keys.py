@@ -12,12 +12,12 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from listenkey_keeper.program.aws.calls import error_code
+from listenkey_keeper.program.aws.credentials import API_KEY
 
 from .errors import CliError
 
 MAX_SECRET_BYTES = 64 * 1024  # of Secrets Manager
 RECOVERY_DAYS = 30
-_KEY = re.compile(r"[\x21-\x7e]{1,256}")  # as the function takes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,10 @@ class TakenOut:
 
     what: str
     until: datetime | None = None
+
+
+class _BeingDeleted(CliError):
+    """The secret is being deleted, and can be restored."""
 
 
 class ApiKeys:
@@ -38,25 +42,33 @@ class ApiKeys:
         """Raise CliError when `put` could not write to this secret."""
         content = self._content(secret_id, deleted_is_none=replace)
         if content is None and secret_id.startswith("arn:"):
-            raise CliError("there is no secret with this ARN: give --secret a name, and it is made")
+            raise CliError("there is no secret with this ARN: pass --secret a name, and it is created")
+
+    def holds(self, secret_id: str, field: str) -> bool:
+        """Say whether there is a key that --replace overwrites, or a deleted secret that it restores."""
+        try:
+            content = self._content(secret_id, deleted_is_none=False)
+        except _BeingDeleted:
+            return True
+        return content is not None and field in content
 
     def put(self, secret_id: str, field: str, key: str, replace: bool) -> None:
-        """Write a key, and leave the secret's other fields as they are; make the secret if there is none.
+        """Write a key, and leave the secret's other fields as they are; create the secret if there is none.
 
-        Raises CliError, with nothing changed, for a key that can be none, a secret that would be too long,
-        and, unless `replace`, for a field that holds another key.
+        Raises CliError, with nothing changed, for what cannot be an API key, for a secret that would be too
+        long and, unless `replace`, for a field that holds another key.
         """
-        if not _KEY.fullmatch(key):
-            raise CliError("that is no API key: it has no spaces, line breaks or special characters")
+        if not API_KEY.fullmatch(key):
+            raise CliError("that is not an API key: one has only letters, digits, - and _")
         content = self._content(secret_id, deleted_is_none=replace)
         if content is None:
             self._create(secret_id, field, key)
             return
         if content.get(field) == key:
-            return  # an add that was left half-done, done again
+            return  # an add that stopped half-way, done again
         if field in content and not replace:
             raise CliError(
-                f"the secret {secret_id} already holds another key in field {field}: --replace writes over it"
+                f"the secret {secret_id} already holds another key in field {field}: --replace overwrites it"
             )
         self._write(secret_id, {**content, field: key})
 
@@ -81,7 +93,8 @@ class ApiKeys:
             if code == "ResourceNotFoundException" or (code == "InvalidRequestException" and deleted_is_none):
                 return None
             if code == "InvalidRequestException":
-                raise CliError(f"the secret {secret_id} is being deleted: --replace brings it back") from None
+                text = f"the secret {secret_id} is being deleted: --replace restores it"
+                raise _BeingDeleted(text) from None
             raise
         # The parser's own error quotes the secret, so nothing is raised inside of it.
         try:
@@ -90,7 +103,7 @@ class ApiKeys:
             content = None
         if not isinstance(content, dict):
             raise CliError(
-                f"the secret {secret_id} is not a JSON object and stays as it is: give another --secret"
+                f"the secret {secret_id} is not a JSON object and was not changed: pass another --secret"
             )
         return content
 
@@ -104,7 +117,7 @@ class ApiKeys:
         except ClientError as error:
             if error_code(error) not in ("InvalidRequestException", "ResourceExistsException"):
                 raise
-            # Being deleted, and --replace was said: it comes back, with what else is in it.
+            # Being deleted, and --replace was passed: it is restored, with what else is in it.
             self._client.restore_secret(SecretId=secret_id)
             self._write(secret_id, {**(self._content(secret_id, False) or {}), field: key})
 
@@ -112,7 +125,7 @@ class ApiKeys:
         text = json.dumps(content)
         if len(text.encode()) > MAX_SECRET_BYTES:
             raise CliError(
-                f"the secret {secret_id} would be over 64 KiB, its limit: start another with --secret"
+                f"the secret {secret_id} would exceed its limit of 64 KiB: use another with --secret"
             )
         self._client.put_secret_value(SecretId=secret_id, SecretString=text)
 

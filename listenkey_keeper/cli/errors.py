@@ -1,6 +1,7 @@
 """What went wrong, in one line that says what to do. Never AWS's own text: it may quote what was sent."""
 
 import re
+import traceback
 
 from botocore import exceptions as botocore
 from botocore.exceptions import BotoCoreError, ClientError
@@ -50,7 +51,19 @@ def explain(error: Exception) -> str:
     while where and where.tb_next:
         where = where.tb_next
     place = f" at {where.tb_frame.f_globals.get('__name__')}:{where.tb_lineno}" if where else ""
-    return f"a bug in listenkeys, please report it: {type(error).__name__}{place}"
+    return (
+        f"a bug in listenkeys, please report it: {type(error).__name__}{place} (more with listenkeys --debug)"
+    )
+
+
+def way_to(error: BaseException) -> str:
+    """Return the traceback of an error without its text, which may quote what was sent."""
+    lines = []
+    at: BaseException | None = error
+    while at is not None:
+        lines += [*traceback.format_tb(at.__traceback__), f"{type(at).__module__}.{type(at).__qualname__}\n"]
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    return "".join(lines).rstrip()
 
 
 def _by_class(error: BotoCoreError) -> str:
@@ -59,11 +72,11 @@ def _by_class(error: BotoCoreError) -> str:
     if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError):
         return "no AWS credentials: run `aws configure` or `aws sso login`, or choose some with --profile"
     if isinstance(error, botocore.CredentialRetrievalError):
-        return "AWS credentials could not be had: sign in again, or choose others with --profile"
+        return "the AWS credentials could not be loaded: sign in again, or choose others with --profile"
     if isinstance(error, botocore.ProfileNotFound):
-        return "there is no such AWS profile: `aws configure list-profiles` shows those there are"
+        return "there is no such AWS profile: `aws configure list-profiles` lists the profiles"
     if isinstance(error, botocore.NoRegionError | botocore.InvalidRegionError):
-        return "no region, or none that makes sense: give --region, or set AWS_REGION"
+        return "no AWS region, or not a valid one: pass --region, or set AWS_REGION"
     return _by_code(type(error).__name__, "")
 
 
@@ -77,15 +90,15 @@ def _by_code(code: str, operation: str, error: ClientError | None = None) -> str
     if code in _DENIED:
         found = re.search(r"perform: ([A-Za-z0-9-]+:[A-Za-z]+)", str(error)) if error else None
         action = found[1] if found else operation
-        allowed = f"{action} is not allowed to them" if action else "it is not allowed to them"
+        allowed = f"they may not call {action}" if action else "they may not do this"
         return f"access denied to these AWS credentials: {allowed}; choose others with --profile"
     if code in _THROTTLED:
         return f"AWS is throttling ({code}): try again in a moment"
     if code in _OFF_LINE:
         return f"AWS could not be reached ({code}): check the network, the proxy and --region"
     if code == "SSLError":
-        return "the connection to AWS is not trusted (SSLError): check the CA bundle (AWS_CA_BUNDLE)"
+        return "the certificate of AWS is not trusted (SSLError): check the CA bundle (AWS_CA_BUNDLE)"
     if code == "ResourceNotFoundException":
         what = f"what {operation} asks for" if operation else "it"
-        return f"{what} does not exist (any more): is the stack still deployed, and this the right --region?"
+        return f"{what} does not exist: check that the stack is still deployed and that --region is right"
     return f"AWS answered {code}" + (f" to {operation}" if operation else "") + ": try again"

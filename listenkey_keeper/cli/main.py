@@ -1,6 +1,6 @@
 """`listenkeys`: the commands, and how each of them ends when something goes wrong.
 
-Exit codes: 0 well, 1 something is not (a key at risk or not renewed, a check), 2 the command failed.
+Exit codes: 0 all is well, 1 something is not (a key at risk or not renewed, a check), 2 the command failed.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from listenkey_keeper.program.status import AccountStatus, read_status
 from . import accounts
 from .check import check as check_stack
 from .day import DAY, day_of
-from .errors import CliError, explain
+from .errors import CliError, explain, way_to
 from .findings import check_view, to_dict
 from .history import expiry, history_table, read_history
 from .output import can_draw, console, show, show_json, waiting
@@ -30,7 +30,7 @@ NOT_WELL, COULD_NOT = 1, 2
 
 
 class OneLineErrors(TyperGroup):
-    """A group whose errors are one line on standard error, never a traceback."""
+    """A group whose errors are one line on standard error, with --debug below the way to them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""
@@ -38,9 +38,9 @@ class OneLineErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        return self._guard(lambda: super(OneLineErrors, self).invoke(ctx))
+        return self._guard(lambda: super(OneLineErrors, self).invoke(ctx), debug=ctx.params["debug"])
 
-    def _guard(self, what: Callable[[], Any]) -> Any:
+    def _guard(self, what: Callable[[], Any], debug: bool = False) -> Any:
         try:
             return what()
         except KeyboardInterrupt:
@@ -52,7 +52,9 @@ class OneLineErrors(TyperGroup):
             usage = getattr(error, "format_message", None)
             if usage and type(error).__name__ == "NoArgsIsHelpError":
                 raise
-            line = f"{usage()} (--help shows how)" if usage else explain(error)
+            if debug:
+                typer.echo(way_to(error), err=True)
+            line = f"{usage()} (see --help)" if usage else explain(error)
             typer.echo("listenkeys: " + " ".join(line.split()), err=True)
             raise typer.Exit(COULD_NOT) from None
 
@@ -62,7 +64,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Look after the listenKeys that listenkey-keeper keeps alive.",
+    help="Look after the accounts whose listenKeys listenkey-keeper keeps alive.",
     epilog="Ends with 0 if all is well, 1 if something is not (a key at risk or not renewed, a check not "
     "passed), 2 if the command failed.",
 )
@@ -80,22 +82,25 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where in the code an error came from.")
+    ] = False,
 ) -> None:
     pass
 
 
 @app.command()
 def status(
-    watching: Annotated[bool, typer.Option("--watch", "-w", help="Show it anew until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=1, max=60, help="Seconds between two looks of --watch.")] = 2.0,
+    watching: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=1, max=60, help="Seconds between refreshes of --watch.")] = 2.0,
     stack_name: StackName = None,
     region: Region = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show every account: how long its listenKey still lives, and what is wrong.
+    """Show how long each listenKey lives and what is wrong.
 
-    Ends with 1 when an enabled account has no key, or one with less than 15 minutes to live.
+    Ends with 1 when an enabled account has no live key, or less than 15 minutes left.
     """
     stack = connect(stack_name, region, profile)
     dynamodb = stack.client("dynamodb")
@@ -106,7 +111,7 @@ def status(
 
     if watching:
         if as_json or not console().is_terminal:
-            raise CliError("--watch needs a terminal: leave it out for one look, or --json for a program")
+            raise CliError("--watch needs a terminal: leave it out, or pass --json, to read the status once")
         watch(console(), lambda: _title(stack), read, every)
         return
     rows = read()
@@ -142,13 +147,16 @@ def check(
 @app.command()
 def history(
     account: accounts.AccountId,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of attempts.")] = 20,
     stack_name: StackName = None,
     region: Region = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show an account's ledger: every recorded attempt, newest first."""
+    """Show an account's last day and its attempts.
+
+    The newest attempt comes first.
+    """
     check_id(account)
     stack = connect(stack_name, region, profile)
     dynamodb, table, at = stack.client("dynamodb"), stack.outputs["ListenKeysTableName"], now()
@@ -165,25 +173,31 @@ def history(
             show(day_of(entries, at, expiry(dynamodb, table, account) if changes_only else None), "")
         show(history_table(entries[:limit]))
     else:
-        show(f"nothing was attempted for {account} yet: `listenkeys renew {account}` does it now")
+        show(f"{account} has no attempts yet: `listenkeys renew {account}` makes one now")
 
 
 @app.command()
 def renew(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ACCOUNT]...", help="All accounts unless said.", show_default=False),
+        typer.Argument(metavar="ACCOUNT", help="By default all accounts.", show_default=False),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also those renewed less than 5 minutes ago.")
+        bool, typer.Option("--force", help="Include those renewed less than 5 minutes ago.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, send nothing.")
+    ] = False,
     stack_name: StackName = None,
     region: Region = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Call the function, wait for it, and show its report. Ends with 1 when an account was not renewed."""
+    """Renew accounts now and show what came of it.
+
+    Calls the function, waits for it and shows its report.
+    Ends with 1 when an account was not renewed.
+    """
     for id_ in ids or ():
         check_id(id_)
     event = event_of(ids or [], force, dry_run)

@@ -1,7 +1,7 @@
 """Accounts as the operator changes them: a row of AccountsTable, and the API key that it names.
 
-The key is written first, so that what is left half-done is a secret that no row names: doing it again ends
-it. Nothing here prints.
+The key is written first, so what a failure leaves behind is a secret that no row names, and the same command
+again finishes the job. Nothing here prints.
 """
 
 import re
@@ -23,7 +23,7 @@ _DEFAULT_FIELD = "apiKey"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What `add` is asked for; None where nothing is said."""
+    """What `add` is asked for; None where an option was not passed."""
 
     account_id: str
     product: str | None = None
@@ -62,14 +62,14 @@ class Registry:
         return account
 
     def add(self, wanted: Wanted, ask: Callable[[], str]) -> tuple[Account, bool]:
-        """Add an account, or replace its key; `ask` gets the key once everything else is known to be well.
+        """Add an account, or replace its key; `ask` returns the key, and is called once all else is checked.
 
         Returns the account and whether it was there before. Raises CliError, with nothing changed.
         """
         known = self._checked(wanted)
         default = f"{self._prefix}/{wanted.account_id}"
         secret_id = wanted.secret_id or (known.secret_id if known else default)
-        # In a secret of several accounts, each has the field of its name unless told otherwise.
+        # In a secret of several accounts, each has the field of its own name by default.
         field = _DEFAULT_FIELD if secret_id == default else wanted.account_id
         if known and secret_id == known.secret_id:
             field = known.secret_field
@@ -78,8 +78,13 @@ class Registry:
             taken = other.id != wanted.account_id and other.secret_field == field
             if taken and same_secret(other.secret_id, secret_id):
                 raise CliError(
-                    f"field {field} of secret {secret_id} holds {other.id}'s key: give another --field"
+                    f"field {field} of secret {secret_id} holds {other.id}'s key: choose another with --field"
                 )
+        if wanted.replace and not known and not self._keys.holds(secret_id, field):
+            raise CliError(
+                f"there is no account {wanted.account_id} whose key could be replaced: check the name with "
+                "`listenkeys accounts list`, or leave --replace out to add it"
+            )
         self._keys.check_secret(secret_id, wanted.replace)
         self._keys.put(secret_id, field, ask(), wanted.replace)
         row: dict[str, Any] = {}
@@ -120,16 +125,17 @@ class Registry:
             raise CliError(f"--product must be one of {', '.join(PRODUCTS)}")
         if wanted.secret_id is not None and not self._readable(wanted.secret_id):
             raise CliError(
-                f"the function reads only secrets under {self._prefix}/: give --secret {self._prefix}/NAME"
+                f"the function reads only secrets under {self._prefix}/: pass --secret {self._prefix}/NAME"
             )
         known = self.find(wanted.account_id)
         if known and not wanted.replace:
             raise CliError(
-                f"{known.id} is there already: --replace gives it another key, `accounts list` shows it"
+                f"{known.id} exists already: --replace replaces its key, `listenkeys accounts list` shows it"
             )
         if known and known.problem:
             raise CliError(
-                f"{known.id} cannot be changed here, {known.problem.message}: correct it, or remove and add"
+                f"{known.id} cannot be changed, {known.problem.message}: correct the row, or remove the "
+                "account and add it again"
             )
         return known
 
@@ -147,7 +153,7 @@ class Registry:
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
             raise CliError(
-                f"{account_id} was added by someone else just now: look at it before you use --replace"
+                f"{account_id} was added by someone else just now: look at it before you pass --replace"
             ) from None
 
     def _update(self, account_id: str, row: dict[str, Any]) -> None:
@@ -168,12 +174,12 @@ def check_id(account_id: str) -> None:
     """Raise CliError for what cannot be an account's id, or is more likely a key given by mistake."""
     if _LOOKS_LIKE_A_KEY.fullmatch(account_id):
         raise CliError(
-            "that looks like an API key where the account's id should be: the key is asked for (and your "
-            "shell's history may hold it now)"
+            "that looks like an API key, not an account: leave it out, the command prompts for it (the key "
+            "may be in your shell's history now)"
         )
     if not ACCOUNT_ID.fullmatch(account_id):
         raise CliError("an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
 def _no_such(account_id: str) -> CliError:
-    return CliError(f"there is no account {account_id}: `listenkeys accounts list` shows those there are")
+    return CliError(f"there is no account {account_id}: `listenkeys accounts list` shows the accounts")

@@ -1,4 +1,4 @@
-"""A run by hand: the function is called and waited for, and its report is shown."""
+"""A manual run: the function is called and waited for, and its report is shown."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ _MAX_NAMED = 2000  # account ids in an event; a synchronous one may be 6 MB, thi
 def event_of(accounts: list[str], force: bool, dry_run: bool) -> dict[str, Any]:
     """Return the manual event; without accounts it is for all of them."""
     if len(accounts) > _MAX_NAMED:
-        raise CliError(f"at most {_MAX_NAMED} accounts by name: name none, for all of them")
+        raise CliError(f"at most {_MAX_NAMED} accounts can be named: name none to renew all of them")
     event: dict[str, Any] = {"force": force, "dryRun": dry_run}
     return event | ({"accounts": accounts} if accounts else {})
 
@@ -41,9 +41,9 @@ def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
         kind = content.get("errorType") or answer["FunctionError"]
         # The program's own errors are one line already; of any other, the first line is enough to look it up.
         said = (str(content.get("errorMessage") or "").splitlines() or ["no message"])[0]
-        raise CliError(f"the run failed: {kind}: {said[:300]} (more in the function's log)")
+        raise CliError(f"the run failed: {kind}: {said[:300]} (the function's log has more)")
     if not isinstance(content, dict) or "runId" not in content:
-        raise CliError("the function's answer is no report: is this stack's function listenkey-keeper's?")
+        raise CliError("the function did not return a report: check that --stack-name is listenkey-keeper's")
     return content
 
 
@@ -91,5 +91,5 @@ def _sum(report: dict[str, Any]) -> Text:
     if least is not None:
         text += f", the least time left on a key is {least // 60} min"
     if report.get("skipped"):
-        text += "; SKIPPED: renewed less than 5 minutes ago (--force does it anyway), or disabled"
+        text += "; SKIPPED: renewed less than 5 minutes ago (--force renews these, too), or disabled"
     return Text(text)

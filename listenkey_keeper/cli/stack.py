@@ -31,12 +31,12 @@ StackName = Annotated[
     typer.Option(
         envvar="LISTENKEYS_STACK_NAME",
         show_envvar=False,
-        help=f"The deployed stack: samconfig.toml's, or {DEFAULT_NAME}.",
+        help=f"The deployed stack; by default samconfig.toml's, or {DEFAULT_NAME}.",
     ),
 ]
-Region = Annotated[str | None, typer.Option(help="Its AWS region.")]
+Region = Annotated[str | None, typer.Option(help="The AWS region of the stack.")]
 Profile = Annotated[str | None, typer.Option(help="The AWS profile to use.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +84,21 @@ def connect(stack_name: str | None, region: str | None, profile: str | None) -> 
     if described is None:
         raise CliError(
             f"there is no stack {name} in {session.region_name}: deploy it (`sam deploy --guided`), "
-            "or give --stack-name and --region"
+            "or pass --stack-name and --region"
         )
     outputs = {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", ())}
     missing = [output for output in _OUTPUTS if output not in outputs]
     if missing:
         raise CliError(
-            f"the stack {name} ({described['StackStatus']}) has no output {missing[0]}: is it "
-            "listenkey-keeper, and has it been deployed to the end?"
+            f"the stack {name} ({described['StackStatus']}) has no output {missing[0]}: check that it "
+            "is listenkey-keeper's and that its deployment has finished"
         )
     parameters = {p["ParameterKey"]: p.get("ParameterValue", "") for p in described.get("Parameters", ())}
     return Stack(name, str(session.region_name), outputs, parameters, session)
 
 
 def _samconfig() -> dict[str, str]:
-    """Return what samconfig.toml says of where the stack is; nothing where there is none, or a broken one."""
+    """Return where the stack is as samconfig.toml has it; nothing where it is missing or broken."""
     try:
         config: Any = tomllib.loads(Path("samconfig.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -122,7 +122,7 @@ def in_local_world() -> bool:
 def now() -> datetime:
     """Return the time, aware UTC; in the local world, which may run faster, that world's."""
     clock = os.environ.get(CLOCK)
-    # Only there: beside AWS itself, a variable left behind would make every minute a lie.
+    # Only there: with AWS itself, a variable left behind would make every minute wrong.
     if clock and in_local_world():
         return world_time(clock, time.time())
     return datetime.now(UTC)

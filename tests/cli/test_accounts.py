@@ -37,7 +37,7 @@ def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == (
         "alice added (usdm); its key is in field apiKey of secret listenkeys/alice.\n"
-        "It is live within 5 minutes; `listenkeys renew alice` does it now.\n"
+        "The next sweep tries it, within 5 minutes; `listenkeys renew alice` tries it now.\n"
     )
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "product": {"S": "usdm"}}
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
@@ -105,7 +105,20 @@ def test_a_key_in_the_place_of_an_account_is_not_repeated(run: Run, api_key: str
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\n", "two words", " {key}", "{key} ", "{key}\n{key}\n", "{key}\r\nx", "k\x00y", "clé", "x" * 257],
+    [
+        "",
+        "\n",
+        "two words",
+        " {key}",
+        "{key} ",
+        "{key}\n{key}\n",
+        "{key}\r\nx",
+        "k\x00y",
+        "clé",
+        "<script>",
+        "a.b",
+        "x" * 257,
+    ],
 )
 def test_what_can_be_no_api_key_is_refused_and_nothing_is_written(
     run: Run, world: World, api_key: str, text: str
@@ -157,7 +170,7 @@ def test_an_account_that_is_there_is_not_touched_without_replace(
     world.add_account("alice", OTHER, product="coinm")
     before = row(world, "alice")
     done = run("accounts", "add", "alice", "--product", "options", stdin=OTHER if same else api_key)
-    assert (done.exit_code, "alice is there already: --replace" in done.stderr) == (2, True)
+    assert (done.exit_code, "alice exists already: --replace" in done.stderr) == (2, True)
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
     assert row(world, "alice") == before
 
@@ -170,7 +183,9 @@ def test_replace_changes_the_key_and_nothing_else(
     world.exchange.add_account(api_key)
     done = run("accounts", "add", "alice", "--replace", stdin=api_key)
     assert done.exit_code == 0
-    assert "The next tick uses it, within 30 minutes; `listenkeys renew alice`" in done.stdout
+    assert (
+        "The next renewal uses it, in about 30 minutes at the latest; `listenkeys renew alice`" in done.stdout
+    )
     assert row(world, "alice") == before
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
     function.invoke(TICK)
@@ -192,12 +207,26 @@ def test_replace_takes_over_what_is_said_with_it(run: Run, world: World, api_key
     assert secret(world, "listenkeys/all") == {"alice": api_key}
 
 
+@pytest.mark.parametrize("options", [(), ("--secret", "listenkeys/all")])
+def test_replace_of_a_name_that_is_not_there_adds_nothing(
+    run: Run, world: World, api_key: str, options: tuple[str, ...]
+) -> None:
+    world.add_account("alice", OTHER)
+    world.put_secret("listenkeys/all", {"alice": OTHER})
+    done = run("accounts", "add", "alcie", "--replace", *options, stdin=api_key)
+    assert done.exit_code == 2
+    assert "there is no account alcie whose key could be replaced" in done.stderr
+    assert row(world, "alcie") is None
+    assert secret_names(world) == ["listenkeys/alice", "listenkeys/all"]
+    assert secret(world, "listenkeys/all") == {"alice": OTHER}
+
+
 def test_replacing_the_key_of_a_disabled_account_says_that_it_is_disabled(
     run: Run, world: World, api_key: str
 ) -> None:
     world.add_account("alice", OTHER, enabled=False)
     done = run("accounts", "add", "alice", "--replace", stdin=api_key)
-    assert "It is disabled: `listenkeys accounts enable alice`" in done.stdout
+    assert "The account is disabled: `listenkeys accounts enable alice`" in done.stdout
 
 
 def test_a_broken_row_is_not_written_over(run: Run, world: World, api_key: str) -> None:
@@ -240,7 +269,7 @@ def test_another_key_in_a_secret_that_no_row_names_is_not_written_over_silently(
     world.put_secret("listenkeys/alice", {"apiKey": OTHER})
     done = run("accounts", "add", "alice", stdin=api_key)
     assert (done.exit_code, row(world, "alice")) == (2, None)
-    assert "--replace writes over it" in done.stderr
+    assert "--replace overwrites it" in done.stderr
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
     assert run("accounts", "add", "alice", "--replace", stdin=api_key).exit_code == 0
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
@@ -269,7 +298,7 @@ def test_a_secret_that_is_no_json_object_stays_as_it_is(
     client.create_secret(Name="listenkeys/all", SecretString=content or "x")
     done = run("accounts", "add", "alice", "--secret", "listenkeys/all", "--replace", stdin=api_key)
     assert done.exit_code == 2
-    assert "is not a JSON object and stays as it is" in done.stderr
+    assert "is not a JSON object and was not changed" in done.stderr
     assert "CANARY" not in done.output
     assert client.get_secret_value(SecretId="listenkeys/all")["SecretString"] == (content or "x")
     assert row(world, "alice") is None
@@ -279,7 +308,7 @@ def test_a_secret_does_not_grow_over_its_limit(run: Run, world: World, api_key: 
     world.put_secret("listenkeys/all", {"others": "x" * (65536 - 80)})
     done = run("accounts", "add", "alice", "--secret", "listenkeys/all", stdin=api_key)
     assert done.exit_code == 2
-    assert "over 64 KiB" in done.stderr
+    assert "limit of 64 KiB" in done.stderr
     assert row(world, "alice") is None
 
 
@@ -290,7 +319,7 @@ def test_a_secret_that_is_being_deleted_comes_back_only_with_replace(
     world.aws.client("secretsmanager").delete_secret(SecretId="listenkeys/alice", RecoveryWindowInDays=30)
     done = run("accounts", "add", "alice", stdin=api_key)
     assert done.exit_code == 2
-    assert "is being deleted: --replace brings it back" in done.stderr
+    assert "is being deleted: --replace restores it" in done.stderr
     assert run("accounts", "add", "alice", "--replace", stdin=api_key).exit_code == 0
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key, "note": "ours"}
 
@@ -314,7 +343,7 @@ def test_an_account_that_is_not_there_is_not_made(run: Run, world: World, comman
     done = run("accounts", *command, "nobody")
     assert done.exit_code == 2
     assert done.stderr == (
-        "listenkeys: there is no account nobody: `listenkeys accounts list` shows those there are\n"
+        "listenkeys: there is no account nobody: `listenkeys accounts list` shows the accounts\n"
     )
     assert row(world, "nobody") is None
 
@@ -361,7 +390,7 @@ def test_remove_takes_the_row_and_leaves_the_secret_and_the_ledger(
 def test_remove_needs_a_yes(run: Run, world: World) -> None:
     world.add_account("alice", OTHER)
     done = run("accounts", "remove", "alice", stdin="y\n")  # no terminal: nobody was asked
-    assert (done.exit_code, "say --yes" in done.stderr) == (2, True)
+    assert (done.exit_code, "pass --yes" in done.stderr) == (2, True)
     assert row(world, "alice") is not None
 
 
@@ -398,5 +427,5 @@ def test_a_key_that_could_not_be_removed_is_named(run: Run, world: World, faults
     faults.fail("DeleteSecret", "AccessDeniedException")
     done = run("accounts", "remove", "alice", "--yes", "--with-secret")
     assert done.exit_code == 2
-    assert "alice is removed, but its key is still in secret listenkeys/alice: access denied" in done.stderr
+    assert "alice was removed, but its key is still in secret listenkeys/alice: access denied" in done.stderr
     assert row(world, "alice") is None

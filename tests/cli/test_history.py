@@ -60,7 +60,7 @@ def test_history_stops_at_its_limit(
 
 def test_history_of_a_new_account_says_so_and_of_an_unknown_one_is_an_error(run: Run, world: World) -> None:
     world.put_row("alice")
-    assert "nothing was attempted for alice yet" in run("history", "alice").stdout
+    assert "alice has no attempts yet" in run("history", "alice").stdout
     assert json.loads(run("history", "alice", "--json").stdout) == []
     done = run("history", "nobody")
     assert (done.exit_code, "there is no account nobody" in done.stderr) == (2, True)

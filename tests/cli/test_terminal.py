@@ -14,7 +14,7 @@ from .test_status import put
 
 def test_the_api_key_is_asked_for_and_does_not_show(start: Start, world: World, api_key: str) -> None:
     terminal = start("accounts", "add", "alice")
-    terminal.wait_for("API key of alice (it does not show): ")
+    terminal.wait_for("API key of alice (not shown): ")
     terminal.type(api_key + "\n")
     assert terminal.end() == 0
     assert "alice added" in terminal.output

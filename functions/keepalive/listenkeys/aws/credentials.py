@@ -21,7 +21,7 @@ BATCH = 20  # BatchGetSecretValue's limit
 _READERS = 4
 _GIVE_UP_AFTER = 3  # calls in a row without an answer: the service is down, not one secret
 # What Binance gives out. Anything else is no API key, and may look malicious to Binance's firewall.
-_API_KEY = re.compile(r"[A-Za-z0-9_-]{1,256}")
+API_KEY = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}$")
 _SIGNING_SECRETS = ("apiSecret", "secretKey")
 _NOT_FOUND = {"ResourceNotFoundException"}
@@ -146,7 +146,7 @@ def _key(content: Any, account: Account) -> ApiKey | AccountError:
     value = content.get(account.secret_field)
     if value is None:
         return _invalid("the secret's JSON does not have the field that secretField names")
-    if not isinstance(value, str) or not _API_KEY.fullmatch(value):
+    if not isinstance(value, str) or not API_KEY.fullmatch(value):
         return _invalid(
             "the secret's field must be the API key as a string: letters, digits, - and _ only",
         )
