@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
-from listenkeys.clock import Clock
-from listenkeys.settings import Settings
+from listenkeys.clock import SYSTEM_CLOCK, Clock
 
 
 @contextmanager
@@ -71,10 +71,9 @@ class LocalFunction:
             for mark in ("init", "powertools_handler"):
                 vars(earlier).pop(mark, None)
             sys.modules.pop("app", None)
-            app: Any = importlib.import_module("app")
-            if clock:
-                app.keeper = app.build_keeper(Settings.from_env(), clock)
-            self.app = app
+            # The module makes its clients when it is loaded, by the clock that it finds here.
+            with patch("listenkeys.clock.SYSTEM_CLOCK", clock or SYSTEM_CLOCK):
+                self.app: Any = importlib.import_module("app")
 
     def invoke(
         self, event: Any, context: Context | None = None, handler: str = "lambda_handler"

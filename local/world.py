@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -116,6 +117,13 @@ class World:
             ExpressionAttributeValues={":id": {"S": account_id}},
         )
         return [{name: _plain(value) for name, value in item.items()} for item in answer["Items"]]
+
+    def all_records(self) -> Iterator[dict[str, Any]]:
+        """Yield everything that ListenKeysTable holds."""
+        scan = self.aws.client("dynamodb").get_paginator("scan")
+        for page in scan.paginate(TableName=self.aws.outputs["ListenKeysTableName"]):
+            for item in page["Items"]:
+                yield {name: _plain(value) for name, value in item.items()}
 
     def current(self, account_id: str) -> dict[str, Any]:
         """Return an account's current record; empty without one."""

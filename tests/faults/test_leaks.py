@@ -283,9 +283,8 @@ class Searcher:
 
     def stored(self) -> Iterator[str]:
         """Yield the records, without the one attribute that may hold a key, the events and the widget."""
-        for name in [*self.stage.names(), "malformed"]:
-            for record in self.stage.world.records(name):
-                yield json.dumps({**record, "listenKey": None})
+        for record in self.stage.world.all_records():
+            yield json.dumps({**record, "listenKey": None})
         yield from map(json.dumps, self.stage.world.aws.sent_events())
         yield self.widget(event_of())
 
