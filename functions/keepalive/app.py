@@ -23,8 +23,6 @@ from listenkeys.settings import Settings
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 
 if TYPE_CHECKING:
-    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
-    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 RETRY_SECONDS = 60  # until a shard that is not complete is tried again, as Lambda does with a tick
@@ -92,25 +90,26 @@ def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str,
 
 
 @logger.inject_lambda_context
-def shard_handler(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
-    """Keep the listenKeys of a shard alive, for each message; what is not complete comes back."""
-    # Imported here: the other handler, all that a small installation has, does without.
-    from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+def shard_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    """Keep the listenKeys of one shard alive; a shard that is not complete comes back after a minute.
 
-    def handle(record: "SQSRecord") -> None:
-        try:
-            shard = Shard.from_message(record.body)
-            age = keeper.clock.now().timestamp() - int(record.attributes.sent_timestamp) / 1000
-            if shard.trigger == SWEEP and age > STALE_SECONDS:
-                logger.warning("a later sweep has superseded this shard", shard=record.body)
-                return
+    Anything else that goes wrong is raised: Lambda counts it as an error, which CrashedShardsAlarm reads.
+    """
+    [record] = event["Records"]  # the template asks for one message at a time
+    try:
+        shard = Shard.from_message(record["body"])
+        age = keeper.clock.now().timestamp() - int(record["attributes"]["SentTimestamp"]) / 1000
+        if shard.trigger == SWEEP and age > STALE_SECONDS:
+            logger.warning("a later sweep has superseded this shard", shard=record["body"])
+        else:
             run(Trigger(shard.trigger), shard.run_id, context, shard)
-        except Exception:
-            if work_queue:
-                work_queue.retry(record.receipt_handle, RETRY_SECONDS)
+    except Exception as error:
+        if work_queue:
+            work_queue.retry(record["receiptHandle"], RETRY_SECONDS)
+        if not isinstance(error, KeepaliveIncomplete):
             raise
-
-    return process_partial_response(event, handle, BatchProcessor(EventType.SQS), context)
+        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
+    return {"batchItemFailures": []}
 
 
 def run(
@@ -145,10 +144,12 @@ def publish(report: Report, shard: Shard | None = None) -> None:
     counts = report.count()
     metrics.add_metric("RunsCompleted", MetricUnit.Count, 1)
     for outcome in Outcome:
-        if outcome is not Outcome.SKIPPED:
+        # A new account's first key is in its event. CloudWatch gives ten metrics away, and these are ten.
+        if outcome not in (Outcome.SKIPPED, Outcome.CREATED):
             metrics.add_metric(f"Keys{outcome.capitalize()}", MetricUnit.Count, counts[outcome])
+    # Also where it is 0: KeyAtRiskAlarm ends with the last account at risk, whatever became of it.
+    metrics.add_metric("KeysAtRisk", MetricUnit.Count, report.keys_at_risk)
     if report.min_remaining_seconds is not None:
         metrics.add_metric("MinRemainingSeconds", MetricUnit.Seconds, report.min_remaining_seconds)
     metrics.add_metric("UsedWeight", MetricUnit.Count, report.used_weight)
-    metrics.add_metric("RunDuration", MetricUnit.Milliseconds, report.duration_ms)
     metrics.flush_metrics()  # here, not in a decorator: it would complain of the runs that count nothing

@@ -89,6 +89,18 @@ def metrics(done: Invocation) -> dict[str, float]:
     return found
 
 
+def summary(done: Invocation) -> dict[str, Any]:
+    """Return the report that an invocation logged, whether it raised or not; it has no problems in it."""
+    [report] = [line["report"] for line in lines(done) if line.get("message") == "run"]
+    found: dict[str, Any] = report
+    return found
+
+
+def duration(done: Invocation) -> float:
+    """Return how many seconds an invocation says that its run took."""
+    return float(summary(done)["durationMs"]) / 1000
+
+
 def raised(done: Invocation) -> str:
     """Return the name of what an invocation raised, empty where it raised nothing."""
     return type(done.error).__name__ if done.error else ""

@@ -1,4 +1,4 @@
-"""Alarms that must page once for each trouble, and say when it is over: rows 69 to 71."""
+"""Alarms that must page once for each trouble, and say when it is over: rows 68 to 71."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.alarms import ALARM, OK, Alarms, Metrics
 from tests.integration.watched import Watched
 
 CRASHED, WAITING, MISSED = "CrashedShardsAlarm", "WaitingShardsAlarm", "MissedRunsAlarm"
-DEAD_LETTER, REJECTED = "DeadLetterAlarm", "RejectedAccountsAlarm"
+DEAD_LETTER, REJECTED, AT_RISK = "DeadLetterAlarm", "RejectedAccountsAlarm", "KeyAtRiskAlarm"
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
 
 
@@ -34,6 +34,39 @@ def mails(alarms: Alarms, since: float) -> dict[str, list[tuple[float, str]]]:
         for name, alarm in alarms.items()
         if alarm.mails
     }
+
+
+def take_out(world: World, how: str, name: str) -> None:
+    if how == "disabled":
+        world.put_row(name, enabled=False)
+    else:
+        key = {"accountId": {"S": name}}
+        world.aws.client("dynamodb").delete_item(TableName=world.aws.outputs["AccountsTableName"], Key=key)
+
+
+@pytest.mark.row(68)
+@pytest.mark.parametrize("how", ["disabled", "removed"])
+@pytest.mark.parametrize("others", [["bob"], []], ids=["another account left", "none left"])
+def test_the_alarm_ends_with_the_last_account_at_risk_and_pages_again_for_the_next(
+    world: World, function: LocalFunction, clock: VirtualClock, how: str, others: list[str]
+) -> None:
+    add_live(world, clock, "alice", *others, minutes=10)
+    watched = Watched(world, function, clock)
+    watched.go(10)
+    began = clock.timestamp()
+    world.exchange.fault(status=503, api_key=api_key_of("alice"))
+
+    watched.go(50)
+    assert AT_RISK in watched.alarms.firing()
+    take_out(world, how, "alice")
+    watched.go(16)
+    assert AT_RISK not in watched.alarms.firing()
+
+    add_live(world, clock, "carol", minutes=0)
+    world.exchange.fault(status=503, api_key=api_key_of("carol"))
+    watched.go(60)
+    states = [state for at, state in watched.alarms[AT_RISK].mails if at > began]
+    assert states == [ALARM, OK, ALARM]
 
 
 @pytest.mark.row(69)

@@ -15,7 +15,7 @@ from listenkeys.aws.records import LEASE, iso
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
-from tests.faults.matrix import SWEEP, TICK, add_live, api_key_of, events, kept, metrics, raised
+from tests.faults.matrix import SWEEP, TICK, add_live, api_key_of, events, kept, metrics, raised, summary
 from tests.faults.refusals import SDK_ATTEMPTS, Body, Refusals, asks_for, botocore_sleeps_by, is_of
 from tests.rules import Rules
 
@@ -1010,7 +1010,7 @@ def test_a_bus_that_is_down_is_asked_once_in_a_run_whatever_there_is_to_tell(
     done = function.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert refusal.hits == SDK_ATTEMPTS
-    assert metrics(done)["KeysCreated"] == 60
+    assert summary(done)["created"] == 60
 
 
 @pytest.mark.row(48)

@@ -20,10 +20,10 @@ REPORT = [
     "failed", "deferred", "rejected", "minRemainingSeconds", "usedWeight", "durationMs", "problems",
 ]  # fmt: skip
 METRICS = {
-    "RunsCompleted", "KeysExtended", "KeysChanged", "KeysCreated", "KeysRecreated", "KeysFailed",
-    "KeysDeferred", "KeysRejected", "MinRemainingSeconds", "UsedWeight", "RunDuration",
+    "RunsCompleted", "KeysExtended", "KeysChanged", "KeysRecreated", "KeysFailed",
+    "KeysDeferred", "KeysRejected", "MinRemainingSeconds", "UsedWeight", "KeysAtRisk",
 }  # fmt: skip
-UNITS = {"MinRemainingSeconds": "Seconds", "RunDuration": "Milliseconds"}
+UNITS = {"MinRemainingSeconds": "Seconds"}
 CHANGED, FAILING, RECOVERED = "Listen Key Changed", "Listen Key Failing", "Listen Key Recovered"
 
 
@@ -142,11 +142,11 @@ def test_a_rules_run_counts_everything_in_one_namespace_and_one_dimension(
     assert emitted["service"] == demo.aws.stack_name
     units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
     assert units == {name: UNITS.get(name, "Count") for name in METRICS}
-    values = {name: emitted[name] for name in METRICS - {"UsedWeight", "RunDuration"}}
+    values = {name: emitted[name] for name in METRICS - {"UsedWeight"}}
     assert values == {
-        "RunsCompleted": [1], "KeysExtended": [1], "KeysChanged": [0], "KeysCreated": [1],
+        "RunsCompleted": [1], "KeysExtended": [1], "KeysChanged": [0],
         "KeysRecreated": [1], "KeysFailed": [0], "KeysDeferred": [0], "KeysRejected": [1],
-        "MinRemainingSeconds": [3600],
+        "MinRemainingSeconds": [3600], "KeysAtRisk": [0],
     }  # fmt: skip
     assert emitted.keys() == {"_aws", "service", *METRICS}
 
@@ -156,7 +156,7 @@ def test_metrics_agree_with_the_report(demo: World, function: WatchedFunction) -
 
     [emitted] = metrics(done)
     assert done.report is not None
-    for name, field in [("UsedWeight", "usedWeight"), ("RunDuration", "durationMs")]:
+    for name, field in [("UsedWeight", "usedWeight"), ("MinRemainingSeconds", "minRemainingSeconds")]:
         assert emitted[name] == [done.report[field]]
 
 
@@ -192,7 +192,7 @@ def test_the_counts_of_one_run_do_not_show_up_in_the_next(demo: World, function:
 
     [emitted] = metrics(function.invoke(TICK))
 
-    assert (emitted["RunsCompleted"], emitted["KeysCreated"]) == ([1], [0])
+    assert (emitted["RunsCompleted"], emitted["KeysRecreated"]) == ([1], [0])
 
 
 def told(world: World) -> list[tuple[str, str, str]]:

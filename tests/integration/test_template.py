@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from listenkeys.status import ATTRIBUTES
+from listenkeys.binance.dispatcher import AT_RISK
+from listenkeys.status import AT_RISK_MINUTES, ATTRIBUTES
 from local.aws.stack import choose, expand
 from tests.dashboard import body_of, widgets_of
 from tests.policies import statements_of
@@ -102,14 +103,13 @@ METRICS = {
     "RunsCompleted",
     "KeysExtended",
     "KeysChanged",
-    "KeysCreated",
     "KeysRecreated",
     "KeysFailed",
     "KeysDeferred",
     "KeysRejected",
     "MinRemainingSeconds",
     "UsedWeight",
-    "RunDuration",
+    "KeysAtRisk",
 }
 ALARMS = sorted(name for name, kind in RESOURCES.items() if kind == "AWS::CloudWatch::Alarm")
 
@@ -591,7 +591,7 @@ def test_an_alarm_tells_the_topic_what_it_means_and_what_to_do_first(name: str) 
     ("name", "metric", "fires", "missing"),
     [
         ("MissedRunsAlarm", ("RunsCompleted", "Sum", 900), ("LessThanThreshold", 1), "breaching"),
-        ("KeyAtRiskAlarm", ("MinRemainingSeconds", "Minimum", 300), ("LessThanThreshold", 900), "ignore"),
+        ("KeyAtRiskAlarm", ("KeysAtRisk", "Maximum", 600), ("GreaterThanThreshold", 0), "ignore"),
         ("RejectedAccountsAlarm", ("KeysRejected", "Maximum", 600), ("GreaterThanThreshold", 0), "ignore"),
         (
             "DeadLetterAlarm",
@@ -665,7 +665,7 @@ def test_the_dashboard_draws_the_line_at_which_the_alarm_fires() -> None:
         if "MinRemainingSeconds" in json.dumps(widget["properties"].get("metrics", []))
     ]
     [line] = widget["properties"]["annotations"]["horizontal"]
-    assert line["value"] == deployed()["KeyAtRiskAlarm"]["Threshold"]
+    assert line["value"] == 60 * AT_RISK_MINUTES == AT_RISK
 
 
 def test_the_dashboard_lists_recent_problems_from_the_functions_log_group() -> None:
@@ -684,9 +684,10 @@ def test_the_dashboard_shows_every_alarm_of_the_stack(parameters: dict[str, str]
     assert sorted(widget["properties"]["alarms"]) == sorted(alarms)
 
 
+@pytest.mark.parametrize("shards", [{}, SHARDED], ids=["one function", "shards"])
 @pytest.mark.parametrize("wanted", ["true", "false"])
-def test_the_dashboard_reads_from_top_to_bottom_in_full_rows(wanted: str) -> None:
-    widgets = widgets_of(choose(TEMPLATE, {"DashboardWidget": wanted}))
+def test_the_dashboard_reads_from_top_to_bottom_in_full_rows(wanted: str, shards: dict[str, str]) -> None:
+    widgets = widgets_of(choose(TEMPLATE, {"DashboardWidget": wanted, **shards}))
     # CloudWatch gives a widget without a place the next that is free.
     assert not [widget for widget in widgets if {"x", "y"} & widget.keys()]
     rows: list[list[str]] = [[]]
@@ -699,7 +700,9 @@ def test_the_dashboard_reads_from_top_to_bottom_in_full_rows(wanted: str) -> Non
             rows.append([])
             left = 24
     accounts = [["custom"]] if wanted == "true" else []
-    assert rows == [["alarm"], *accounts, ["metric"] * 2, ["metric"] * 3, ["log"], []]
+    of_shards = [["metric"] * 3] if shards else []
+    # Well? Who is not? What have the runs done?
+    assert rows == [["alarm"], *accounts, ["log"], ["metric"] * 2, ["metric"] * 3, *of_shards, []]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "events").iterdir()), ids=lambda path: path.name)

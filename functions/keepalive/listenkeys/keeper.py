@@ -97,7 +97,9 @@ class _Run:
                 self._give_back()
             self.journal.close(self.current)
         now = self.clock.now()
-        self.report.min_remaining_seconds = min(self._remaining(now), default=None)
+        remaining = list(self._remaining(now))
+        self.report.min_remaining_seconds = min(remaining, default=None)
+        self.report.keys_at_risk = sum(seconds < AT_RISK for seconds in remaining)
         self.report.duration_ms = round((self.clock.monotonic() - self.started) * 1000)
         return self.report
 

@@ -92,6 +92,7 @@ class Report:
     accounts: int = 0
     results: list[Result] = field(default_factory=list)
     min_remaining_seconds: int | None = None
+    keys_at_risk: int = 0
     used_weight: int = 0
     duration_ms: int = 0
     plan: list[dict[str, Any]] = field(default_factory=list)

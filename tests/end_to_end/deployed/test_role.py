@@ -31,8 +31,8 @@ OF_AN_ITEM = {
 def needed(service: str, operation: str, sent: dict[str, Any]) -> Iterator[Grant]:
     """Yield what IAM asks for when this call is made; fails for a call that nobody has thought of."""
     match service, operation:
-        case "dynamodb", "Scan":
-            yield "dynamodb:Scan", f"arn:aws:dynamodb:{HERE}:table/{sent['TableName']}"
+        case "dynamodb", "Scan" | "UpdateItem":
+            yield f"dynamodb:{operation}", f"arn:aws:dynamodb:{HERE}:table/{sent['TableName']}"
         case "dynamodb", "BatchGetItem":
             for table in sent["RequestItems"]:
                 yield "dynamodb:BatchGetItem", f"arn:aws:dynamodb:{HERE}:table/{table}"
