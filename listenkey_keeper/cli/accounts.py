@@ -2,21 +2,19 @@
 
 import getpass
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from listenkey_keeper.program.aws.accounts import Account
-
-from .errors import CliError, explain
+from .errors import CliError
 from .output import Columns, Problems, show, show_json
-from .registry import Registry, Wanted, check_id
-from .stack import AsJson, Profile, Region, StackName, connect
+from .registry import Registry, Wanted, as_dict, check_id
+from .remove import remove
+from .stack import AccountId, AsJson, Profile, Region, StackName, connect
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Add, list, disable and remove accounts.")
 
-AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False)]
 AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT", show_default=False)]
 _MAX_INPUT = 4096
 
@@ -61,7 +59,7 @@ def add(
     wanted = Wanted(account, product, secret, field, create_if_missing, replace)
     added, before = Registry(stack).add(wanted, lambda: _api_key(account))
     if as_json:
-        show_json({**_as_dict(added), "replaced": before})
+        show_json({**as_dict(added), "replaced": before})
         return
     where = f"field {added.secret_field} of secret {added.secret_id}"
     if not before:
@@ -89,7 +87,7 @@ def list_(
     """List the accounts, without their keys."""
     accounts = Registry(connect(stack_name, region, profile)).all()
     if as_json:
-        show_json([_as_dict(account) for account in accounts])
+        show_json([as_dict(account) for account in accounts])
         return
     if not accounts:
         show("no accounts yet: `listenkeys accounts add` adds one")
@@ -141,55 +139,7 @@ def disable(
     _set_enabled(registry, accounts, False, said, as_json)
 
 
-@app.command()
-def remove(
-    account: AccountId,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    with_secret: Annotated[
-        bool, typer.Option("--with-secret", help="Remove its key, too. It can be restored for 30 days.")
-    ] = False,
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Remove an account. Its ledger stays, and so does its key unless --with-secret is passed."""
-    registry = Registry(connect(stack_name, region, profile))
-    known = registry.get(account)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise CliError("remove asks for confirmation, and there is no terminal to ask in: pass --yes")
-        if not typer.confirm(f"Remove {account}? Its listenKey dies within 60 minutes.", err=True):
-            raise CliError(f"{account} was not removed")
-    registry.remove(known)
-    taken = None
-    if with_secret and known.secret_id:
-        try:
-            taken = registry.take_key(known)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the row is gone
-            # The row is gone, so a second `remove` would not find the secret.
-            raise CliError(
-                f"{account} was removed, but its key is still in secret {known.secret_id}: {explain(error)}"
-            ) from None
-    if as_json:
-        until = taken.until.isoformat() if taken and taken.until else None
-        show_json({**_as_dict(known), "key": taken.what if taken else "kept", "restorableUntil": until})
-        return
-    place = f"field {known.secret_field} of secret {known.secret_id}"
-    match taken.what if taken else "kept":
-        case "field":
-            key = f"Its key was removed from {place}."
-        case "deleted":
-            until = f"{taken.until:%Y-%m-%d}" if taken and taken.until else "then"
-            back = f"`aws secretsmanager restore-secret` restores it until {until}"
-            key = f"The secret {known.secret_id} was deleted; {back}."
-        case "gone":
-            key = f"There was no secret {known.secret_id}."
-        case _ if taken:
-            key = f"Its key stays in {place}, because another account uses it."
-        case _:
-            key = f"Its key stays in {place}." if known.secret_id else "Its key stays where it is."
-    show(f"{account} was removed. {key}", f"Its ledger stays: `listenkeys history {account}` shows it.")
+app.command()(remove)
 
 
 def _set_enabled(registry: Registry, ids: list[str], enabled: bool, said: str, as_json: bool) -> None:
@@ -198,7 +148,7 @@ def _set_enabled(registry: Registry, ids: list[str], enabled: bool, said: str, a
         if not as_json:
             show(f"{id_} {said}")
     if as_json:
-        show_json([_as_dict(registry.get(id_)) for id_ in ids])
+        show_json([as_dict(registry.get(id_)) for id_ in ids])
 
 
 def _api_key(account: str) -> str:
@@ -210,15 +160,3 @@ def _api_key(account: str) -> str:
             "no API key on standard input: pipe it in, or run this in a terminal, which prompts for it"
         )
     return key
-
-
-def _as_dict(account: Account) -> dict[str, Any]:
-    return {
-        "accountId": account.id,
-        "product": account.product or None,
-        "enabled": account.enabled,
-        "createIfMissing": account.create_if_missing,
-        "secretId": account.secret_id or None,
-        "secretField": account.secret_field or None,
-        "problem": account.problem.message if account.problem else None,
-    }

@@ -3,11 +3,9 @@
 Exit codes: 0 all is well, 1 something is not (a key at risk or not renewed, a check), 2 the command failed.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from listenkey_keeper import __version__
 from listenkey_keeper.program.aws.records import LEASE
@@ -16,47 +14,18 @@ from listenkey_keeper.program.status import AccountStatus, read_status
 from . import accounts
 from .check import check as check_stack
 from .day import DAY, day_of
-from .errors import CliError, explain, way_to
+from .errors import CliError
 from .findings import check_view, to_dict
+from .group import OneLineErrors
 from .history import expiry, history_table, read_history
 from .output import can_draw, console, show, show_json, waiting
 from .registry import Registry, check_id
 from .renew import event_of, failed, invoke, report_view
-from .stack import AsJson, Profile, Region, Stack, StackName, connect, now
+from .stack import AccountId, AsJson, Profile, Region, Stack, StackName, connect, now
 from .status import StatusTable
 from .watch import watch
 
-NOT_WELL, COULD_NOT = 1, 2
-
-
-class OneLineErrors(TyperGroup):
-    """A group whose errors are one line on standard error, with --debug below the way to them."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments."""
-        return self._guard(lambda: super(OneLineErrors, self).parse_args(ctx, args))  # type: ignore[no-any-return]
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        return self._guard(lambda: super(OneLineErrors, self).invoke(ctx), debug=ctx.params["debug"])
-
-    def _guard(self, what: Callable[[], Any], debug: bool = False) -> Any:
-        try:
-            return what()
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        except (typer.Exit, typer.Abort, BrokenPipeError):
-            raise
-        except Exception as error:
-            # Typer's usage errors; the one that only shows the help is no error.
-            usage = getattr(error, "format_message", None)
-            if usage and type(error).__name__ == "NoArgsIsHelpError":
-                raise
-            if debug:
-                typer.echo(way_to(error), err=True)
-            line = f"{usage()} (see --help)" if usage else explain(error)
-            typer.echo("listenkeys: " + " ".join(line.split()), err=True)
-            raise typer.Exit(COULD_NOT) from None
+NOT_WELL = 1
 
 
 app = typer.Typer(
@@ -146,7 +115,7 @@ def check(
 
 @app.command()
 def history(
-    account: accounts.AccountId,
+    account: AccountId,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of attempts.")] = 20,
     stack_name: StackName = None,
     region: Region = None,

@@ -183,3 +183,16 @@ def check_id(account_id: str) -> None:
 
 def _no_such(account_id: str) -> CliError:
     return CliError(f"there is no account {account_id}: `listenkeys accounts list` shows the accounts")
+
+
+def as_dict(account: Account) -> dict[str, Any]:
+    """Return an account as --json gives it."""
+    return {
+        "accountId": account.id,
+        "product": account.product or None,
+        "enabled": account.enabled,
+        "createIfMissing": account.create_if_missing,
+        "secretId": account.secret_id or None,
+        "secretField": account.secret_field or None,
+        "problem": account.problem.message if account.problem else None,
+    }

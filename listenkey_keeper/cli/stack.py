@@ -34,6 +34,7 @@ StackName = Annotated[
         help=f"The deployed stack; by default samconfig.toml's, or {DEFAULT_NAME}.",
     ),
 ]
+AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False)]
 Region = Annotated[str | None, typer.Option(help="The AWS region of the stack.")]
 Profile = Annotated[str | None, typer.Option(help="The AWS profile to use.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,41 @@
+"""How every command ends when something goes wrong: with one line, never with a traceback."""
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from .errors import explain, way_to
+
+COULD_NOT = 2
+
+
+class OneLineErrors(TyperGroup):
+    """A group whose errors are one line on standard error, with --debug below the way to them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        return self._guard(lambda: super(OneLineErrors, self).parse_args(ctx, args))  # type: ignore[no-any-return]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        return self._guard(lambda: super(OneLineErrors, self).invoke(ctx), debug=ctx.params["debug"])
+
+    def _guard(self, what: Callable[[], Any], debug: bool = False) -> Any:
+        try:
+            return what()
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            # Typer's usage errors; the one that only shows the help is no error.
+            usage = getattr(error, "format_message", None)
+            if usage and type(error).__name__ == "NoArgsIsHelpError":
+                raise
+            if debug:
+                typer.echo(way_to(error), err=True)
+            line = f"{usage()} (see --help)" if usage else explain(error)
+            typer.echo("listenkeys: " + " ".join(line.split()), err=True)
+            raise typer.Exit(COULD_NOT) from None

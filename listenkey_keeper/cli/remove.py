@@ -1,0 +1,61 @@
+"""`listenkeys accounts remove`: the question, and what became of the key."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .errors import CliError, explain
+from .output import show, show_json
+from .registry import Registry, as_dict
+from .stack import AccountId, AsJson, Profile, Region, StackName, connect
+
+
+def remove(
+    account: AccountId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    with_secret: Annotated[
+        bool, typer.Option("--with-secret", help="Remove its key, too. It can be restored for 30 days.")
+    ] = False,
+    stack_name: StackName = None,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove an account. Its ledger stays, and so does its key unless --with-secret is passed."""
+    registry = Registry(connect(stack_name, region, profile))
+    known = registry.get(account)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise CliError("remove asks for confirmation, and there is no terminal to ask in: pass --yes")
+        if not typer.confirm(f"Remove {account}? Its listenKey dies within 60 minutes.", err=True):
+            raise CliError(f"{account} was not removed")
+    registry.remove(known)
+    taken = None
+    if with_secret and known.secret_id:
+        try:
+            taken = registry.take_key(known)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the row is gone
+            # The row is gone, so a second `remove` would not find the secret.
+            raise CliError(
+                f"{account} was removed, but its key is still in secret {known.secret_id}: {explain(error)}"
+            ) from None
+    if as_json:
+        until = taken.until.isoformat() if taken and taken.until else None
+        show_json({**as_dict(known), "key": taken.what if taken else "kept", "restorableUntil": until})
+        return
+    place = f"field {known.secret_field} of secret {known.secret_id}"
+    match taken.what if taken else "kept":
+        case "field":
+            key = f"Its key was removed from {place}."
+        case "deleted":
+            until = f"{taken.until:%Y-%m-%d}" if taken and taken.until else "then"
+            back = f"`aws secretsmanager restore-secret` restores it until {until}"
+            key = f"The secret {known.secret_id} was deleted; {back}."
+        case "gone":
+            key = f"There was no secret {known.secret_id}."
+        case _ if taken:
+            key = f"Its key stays in {place}, because another account uses it."
+        case _:
+            key = f"Its key stays in {place}." if known.secret_id else "Its key stays where it is."
+    show(f"{account} was removed. {key}", f"Its ledger stays: `listenkeys history {account}` shows it.")
