@@ -100,9 +100,10 @@ def check(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a deployed stack: its rules, mail and alarms, a dry run, and whether Binance serves it.
+    """Check a deployed stack and say what there is to do.
 
-    Sends Binance one request, with a made-up API key. Ends with 1 when something is to be done.
+    Looks at its rules, mail and alarms, makes a dry run, and sends Binance one request with a made-up API
+    key. Ends with 1 when there is something to do.
     """
     findings = list(check_stack(connect(stack_name, region, profile)))
     if as_json:
