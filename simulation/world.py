@@ -20,7 +20,7 @@ import requests
 from listenkeys.aws.accounts import Account, Accounts
 from listenkeys.aws.announcements import Announcer
 from listenkeys.aws.budget import Budget
-from listenkeys.aws.calls import OutOfTime
+from listenkeys.aws.calls import Deadline, OutOfTime
 from listenkeys.aws.credentials import ApiKey, Credentials, Fetched
 from listenkeys.aws.records import LEASE, NOTHING, Current, Records, Saved
 from listenkeys.binance.client import BinanceClient
@@ -296,7 +296,9 @@ class MemoryBudget(Budget):
     """A process's budget, on the counter that all processes of a world share."""
 
     def __init__(self, world: World, counter: WeightCounter, per_minute: int) -> None:
-        super().__init__(cast("Any", None), "", per_minute, world.clock.clock)
+        super().__init__(
+            cast("Any", None), "", per_minute, world.clock.clock, Deadline(world.clock.monotonic)
+        )
         self._world = world
         self._used = counter
 

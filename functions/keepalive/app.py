@@ -52,7 +52,7 @@ def build_keeper(settings: Settings, clock: Clock) -> Keeper:
         binance=BinanceClient(clock.now, settings.binance_base_url, pool_size=settings.max_concurrency),
         records=Records(dynamodb, table, settings.ledger_mode, settings.ledger_days, clock.sleep),
         announcer=Announcer(client("events", deadline)),
-        budget=Budget(dynamodb, table, settings.max_weight_per_minute, clock),
+        budget=Budget(dynamodb, table, settings.max_weight_per_minute, clock, deadline),
         clock=clock,
         overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),
         max_concurrency=settings.max_concurrency,

@@ -178,6 +178,7 @@ class WholeProgram(RuleBasedStateMachine):
         outputs = self.aws.outputs
         self.life.left = None
         dynamodb, sleep = self.clients["dynamodb"], self.clock.sleep
+        deadline = Deadline(self.clock.monotonic)
         return Keeper(
             accounts=Accounts(dynamodb, outputs["AccountsTableName"], outputs["SecretPrefix"], sleep),
             credentials=Credentials(self.clients["secretsmanager"]),
@@ -185,10 +186,10 @@ class WholeProgram(RuleBasedStateMachine):
             records=Records(dynamodb, outputs["ListenKeysTableName"], "all", 30, sleep),
             announcer=Announcer(self.clients["events"]),
             clock=self.clock.clock,
-            budget=Budget(dynamodb, outputs["ListenKeysTableName"], 1200, self.clock.clock),
+            budget=Budget(dynamodb, outputs["ListenKeysTableName"], 1200, self.clock.clock, deadline),
             overdue=lambda minutes: timedelta(minutes=minutes or 31),
             max_concurrency=1,
-            aws_deadline=Deadline(self.clock.monotonic),
+            aws_deadline=deadline,
         )
 
     def teardown(self) -> None:

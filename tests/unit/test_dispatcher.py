@@ -12,6 +12,7 @@ import pytest
 
 from listenkeys.aws.accounts import Account
 from listenkeys.aws.budget import Budget
+from listenkeys.aws.calls import Deadline
 from listenkeys.aws.credentials import ApiKey
 from listenkeys.aws.records import NOTHING
 from listenkeys.binance.dispatcher import PORTION, Dispatcher, Task
@@ -30,7 +31,7 @@ class Counted(Budget):
     """A budget whose counter is in memory."""
 
     def __init__(self, clock: VirtualClock, per_minute: int = 2400) -> None:
-        super().__init__(cast("Any", None), "", per_minute, clock.clock)
+        super().__init__(cast("Any", None), "", per_minute, clock.clock, Deadline(clock.monotonic))
         self.used: Counter[int] = Counter()
 
     def _add(

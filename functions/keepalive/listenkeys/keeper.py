@@ -186,8 +186,9 @@ class _Run:
             return
         keeper, tasks = self.keeper, []
         for rank, renewal in enumerate(renewals):
-            product = renewal.account.product
-            task = Task(rank, renewal, keeper.binance.host_of(product), PRODUCTS[product].group)
+            name = renewal.account.product
+            product = PRODUCTS[name]
+            task = Task(rank, renewal, keeper.binance.host_of(name), product.group, product.weight)
             task.dies_at = self._dies_at(renewal.account)
             task.suspect = renewal.before.consecutive_failures > 0
             tasks.append(task)

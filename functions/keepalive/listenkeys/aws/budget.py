@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import Clock
 from ..products import GROUP_WEIGHT
-from .calls import AwsError, error_code
+from .calls import AwsError, Deadline, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -49,10 +49,13 @@ class Budget:
     Not thread-safe: whoever hands out requests asks under its own lock.
     """
 
-    def __init__(self, dynamodb: "DynamoDBClient", table: str, per_minute: int, clock: Clock) -> None:
+    def __init__(
+        self, dynamodb: "DynamoDBClient", table: str, per_minute: int, clock: Clock, deadline: Deadline
+    ) -> None:
         self._dynamodb = dynamodb
         self._table = table
         self._clock = clock
+        self._deadline = deadline
         share = per_minute / GROUP_WEIGHT["futures"]
         self.caps: Mapping[str, int] = {g: max(1, int(limit * share)) for g, limit in GROUP_WEIGHT.items()}
         self._minutes: dict[str, _Minute] = {}
@@ -82,36 +85,61 @@ class Budget:
         """Count one request of weight 1 that goes now, of what is in hand."""
         self._now(group).in_hand -= 1
 
-    def take(self, group: str, weight: int, account_ids: Sequence[str] = ()) -> tuple[int, set[str]]:
-        """Take up to `weight` from this minute, for these accounts (as many as `weight`, or none).
+    def take(self, group: str) -> bool:
+        """Take weight for one more request of an admitted account; return whether there was any."""
+        if not self.in_hand(group) and not self._take(group, 1, ())[0]:
+            self._now(group).full = True
+        return self.in_hand(group) > 0
 
-        Return how much was left to take (0: try in the next minute), and which of the first so many accounts
-        another run has claimed in this minute. Where the counter cannot be reached, the run goes on within
-        the same cap on its own, and `trouble` says so.
+    def admit(self, group: str, weights: Mapping[str, int]) -> tuple[int, set[str]]:
+        """Take this minute's weight for as many of these accounts as it lasts for, in this order.
+
+        `weights` says how much each takes, by account id. Return how many accounts there is weight for (0:
+        try in the next minute), and which of them another run has claimed in this minute.
         """
-        minute = self._now(group)
-        claims: set[str] = set()
-        weight = min(weight, self.caps[group] - minute.taken)
-        while weight > 0 and not self.trouble:
-            hashes = {_short(id_): id_ for id_ in account_ids[:weight]}
+        weights = {id_: min(weight, self.caps[group]) for id_, weight in weights.items()}
+        ids = list(weights)
+        while ids:
+            wanted = max(0, sum(weights[id_] for id_ in ids) - self.in_hand(group))
+            granted, left, claimed = self._take(group, wanted, ids)
+            if granted:
+                return len(ids), claimed
+            # Another run may take from it in between: each turn asks for fewer.
+            left += self.in_hand(group)
+            fitting = 0
+            while fitting < len(ids) - 1 and weights[ids[fitting]] <= left:
+                left -= weights[ids[fitting]]
+                fitting += 1
+            ids = ids[:fitting]
+        self._now(group).full = True
+        return 0, set()
+
+    def _take(self, group: str, weight: int, ids: Sequence[str]) -> tuple[bool, int, set[str]]:
+        """Take exactly so much; return whether there was room, else how much is left, and who is claimed.
+
+        Where the counter cannot be reached, the run goes on within the same cap on its own, and `trouble`
+        says so.
+        """
+        minute, cap = self._now(group), self.caps[group]
+        hashes = {_short(id_): id_ for id_ in ids}
+        item: Any = {}
+        added = minute.taken + weight <= cap
+        left = cap - minute.taken
+        if added and not self.trouble:
             try:
-                added, item = self._add(group, minute.number, weight, hashes)
+                with self._deadline.brief():
+                    added, item = self._add(group, minute.number, weight, hashes)
             except AwsError as error:
                 self.trouble = f"the weight counter could not be reached: {error_code(error)}"
                 _log.warning("budget", extra={"trouble": self.trouble})
-            else:
-                if added:
-                    claimed = item.get("claimed", {}).get("SS", ())
-                    claims = {hashes[short] for short in claimed if short in hashes}
-                    break
-                used = str(item.get("used", {}).get("N", ""))
-                left = self.caps[group] - int(used) if used.isdecimal() else 0
-                # Another run may take from it in between: each turn asks for less.
-                weight = min(left, weight - 1)
-        minute.full = weight <= 0
-        minute.taken += max(0, weight)
-        minute.in_hand += max(0, weight)
-        return max(0, weight), claims
+            used = str(item.get("used", {}).get("N", "0"))
+            left = min(left, cap - int(used) if used.isdecimal() else 0)
+        if not added:
+            minute.full = left <= 0
+            return False, max(0, left), set()
+        minute.taken += weight
+        minute.in_hand += weight
+        return True, 0, {hashes[short] for short in item.get("claimed", {}).get("SS", ()) if short in hashes}
 
     def observe(self, group: str, used_weight: int) -> None:
         """Heed what Binance says the IP address used in this minute, whatever used it."""

@@ -1,7 +1,9 @@
 """How the AWS clients are set up, and what their errors mean. What they are used for stands elsewhere."""
 
 import random
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -19,6 +21,7 @@ _BATCH_GET = 100  # keys in a BatchGetItem
 # A VPC without a route does not fail, it hangs: botocore's own 60 s + 60 s, five to ten times over,
 # would outlive the function. No attempt starts that could outlast the run (`Deadline`).
 _CONNECT, _READ = 2.0, 5.0
+_AT_ONCE = 1.0  # second
 CLIENT_CONFIG = Config(
     connect_timeout=_CONNECT,
     read_timeout=_READ,
@@ -43,10 +46,20 @@ class Deadline:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self.at = float("inf")
+        self._thread = threading.local()
+
+    @contextmanager
+    def brief(self) -> Iterator[None]:
+        """Let this thread's calls be tried again only if they fail at once, not if they hang."""
+        self._thread.at = self._monotonic() + _CONNECT + _READ + _AT_ONCE
+        try:
+            yield
+        finally:
+            del self._thread.at
 
     def check(self, **_: object) -> None:
         """Raise OutOfTime unless an attempt that gets no answer would still end in time."""
-        if self._monotonic() + _CONNECT + _READ > self.at:
+        if self._monotonic() + _CONNECT + _READ > min(self.at, getattr(self._thread, "at", self.at)):
             raise OutOfTime
 
 

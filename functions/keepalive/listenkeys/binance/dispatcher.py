@@ -37,6 +37,7 @@ class Task:
     renewal: "Renewal"
     host: str
     group: str
+    weight: int = 1
     dies_at: float = _NEVER
     suspect: bool = False
     attempts: int = 0
@@ -131,10 +132,11 @@ class Dispatcher:
         self._bug: BaseException | None = None
         self._workers = 0
         groups: dict[str, GroupGate] = {}
-        hosts: dict[str, list[Task]] = {}
+        # By group, too: BinanceBaseUrl gives all products one host.
+        hosts: dict[tuple[str, str], list[Task]] = {}
         for task in tasks:
-            hosts.setdefault(task.host, []).append(task)
-        self._lane_of: dict[str, _Lane] = {}
+            hosts.setdefault((task.host, task.group), []).append(task)
+        self._lane_of: dict[tuple[str, str], _Lane] = {}
         for host, own in hosts.items():
             # The first to go finds out whether the host lets anybody in: not one that failed last time.
             probe = next((task for task in own if not task.suspect), own[0])
@@ -168,7 +170,7 @@ class Dispatcher:
         with self._changed:
             if self._closed:
                 return  # it has been reported as unanswered
-            lane = self._lane_of[task.host]
+            lane = self._lane_of[task.host, task.group]
             lane.flying.discard(task)
             now = self._clock.monotonic()
             again = self._learn(lane, task, result, error, now)
@@ -265,10 +267,10 @@ class Dispatcher:
     def _supply(self, lane: _Lane) -> bool:
         """Get the lane a task and weight to send it with; False where there is none to send now."""
         if not lane.wants_portion():
-            return self._budget.in_hand(lane.group) > 0 or self._budget.take(lane.group, 1)[0] > 0
+            return self._budget.take(lane.group)
         size = 1 if lane.gate.failures else min(PORTION, len(lane.backlog))
         portion = lane.backlog[: -size - 1 : -1]
-        granted, claimed = self._budget.take(lane.group, size, [task.id for task in portion])
+        granted, claimed = self._budget.admit(lane.group, {task.id: task.weight for task in portion})
         if not granted:
             return False
         del lane.backlog[-granted:]
