@@ -34,7 +34,7 @@ def probe(binance: BinanceClient, budget: Budget, clock: Clock) -> dict[str, Any
     }
     group = PRODUCTS[PRODUCT].group
     clock.sleep(max(0.0, budget.opens_at(group) - clock.monotonic()))
-    if not budget.take(group, 1)[0]:
+    if not budget.take(group):
         used_up = "not sent: this minute's weight is used up, try again in a minute"
         return answer | {"errorCode": ErrorCode.RATE_LIMITED, "errorMessage": used_up}
     budget.spend(group)
