@@ -93,6 +93,9 @@ clean: | $(if $(wildcard .local/world.json),down)  ## Remove everything that was
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Prove it
+proofs: install  ## Run the tests that take long: timelines, whole worlds
+	$(BIN)/python -m pytest -m slow --numprocesses auto
+
 e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built, deployed and invoked for real
 	$(BIN)/python -m pytest -m e2e
 
@@ -105,7 +108,7 @@ browser: install $(VENV)/.browser-installed $(AXE)  ## Test the page in a real b
 	CHROMIUM=$(CHROMIUM) AXE=$(AXE) $(BIN)/python -m pytest -m browser tests/browser
 
 test-deep: install  ## Run the state machine at length (half an hour)
-	DEEP=1 $(BIN)/python -m pytest tests/properties --timeout 7200
+	DEEP=1 $(BIN)/python -m pytest -m slow tests/properties --timeout 7200
 
 ##@ Measure it
 scale: install  ## Run 100,000 accounts through shards (some fifteen minutes)
@@ -117,4 +120,4 @@ bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  #
 costs: install  ## Compute docs/costs.md's table from what was measured last
 	$(BIN)/python -m benchmarks.costs
 
-.PHONY: help install run up down test test-deep check build invoke e2e clients browser simulate scale bench costs lock clean
+.PHONY: help install run up down test proofs test-deep check build invoke e2e clients browser simulate scale bench costs lock clean

@@ -128,6 +128,7 @@ def shards(sharded_aws: LocalAws, clock: VirtualClock) -> Iterator[Shards]:
         yield Shards(world, clock)
 
 
+@pytest.mark.slow
 @pytest.mark.row(70)
 @pytest.mark.parametrize("dead_after", [60, 61, 64, 88])
 def test_a_shard_that_always_crashes_pages_before_its_keys_die_and_no_other_alarm_needs_to(

@@ -90,6 +90,7 @@ def test_a_throttled_batch_that_is_answered_on_a_retry_is_no_fault(
     assert outcomes(world, "alice") == {"alice": "EXTENDED"}
 
 
+@pytest.mark.slow
 @pytest.mark.row(25)
 def test_secrets_manager_down_for_many_accounts_is_not_asked_for_each_of_them(
     world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
@@ -332,6 +333,7 @@ def test_a_secret_that_cannot_be_read_once_more_leaves_the_refusal_as_it_was(
     assert outcomes(world, "alice") == {"alice": "REJECTED INVALID_API_KEY"}
 
 
+@pytest.mark.slow
 @pytest.mark.row(29)
 @pytest.mark.parametrize("sweep_after", [0.5, 3.0, 4.9])
 def test_secrets_manager_down_for_25_minutes_loses_no_key(
@@ -710,6 +712,7 @@ def test_one_account_whose_record_takes_no_write_costs_the_others_nothing(
     assert world.ledger("bob") == []
 
 
+@pytest.mark.slow
 @pytest.mark.row(32)
 def test_dynamodb_that_takes_no_writes_does_not_keep_the_keys_from_being_renewed(
     world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
@@ -929,6 +932,7 @@ def test_a_record_of_an_older_version_that_lacks_an_attribute_is_read_and_renewe
     assert not works or kept(world, "alice")
 
 
+@pytest.mark.slow
 @pytest.mark.row(47)
 @pytest.mark.parametrize("works", [True, False], ids=["binance works", "binance fails"])
 def test_broken_records_never_crash_a_run_nor_cost_the_others_theirs(

@@ -304,6 +304,7 @@ class Searcher:
         self.caplog.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.row(50)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_key_is_in_anything_that_leaves_the_function(

@@ -93,6 +93,7 @@ def test_two_runs_at_once_are_harmless(world: World, clock: VirtualClock) -> Non
     assert len(posts) <= 4, "one for each account without a key, and run"
 
 
+@pytest.mark.slow
 @pytest.mark.row(36)
 def test_two_processes_at_once_are_harmless(busy: World, fast: ScaledClock) -> None:
     with Handler(busy, fast) as one, Handler(busy, fast) as two:
@@ -216,6 +217,7 @@ function.invoke({"source": "aws.events", "detail-type": "Scheduled Event"})
 """
 
 
+@pytest.mark.slow
 @pytest.mark.row(40)
 def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(
     world: World, clock: VirtualClock

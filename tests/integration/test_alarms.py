@@ -38,6 +38,7 @@ def watched(world: World, function: LocalFunction, clock: VirtualClock) -> Watch
     return Watched(world, function, clock)
 
 
+@pytest.mark.slow
 def test_all_alarms_are_quiet_on_a_healthy_day(watched: Watched) -> None:
     watched.go(60 * 24)
 

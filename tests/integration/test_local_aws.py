@@ -161,6 +161,7 @@ def test_a_refused_transaction_leaves_each_item_as_it_was_and_says_which_was_ref
     assert dynamodb.scan(TableName=table)["Items"] == before
 
 
+@pytest.mark.slow
 def test_a_full_transaction_into_a_table_of_10_000_rows_is_quick(aws: LocalAws) -> None:
     dynamodb, table = aws.client("dynamodb"), aws.outputs["ListenKeysTableName"]
     rows = [f"account{number}" for number in range(10_000)]

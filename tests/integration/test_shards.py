@@ -73,6 +73,7 @@ def test_a_tick_sends_one_message_per_shard_and_reads_no_account(
     assert world.exchange.count == 0
 
 
+@pytest.mark.slow
 def test_the_shards_together_renew_every_account_once(
     world: World, function: LocalFunction, clock: VirtualClock
 ) -> None:

@@ -207,6 +207,7 @@ with connect(os.environ["BINANCE_STREAM_URL"] + url) as socket:
 """
 
 
+@pytest.mark.slow
 def test_a_program_of_ones_own_hears_an_order_in_the_world_that_is_up(
     up: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -258,6 +259,7 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     up: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +325,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
         os.killpg(up.pid, 0)
 
 
+@pytest.mark.slow
 def test_a_world_ends_when_nobody_reads_it_any_more(up: subprocess.Popen[str], tmp_path: Path) -> None:
     assert up.stdout
     up.stdout.close()

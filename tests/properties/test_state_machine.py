@@ -474,6 +474,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600 if os.environ.get("DEEP") else 120)
 def test_the_promise_holds_under_any_sequence_of_troubles(aws: LocalAws) -> None:
     WholeProgram.aws = aws

@@ -27,12 +27,14 @@ def lost_in(schedule: Schedule, kind: str, minutes: int, timelines: list[Timelin
     return [timeline for timeline in timelines if not survives(schedule, kind, minutes, timeline)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [SERVER_ERRORS, TIMEOUTS, SECRETS, DYNAMODB, WRITES])
 def test_no_outage_of_25_minutes_loses_a_key_by_default(kind: str) -> None:
     timelines = worst_timelines(phases=20)[:40] + random_timelines("test", 10)
     assert lost_in(DEFAULT, kind, 25, timelines) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [SERVER_ERRORS, TIMEOUTS, SECRETS, DYNAMODB])
 def test_no_outage_of_45_minutes_loses_a_key_that_is_renewed_every_10(kind: str) -> None:
     timelines = worst_timelines(phases=4)[8::2] + random_timelines("test", 10)
