@@ -15,8 +15,9 @@ from listenkeys.aws.budget import Budget
 from listenkeys.aws.calls import Deadline
 from listenkeys.aws.credentials import ApiKey
 from listenkeys.aws.records import NOTHING
-from listenkeys.binance.dispatcher import PORTION, Dispatcher, Task
+from listenkeys.binance.dispatcher import PORTION, Dispatcher
 from listenkeys.binance.gate import DOWN_AFTER, MAX_ATTEMPTS, MAX_PAUSES, SUSPECT_AFTER
+from listenkeys.binance.lanes import Task
 from listenkeys.errors import AccountError, ErrorCode, RateLimited, Refused, Rejected, Transient
 from listenkeys.renewal import Renewal
 from listenkeys.report import Outcome, Result

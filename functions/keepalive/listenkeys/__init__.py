@@ -30,6 +30,7 @@ binance/
     answers        what Binance's answers mean
     transport      an HTTP transport whose answers have a deadline
     gate           when to hold back, as pure logic
+    lanes          the tasks of a run, by host
     dispatcher     who sends what, and when
     workers        the threads that send
 

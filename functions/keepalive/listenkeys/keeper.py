@@ -18,7 +18,8 @@ from .aws.credentials import ApiKey, Credentials
 from .aws.records import NOTHING, Current, Records
 from .aws.shards import Shard
 from .binance.client import BinanceClient
-from .binance.dispatcher import AT_RISK, Dispatcher, Task
+from .binance.dispatcher import Dispatcher
+from .binance.lanes import AT_RISK, Task
 from .binance.workers import renew_all
 from .clock import Clock
 from .errors import AccountError, ErrorCode, Unavailable

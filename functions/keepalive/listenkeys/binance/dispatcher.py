@@ -7,104 +7,19 @@ guards everything here, and waiting goes through the injected clock.
 
 import heapq
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..aws.budget import Budget
 from ..clock import Clock
 from ..errors import AccountError, ErrorCode, Refused, Transient
 from .gate import GroupGate, HostGate
+from .lanes import NEVER, Lane, Task
 
 if TYPE_CHECKING:
-    from ..renewal import Renewal
     from ..report import Result
 
 PORTION = 100  # accounts admitted at a time: as many records as one BatchGetItem reads
-AT_RISK = 900.0  # seconds: a key that dies sooner may not live until a later run
-_NEVER = float("inf")
-
-
-@dataclass(eq=False, slots=True)
-class Task:
-    """An account's way through a run. `rank` is its place in the order; lower goes first.
-
-    `dies_at` is the monotonic time at which a live key dies, infinite where there is none to save.
-    `suspect`: its last attempt failed, so it is not the one to find out about a host.
-    """
-
-    rank: int
-    renewal: "Renewal"
-    host: str
-    group: str
-    weight: int = 1
-    dies_at: float = _NEVER
-    suspect: bool = False
-    attempts: int = 0
-    started: float = 0.0
-    last_error: AccountError | None = None
-
-    @property
-    def id(self) -> str:
-        """The account's id."""
-        return self.renewal.account.id
-
-    def at_risk(self, now: float) -> bool:
-        """Whether there is a key to save, and later runs may come too late."""
-        return now < self.dies_at < now + AT_RISK
-
-
-@dataclass(eq=False, slots=True)
-class _Lane:
-    """A host's tasks: not yet admitted (most urgent last), ready, and waiting for their time."""
-
-    group: str
-    group_gate: GroupGate
-    gate: HostGate
-    backlog: list[Task]
-    ready: list[tuple[int, int, Task]] = field(default_factory=list)
-    waiting: list[tuple[float, int, Task]] = field(default_factory=list)
-    flying: set[Task] = field(default_factory=set)
-    minute: int = 0
-
-    @property
-    def stopped(self) -> ErrorCode | None:
-        return self.group_gate.stopped or self.gate.stopped
-
-    def left(self) -> Iterator[Task]:
-        """Yield the tasks that have no result yet, those in flight too."""
-        yield from self.flying
-        yield from (task for *_, task in self.ready)
-        yield from (task for *_, task in self.waiting)
-        yield from reversed(self.backlog)
-
-    def make_ready(self, now: float, minute: int) -> None:
-        """Move what has waited long enough; what was admitted in an earlier minute is admitted again."""
-        while self.waiting and self.waiting[0][0] <= now:
-            *_, task = heapq.heappop(self.waiting)
-            heapq.heappush(self.ready, (task.rank, task.attempts, task))
-        if minute != self.minute:
-            self.minute = minute
-            untried = [entry for entry in self.ready if not entry[2].attempts]
-            if untried:
-                self.backlog += [task for *_, task in sorted(untried, reverse=True)]
-                self.ready = [entry for entry in self.ready if entry[2].attempts]
-                heapq.heapify(self.ready)
-
-    def wants_portion(self) -> bool:
-        """Whether the next task is still to be admitted: a probe is an account not tried before, if any."""
-        if not self.backlog or not self.ready:
-            return bool(self.backlog)
-        return self.gate.alone and all(task.attempts for *_, task in self.ready)
-
-    def pop(self) -> Task:
-        """Take the next task: the most urgent one; as a probe the one that was tried least."""
-        if not (self.gate.alone or self.group_gate.alone):
-            return heapq.heappop(self.ready)[-1]
-        entry = min(self.ready, key=lambda entry: (entry[2].attempts, entry[0]))
-        self.ready.remove(entry)
-        heapq.heapify(self.ready)
-        return entry[-1]
 
 
 class Dispatcher:
@@ -136,14 +51,14 @@ class Dispatcher:
         hosts: dict[tuple[str, str], list[Task]] = {}
         for task in tasks:
             hosts.setdefault((task.host, task.group), []).append(task)
-        self._lane_of: dict[tuple[str, str], _Lane] = {}
+        self._lane_of: dict[tuple[str, str], Lane] = {}
         for host, own in hosts.items():
             # The first to go finds out whether the host lets anybody in: not one that failed last time.
             probe = next((task for task in own if not task.suspect), own[0])
             own.remove(probe)
             probe.rank = -1
             gate = groups.setdefault(probe.group, GroupGate())
-            self._lane_of[host] = _Lane(probe.group, gate, HostGate(patience=patience), [*own[::-1], probe])
+            self._lane_of[host] = Lane(probe.group, gate, HostGate(patience=patience), [*own[::-1], probe])
         self._lanes = list(self._lane_of.values())
 
     def next(self) -> Task | None:
@@ -159,7 +74,7 @@ class Dispatcher:
                     return None
                 else:
                     busy = any(lane.flying for lane in self._lanes)
-                    self._clock.wait(self._changed, None if wake == _NEVER else wake - now, not busy)
+                    self._clock.wait(self._changed, None if wake == NEVER else wake - now, not busy)
             return None
 
     def done(self, task: Task, result: "Result | None", error: AccountError | None, last: bool) -> None:
@@ -229,9 +144,9 @@ class Dispatcher:
         """Count the workers that are about to start."""
         self._workers = workers
 
-    def _choose(self, now: float) -> tuple[_Lane | None, float | None]:
+    def _choose(self, now: float) -> tuple[Lane | None, float | None]:
         """Return the lane whose turn it is; else when to look again, None where nothing is left."""
-        best: tuple[int, _Lane] | None = None
+        best: tuple[int, Lane] | None = None
         wake: float | None = None
         minute = self._budget.minute()
         for lane in self._lanes:
@@ -241,8 +156,8 @@ class Dispatcher:
             if not (lane.ready or lane.backlog or lane.waiting):
                 continue
             at = self._opens_at(lane, now)
-            if at == _NEVER or at > now:
-                if now > self._deadline or (at != _NEVER and at > self._deadline):
+            if at == NEVER or at > now:
+                if now > self._deadline or (at != NEVER and at > self._deadline):
                     paused = lane.group_gate.opens_at > self._deadline
                     lane.gate.stop(ErrorCode.RATE_LIMITED if paused else ErrorCode.DEADLINE)
                     continue
@@ -255,16 +170,16 @@ class Dispatcher:
                     best = rank, lane
         return (best[1], None) if best else (None, wake)
 
-    def _opens_at(self, lane: _Lane, now: float) -> float:
+    def _opens_at(self, lane: Lane, now: float) -> float:
         """Return when the lane may send next; infinite where that depends on what is in flight."""
         if lane.gate.alone and lane.flying:
-            return _NEVER
+            return NEVER
         if lane.group_gate.alone and any(other.flying for other in self._lanes if other.group == lane.group):
-            return _NEVER
+            return NEVER
         ready_at = now if lane.ready or lane.backlog else lane.waiting[0][0]
         return max(ready_at, lane.gate.opens_at, lane.group_gate.opens_at, self._budget.opens_at(lane.group))
 
-    def _supply(self, lane: _Lane) -> bool:
+    def _supply(self, lane: Lane) -> bool:
         """Get the lane a task and weight to send it with; False where there is none to send now."""
         if not lane.wants_portion():
             return self._budget.take(lane.group)
@@ -283,7 +198,7 @@ class Dispatcher:
         self._changed.notify_all()
         return bool(lane.ready)
 
-    def _send(self, lane: _Lane, now: float) -> Task:
+    def _send(self, lane: Lane, now: float) -> Task:
         task = lane.pop()
         lane.flying.add(task)
         self._budget.spend(lane.group)
@@ -292,7 +207,7 @@ class Dispatcher:
         return task
 
     def _learn(
-        self, lane: _Lane, task: Task, result: "Result | None", error: AccountError | None, now: float
+        self, lane: Lane, task: Task, result: "Result | None", error: AccountError | None, now: float
     ) -> float | None:
         """Tell the gates what came of a request; return when the task may go again, None for never."""
         self._budget.observe(lane.group, task.renewal.used_weight)

@@ -9,7 +9,8 @@ from ..errors import AccountError, ErrorCode
 from ..renewal import internal
 from ..report import Result
 from .client import BinanceClient
-from .dispatcher import Dispatcher, Task
+from .dispatcher import Dispatcher
+from .lanes import Task
 
 LET_GO = 10.0  # seconds after the deadline: a request has ended by then, or it hangs outside its timeouts
 _log = logging.getLogger(__name__)
