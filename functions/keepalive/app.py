@@ -51,7 +51,7 @@ def build_keeper(settings: Settings, clock: Clock) -> Keeper:
         credentials=Credentials(client("secretsmanager", deadline)),
         binance=BinanceClient(clock.now, settings.binance_base_url, pool_size=settings.max_concurrency),
         records=Records(dynamodb, table, settings.ledger_mode, settings.ledger_days, clock.sleep),
-        announcer=Announcer(client("events", deadline)),
+        announcer=Announcer(client("events", deadline), table),
         budget=Budget(dynamodb, table, settings.max_weight_per_minute, clock, deadline),
         clock=clock,
         overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),

@@ -205,6 +205,7 @@ def told(world: World) -> list[tuple[str, str, str]]:
 def test_changes_are_told_as_the_contract_says(demo: World, function: WatchedFunction) -> None:
     function.invoke(TICK)
 
+    table = {"listenKeysTable": demo.aws.outputs["ListenKeysTableName"]}
     events = {event["detail"]["accountId"]: event for event in demo.aws.sent_events()}
     assert {event["source"] for event in events.values()} == {"listenkey-keeper"}
     assert {id_: (event["detail-type"], event["detail"]) for id_, event in events.items()} == {
@@ -212,21 +213,21 @@ def test_changes_are_told_as_the_contract_says(demo: World, function: WatchedFun
             CHANGED,
             {
                 "accountId": "bob", "product": "usdm", "outcome": "CREATED", "errorCode": None,
-                "expiresAt": demo.current("bob")["expiresAt"],
+                "expiresAt": demo.current("bob")["expiresAt"], **table,
             },
         ),
         "carol": (
             CHANGED,
             {
                 "accountId": "carol", "product": "usdm", "outcome": "RECREATED", "errorCode": None,
-                "expiresAt": demo.current("carol")["expiresAt"],
+                "expiresAt": demo.current("carol")["expiresAt"], **table,
             },
         ),
         "dave": (
             FAILING,
             {
                 "accountId": "dave", "product": "usdm", "outcome": "REJECTED",
-                "errorCode": "INVALID_API_KEY", "expiresAt": None,
+                "errorCode": "INVALID_API_KEY", "expiresAt": None, **table,
             },
         ),
     }  # fmt: skip

@@ -184,7 +184,7 @@ class WholeProgram(RuleBasedStateMachine):
             credentials=Credentials(self.clients["secretsmanager"]),
             binance=Wire(self.life, self.clock.now, self.world.binance_url),
             records=Records(dynamodb, outputs["ListenKeysTableName"], "all", 30, sleep),
-            announcer=Announcer(self.clients["events"]),
+            announcer=Announcer(self.clients["events"], outputs["ListenKeysTableName"]),
             clock=self.clock.clock,
             budget=Budget(dynamodb, outputs["ListenKeysTableName"], 1200, self.clock.clock, deadline),
             overdue=lambda minutes: timedelta(minutes=minutes or 31),

@@ -80,7 +80,7 @@ def test_the_detail_tells_until_when_the_key_lives_and_never_which_it_is() -> No
 def bus() -> Iterator[tuple[Announcer, Stubber]]:
     client = boto3.client("events", "eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
     with Stubber(client) as stub:
-        yield Announcer(client), stub
+        yield Announcer(client, "keys"), stub
         stub.assert_no_pending_responses()
 
 

@@ -45,17 +45,23 @@ def news(result: Result) -> list[str]:
 
 
 class Announcer:
-    """The default event bus."""
+    """The default event bus. Each event names ListenKeysTable: other stacks use this bus, too."""
 
-    def __init__(self, events: "EventBridgeClient") -> None:
+    def __init__(self, events: "EventBridgeClient", table: str) -> None:
         self._events = events
+        self._table = table
 
     def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
         """Send each account's announcements; return those of the accounts for whom all of them went out.
 
         Raises Unavailable when EventBridge did not answer at all; what went out before is sent again.
         """
-        entries = [(id_, e) for id_, texts in unannounced.items() for text in texts if (e := _entry(text))]
+        entries = [
+            (id_, entry)
+            for id_, texts in unannounced.items()
+            for text in texts
+            if (entry := self._entry(text))
+        ]
         failed: set[str] = set()
         why = ""
         for start in range(0, len(entries), _BATCH):
@@ -72,14 +78,14 @@ class Announcer:
             raise Unavailable(f"EventBridge did not take the announcements: {why}")
         return {id_: texts for id_, texts in unannounced.items() if id_ not in failed}
 
-
-def _entry(text: str) -> Any:
-    """Return what to send, None for a text that no version of this program has recorded."""
-    try:
-        recorded = json.loads(text)
-        kind, detail = recorded["detailType"], recorded["detail"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if not (kind and isinstance(kind, str) and isinstance(detail, dict)):
-        return None
-    return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}
+    def _entry(self, text: str) -> Any:
+        """Return what to send, None for a text that no version of this program has recorded."""
+        try:
+            recorded = json.loads(text)
+            kind, detail = recorded["detailType"], recorded["detail"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        if not (kind and isinstance(kind, str) and isinstance(detail, dict)):
+            return None
+        detail["listenKeysTable"] = self._table
+        return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}
