@@ -189,7 +189,8 @@ class _Run:
         for rank, renewal in enumerate(renewals):
             name = renewal.account.product
             product = PRODUCTS[name]
-            task = Task(rank, renewal, keeper.binance.host_of(name), product.group, product.weight)
+            weight = min(product.weight, keeper.budget.caps[product.group])
+            task = Task(rank, renewal, keeper.binance.host_of(name), product.group, weight)
             task.dies_at = self._dies_at(renewal.account)
             task.suspect = renewal.before.consecutive_failures > 0
             tasks.append(task)

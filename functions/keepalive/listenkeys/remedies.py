@@ -1,48 +1,53 @@
 """What to do about an account in trouble: one table for the page, the terminal and docs/operations.md."""
 
+from .errors import ErrorCode
 from .status import AccountStatus
 
-REMEDIES = {
-    "LISTEN_KEY_NOT_FOUND": (
+REMEDIES: dict[str, str] = {
+    ErrorCode.LISTEN_KEY_NOT_FOUND: (
         "start the stream, or set createIfMissing to true; if it is, the next run tries again"
     ),
-    "INVALID_API_KEY": (
+    ErrorCode.INVALID_API_KEY: (
         "check the API key at Binance: that it exists, may use futures, and that its IP restriction "
         "allows the address in the message"
     ),
-    "BAD_REQUEST": "check product and BinanceBaseUrl; if both are right, report a bug",
-    "RATE_LIMITED": (
+    ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
+    ErrorCode.RATE_LIMITED: (
         "nothing at first; if it comes back, lower MaxWeightPerMinute or find what else uses this address"
     ),
-    "IP_BANNED": "wait, each run asks once whether the ban is over; find what else uses this address",
-    "WAF_BLOCKED": "wait; if it lasts, use another address (SubnetIds)",
-    "RESTRICTED_LOCATION": "deploy in another AWS region",
-    "TIMEOUT": "nothing at first; if it lasts, check Binance's status page and the function's way out",
-    "CONNECTION": (
+    ErrorCode.IP_BANNED: "wait, each run asks once whether the ban is over; find what else uses this address",
+    ErrorCode.WAF_BLOCKED: "wait; if it lasts, use another address (SubnetIds)",
+    ErrorCode.RESTRICTED_LOCATION: "deploy in another AWS region",
+    ErrorCode.TIMEOUT: (
+        "nothing at first; if it lasts, check Binance's status page and the function's way out"
+    ),
+    ErrorCode.CONNECTION: (
         "nothing at first; if it lasts, check Binance's status page and, in a VPC, routes, security "
         "groups and the proxy"
     ),
-    "SERVER_ERROR": "wait; if it lasts, check Binance's status page",
-    "BAD_RESPONSE": "wait; if it lasts, look for a proxy that answers in Binance's place",
-    "EXCHANGE_DOWN": "wait; if it lasts, check Binance's status page and the function's way out",
-    "DEADLINE": "nothing at first; if it comes back, raise MaxConcurrency, or see scaling.md",
-    "SECRET_NOT_FOUND": "create the secret, or correct secretId",
-    "SECRET_DENIED": (
+    ErrorCode.SERVER_ERROR: "wait; if it lasts, check Binance's status page",
+    ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers in Binance's place",
+    ErrorCode.EXCHANGE_DOWN: "wait; if it lasts, check Binance's status page and the function's way out",
+    ErrorCode.DEADLINE: "nothing at first; if it comes back, raise MaxConcurrency, or see scaling.md",
+    ErrorCode.SECRET_NOT_FOUND: "create the secret, or correct secretId",
+    ErrorCode.SECRET_DENIED: (
         "check that the secret's name is under SecretPrefix and its KMS key is the one in SecretsKmsKeyArn"
     ),
-    "SECRET_INVALID": (
+    ErrorCode.SECRET_INVALID: (
         "write the API key again: listenkeys accounts add NAME --replace; delete a secret that is no "
         "JSON object first"
     ),
-    "SECRET_UNAVAILABLE": "wait; if it lasts, check AWS's status page and the VPC's way to Secrets Manager",
-    "INVALID_ACCOUNT": "correct the attribute that the message names, in AccountsTable",
-    "ACCOUNT_NOT_FOUND": "check the spelling",
-    "ACCOUNT_DISABLED": "enable it: listenkeys accounts enable NAME",
-    "RECORD_UNAVAILABLE": (
+    ErrorCode.SECRET_UNAVAILABLE: (
+        "wait; if it lasts, check AWS's status page and the VPC's way to Secrets Manager"
+    ),
+    ErrorCode.INVALID_ACCOUNT: "correct the attribute that the message names, in AccountsTable",
+    ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
+    ErrorCode.ACCOUNT_DISABLED: "enable it: listenkeys accounts enable NAME",
+    ErrorCode.RECORD_UNAVAILABLE: (
         "wait, it is renewed again; if it is one account alone, look at its CURRENT item for an "
         "attribute of another type"
     ),
-    "INTERNAL": "report the message as a bug",
+    ErrorCode.INTERNAL: "report the message as a bug",
 }
 _NEW = "wait for the next sweep: it makes the first key"
 _NO_RUN = "no run has renewed this key in time: check that both rules are enabled (MissedRunsAlarm)"

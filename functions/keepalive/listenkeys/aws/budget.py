@@ -34,11 +34,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Minute:
-    """A group's weight in one clock minute: taken here, not yet spent, and whether all is gone."""
+    """A group's weight in one clock minute: taken here, not yet spent, free of it, and whether all is gone.
+
+    What is in hand and not free is promised to accounts that have been admitted.
+    """
 
     number: int
     taken: int = 0
     in_hand: int = 0
+    free: int = 0
     full: bool = False
 
 
@@ -69,17 +73,16 @@ class Budget:
         """Return the number of the clock minute that it is now, UTC."""
         return int(self._clock.now().timestamp() // 60)
 
-    def opens_at(self, group: str) -> float:
-        """Return the monotonic time from which one more request may go; long ago where it may go now."""
+    def opens_at(self, group: str, promised: bool) -> float:
+        """Return the monotonic time from which one more request may go; long ago where it may go now.
+
+        `promised`: of an account that still has weight from its admission.
+        """
         second = self._clock.now().timestamp() % 60
         minute = self._now(group)
-        if second < 60.0 - EDGE and (minute.in_hand or not minute.full):
+        if second < 60.0 - EDGE and (promised or minute.free or not minute.full):
             return float("-inf")
         return self._clock.monotonic() + 60.0 - second + 0.01  # not a rounding error too early
-
-    def in_hand(self, group: str) -> int:
-        """Return the weight taken for this minute and not yet spent."""
-        return self._now(group).in_hand
 
     def spend(self, group: str) -> None:
         """Count one request of weight 1 that goes now, of what is in hand."""
@@ -87,9 +90,16 @@ class Budget:
 
     def take(self, group: str) -> bool:
         """Take weight for one more request of an admitted account; return whether there was any."""
-        if not self.in_hand(group) and not self._take(group, 1, ())[0]:
+        if not self._now(group).free and not self._take(group, 1, ())[0]:
             self._now(group).full = True
-        return self.in_hand(group) > 0
+            return False
+        self._now(group).free -= 1
+        return True
+
+    def release(self, group: str, weight: int) -> None:
+        """Free weight that an admitted account turned out not to need."""
+        minute = self._now(group)
+        minute.free = min(minute.free + weight, minute.in_hand)
 
     def admit(self, group: str, weights: Mapping[str, int]) -> tuple[int, set[str]]:
         """Take this minute's weight for as many of these accounts as it lasts for, in this order.
@@ -97,15 +107,15 @@ class Budget:
         `weights` says how much each takes, by account id. Return how many accounts there is weight for (0:
         try in the next minute), and which of them another run has claimed in this minute.
         """
-        weights = {id_: min(weight, self.caps[group]) for id_, weight in weights.items()}
         ids = list(weights)
         while ids:
-            wanted = max(0, sum(weights[id_] for id_ in ids) - self.in_hand(group))
-            granted, left, claimed = self._take(group, wanted, ids)
+            free, needed = self._now(group).free, sum(weights[id_] for id_ in ids)
+            granted, left, claimed = self._take(group, max(0, needed - free), ids)
             if granted:
+                self._now(group).free -= needed
                 return len(ids), claimed
             # Another run may take from it in between: each turn asks for fewer.
-            left += self.in_hand(group)
+            left += free
             fitting = 0
             while fitting < len(ids) - 1 and weights[ids[fitting]] <= left:
                 left -= weights[ids[fitting]]
@@ -139,13 +149,14 @@ class Budget:
             return False, max(0, left), set()
         minute.taken += weight
         minute.in_hand += weight
+        minute.free += weight
         return True, 0, {hashes[short] for short in item.get("claimed", {}).get("SS", ()) if short in hashes}
 
     def observe(self, group: str, used_weight: int) -> None:
         """Heed what Binance says the IP address used in this minute, whatever used it."""
         if used_weight >= GROUP_WEIGHT[group] * _CEILING:
             minute = self._now(group)
-            minute.full, minute.in_hand = True, 0
+            minute.full, minute.in_hand, minute.free = True, 0, 0
 
     def give_back(self, group: str, unrenewed: Iterable[str] = ()) -> None:
         """Return what is in hand, and let other runs ask for the accounts that this one did not renew.
@@ -161,7 +172,8 @@ class Budget:
         if hashes:
             values[":ids"] = {"SS": sorted(hashes)}
             expression += " DELETE claimed :ids"
-        minute.taken, minute.in_hand = minute.taken - minute.in_hand, 0
+        minute.taken -= minute.in_hand
+        minute.in_hand = minute.free = 0
         try:
             self._update(group, minute.number, expression, values)
         except AwsError as error:

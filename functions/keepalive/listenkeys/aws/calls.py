@@ -51,7 +51,7 @@ class Deadline:
     @contextmanager
     def brief(self) -> Iterator[None]:
         """Let this thread's calls be tried again only if they fail at once, not if they hang."""
-        self._thread.at = self._monotonic() + _CONNECT + _READ + _AT_ONCE
+        self._thread.at = None  # set by the first attempt: preparing it may take a slow processor its time
         try:
             yield
         finally:
@@ -59,7 +59,11 @@ class Deadline:
 
     def check(self, **_: object) -> None:
         """Raise OutOfTime unless an attempt that gets no answer would still end in time."""
-        if self._monotonic() + _CONNECT + _READ > min(self.at, getattr(self._thread, "at", self.at)):
+        ends = self._monotonic() + _CONNECT + _READ
+        at = getattr(self._thread, "at", self.at)
+        if at is None:
+            at = self._thread.at = ends + _AT_ONCE
+        if ends > min(self.at, at):
             raise OutOfTime
 
 

@@ -68,7 +68,8 @@ class Dispatcher:
                 now = self._clock.monotonic()
                 lane, wake = self._choose(now)
                 if lane is not None:
-                    if self._supply(lane):
+                    # Weight is for a minute, and asking for it may take longer than what was left of it.
+                    if self._supply(lane) and self._budget.minute() == lane.minute:
                         return self._send(lane, now)
                 elif wake is None:
                     return None
@@ -95,6 +96,7 @@ class Dispatcher:
             else:
                 result = result or task.renewal.failure(task.last_error)
                 result.latency_ms = round((now - task.started) * 1000)
+                self._budget.release(lane.group, task.promised)
                 self._finish(task, result)
             self._changed.notify_all()
 
@@ -177,12 +179,17 @@ class Dispatcher:
         if lane.group_gate.alone and any(other.flying for other in self._lanes if other.group == lane.group):
             return NEVER
         ready_at = now if lane.ready or lane.backlog else lane.waiting[0][0]
-        return max(ready_at, lane.gate.opens_at, lane.group_gate.opens_at, self._budget.opens_at(lane.group))
+        promised = not lane.wants_portion() and bool(lane.ready) and lane.first()[-1].promised > 0
+        weight_at = self._budget.opens_at(lane.group, promised)
+        return max(ready_at, lane.gate.opens_at, lane.group_gate.opens_at, weight_at)
 
     def _supply(self, lane: Lane) -> bool:
         """Get the lane a task and weight to send it with; False where there is none to send now."""
         if not lane.wants_portion():
-            return self._budget.take(lane.group)
+            task = lane.first()[-1]
+            if not task.promised and self._budget.take(lane.group):
+                task.promised = 1
+            return task.promised > 0
         size = 1 if lane.gate.failures else min(PORTION, len(lane.backlog))
         portion = lane.backlog[: -size - 1 : -1]
         granted, claimed = self._budget.admit(lane.group, {task.id: task.weight for task in portion})
@@ -192,16 +199,19 @@ class Dispatcher:
         settled = self._screen(portion[:granted], claimed)
         for task in portion[:granted]:
             if task in settled:
+                self._budget.release(lane.group, task.weight)
                 self._finish(task, settled[task])
             else:
+                task.promised = task.weight
                 heapq.heappush(lane.ready, (task.rank, task.attempts, task))
         self._changed.notify_all()
-        return bool(lane.ready)
+        return bool(lane.ready) and lane.first()[-1].promised > 0
 
     def _send(self, lane: Lane, now: float) -> Task:
         task = lane.pop()
         lane.flying.add(task)
         self._budget.spend(lane.group)
+        task.promised -= 1
         task.attempts += 1
         task.started = now
         return task

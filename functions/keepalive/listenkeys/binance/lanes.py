@@ -30,6 +30,7 @@ class Task:
     weight: int = 1
     dies_at: float = NEVER
     suspect: bool = False
+    promised: int = 0  # weight of this minute that it was admitted with and has not used
     attempts: int = 0
     started: float = 0.0
     last_error: AccountError | None = None
@@ -75,6 +76,8 @@ class Lane:
             heapq.heappush(self.ready, (task.rank, task.attempts, task))
         if minute != self.minute:
             self.minute = minute
+            for task in self.left():
+                task.promised = 0
             untried = [entry for entry in self.ready if not entry[2].attempts]
             if untried:
                 self.backlog += [task for *_, task in sorted(untried, reverse=True)]
@@ -87,11 +90,18 @@ class Lane:
             return bool(self.backlog)
         return self.gate.alone and all(task.attempts for *_, task in self.ready)
 
-    def pop(self) -> Task:
-        """Take the next task: the most urgent one; as a probe the one that was tried least."""
+    def first(self) -> tuple[int, int, Task]:
+        """Return the next that is ready: the most urgent; as a probe the one that was tried least."""
         if not (self.gate.alone or self.group_gate.alone):
-            return heapq.heappop(self.ready)[-1]
-        entry = min(self.ready, key=lambda entry: (entry[2].attempts, entry[0]))
-        self.ready.remove(entry)
-        heapq.heapify(self.ready)
+            return self.ready[0]
+        return min(self.ready, key=lambda entry: (entry[2].attempts, entry[0]))
+
+    def pop(self) -> Task:
+        """Take the next task of those that are ready."""
+        entry = self.first()
+        if entry is self.ready[0]:
+            heapq.heappop(self.ready)
+        else:
+            self.ready.remove(entry)
+            heapq.heapify(self.ready)
         return entry[-1]
