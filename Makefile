@@ -87,6 +87,10 @@ lock:  ## Compile the requirements, with hashes (needs uv)
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate -q $$name.in -o $$name.txt; done
 
+pictures: install $(VENV)/.browser-installed  ## Make the pictures in docs/ (Debian's chromium)
+	@test -n "$(CHROMIUM)" || { echo "no browser found: apt-get install chromium, or give CHROMIUM=path"; exit 1; }
+	@CHROMIUM=$(CHROMIUM) $(BIN)/python -m local pictures
+
 clean: | $(if $(wildcard .local/world.json),down)  ## Remove everything that was built or installed
 	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) .aws-sam .browser .build .local \
 	  build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -120,4 +124,4 @@ bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  #
 costs: install  ## Compute docs/costs.md's table from what was measured last
 	$(BIN)/python -m benchmarks.costs
 
-.PHONY: help install run up down test proofs test-deep check build invoke e2e clients browser simulate scale bench costs lock clean
+.PHONY: help install run up down test proofs test-deep check build invoke e2e clients browser pictures simulate scale bench costs lock clean

@@ -9,6 +9,7 @@ COMMANDS = {
     "up": "local.up",
     "down": "local.kept",
     "invoke": "local.aws.runtime",
+    "pictures": "local.pictures",
     "simulate": "simulation.run",
 }
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from bisect import bisect_right
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from simulation.schedules import LATE, Schedule, default_settings, thirty_minutes
 from simulation.world import MINUTE, SERVER_ERRORS, Trouble, World
@@ -13,7 +11,9 @@ from simulation.world import MINUTE, SERVER_ERRORS, Trouble, World
 OUTAGE, LEASE, ALARM = 25, 60, 15  # minutes
 BEFORE, AFTER = 35, 70  # minutes drawn around the outage's beginning
 # No background, and colours that can be read on a white page and on a dark one.
-_INK, _FAINT, _ALARM, _OURS, _THEIRS = "#7a7a7a", "#8a8a8a", "#a07818", "#2f86a6", "#cc6238"
+_INK, _ALARM, _OURS, _THEIRS = "#7a7a7a", "#a07818", "#2f86a6", "#cc6238"
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 900, 420, 56, 890, 60, 370  # pixels, and where the plot lies
+Point = tuple[float, float]  # minutes since the outage began, minutes left on the key
 
 
 def remaining(schedule: Schedule, seed: str) -> tuple[list[float], list[float]]:
@@ -39,51 +39,73 @@ def remaining(schedule: Schedule, seed: str) -> tuple[list[float], list[float]]:
     return times, left
 
 
-def draw(path: Path) -> None:
-    """Draw the picture; the suffix of the path says how (.svg, .png). Needs matplotlib."""
-    try:
-        matplotlib: Any = importlib.import_module("matplotlib")
-    except ImportError:
-        raise SystemExit("matplotlib is needed to draw: requirements/simulate.txt") from None
-    matplotlib.use("Agg")
-    # Text stays text, and the same run writes the same file.
-    matplotlib.rcParams.update({
-        "svg.fonttype": "none", "svg.hashsalt": "outage", "font.size": 10, "savefig.transparent": True,
-        "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK,
-        "xtick.color": _INK, "ytick.color": _INK,
-    })  # fmt: skip
-    pyplot: Any = importlib.import_module("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(figsize=(9, 4.2))
-    axes.axvspan(0, OUTAGE, color="#8a8a8a", alpha=0.2, linewidth=0, zorder=0)
-    axes.text(OUTAGE / 2, LEASE + 4.6, f"Binance is down, {OUTAGE} min", ha="center", va="top", color=_INK)
-    axes.axhline(LEASE, color=_FAINT, linewidth=0.9, linestyle="-")
-    axes.text(AFTER - 0.5, LEASE + 0.8, "60 min: all a key gets", ha="right", va="bottom", color=_FAINT)
-    axes.axhline(ALARM, color=_ALARM, linewidth=1.0, linestyle="--")
-    axes.text(-BEFORE + 0.5, ALARM - 1.0, "15 min: KeyAtRiskAlarm", ha="left", va="top", color=_ALARM)
-    plain = Schedule("plain", loop=thirty_minutes)
-    for schedule, color, name, width in (
-        (plain, _THEIRS, "a plain 30-minute loop", 1.8),
-        (Schedule("ours", default_settings()), _OURS, "listenkey-keeper, tick and sweep", 2.2),
+def svg() -> str:
+    """Return the picture. The same code makes the same text."""
+    parts = [*_frame()]
+    plain = Schedule("plain", loop=thirty_minutes), _THEIRS, "a plain 30-minute loop", 6
+    ours = Schedule("ours", default_settings()), _OURS, "listenkey-keeper, tick and sweep", 2.5
+    for row, (schedule, colour, name, width) in enumerate((plain, ours)):
+        points = list(zip(*remaining(schedule, "picture"), strict=True))
+        corners = " ".join(f"{_x(at):.1f},{_y(left):.1f}" for at, left in _corners(points))
+        style = f'fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="bevel"'
+        parts.append(f'<polyline points="{corners}" {style}/>')
+        parts.append(_text(_LEFT + 4, 18 + 18 * row, name, colour, ' font-weight="bold"'))
+        died = next((at for at, left in points if left == 0.0), None)
+        if died is not None:
+            x, y = _x(died), _y(0)
+            cross = f"M{x - 5:.1f} {y - 5:.1f}l10 10m0-10l-10 10"
+            parts.append(f'<path d="{cross}" stroke="{colour}" stroke-width="3"/>')
+            parts.append(_text(x + 16, y - 30, "this key dies: the next is another,", colour))
+            parts.append(_text(x + 16, y - 14, "and bots still listen to this one", colour))
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}"'
+    font = 'font-family="system-ui, sans-serif" font-size="13" role="img"'
+    title = f"<title>Minutes left on a key through an outage of {OUTAGE} minutes</title>"
+    return "\n".join([f"{head} {font}>", title, *parts, "</svg>", ""])
+
+
+def _frame() -> Iterator[str]:
+    """Yield what does not depend on any schedule: the outage, the axes and the levels."""
+    width = _x(OUTAGE) - _x(0)
+    outage = f'x="{_x(0):.1f}" y="{_TOP}" width="{width:.1f}" height="{_BOTTOM - _TOP}"'
+    yield f'<rect {outage} fill="#8a8a8a" fill-opacity="0.2"/>'
+    yield _text(_x(OUTAGE / 2), _TOP - 8, f"Binance is down, {OUTAGE} min", anchor="middle")
+    for minutes, colour, dashes in (
+        (0, _INK, ""),
+        (ALARM, _ALARM, ' stroke-dasharray="6 4"'),
+        (LEASE, _INK, ""),
     ):
-        times, left = remaining(schedule, "picture")
-        axes.plot(times, left, color=color, linewidth=width, label=name)
-        if 0.0 in left:
-            lost_at = times[left.index(0.0)]
-            axes.plot(lost_at, 0, marker="X", markersize=9, color=color, clip_on=False, zorder=5)
-            axes.annotate(
-                "this key dies: the next is another,\nand bots still listen to this one", (lost_at, 0),
-                (lost_at + 2.5, 7), color=color, va="center",
-            )  # fmt: skip
-    axes.set(
-        xlim=(-BEFORE, AFTER), ylim=(0, LEASE + 6), xticks=range(-30, AFTER + 1, 10),
-        yticks=range(0, LEASE + 1, 15), xlabel="minutes since the outage began",
-        ylabel="minutes the key still lives",
-    )  # fmt: skip
-    axes.spines[["top", "right"]].set_visible(False)
-    handles, names = axes.get_legend_handles_labels()
-    axes.legend(
-        handles[::-1], names[::-1], loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=2, frameon=False
+        y = f"{_y(minutes):.1f}"
+        yield f'<path d="M{_LEFT} {y}H{_RIGHT}" stroke="{colour}"{dashes}/>'
+    yield _text(_RIGHT, _y(LEASE) - 6, f"{LEASE} min: all a key gets", anchor="end")
+    yield _text(_LEFT + 6, _y(ALARM) + 16, f"{ALARM} min: KeyAtRiskAlarm", _ALARM)
+    for minutes in range(0, LEASE + 1, 15):
+        yield _text(_LEFT - 8, _y(minutes) + 4, str(minutes), anchor="end")
+    for minutes in range(-30, AFTER + 1, 10):
+        yield _text(_x(minutes), _BOTTOM + 20, str(minutes), anchor="middle")
+    yield _text((_LEFT + _RIGHT) / 2, _BOTTOM + 42, "minutes since the outage began", anchor="middle")
+    middle = (_TOP + _BOTTOM) / 2
+    yield _text(
+        12, middle, "minutes left on the key", anchor="middle", more=f' transform="rotate(-90 12 {middle})"'
     )
-    figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
-    pyplot.close(figure)
+
+
+def _corners(points: Iterable[Point]) -> Iterator[Point]:
+    """Yield the points at which the line turns, and its ends: what lies between them is straight."""
+    kept = list(points)
+    yield kept[0]
+    for before, at, after in zip(kept, kept[1:], kept[2:], strict=False):
+        if abs((at[1] - before[1]) - (after[1] - at[1])) > 1e-6:
+            yield at
+    yield kept[-1]
+
+
+def _x(minutes: float) -> float:
+    return _LEFT + (minutes + BEFORE) / (BEFORE + AFTER) * (_RIGHT - _LEFT)
+
+
+def _y(minutes: float) -> float:
+    return _BOTTOM - minutes / LEASE * (_BOTTOM - _TOP - 20)
+
+
+def _text(x: float, y: float, text: str, colour: str = _INK, more: str = "", anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{more}>{text}</text>'

@@ -24,7 +24,6 @@ import time
 from bisect import bisect_right
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from local.terminal import wait_for
 from simulation.schedules import LATE, Jitter, Schedule, schedules
@@ -258,15 +257,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--accounts", type=int, default=200)
     parser.add_argument("--seed", default="1")
-    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw an outage instead (needs matplotlib)")
     options = parser.parse_args(arguments)
     if options.days < 1 or options.accounts < 1:
         parser.error("--days and --accounts must be at least 1")
-    if options.draw:
-        from simulation.picture import draw
-
-        draw(options.draw)
-        return 0
     began = time.monotonic()
     measured = measure(options.days, options.accounts, options.seed)
     print(table(options.days, options.accounts, options.seed, measured))

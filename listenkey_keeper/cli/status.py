@@ -37,8 +37,9 @@ class StatusTable:
     """
 
     def __init__(self, rows: Sequence[AccountStatus], run_id: str | None = None) -> None:
+        # Those that show the same minutes stay in the order of their names.
         order = list(STATES)
-        self.rows = sorted(rows, key=lambda row: (order.index(state(row)), row.minutes_left or 0.0))
+        self.rows = sorted(rows, key=lambda row: (order.index(state(row)), int(row.minutes_left or 0)))
         self.run_id = run_id
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:

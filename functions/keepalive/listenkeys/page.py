@@ -82,7 +82,8 @@ def page(
     Trouble comes first, then the key that expires soonest. `theme` is "light", "dark" or, to follow the
     browser, "auto". `action` returns HTML, such as a button, for an enabled account.
     """
-    ordered = sorted(rows, key=lambda row: (list(STATES).index(state(row)), row.minutes_left or 0.0))
+    # Those that show the same minutes stay in the order of their names.
+    ordered = sorted(rows, key=lambda row: (list(STATES).index(state(row)), int(row.minutes_left or 0)))
     shown, rest = ordered[:SHOWN], ordered[SHOWN:]
     style = _STYLE
     if theme not in ("light", "dark"):
@@ -167,7 +168,7 @@ def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], st
     cells = (
         f'<th scope="row" class="who">{escape(row.account.id)}'
         f"<small>{escape(row.account.product)}</small></th>"
-        f'<td class="left"><b>{left or f"{minutes:.0f} min"}</b>{bar}</td>'
+        f'<td class="left"><b>{left or f"{int(minutes)} min"}</b>{bar}</td>'
         f"<td>{escape(row.outcome())}<small>{tried}</small></td>"
         f'<td class="why">{why}</td>'
     )
