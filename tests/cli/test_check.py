@@ -281,6 +281,7 @@ def test_the_local_world_is_well_as_far_as_moto_can_tell(
     assert lines["Binance"].endswith("127.0.0.1 serves the function's address, 127.0.0.1")
     assert "the stack is well, as far as can be told here" in done.stdout
     assert [r.method for r in world.exchange.requests] == ["PUT"]
+    assert json.loads(run("check", "--json").stdout)["well"] is True
 
 
 def test_it_ends_with_1_when_something_is_to_be_done(run: Run, front: Front, no_sweep: str) -> None:

@@ -83,10 +83,11 @@ def counter(clock: VirtualClock) -> dict[str, Any]:
 def test_its_weight_is_taken_from_the_stack_s_budget(
     world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
-    probed(function)
     table = world.aws.outputs["ListenKeysTableName"]
-    item = world.aws.client("dynamodb").get_item(TableName=table, Key=counter(clock))["Item"]
-    assert item["used"] == {"N": "1"}
+    for sent in (1, 2):
+        probed(function)
+        item = world.aws.client("dynamodb").get_item(TableName=table, Key=counter(clock))["Item"]
+        assert item["used"] == {"N": f"{sent}"}
 
 
 def test_where_the_minute_s_weight_is_used_up_nothing_is_sent(
