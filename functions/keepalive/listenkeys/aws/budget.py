@@ -142,8 +142,11 @@ class Budget:
             except AwsError as error:
                 self.trouble = f"the weight counter could not be reached: {error_code(error)}"
                 _log.warning("budget", extra={"trouble": self.trouble})
-            used = str(item.get("used", {}).get("N", "0"))
-            left = min(left, cap - int(used) if used.isdecimal() else 0)
+            used = item.get("used", {"N": "0"}).get("N", "")
+            if used.isdecimal():
+                left = min(left, cap - int(used))
+            else:
+                added, self.trouble = True, "the weight counter does not hold a number"
         if not added:
             minute.full = left <= 0
             return False, max(0, left), set()
@@ -200,7 +203,7 @@ class Budget:
                 values,
                 ConditionExpression="attribute_not_exists(used) OR used <= :room",
                 ExpressionAttributeNames={"#ttl": "ttl"},
-                ReturnValues="UPDATED_OLD",
+                ReturnValues="ALL_OLD",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException as refused:
