@@ -45,7 +45,7 @@ from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
 from listenkeys.binance.client import BinanceClient
 from listenkeys.keeper import Keeper
-from listenkeys.products import PRODUCTS
+from listenkeys.products import GROUP_WEIGHT, PRODUCTS
 from listenkeys.report import Report
 from listenkeys.trigger import SWEEP, TICK, Trigger
 from local.aws.stack import REGION, LocalAws
@@ -60,7 +60,7 @@ EXAMPLES, STEPS = (400, 60) if os.environ.get("DEEP") else (25, 25)
 # that died before it recorded it, cannot be told from that; so with these it only happens in time.
 TOLD = ("usdm", "coinm")
 FRESH = timedelta(minutes=5)
-MOST_PROBES = 16
+MOST_PROBES = 24  # to a host and group that is down: a key at risk is tried for until the run ends
 SUCCESSES = {"EXTENDED", "CHANGED", "CREATED", "RECREATED"}
 NEW_KEY = {"CHANGED", "CREATED", "RECREATED"}
 HOST_FAULTS: dict[str, dict[str, Any]] = {
@@ -402,7 +402,7 @@ class WholeProgram(RuleBasedStateMachine):
         most = runs * (2 if self.fault == "reset" else 1)
         posts = Counter((request.api_key, request.path) for request in sent if request.method == "POST")
         assert max(posts.values(), default=0) <= most
-        assert len(sent) <= most * max(MOST_PROBES, 4 * (len(self.subjects) + 1))
+        assert len(sent) <= most * max(len(GROUP_WEIGHT) * MOST_PROBES, 4 * (len(self.subjects) + 1))
 
     def check_ledger(self, first: int) -> None:
         """Every request of a run is in the ledger, as an attempt of its account."""
