@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_make_calls_the_commands_that_the_tests_of_make_run_call() -> None:
     def recipe(*arguments: str) -> str:
-        told = ["make", "--dry-run", "--assume-old=install", *arguments]
+        told = ["make", "--no-print-directory", "--dry-run", "--assume-old=install", *arguments]
         return subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert '-m local run "events/scheduled.json"' in recipe("run")
@@ -45,7 +45,7 @@ def test_a_python_that_is_too_old_is_told_so_in_one_line() -> None:
 
 
 def test_pre_commit_runs_every_tool_of_make_check() -> None:
-    told = ["make", "--dry-run", "--assume-old=install", "check"]
+    told = ["make", "--no-print-directory", "--dry-run", "--assume-old=install", "check"]
     recipe = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     tools = {
         found[1] for found in re.finditer(r"\.venv\S*/bin/([\w-]+(?: check| format| validate)?)", recipe)
