@@ -22,7 +22,9 @@ def test_make_calls_the_commands_that_the_tests_of_make_run_call() -> None:
 
 
 def test_make_help_fits_a_terminal_and_has_every_target() -> None:
-    told = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     lines = told.splitlines()
 
     assert len(lines) <= 24
