@@ -71,7 +71,7 @@ def kept(world: World, name: str, product: str = "usdm") -> bool:
     live, expires_at = world.exchange.live_key(key, product), world.exchange.expires_at(key, product)
     if live is None or expires_at is None or current.get("listenKey") != live:
         return False
-    return datetime.fromisoformat(current["expiresAt"]).timestamp() <= expires_at
+    return datetime.fromisoformat(current["expiresAt"]).timestamp() <= expires_at + 0.001  # it has ms only
 
 
 def lines(done: Invocation) -> list[dict[str, Any]]:

@@ -90,10 +90,11 @@ class Budget:
 
     def take(self, group: str) -> bool:
         """Take weight for one more request of an admitted account; return whether there was any."""
-        if not self._now(group).free and not self._take(group, 1, ())[0]:
-            self._now(group).full = True
+        minute = self._now(group)
+        if not minute.free and not self._take(minute, group, 1, ())[0]:
+            minute.full = True
             return False
-        self._now(group).free -= 1
+        minute.free -= 1
         return True
 
     def release(self, group: str, weight: int) -> None:
@@ -107,30 +108,33 @@ class Budget:
         `weights` says how much each takes, by account id. Return how many accounts there is weight for (0:
         try in the next minute), and which of them another run has claimed in this minute.
         """
-        ids = list(weights)
+        ids, minute = list(weights), self._now(group)
         while ids:
-            free, needed = self._now(group).free, sum(weights[id_] for id_ in ids)
-            granted, left, claimed = self._take(group, max(0, needed - free), ids)
+            needed = sum(weights[id_] for id_ in ids)
+            granted, left, claimed = self._take(minute, group, max(0, needed - minute.free), ids)
             if granted:
-                self._now(group).free -= needed
+                minute.free -= needed
                 return len(ids), claimed
             # Another run may take from it in between: each turn asks for fewer.
-            left += free
+            left += minute.free
             fitting = 0
             while fitting < len(ids) - 1 and weights[ids[fitting]] <= left:
                 left -= weights[ids[fitting]]
                 fitting += 1
             ids = ids[:fitting]
-        self._now(group).full = True
+        minute.full = True
         return 0, set()
 
-    def _take(self, group: str, weight: int, ids: Sequence[str]) -> tuple[bool, int, set[str]]:
+    def _take(
+        self, minute: _Minute, group: str, weight: int, ids: Sequence[str]
+    ) -> tuple[bool, int, set[str]]:
         """Take exactly so much; return whether there was room, else how much is left, and who is claimed.
 
+        All of that is the minute's that was asked for, which may be over when the answer comes.
         Where the counter cannot be reached, the run goes on within the same cap on its own, and `trouble`
         says so.
         """
-        minute, cap = self._now(group), self.caps[group]
+        cap = self.caps[group]
         hashes = {_short(id_): id_ for id_ in ids}
         item: Any = {}
         added = minute.taken + weight <= cap

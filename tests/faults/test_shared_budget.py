@@ -1,0 +1,270 @@
+"""The weight budget that all runs of a stack share: several at once, killed, without their counter."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import ExitStack
+from datetime import timedelta
+
+import pytest
+from botocore.exceptions import ConnectTimeoutError
+
+from listenkeys.aws.records import iso
+from local.binance.exchange import PATHS
+from local.clock import ScaledClock, VirtualClock
+from local.invoke import Context, Invocation, LocalFunction
+from local.world import World
+from tests.faults.matrix import (
+    INCOMPLETE,
+    SWEEP,
+    TICK,
+    add_live,
+    api_key_of,
+    hooked,
+    kept,
+    metrics,
+    raised,
+    variant,
+)
+from tests.faults.processes import Handler, add_due, asked, at_the_next_minute
+from tests.faults.refusals import Body, Refusals, botocore_sleeps_by
+
+TWENTY = tuple(f"account{number:02}" for number in range(20))
+
+
+def names(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{number:02}" for number in range(count)]
+
+
+def most_weight(world: World, group: str, since: int) -> int:
+    """Return the most weight that a group has seen in a clock minute from `since` on."""
+    return max(weight for minute, weight in world.exchange.weight(group).items() if minute >= since)
+
+
+@pytest.mark.slow
+@pytest.mark.row(51)
+def test_a_tick_and_a_sweep_at_once_stay_under_the_cap_together_and_ask_once_for_each_account(
+    busy: World, fast: ScaledClock
+) -> None:
+    products = {"usdm": names("u", 60), "coinm": names("c", 60)}
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(Handler(busy, fast, MAX_WEIGHT_PER_MINUTE="60")) for _ in ("tick", "sweep")
+        ]
+        for product, accounts in products.items():
+            add_due(busy, fast, accounts, product)
+        for run in runs:
+            run.ready()
+        began = at_the_next_minute(fast)
+        runs[0].start(TICK, run_id="tick")
+        runs[1].start(SWEEP, run_id="sweep")
+        ended = [run.ended() for run in runs]
+    assert [done.raised for done in ended] == ["", ""]
+    assert most_weight(busy, "futures", began) <= 60
+    for product, accounts in products.items():
+        assert all(kept(busy, name, product) for name in accounts)
+    assert sorted(asked(busy).items()) == sorted(
+        (api_key_of(name), 1) for accounts in products.values() for name in accounts
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.row(51)
+def test_a_tick_a_sweep_and_a_retry_at_once_keep_each_groups_cap(busy: World, fast: ScaledClock) -> None:
+    """The options' cap is the same share of their limit: 60 of 2,400 are 10 of 400."""
+    products = {"usdm": names("u", 45), "coinm": names("c", 45), "options": names("o", 8)}
+    runs_of = {"tick": TICK, "sweep": SWEEP, "retry": TICK}
+    with ExitStack() as stack:
+        runs = {run: stack.enter_context(Handler(busy, fast, MAX_WEIGHT_PER_MINUTE="60")) for run in runs_of}
+        for product, accounts in products.items():
+            add_due(busy, fast, accounts, product)
+        for run in runs.values():
+            run.ready()
+        began = at_the_next_minute(fast)
+        for run, event in runs_of.items():
+            runs[run].start(event, run_id="sweep" if run == "sweep" else "tick")
+        ended = [run.ended() for run in runs.values()]
+    assert [done.raised for done in ended] == ["", "", ""]
+    assert most_weight(busy, "futures", began) <= 60
+    assert most_weight(busy, "options", began) <= 10
+    for product, accounts in products.items():
+        assert all(kept(busy, name, product) for name in accounts)
+    assert set(asked(busy).values()) == set(asked(busy, "POST").values()) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.row(63)
+def test_what_a_killed_run_had_taken_is_lost_for_that_minute_only(busy: World, fast: ScaledClock) -> None:
+    accounts = names("u", 50)
+    half_way, over = threading.Event(), threading.Event()
+
+    def hold(_: str) -> None:
+        if len(busy.exchange.requests) >= 20:
+            half_way.set()
+            over.wait(60)
+
+    with ExitStack() as stack:
+        killed, retry = (
+            stack.enter_context(Handler(busy, fast, MAX_WEIGHT_PER_MINUTE="40")) for _ in ("killed", "retry")
+        )
+        add_due(busy, fast, accounts)
+        for run in (killed, retry):
+            run.ready()
+        hooked(busy).hook = hold
+        stack.callback(over.set)
+        began = at_the_next_minute(fast)
+        killed.start(TICK)
+        assert half_way.wait(60)
+        killed.kill()
+        hooked(busy).hook = None
+        taken = taken_weight(busy, "futures")
+        over.set()
+        retry.start(TICK)
+        assert not retry.ended().raised
+    assert all(20 <= weight <= 40 for weight in taken.values()), "what it took counts in its minute"
+    assert len(taken) == 1
+    assert most_weight(busy, "futures", began) <= 40
+    assert all(kept(busy, name) for name in accounts)
+
+
+def taken_weight(world: World, group: str) -> dict[str, int]:
+    """Return the weight that runs have taken, by minute as ISO text."""
+    return {item["record"]: item["used"] for item in world.records(f"#weight:{group}")}
+
+
+def sent_in_each_minute(world: World, *accounts: str) -> Counter[str]:
+    """Return how many requests were sent in each minute, by the ledger: one request an entry."""
+    entries = [entry for name in accounts for entry in world.ledger(name)]
+    assert all(entry["attempts"] == 1 for entry in entries)
+    return Counter(f"{entry['record'][:16]}Z" for entry in entries)
+
+
+@pytest.mark.row(64)
+def test_weight_is_counted_for_the_minute_that_the_request_is_sent_in(
+    world: World, clock: VirtualClock
+) -> None:
+    """The clock moves on between a run's taking of weight and its sending."""
+    add_live(world, clock, *TWENTY, minutes=30)
+    function = variant(world, clock, MAX_WEIGHT_PER_MINUTE="5")
+    minutes_passed = 0
+
+    def pass_a_minute(answer: Body) -> None:
+        nonlocal minutes_passed
+        if minutes_passed < 3:
+            minutes_passed += 1
+            clock.advance(minutes=1)
+
+    Refusals(function, clock).half_do("dynamodb", "UpdateItem", pass_a_minute)
+    done = function.invoke(TICK, Context(remaining_seconds=900))
+    assert not raised(done)
+    assert minutes_passed == 3
+    sent, taken = sent_in_each_minute(world, *TWENTY), taken_weight(world, "futures")
+    assert sum(sent.values()) == len(world.exchange.requests) == len(TWENTY)
+    assert max(sent.values()) <= 5
+    assert all(count <= taken[minute] <= 5 for minute, count in sent.items())
+
+
+@pytest.mark.row(64)
+def test_a_run_returns_what_it_took_and_did_not_use(world: World, clock: VirtualClock) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    assert not raised(variant(world, clock).invoke(TICK))
+    [(minute, taken)] = taken_weight(world, "futures").items()
+    assert (minute, taken) == (iso(clock.now())[:16] + "Z", 2)
+    [counter] = world.records("#weight:futures")
+    assert clock.timestamp() < counter["ttl"] < clock.timestamp() + 86400 * 2
+
+
+@pytest.fixture
+def hindered(
+    world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> tuple[LocalFunction, Refusals]:
+    """A function with a cap of 12, and twenty accounts that are due."""
+    botocore_sleeps_by(clock, monkeypatch)
+    add_live(world, clock, *TWENTY, minutes=30)
+    function = variant(world, clock, MAX_WEIGHT_PER_MINUTE="12")
+    return function, Refusals(function, clock)
+
+
+def check_it_went_on_and_said_so(world: World, done: Invocation) -> None:
+    assert all(kept(world, name) for name in TWENTY)
+    assert len(world.exchange.requests) == len(TWENTY)
+    assert max(sent_in_each_minute(world, *TWENTY).values()) == 12, "within its own budget, and all of it"
+    lines = [line.replace("usedWeight", "") for line in done.output.splitlines() if "_aws" not in line]
+    assert any("weight" in line for line in lines), "it says so"
+
+
+@pytest.mark.row(62)
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("ProvisionedThroughputExceededException", 400),
+        ("ThrottlingException", 400),
+        ("AccessDeniedException", 400),
+        ("InternalServerError", 500),
+    ],
+)
+def test_a_run_whose_counter_is_refused_goes_on_within_its_own_budget(
+    world: World, clock: VirtualClock, hindered: tuple[LocalFunction, Refusals], code: str, status: int
+) -> None:
+    function, refusals = hindered
+    refused = refusals.refuse("dynamodb", "UpdateItem", code, status=status)
+    done = function.invoke(TICK)
+    assert refused.hits, "it was asked"
+    check_it_went_on_and_said_so(world, done)
+
+
+@pytest.mark.row(62)
+def test_a_run_whose_counter_cannot_be_reached_goes_on_within_its_own_budget(
+    world: World, clock: VirtualClock, hindered: tuple[LocalFunction, Refusals]
+) -> None:
+    function, refusals = hindered
+    gone = refusals.break_off("dynamodb", "UpdateItem", ConnectTimeoutError(endpoint_url="there"), times=None)
+    done = function.invoke(TICK)
+    assert gone.hits
+    check_it_went_on_and_said_so(world, done)
+
+
+@pytest.mark.row(62)
+@pytest.mark.parametrize("used", [{"S": "many"}, {"L": []}, {"N": "-40"}], ids=["text", "list", "negative"])
+def test_a_counter_that_makes_no_sense_does_not_stop_a_run(
+    world: World, clock: VirtualClock, hindered: tuple[LocalFunction, Refusals], used: dict[str, object]
+) -> None:
+    function, _ = hindered
+    for minute in range(10):
+        world.aws.client("dynamodb").put_item(
+            TableName=world.aws.outputs["ListenKeysTableName"],
+            Item={
+                "accountId": {"S": "#weight:futures"},
+                "record": {"S": iso(clock.now() + timedelta(minutes=minute))[:16] + "Z"},
+                "used": used,
+            },
+        )
+    function.invoke(TICK)
+    assert all(kept(world, name) for name in TWENTY)
+    assert max(sent_in_each_minute(world, *TWENTY).values()) <= (52 if used == {"N": "-40"} else 12)
+
+
+@pytest.mark.row(65)
+@pytest.mark.parametrize(("banned", "group"), [("usdm", ("usdm", "coinm")), ("options", ("options",))])
+@pytest.mark.parametrize("status", [418, 451])
+def test_a_refusal_holds_for_its_group_and_leaves_the_others_alone(
+    world: World, clock: VirtualClock, banned: str, group: tuple[str, ...], status: int
+) -> None:
+    accounts = {product: [f"{product}{number}" for number in range(5)] for product in PATHS}
+    for product, of_product in accounts.items():
+        add_live(world, clock, *of_product, minutes=0, product=product)
+    clock.advance(minutes=30)
+    for product in group:
+        world.exchange.fault(status=status, product=product)
+    function = variant(world, clock)
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    emitted = metrics(done)
+    assert (emitted["KeysFailed"], emitted["KeysDeferred"]) == (1, 5 * len(group) - 1)
+    refused = [request for request in world.exchange.requests if request.status == status]
+    assert len(refused) == 1
+    for product, of_product in accounts.items():
+        if product not in group:
+            assert {world.current(name)["outcome"] for name in of_product} == {"EXTENDED"}
+            assert all(kept(world, name, product) for name in of_product)
