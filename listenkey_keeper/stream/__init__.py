@@ -1,0 +1,1 @@
+"""listenKeys that the keeper keeps alive, for bots."""

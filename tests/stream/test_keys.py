@@ -1,0 +1,188 @@
+"""Reading a listenKey: what is answered, what is raised, and which URL opens."""
+
+import dataclasses
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+import listenkey_keeper
+from listenkey_keeper import ListenKeys, ListenKeyUnavailable, read_listen_key
+from local.clock import VirtualClock
+from local.world import World
+
+ROOT = Path(__file__).parents[2]
+KEY = "CANARYlistenKey".ljust(64, "7")
+EVENTS = (
+    "ORDER_TRADE_UPDATE/TRADE_LITE/ALGO_UPDATE/CONDITIONAL_ORDER_TRIGGER_REJECT/STRATEGY_UPDATE/GRID_UPDATE/"
+    "ACCOUNT_UPDATE/ACCOUNT_CONFIG_UPDATE/MARGIN_CALL/listenKeyExpired"
+)
+
+
+@pytest.fixture
+def table(world: World) -> dict[str, Any]:
+    return {"table": world.aws.outputs["ListenKeysTableName"], "dynamodb": world.aws.client("dynamodb")}
+
+
+@pytest.mark.parametrize(
+    ("product", "url"),
+    [
+        ("usdm", f"wss://fstream.binance.com/private/ws?listenKey={KEY}&events={EVENTS}"),
+        ("coinm", f"wss://dstream.binance.com/ws/{KEY}"),
+        ("portfolio", f"wss://fstream.binance.com/pm/ws/{KEY}"),
+        ("options", f"wss://fstream.binance.com/private/ws/{KEY}"),
+    ],
+)
+def test_a_key_comes_with_its_product_its_url_and_until_when_it_lives(
+    world: World, table: dict[str, Any], clock: VirtualClock, product: str, url: str
+) -> None:
+    world.put_current("alice", KEY, clock.now(), product=product)
+    found = read_listen_key("alice", **table)
+    assert dataclasses.asdict(found) == {
+        "account": "alice",
+        "product": product,
+        "key": KEY,
+        "url": url,
+        "renewed_at": clock.now(),
+        "expires_at": clock.now() + timedelta(hours=1),
+    }
+    assert found.expires_at.tzinfo is UTC
+
+
+def test_neither_the_key_nor_its_url_is_in_the_repr(world: World, table: Any, clock: VirtualClock) -> None:
+    world.put_current("alice", KEY, clock.now())
+    assert KEY not in repr(read_listen_key("alice", **table))
+
+
+def test_the_events_of_a_url_may_be_chosen_and_include_the_end_of_the_key(
+    world: World, table: dict[str, Any], clock: VirtualClock
+) -> None:
+    world.put_current("alice", KEY, clock.now())
+    found = read_listen_key("alice", **table, events=["ORDER_TRADE_UPDATE"])
+    assert found.url.endswith("&events=ORDER_TRADE_UPDATE/listenKeyExpired")
+    found = read_listen_key("alice", **table, events=["listenKeyExpired", "MARGIN_CALL"])
+    assert found.url.endswith("&events=listenKeyExpired/MARGIN_CALL")
+
+
+def test_another_host_may_be_given_for_a_testnet(world: World, table: Any, clock: VirtualClock) -> None:
+    world.put_current("alice", KEY, clock.now())
+    found = read_listen_key("alice", **table, base_url="wss://fstream.binancefuture.com/", events=[])
+    assert found.url == (
+        f"wss://fstream.binancefuture.com/private/ws?listenKey={KEY}&events=listenKeyExpired"
+    )
+
+
+def test_a_key_cannot_change_the_url_around_it(world: World, table: Any, clock: VirtualClock) -> None:
+    world.put_current("alice", "a/b?c&d", clock.now(), product="coinm")
+    assert read_listen_key("alice", **table).url == "wss://dstream.binance.com/ws/a%2Fb%3Fc%26d"
+
+
+def test_table_and_host_may_come_from_the_environment(
+    world: World, table: dict[str, Any], clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put_current("alice", KEY, clock.now(), product="coinm")
+    for name, value in world.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("BINANCE_STREAM_URL", "ws://127.0.0.1:1")
+    assert read_listen_key("alice").url == f"ws://127.0.0.1:1/ws/{KEY}"
+
+
+@pytest.mark.parametrize("url", ["https://fapi.binance.com", "fstream.binance.com", "wss://"])
+def test_what_is_no_websockets_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="websocket"):
+        ListenKeys("table", base_url=url)
+
+
+def test_without_a_table_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LISTEN_KEYS_TABLE", raising=False)
+    with pytest.raises(ValueError, match="LISTEN_KEYS_TABLE"):
+        ListenKeys()
+
+
+def test_an_account_without_a_key_is_worth_asking_for_again(table: dict[str, Any]) -> None:
+    with pytest.raises(ListenKeyUnavailable, match=r"nobody.*NO_KEY") as raised:
+        read_listen_key("nobody", **table)
+    assert (raised.value.code, raised.value.retryable) == ("NO_KEY", True)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"product": "spot"}, {"product": None}, {"expiresAt": None}, {"renewedAt": "yesterday"}],
+    ids=["product", "no product", "no expiresAt", "renewedAt"],
+)
+def test_a_broken_record_is_none(world: World, table: Any, clock: VirtualClock, broken: Any) -> None:
+    world.put_current("alice", KEY, clock.now(), **broken)
+    with pytest.raises(ListenKeyUnavailable, match="INVALID_RECORD") as raised:
+        read_listen_key("alice", **table)
+    assert KEY not in str(raised.value)
+    assert raised.value.__context__ is None
+
+
+class Refusing:
+    """A DynamoDB client that raises this."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def get_item(self, **_: Any) -> Any:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable"),
+    [
+        (
+            ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetItem"),
+            "AccessDeniedException",
+            False,
+        ),
+        (ClientError({"Error": {"Code": "ThrottlingException"}}, "GetItem"), "ThrottlingException", True),
+        (EndpointConnectionError(endpoint_url="https://CANARY"), "EndpointConnectionError", True),
+    ],
+)
+def test_aws_trouble_comes_by_its_code_and_nothing_else(error: Any, code: str, retryable: bool) -> None:
+    dynamodb: Any = Refusing(error)
+    with pytest.raises(ListenKeyUnavailable) as raised:
+        ListenKeys("table", dynamodb=dynamodb).read("alice")
+    assert (raised.value.code, raised.value.retryable) == (code, retryable)
+    assert str(raised.value) == f"alice: no listenKey can be read ({code})"
+    assert raised.value.__context__ is None
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    assert {name: getattr(listenkey_keeper, name).__name__ for name in listenkey_keeper.__all__} == {
+        name: name for name in listenkey_keeper.__all__
+    }
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = listenkey_keeper.nothing
+
+
+WITHOUT = """
+import sys
+for name in ("websockets", "typer", "rich", "requests"):
+    sys.modules[name] = None
+import listenkey_keeper
+print(sorted({"boto3", "asyncio"} & set(sys.modules)))
+from listenkey_keeper import ListenKeys, ListenKeyUnavailable, read_listen_key
+"""
+
+
+def test_reading_a_key_needs_boto3_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT],
+        env={"PYTHONPATH": str(ROOT), "AWS_DEFAULT_REGION": "eu-west-1"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_the_time_of_a_record_is_read_in_utc(world: World, table: Any, clock: VirtualClock) -> None:
+    world.put_current("alice", KEY, clock.now(), renewedAt="2026-01-01T02:00:00.000+02:00")
+    assert read_listen_key("alice", **table).renewed_at == datetime(2026, 1, 1, tzinfo=UTC)
