@@ -1,24 +1,46 @@
 """What operators and bots install.
 
-ListenKeys, read_listen_key       the listenKey of an account, for a websocket of your own; need boto3 alone
-ListenKey, ListenKeyUnavailable   what these answer and raise
+UserDataStream, SyncUserDataStream   an account's events, for bots; need the extra `stream`
+Gap                                  where events may have been missed
+ListenKeyChanges                     wakes streams when a key changes
+ListenKeys, read_listen_key          the listenKey itself, for a websocket of your own; they need boto3 alone
+ListenKey, ListenKeyUnavailable      what these answer and raise
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .stream.blocking import SyncUserDataStream
+    from .stream.changes import ListenKeyChanges
+    from .stream.gaps import Gap
     from .stream.keys import ListenKey, ListenKeys, ListenKeyUnavailable, read_listen_key
+    from .stream.user_data import UserDataStream
 
 # The one place of the number. Also here, held to it by .ci/release_notes.py: the template's
 # SemanticVersion and the newest entry of CHANGELOG.md.
 __version__ = "0.1.0"
-__all__ = ["ListenKey", "ListenKeyUnavailable", "ListenKeys", "read_listen_key"]
+__all__ = [
+    "Gap",
+    "ListenKey",
+    "ListenKeyChanges",
+    "ListenKeyUnavailable",
+    "ListenKeys",
+    "SyncUserDataStream",
+    "UserDataStream",
+    "read_listen_key",
+]
+_FILES = {
+    "Gap": "gaps",
+    "ListenKeyChanges": "changes",
+    "SyncUserDataStream": "blocking",
+    "UserDataStream": "user_data",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Only when they are asked for: the command needs none of it.
+    # Only when they are asked for: to read a key needs no websockets, and the command none of it.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(".stream.keys", __name__), name)
+    return getattr(import_module(f".stream.{_FILES.get(name, 'keys')}", __name__), name)

@@ -167,11 +167,15 @@ for name in ("websockets", "typer", "rich", "requests"):
     sys.modules[name] = None
 import listenkey_keeper
 print(sorted({"boto3", "asyncio"} & set(sys.modules)))
-from listenkey_keeper import ListenKeys, ListenKeyUnavailable, read_listen_key
+from listenkey_keeper import Gap, ListenKeyChanges, ListenKeys, ListenKeyUnavailable, read_listen_key
+try:
+    from listenkey_keeper import UserDataStream
+except ImportError as error:
+    print(error)
 """
 
 
-def test_reading_a_key_needs_boto3_alone() -> None:
+def test_reading_a_key_needs_boto3_alone_and_the_stream_says_what_it_needs() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT],
         env={"PYTHONPATH": str(ROOT), "AWS_DEFAULT_REGION": "eu-west-1"},
@@ -180,7 +184,10 @@ def test_reading_a_key_needs_boto3_alone() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == "[]\n"
+    assert done.stdout.splitlines() == [
+        "[]",
+        "the stream needs websockets: pip install 'listenkey-keeper[stream]'",
+    ]
 
 
 def test_the_time_of_a_record_is_read_in_utc(world: World, table: Any, clock: VirtualClock) -> None:

@@ -1,0 +1,63 @@
+"""A TCP relay in the test's own loop. Frozen, it keeps its connections open and passes nothing on."""
+
+import asyncio
+from typing import Self
+
+
+class Relay:
+    """Passes on what comes, from and to a port, inside of `async with`."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._gates: list[asyncio.Event] = []
+        self._serving: set[asyncio.Task[None]] = set()
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    @property
+    def accepted(self) -> int:
+        """How many connections there have been."""
+        return len(self._gates)
+
+    def freeze(self) -> None:
+        """Pass on nothing any more on the connections of now."""
+        for gate in self._gates:
+            gate.clear()
+
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not as a coroutine: the server's own task would be cancelled with the loop, and close nothing.
+        self._serving.add(asyncio.create_task(self._relay(reader, writer)))
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        gate = asyncio.Event()
+        gate.set()
+        self._gates.append(gate)
+        back, forth = await asyncio.open_connection("127.0.0.1", self._target)
+        pair = [
+            asyncio.create_task(self._pass(reader, forth, gate)),
+            asyncio.create_task(self._pass(back, writer, gate)),
+        ]
+        try:
+            await asyncio.wait(pair, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in pair:
+                task.cancel()
+            for end in (writer, forth):
+                end.close()
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
+        while data := await reader.read(65536):
+            await gate.wait()
+            writer.write(data)

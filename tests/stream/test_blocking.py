@@ -1,0 +1,115 @@
+"""SyncUserDataStream: the same for code without asyncio."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from listenkey_keeper import Gap, ListenKeys, ListenKeyUnavailable, SyncUserDataStream
+from local.binance.stream import StreamServer
+from local.world import World
+
+from .conftest import ALICE, SECONDS, Keeper, StreamClock
+
+Open = Callable[..., SyncUserDataStream]
+
+
+def wait(happened: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not happened():
+        assert time.monotonic() < deadline, "never happened"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def alice(keys: ListenKeys, time_: StreamClock) -> SyncUserDataStream:
+    return SyncUserDataStream("alice", keys, clock=time_)
+
+
+def test_events_come_by_a_plain_loop(world: World, keeper: Keeper, alice: SyncUserDataStream) -> None:
+    keeper.renew()
+    heard: list[Any] = []
+    with alice as stream:
+        for item in stream:
+            if isinstance(item, Gap):
+                numbers = [world.exchange.emit_order(ALICE) for _ in range(3)]
+                continue
+            heard.append(item["o"]["i"])
+            if len(heard) == 3:
+                break
+    assert heard == numbers
+
+
+def test_pings_are_answered_and_keys_followed_while_the_bot_is_busy(
+    world: World, keeper: Keeper, alice: SyncUserDataStream, time_: StreamClock
+) -> None:
+    keeper.renew()
+    with alice as stream:
+        wait(lambda: stream.alive)
+        world.exchange.rotate(ALICE, "usdm")
+        listen_key = keeper.renew()
+        stream.wake()
+        wait(lambda: world.exchange.listeners(listen_key))
+        assert stream.expires_at
+        assert repr(stream) == "<SyncUserDataStream alice: alive>"
+        kinds = [type(stream.get(timeout=SECONDS)) for _ in range(2)]
+    assert kinds == [Gap, Gap]
+
+
+def test_waiting_for_an_item_may_be_limited_and_loses_none(
+    world: World, keeper: Keeper, alice: SyncUserDataStream
+) -> None:
+    keeper.renew()
+    with alice as stream:
+        stream.get(timeout=SECONDS)
+        with pytest.raises(TimeoutError):
+            stream.get(timeout=0.001)
+        numbers, heard = [], []
+        for _ in range(200):
+            numbers.append(world.exchange.emit_order(ALICE))
+            try:
+                heard.append(stream.get(timeout=0.0005)["o"]["i"])
+            except TimeoutError:
+                continue
+        while len(heard) < len(numbers):
+            heard.append(stream.get(timeout=SECONDS)["o"]["i"])
+    assert heard == numbers
+
+
+def test_what_no_waiting_helps_against_is_raised(world: World, streams: StreamServer) -> None:
+    keys = ListenKeys("no-such-table", dynamodb=world.aws.client("dynamodb"), base_url=streams.url)
+    with SyncUserDataStream("alice", keys) as stream, pytest.raises(ListenKeyUnavailable):
+        next(stream)
+
+
+def test_leaving_closes_the_socket_and_the_thread_and_ends_the_loop(
+    keeper: Keeper, alice: SyncUserDataStream, streams: StreamServer
+) -> None:
+    keeper.renew()
+    threads = threading.active_count()
+    with alice as stream:
+        assert isinstance(next(stream), Gap)
+    assert list(stream) == []
+    wait(lambda: streams.connections == 0)
+    wait(lambda: threading.active_count() <= threads)
+    assert not stream.alive
+
+
+def test_another_thread_may_close_it_while_an_item_is_waited_for(
+    keeper: Keeper, alice: SyncUserDataStream
+) -> None:
+    keeper.renew()
+    items: list[Any] = []
+    with alice as stream:
+        taker = threading.Thread(target=lambda: items.extend(stream))
+        taker.start()
+        wait(lambda: items)
+    taker.join(SECONDS)
+    assert not taker.is_alive()
+
+
+def test_it_is_open_inside_of_the_block_only(keeper: Keeper, alice: SyncUserDataStream) -> None:
+    with pytest.raises(RuntimeError, match="with"):
+        next(alice)

@@ -1,0 +1,171 @@
+"""No listenKey in a log line, a repr or an exception: whatever goes wrong, with everything logged."""
+
+import asyncio
+import gc
+import logging
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from listenkey_keeper.stream.connection import Connection, ConnectionFailed
+from listenkey_keeper.stream.keys import ListenKeys
+from listenkey_keeper.stream.user_data import UserDataStream
+from tests.leaks import search, texts_of
+
+from .conftest import Bot, in_loop, until
+
+KEY = "CANARYlistenKey".ljust(64, "7")
+URL = f"/private/ws?listenKey={KEY}"
+
+
+@pytest.fixture(autouse=True)
+def everything_is_searched(caplog: pytest.LogCaptureFixture, capfd: Any) -> Iterator[None]:
+    yield
+    gc.collect()  # what nobody has retrieved is complained of now
+    said = capfd.readouterr()
+    records = [repr(vars(record)) for record in caplog.records]
+    search([KEY], [caplog.text, said.out, said.err, *records])
+
+
+def log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    """Log at DEBUG from now on, in asyncio's own debug mode."""
+    asyncio.get_running_loop().set_debug(True)
+    caplog.set_level(logging.DEBUG)
+    for name in ("websockets.client", "asyncio", "botocore", "urllib3"):
+        caplog.set_level(logging.DEBUG, name)
+
+
+async def refuse(caplog: pytest.LogCaptureFixture, url: str, time_: Any) -> ConnectionFailed:
+    """Return what comes of a connection attempt, and search it."""
+    log_everything(caplog)
+    with pytest.raises(ConnectionFailed) as raised:
+        await Connection.open(url, time_)
+    search([KEY], texts_of(raised.value))
+    assert raised.value.__context__ is None
+    # With locals, as some error reporters show them, only the caller's own URL is there.
+    assert KEY not in "".join(traceback.format_exception_only(raised.value))
+    return raised.value
+
+
+@in_loop
+async def test_a_refused_connection(time_, caplog):
+    assert str(await refuse(caplog, f"ws://127.0.0.1:1{URL}", time_)) == "ConnectionRefusedError"
+
+
+@pytest.mark.parametrize("url", ["http://x", "nowhere://x", "ws://", "ws://a b"])
+@in_loop
+async def test_a_url_that_is_none(time_, caplog, url):
+    await refuse(caplog, f"{url}{URL}", time_)
+
+
+@in_loop
+async def test_an_answer_that_is_no_websocket(time_, caplog):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(head), head))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assert str(await refuse(caplog, f"ws://127.0.0.1:{port}{URL}", time_)) == "HTTP 403"
+    server.close()
+
+
+@in_loop
+async def test_an_answer_that_makes_no_sense(time_, caplog):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assert str(await refuse(caplog, f"ws://127.0.0.1:{port}{URL}", time_)) == "InvalidMessage"
+    server.close()
+
+
+@in_loop
+async def test_a_certificate_that_nobody_has_signed(time_, caplog, tmp_path):
+    from tests.certificates import self_signed
+
+    context, _ = self_signed(tmp_path)
+    async with serve(lambda socket: socket.wait_closed(), "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert "SSL" in str(await refuse(caplog, f"wss://127.0.0.1:{port}{URL}", time_))
+
+
+@in_loop
+async def test_a_redirect_is_not_followed(time_, caplog):
+    asked = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
+        asked.append(line)
+        head = (
+            b"HTTP/1.1 307 Elsewhere\r\nLocation: /elsewhere?%s\r\nContent-Length: 0\r\n\r\n"
+            % line.split()[1]
+        )
+        writer.write(head)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assert str(await refuse(caplog, f"ws://127.0.0.1:{port}{URL}", time_)) == "HTTP 307"
+    server.close()
+    assert len(asked) == 1
+
+
+@in_loop
+async def test_a_server_that_never_answers(time_, caplog):
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the other side gives up
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    attempt = asyncio.create_task(refuse(caplog, f"ws://127.0.0.1:{port}{URL}", time_))
+    await until(time_.sleeping)
+    time_.advance(10)
+    assert str(await attempt) == "TimeoutError"
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        KEY, f'{{"error": "{KEY}"}}', b"\xff" + KEY.encode(), "x" * 2_000_000,
+        f'{{"e":"listenKeyExpired","listenKey":"{KEY}"}}',
+    ],
+    ids=["text", "error", "binary", "too long", "expired"],
+)  # fmt: skip
+@in_loop
+async def test_whatever_a_server_sends_and_however_it_ends(world, keeper, time_, caplog, message):
+    async def talk(socket: ServerConnection) -> None:
+        await socket.send(message)
+        await socket.close(1008, KEY[:60])
+
+    async with serve(talk, "127.0.0.1", 0) as server:
+        table, dynamodb = world.aws.outputs["ListenKeysTableName"], world.aws.client("dynamodb")
+        port = server.sockets[0].getsockname()[1]
+        keys = ListenKeys(table, dynamodb=dynamodb, base_url=f"ws://127.0.0.1:{port}")
+        keeper.record(KEY)
+        log_everything(caplog)
+        async with Bot(UserDataStream("alice", keys, clock=time_)) as alice:
+            await until(lambda: alice.items)
+            await until(lambda: not alice.stream.alive)
+            time_.advance(30)
+            await asyncio.sleep(0.02)
+            search([KEY], [repr(alice.stream), repr(alice.items), repr(asyncio.all_tasks())])
+
+
+@in_loop
+async def test_a_bug_that_is_raised_to_the_bot(keeper, keys, time_, monkeypatch, caplog):
+    keeper.record(KEY)
+    log_everything(caplog)
+    monkeypatch.setattr("listenkey_keeper.stream.outbox.Outbox.put", lambda *_: 1 / 0)
+    async with UserDataStream("alice", keys, clock=time_) as stream:
+        with pytest.raises(ZeroDivisionError) as raised:
+            await anext(stream)
+    search([KEY], texts_of(raised.value))
