@@ -1,7 +1,7 @@
 """Who keeps the keys alive in the simulation: this program under different settings, and its peers' loops.
 
-This program is the real one: Keeper, selection, lanes, renewal and journal, one worker in place of sixteen,
-and played without threads so that the same seed gives the same run. Around it, as in AWS:
+This program is the real one: Keeper, selection, lanes, renewal and journal, one worker in place of sixteen.
+Its threads take turns by the virtual clock, so that the same seed gives the same run. Around it, as in AWS:
 
 - EventBridge fires anywhere within the minute of the rule's time;
 - a run that raises is tried again a minute after it ended, and once more two minutes after that;
@@ -37,12 +37,13 @@ from unittest.mock import patch
 from samtranslator.yaml_helper import yaml_parse
 
 from listenkeys.aws.calls import Deadline
-from listenkeys.binance import workers
+from listenkeys.binance import dispatcher, workers
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import AccountError, ListenKeyNotFound
 from listenkeys.keeper import Keeper
 from listenkeys.settings import Settings, rate_minutes
 from listenkeys.trigger import SWEEP, TICK, Trigger
+from simulation.timeline import Timeline
 from simulation.world import (
     MINUTE,
     MemoryAccounts,
@@ -119,15 +120,37 @@ class _Inline:
     """A thread that has done its work when it is started."""
 
     def __init__(self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool) -> None:
-        self._target, self._args = target, args
+        self._work = partial(target, *args)
 
     def start(self) -> None:
-        self._target(*self._args)
+        self._work()
+
+
+class _Actor(_Inline):
+    """A thread that is one of a timeline's actors."""
+
+    def __init__(self, timeline: Timeline, **thread: Any) -> None:
+        super().__init__(**thread)
+        self._timeline = timeline
+
+    def start(self) -> None:
+        self._timeline.start(self._work)
+
+
+@contextmanager
+def _acting(timeline: Timeline) -> Iterator[None]:
+    """Let a run's threads be actors of the timeline."""
+    by_the_clock = SimpleNamespace(Thread=partial(_Actor, timeline), Condition=timeline.condition)
+    with (
+        patch.object(workers, "threading", by_the_clock),
+        patch.object(dispatcher, "threading", by_the_clock),
+    ):
+        yield
 
 
 @contextmanager
 def without_threads() -> Iterator[None]:
-    """Let a run do its workers' work one after the other, so that it goes the same way each time."""
+    """Let a run do its workers' work one after the other, before anything else."""
     with patch.object(workers, "threading", SimpleNamespace(Thread=_Inline)):
         yield
 
@@ -184,7 +207,7 @@ def _play_keeper(
 
     for name in periods:
         fire(name, 0)
-    with without_threads():
+    with _acting(world.clock):
         world.clock.play(until)
 
 

@@ -13,6 +13,8 @@ from itertools import count
 
 from local.clock import VirtualClock
 
+_LOOK_AGAIN = 1.0  # seconds
+
 
 class Timeline(VirtualClock):
     """A clock for the actors of one timeline. `at` adds an actor, `play` lets them act."""
@@ -28,14 +30,13 @@ class Timeline(VirtualClock):
         self._failure: BaseException | None = None
 
     def at(self, when: float, act: Callable[[], None]) -> None:
-        """Add an actor that begins `when` seconds after the beginning."""
-
-        def begin() -> None:
-            self._acting += 1
-            threading.Thread(target=self._act, args=(act,), daemon=True).start()
-
+        """Add an actor that begins `when` seconds after the beginning, unless the play is over by then."""
         if when < self._until:
-            heapq.heappush(self._turns, (when, next(self._numbers), begin))
+            self._add(when, act)
+
+    def start(self, act: Callable[[], None]) -> None:
+        """Add an actor that begins now."""
+        self._add(self._elapsed, act)
 
     def play(self, until: float) -> None:
         """Let the actors act who begin before `until`, to the end of each; raise what one of them raises."""
@@ -58,9 +59,27 @@ class Timeline(VirtualClock):
         self._next()
         go_on.wait()
 
+    def condition(self) -> threading.Condition:
+        """Return a condition variable for actors: who waits for its lock gives way to who holds it."""
+        return threading.Condition(_Lock(self))  # type: ignore[arg-type]
+
+    def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
+        """Let the others go on for a while; who waits looks again then, whether it was notified or not."""
+        seconds = _LOOK_AGAIN if seconds is None else seconds
+        condition.release()
+        self.sleep(seconds if idle else min(seconds, _LOOK_AGAIN))
+        condition.acquire()
+
     def go_to(self, elapsed: float) -> None:
         """Set the time, in seconds since the beginning; back, too."""
         self._elapsed = elapsed
+
+    def _add(self, when: float, act: Callable[[], None]) -> None:
+        def begin() -> None:
+            self._acting += 1
+            threading.Thread(target=self._act, args=(act,), daemon=True).start()
+
+        heapq.heappush(self._turns, (when, next(self._numbers), begin))
 
     def _act(self, act: Callable[[], None]) -> None:
         try:
@@ -77,3 +96,25 @@ class Timeline(VirtualClock):
             return
         self._elapsed, _, go_on = heapq.heappop(self._turns)
         go_on()
+
+
+class _Lock:
+    """A lock whose holder may sleep: a real one would stop the actor whose turn it is, and so all of them."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._lock = threading.Lock()
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True) -> bool:
+        while not self._lock.acquire(blocking=False):
+            if not blocking:
+                return False
+            self._timeline.sleep(_LOOK_AGAIN / 10)
+        return True
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
