@@ -309,21 +309,57 @@ def test_a_429_that_says_zero_seconds_pauses_for_one(
 
 
 @pytest.mark.row(8)
-def test_a_firewall_page_stops_the_run_and_is_not_repeated(
+def test_a_firewall_that_refuses_everybody_is_asked_for_two_accounts_a_run(
     world: World, function: LocalFunction, clock: VirtualClock
 ) -> None:
     add_live(world, clock, *NAMES[:10], minutes=30)
     world.exchange.fault(status=403)
     done = function.invoke(TICK)
     assert raised(done) == INCOMPLETE
-    assert len(world.exchange.requests) == 2, "one may be the account's, two are the address's"
     assert len({request.api_key for request in world.exchange.requests}) == 2
+    assert len(world.exchange.requests) == 2
     assert (metrics(done)["KeysFailed"], metrics(done)["KeysDeferred"]) == (2, 8)
     told = done.output + str(done.error) + json.dumps([world.records(name) for name in NAMES[:10]])
     assert "WAF_BLOCKED" in told
     assert "cloudfront" not in told.lower()
     assert "Request blocked" not in told
     assert "<H" not in told
+
+
+@pytest.mark.slow
+@pytest.mark.row(52)
+def test_an_account_that_the_firewall_refuses_never_costs_another_its_key(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    refused, *others = NAMES[:20]
+    add_live(world, clock, refused, minutes=0.1)  # the first to expire: every run would begin with it
+    add_live(world, clock, *others, minutes=30)
+    world.exchange.fault(status=403, api_key=api_key_of(refused))
+    for run in Rules(world, function.invoke, clock, sweep=2.5).follow(180):
+        assert all(kept(world, name) for name in others), "at every moment"
+        assert metrics(run.done)["KeysDeferred"] == 0
+        of_refused = [r for r in world.exchange.requests if r.api_key == api_key_of(refused)]
+        assert len(of_refused) <= MAX_ATTEMPTS, "it is not pressed, either"
+        world.exchange.requests.clear()
+    assert ledger_outcomes(world, *others) == {"EXTENDED"}
+    assert ledger_outcomes(world, refused) == {"FAILED"}
+    assert {entry["errorCode"] for entry in world.ledger(refused)} == {"WAF_BLOCKED"}
+    assert world.current(refused)["consecutiveFailures"] == len(world.ledger(refused)) > 6
+
+
+@pytest.mark.slow
+@pytest.mark.row(52)
+def test_two_accounts_that_the_firewall_refuses_do_not_cost_the_others_their_keys(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    """A run that begins with both of them stops; the next must not begin with both again."""
+    refused, others = NAMES[:2], NAMES[2:20]
+    add_live(world, clock, *refused, minutes=0.1)
+    add_live(world, clock, *others, minutes=30)
+    for name in refused:
+        world.exchange.fault(status=403, api_key=api_key_of(name))
+    for _ in Rules(world, function.invoke, clock, sweep=2.5).follow(180):
+        assert all(kept(world, name) for name in others), "at every moment"
 
 
 @pytest.mark.row(9)
@@ -429,6 +465,53 @@ def test_one_bad_api_key_does_not_stop_the_others(
     assert event["accountId"] == NAMES[3]
 
 
+@pytest.mark.row(54)
+@pytest.mark.parametrize("product", ["coinm", "portfolio", "options"])
+@pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
+def test_a_row_whose_product_changed_gets_the_key_of_the_new_ones_stream(
+    world: World, function: LocalFunction, clock: VirtualClock, product: str, event: dict[str, Any]
+) -> None:
+    """The new product's stream is already alive, started by its bots; the old one's lives on."""
+    add_live(world, clock, "alice", minutes=34)
+    answer = world.exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": api_key_of("alice")})
+    key = json.loads(answer.body)["listenKey"]
+    world.put_row("alice", product=product)
+    done = function.invoke(event)
+    assert not raised(done)
+    assert kept(world, "alice", product)
+    current = world.current("alice")
+    assert (current["outcome"], current["product"], current["listenKey"]) == ("CHANGED", product, key)
+    assert current["listenKeyChangedAt"] == current["renewedAt"]
+    [event] = events(world)
+    assert (event["accountId"], event["product"], event["outcome"]) == ("alice", product, "CHANGED")
+    clock.advance(minutes=30)
+    function.invoke(TICK)
+    assert world.current("alice")["outcome"] == "EXTENDED"
+    assert len(events(world)) == 1
+
+
+@pytest.mark.row(55)
+@pytest.mark.parametrize("product", PATHS)
+@pytest.mark.parametrize("alive", [True, False], ids=["its stream alive", "without a stream"])
+def test_a_secret_that_gets_another_accounts_key_gets_that_accounts_listen_key(
+    world: World, function: LocalFunction, clock: VirtualClock, product: str, alive: bool
+) -> None:
+    add_live(world, clock, "alice", minutes=30, product=product)
+    first, other = world.current("alice")["listenKey"], api_key_of("other")
+    world.exchange.add_account(other)
+    if alive:
+        world.exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": other})
+    world.put_secret("listenkeys/alice", {"apiKey": other})
+    done = function.invoke(TICK)
+    assert not raised(done)
+    current = world.current("alice")
+    assert current["listenKey"] == world.exchange.live_key(other, product) != first
+    assert current["outcome"] == ("CHANGED" if alive else "RECREATED")
+    assert world.ledger("alice")[0]["outcome"] == current["outcome"]
+    [event] = events(world)
+    assert (event["accountId"], event["outcome"]) == ("alice", current["outcome"])
+
+
 @pytest.mark.row(14)
 def test_another_key_in_the_answer_is_recorded_and_announced(
     world: World, function: LocalFunction, clock: VirtualClock
@@ -448,10 +531,12 @@ def test_another_key_in_the_answer_is_recorded_and_announced(
 
 
 @pytest.mark.row(15)
+@pytest.mark.parametrize("create", [True, False])
 def test_a_put_answered_with_nothing_is_followed_by_a_post_that_names_the_key(
-    world: World, function: LocalFunction, clock: VirtualClock
+    world: World, function: LocalFunction, clock: VirtualClock, create: bool
 ) -> None:
-    add_live(world, clock, "alice", minutes=30)
+    """The PUT has shown that there is a key: the POST makes none, whatever createIfMissing says."""
+    add_live(world, clock, "alice", minutes=30, createIfMissing=create)
     key = world.current("alice")["listenKey"]
     world.exchange.fault("after", status=200, body="{}", method="PUT")
     done = function.invoke(TICK)
@@ -460,6 +545,7 @@ def test_a_put_answered_with_nothing_is_followed_by_a_post_that_names_the_key(
     assert kept(world, "alice")
     current = world.current("alice")
     assert (current["outcome"], current["listenKey"]) == ("EXTENDED", key)
+    assert world.ledger("alice")[0]["attempts"] == 2
     assert not events(world)
 
 
@@ -618,6 +704,34 @@ def test_a_redirect_is_not_followed(
     current = world.current("alice")
     assert (current["outcome"], current["listenKey"]) == ("FAILED", key)
     assert metrics(done)["KeysFailed"] == 1
+
+
+def go_down_for_others(world: World, clock: VirtualClock, names: Sequence[str], minutes: float) -> None:
+    for name in names:
+        world.exchange.fault(status=503, api_key=api_key_of(name), until=clock.timestamp() + 60 * minutes)
+
+
+@pytest.mark.row(58)
+@pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
+def test_a_revoked_neighbour_does_not_shorten_a_runs_patience(
+    world: World, clock: VirtualClock, event: dict[str, Any]
+) -> None:
+    took = []
+    for with_revoked in (False, True):
+        world.aws.reset()
+        if with_revoked:
+            add_live(world, clock, "revoked", minutes=0.1)  # the first to expire
+            world.exchange.revoke(api_key_of("revoked"))
+        add_live(world, clock, "alice", minutes=34)
+        go_down_for_others(world, clock, ["alice"], 60)
+        began = clock.monotonic()
+        variant(world, clock).invoke(event)
+        took.append(clock.monotonic() - began)
+        assert world.current("alice")["errorCode"] == "SERVER_ERROR"
+        world.exchange.clear_faults()
+    alone, beside = took
+    assert alone > 120
+    assert beside > 0.75 * alone, "but for the jitter"
 
 
 @pytest.mark.row(46)
