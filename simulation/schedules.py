@@ -36,6 +36,7 @@ from unittest.mock import patch
 
 from samtranslator.yaml_helper import yaml_parse
 
+from listenkeys.aws.budget import Budget
 from listenkeys.aws.calls import Deadline
 from listenkeys.binance import dispatcher, workers
 from listenkeys.binance.client import BinanceClient
@@ -48,10 +49,9 @@ from simulation.world import (
     MINUTE,
     MemoryAccounts,
     MemoryAnnouncer,
-    MemoryBudget,
+    MemoryCounter,
     MemoryCredentials,
     MemoryRecords,
-    WeightCounter,
     World,
 )
 
@@ -166,7 +166,7 @@ def _play_keeper(
     accounts, records = MemoryAccounts(world), MemoryRecords(world)
     credentials, announcer = MemoryCredentials(world), MemoryAnnouncer(world)
 
-    counter: WeightCounter = {}
+    counter = MemoryCounter(world)
 
     def new_process() -> Keeper:
         return Keeper(
@@ -176,7 +176,7 @@ def _play_keeper(
             records=records,
             announcer=announcer,
             clock=world.clock.clock,
-            budget=MemoryBudget(world, counter, settings.max_weight_per_minute),
+            budget=Budget(counter, settings.max_weight_per_minute, world.clock.clock),
             overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),
             max_concurrency=1,
             aws_deadline=Deadline(world.clock.monotonic),

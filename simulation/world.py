@@ -13,14 +13,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, cast
 
 import requests
 
 from listenkeys.aws.accounts import Account, Accounts
 from listenkeys.aws.announcements import Announcer
-from listenkeys.aws.budget import Budget
-from listenkeys.aws.calls import Deadline, OutOfTime
+from listenkeys.aws.counter import Taken, WeightCounter
 from listenkeys.aws.credentials import ApiKey, Credentials, Fetched
 from listenkeys.aws.records import LEASE, NOTHING, Current, Records, Saved
 from listenkeys.binance.client import BinanceClient
@@ -289,35 +287,27 @@ class MemoryRecords(Records):
                 self._current[id_] = replace(self._current[id_], unannounced=())
 
 
-WeightCounter = dict[tuple[str, int], tuple[int, set[str]]]  # by group and minute: used, claimed
+class MemoryCounter(WeightCounter):
+    """The weight counters that all processes of a world share."""
 
-
-class MemoryBudget(Budget):
-    """A process's budget, on the counter that all processes of a world share."""
-
-    def __init__(self, world: World, counter: WeightCounter, per_minute: int) -> None:
-        super().__init__(
-            cast("Any", None), "", per_minute, world.clock.clock, Deadline(world.clock.monotonic)
-        )
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._used = counter
+        self._used: Counter[tuple[str, int]] = Counter()
+        self._claimed: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
 
-    def _add(
-        self, group: str, minute: int, weight: int, hashes: Iterable[str]
-    ) -> tuple[bool, dict[str, Any]]:
+    def take(self, group: str, minute: int, weight: int, cap: int, accounts: Sequence[str]) -> Taken:
         if self._world.down(DYNAMODB) or self._world.down(WRITES):
-            raise OutOfTime
-        used, claimed = self._used.get((group, minute), (0, set()))
-        item = {"used": {"N": str(used)}, "claimed": {"SS": sorted(claimed)}}
-        if used + weight > self.caps[group]:
-            return False, item
-        self._used[group, minute] = used + weight, claimed | set(hashes)
-        return True, item
+            raise Unavailable("the weight counter could not be reached")
+        used, claimed = self._used[group, minute], self._claimed[group, minute].copy()
+        granted = used + weight <= cap
+        if granted:
+            self._used[group, minute] += weight
+            self._claimed[group, minute] |= set(accounts)
+        return Taken(granted, used, claimed.intersection(accounts))
 
-    def _update(self, group: str, minute: int, expression: str, values: Any, **more: Any) -> Any:
-        used, claimed = self._used[group, minute]
-        back = set(values.get(":ids", {}).get("SS", ()))
-        self._used[group, minute] = used + int(values[":back"]["N"]), claimed - back
+    def give_back(self, group: str, minute: int, weight: int, accounts: Iterable[str]) -> None:
+        self._used[group, minute] -= weight
+        self._claimed[group, minute] -= set(accounts)
 
 
 class MemoryAnnouncer(Announcer):

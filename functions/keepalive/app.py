@@ -11,6 +11,7 @@ from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
 from listenkeys.aws.budget import Budget
 from listenkeys.aws.calls import Deadline, client
+from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
 from listenkeys.aws.shards import Shard, WorkQueue
@@ -52,7 +53,7 @@ def build_keeper(settings: Settings, clock: Clock) -> Keeper:
         binance=BinanceClient(clock.now, settings.binance_base_url, pool_size=settings.max_concurrency),
         records=Records(dynamodb, table, settings.ledger_mode, settings.ledger_days, clock.sleep),
         announcer=Announcer(client("events", deadline), table),
-        budget=Budget(dynamodb, table, settings.max_weight_per_minute, clock, deadline),
+        budget=Budget(WeightCounter(dynamodb, table, deadline), settings.max_weight_per_minute, clock),
         clock=clock,
         overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),
         max_concurrency=settings.max_concurrency,

@@ -41,6 +41,7 @@ from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
 from listenkeys.aws.budget import Budget
 from listenkeys.aws.calls import Deadline
+from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
 from listenkeys.binance.client import BinanceClient
@@ -186,7 +187,9 @@ class WholeProgram(RuleBasedStateMachine):
             records=Records(dynamodb, outputs["ListenKeysTableName"], "all", 30, sleep),
             announcer=Announcer(self.clients["events"], outputs["ListenKeysTableName"]),
             clock=self.clock.clock,
-            budget=Budget(dynamodb, outputs["ListenKeysTableName"], 1200, self.clock.clock, deadline),
+            budget=Budget(
+                WeightCounter(dynamodb, outputs["ListenKeysTableName"], deadline), 1200, self.clock.clock
+            ),
             overdue=lambda minutes: timedelta(minutes=minutes or 31),
             max_concurrency=1,
             aws_deadline=deadline,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from listenkeys.aws.accounts import Account
 from listenkeys.aws.budget import Budget
-from listenkeys.aws.calls import Deadline
+from listenkeys.aws.counter import Taken, WeightCounter
 from listenkeys.aws.credentials import ApiKey
 from listenkeys.aws.records import NOTHING
 from listenkeys.binance.dispatcher import PORTION, Dispatcher
@@ -28,20 +28,21 @@ LIMITED = RateLimited("429", 30.0)
 Verdict = Callable[[Task, float], AccountError | None]
 
 
-class Counted(Budget):
-    """A budget whose counter is in memory."""
+class Memory(WeightCounter):
+    """The weight counters, in memory."""
 
-    def __init__(self, clock: VirtualClock, per_minute: int = 2400) -> None:
-        super().__init__(cast("Any", None), "", per_minute, clock.clock, Deadline(clock.monotonic))
+    def __init__(self) -> None:
         self.used: Counter[int] = Counter()
 
-    def _add(
-        self, group: str, minute: int, weight: int, hashes: Iterable[str]
-    ) -> tuple[bool, dict[str, Any]]:
-        if self.used[minute] + weight > self.caps[group]:
-            return False, {"used": {"N": str(self.used[minute])}}
-        self.used[minute] += weight
-        return True, {}
+    def take(self, group: str, minute: int, weight: int, cap: int, accounts: Sequence[str]) -> Taken:
+        used = self.used[minute]
+        if used + weight <= cap:
+            self.used[minute] += weight
+        return Taken(used + weight <= cap, used, set())
+
+
+def budget_of(clock: VirtualClock, per_minute: int = 2400, counter: WeightCounter | None = None) -> Budget:
+    return Budget(counter or Memory(), per_minute, clock.clock)
 
 
 def task_of(rank: int, clock: VirtualClock, **fields: Any) -> Task:
@@ -54,7 +55,7 @@ def task_of(rank: int, clock: VirtualClock, **fields: Any) -> Task:
 def lane(clock: VirtualClock, accounts: int, **options: Any) -> Dispatcher:
     made = [task_of(n, clock) for n in range(accounts)]
     tasks = options.pop("tasks", made)
-    budget = options.pop("budget", None) or Counted(clock)
+    budget = options.pop("budget", None) or budget_of(clock)
     screen = options.pop("screen", lambda portion, claimed: {})
     defaults = {"deadline": 10_000.0, "patience": 120.0}
     return Dispatcher(tasks, budget, screen, clock.clock, **(defaults | options))
@@ -298,7 +299,7 @@ def test_every_account_comes_out_once_however_late_its_answer() -> None:
 
 def test_the_cap_holds_in_every_clock_minute_and_all_of_it_is_used() -> None:
     clock = VirtualClock(datetime(2026, 1, 1, 0, 0, 30, tzinfo=UTC))
-    budget = Counted(clock, per_minute=60)
+    budget = budget_of(clock, per_minute=60)
 
     sent = run(lane(clock, 200, budget=budget), clock, always(None))
 
@@ -321,14 +322,15 @@ def test_nothing_is_sent_in_a_minutes_last_second() -> None:
 
 def test_what_is_admitted_in_one_minute_and_sent_in_the_next_takes_weight_there() -> None:
     clock = VirtualClock()
-    budget = Counted(clock, per_minute=60)
+    counter = Memory()
+    budget = budget_of(clock, per_minute=60, counter=counter)
 
     def slow(task: Task, at: float) -> None:
         clock.advance(7)
 
     run(lane(clock, 20, budget=budget), clock, slow)
 
-    assert list(budget.used.values()) == [20, 11, 3]
+    assert list(counter.used.values()) == [20, 11, 3]
 
 
 def test_those_that_another_run_renews_are_not_sent() -> None:

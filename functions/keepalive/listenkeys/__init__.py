@@ -20,7 +20,8 @@ aws/
     accounts       who: rows of AccountsTable
     credentials    their API keys: Secrets Manager
     records        ListenKeysTable: current state and ledger
-    budget         the weight counter that all runs of a stack share
+    budget         the weight that all runs of a stack share
+    counter        its counters in ListenKeysTable
     announcements  EventBridge: a key changed, fails, or is well again
     shards         beyond one function: a run as messages, one per segment of the accounts
     calls          how the AWS clients are set up, and what their errors mean
