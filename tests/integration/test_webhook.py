@@ -162,7 +162,18 @@ def test_an_account_that_never_had_a_key_is_posted(world: World, function: Local
     assert body["text"].startswith("FAILING bob (usdm): INVALID_API_KEY. End of its listenKey: null.")
 
 
-def test_no_value_that_is_put_into_a_body_can_break_its_json() -> None:
+def test_a_row_whose_id_would_break_the_json_is_posted_without_what_would(
+    world: World, function: LocalFunction
+) -> None:
+    world.add_account('a"b\\c\n', api_key_of("bob"))
+    function.invoke(TICK)
+
+    [event] = world.aws.sent_events()
+    [body] = posted(event, world.aws.outputs["ListenKeysTableName"])
+    assert body["text"].startswith("FAILING a?b?c? (): INVALID_ACCOUNT.")
+
+
+def test_no_description_that_is_put_into_a_body_can_break_its_json() -> None:
     """EventBridge does not escape what it puts in."""
     for name in ALARMS:
         description = TEMPLATE["Resources"][name]["Properties"]["AlarmDescription"].strip()

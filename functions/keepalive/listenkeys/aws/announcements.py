@@ -5,6 +5,7 @@ run that dies in between, or a bus that does not answer, delays the news but doe
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ CHANGED = "Listen Key Changed"
 FAILING = "Listen Key Failing"
 RECOVERED = "Listen Key Recovered"
 _BATCH = 10  # PutEvents' limit
+# Only a row that is refused has such an id. It must not break the JSON that a rule's input transformer makes:
+# "EventBridge does not escape values" (User Guide, "Amazon EventBridge input transformation").
+_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def news(result: Result) -> list[str]:
@@ -35,7 +39,7 @@ def news(result: Result) -> list[str]:
         if not before.consecutive_failures:
             kinds.append(FAILING)
     detail = {
-        "accountId": result.account_id,
+        "accountId": _NOT_IN_AN_ID.sub("?", result.account_id)[:64],
         "product": result.product,
         "outcome": result.outcome,
         "errorCode": result.error_code,
