@@ -66,15 +66,16 @@ def add(
         sweep = stack.minutes("SweepExpression", 5)
         show(
             f"{account} added ({added.product}); its key is in {where}.",
-            f"The next sweep tries it, within {sweep} minutes; `listenkeys renew {account}` tries it now.",
+            f"The next sweep tries it, within {sweep} minutes.",
+            f"`listenkeys renew {account}` tries it now.",
         )
         return
     show(f"{account} has its new key, in {where}.")
     if added.enabled:
         tick = stack.minutes("ScheduleExpression", 30)
         show(
-            f"The next renewal uses it, in about {tick} minutes at the latest; `listenkeys renew {account}` "
-            "tries it now."
+            f"The next renewal uses it, in about {tick} minutes at the latest.",
+            f"`listenkeys renew {account}` tries it now.",
         )
     else:
         show(f"The account is disabled: `listenkeys accounts enable {account}` has it renewed again.")

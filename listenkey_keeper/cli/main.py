@@ -173,7 +173,7 @@ def renew(
     event = event_of(ids or [], force, dry_run)
     stack = connect(stack_name, region, profile)
     function = stack.outputs["KeepaliveFunctionName"]
-    with waiting(f"waiting for {function}"):
+    with waiting("waiting for the run to end"):
         report = invoke(stack.client("lambda"), function, event)
     if as_json:
         show_json(report)

@@ -37,7 +37,7 @@ def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == (
         "alice added (usdm); its key is in field apiKey of secret listenkeys/alice.\n"
-        "The next sweep tries it, within 5 minutes; `listenkeys renew alice` tries it now.\n"
+        "The next sweep tries it, within 5 minutes.\n`listenkeys renew alice` tries it now.\n"
     )
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "product": {"S": "usdm"}}
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
@@ -184,7 +184,8 @@ def test_replace_changes_the_key_and_nothing_else(
     done = run("accounts", "add", "alice", "--replace", stdin=api_key)
     assert done.exit_code == 0
     assert (
-        "The next renewal uses it, in about 30 minutes at the latest; `listenkeys renew alice`" in done.stdout
+        "The next renewal uses it, in about 30 minutes at the latest.\n`listenkeys renew alice`"
+        in done.stdout
     )
     assert row(world, "alice") == before
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
