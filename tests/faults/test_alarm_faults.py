@@ -44,6 +44,7 @@ def take_out(world: World, how: str, name: str) -> None:
         world.aws.client("dynamodb").delete_item(TableName=world.aws.outputs["AccountsTableName"], Key=key)
 
 
+@pytest.mark.slow
 @pytest.mark.row(68)
 @pytest.mark.parametrize("how", ["disabled", "removed"])
 @pytest.mark.parametrize("others", [["bob"], []], ids=["another account left", "none left"])

@@ -113,6 +113,7 @@ def test_four_minutes_of_503_cost_nothing(
     assert not any(map(page, runs))
 
 
+@pytest.mark.slow
 @pytest.mark.row(3)
 @pytest.mark.parametrize("first_sweep", [0.0, 1.7, 4.9])
 @pytest.mark.parametrize("begins", [20.0, 29.9])
@@ -137,6 +138,7 @@ def test_24_minutes_of_5xx_lose_no_key(
     assert begins + saved.ended < 60
 
 
+@pytest.mark.slow
 @pytest.mark.row(4)
 def test_61_minutes_down_are_paged_before_the_key_dies_and_repaired_when_they_end(
     world: World, function: LocalFunction, clock: VirtualClock
@@ -734,6 +736,7 @@ def test_a_revoked_neighbour_does_not_shorten_a_runs_patience(
     assert beside > 0.75 * alone, "but for the jitter"
 
 
+@pytest.mark.slow
 @pytest.mark.row(46)
 def test_the_weight_cap_holds_in_every_clock_minute_and_the_soonest_to_expire_go_first(
     world: World, clock: VirtualClock
@@ -802,6 +805,7 @@ class Many:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.row(46)
 def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_first(
     world: World, clock: VirtualClock
@@ -837,6 +841,7 @@ def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_f
     assert all((exchange.expires_at(api_key_of(name), "usdm") or 0) > now + 40 * 60 for name in dies_first)
 
 
+@pytest.mark.slow
 @pytest.mark.row(4)
 def test_ten_thousand_accounts_and_an_exchange_that_is_down_make_a_handful_of_requests(
     world: World, clock: VirtualClock
