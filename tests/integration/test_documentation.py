@@ -162,6 +162,15 @@ def test_the_readme_has_every_event_file_and_no_other() -> None:
     assert said == {path.name for path in (ROOT / "events").iterdir()}
 
 
+def test_every_file_that_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    program = ROOT / "functions/keepalive"
+    folders = (ROOT, program, program / "listenkeys", ROOT / "listenkey_keeper", ROOT / ".github/workflows")
+    named = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)+|[\w-]+\.(?:py|md|yml|yaml))`", text))
+    assert "binance/gate.py" in named
+    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 180
 
