@@ -25,9 +25,15 @@ PYTHON313 = $(firstword $(foreach python,python3.13 $(wildcard $(PYENV_ROOT)/ver
 	@$(or $(PYTHON313),$(PYTHON)) requirements/install.py .venv-runtime $<
 
 # Each client at its newest, with what that pins.
-CLIENTS := binance-sdk ccxt python-binance
+CLIENTS := binance-sdk ccxt python-binance unicorn
 $(CLIENTS:%=.venv-%/.installed): .venv-%/.installed: requirements/clients-%.txt
 	@$(PYTHON) requirements/install.py .venv-$* $<
+
+# The clients in JavaScript, beside their recipes. Versions are exact, and no lock file holds addresses.
+NODE_CLIENTS := examples/clients/node_modules/.installed
+$(NODE_CLIENTS): examples/clients/package.json
+	@npm install --prefix examples/clients --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 $(VENV)/.browser-installed: requirements/browser.txt $(VENV)/.installed
 	@$(BIN)/pip install --quiet --no-deps --require-hashes -r $<
@@ -92,7 +98,7 @@ pictures: install $(VENV)/.browser-installed  ## Make the pictures in docs/ (Deb
 	@CHROMIUM=$(CHROMIUM) $(BIN)/python -m local pictures
 
 clean: | $(if $(wildcard .local/world.json),down)  ## Remove everything that was built or installed
-	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) .aws-sam .browser .build .local \
+	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) examples/clients/node_modules .aws-sam .browser .build .local \
 	  build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -103,8 +109,8 @@ proofs: install  ## Run the tests that take long: timelines, whole worlds
 e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built, deployed and invoked for real
 	$(BIN)/python -m pytest -m e2e
 
-clients: install $(CLIENTS:%=.venv-%/.installed)  ## Run others' clients against the Binance stand-in
-	$(BIN)/python -m pytest -m clients tests/clients
+clients: install $(CLIENTS:%=.venv-%/.installed) $(NODE_CLIENTS)  ## Run others' clients and the recipes against the stand-in
+	$(BIN)/python -m pytest -m clients --numprocesses auto --dist worksteal tests/clients tests/recipes
 
 CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/google-chrome))
 browser: install $(VENV)/.browser-installed $(AXE)  ## Test the page in a real browser (Debian's chromium, npm)

@@ -1,0 +1,54 @@
+"""docs/clients.md and examples/clients: the same code, the versions that are tested, every point said."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs/clients.md").read_text()
+FILES = sorted(file for file in (ROOT / "examples/clients").iterdir() if file.suffix in (".py", ".mjs"))
+BLOCKS = re.findall(r"^```(?:python|javascript)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+# Which lock a row's version comes from: a requirements file, or the examples' package.json.
+LOCKED = {
+    "ccxt pro": ("clients-ccxt.txt", "ccxt"),
+    "python-binance": ("clients-python-binance.txt", "python-binance"),
+    "Binance's SDK, Python": ("clients-binance-sdk.txt", "binance-sdk-derivatives-trading-usds-futures"),
+    "unicorn-binance-websocket-api": ("clients-unicorn.txt", "unicorn-binance-websocket-api"),
+    "ccxt, JavaScript": ("package.json", "ccxt"),
+    "Binance's SDK, JavaScript": ("package.json", "@binance/derivatives-trading-usds-futures"),
+}
+
+
+def locked(file: str, package: str) -> str:
+    if file == "package.json":
+        packages = json.loads((ROOT / "examples/clients" / file).read_text())["dependencies"]
+        return str(packages[package])
+    [version] = re.findall(rf"^{package}==(\S+)", (ROOT / "requirements" / file).read_text(), re.MULTILINE)
+    return str(version)
+
+
+def test_the_page_shows_the_files_that_are_tested_and_nothing_else() -> None:
+    assert sorted(BLOCKS) == sorted(file.read_text() for file in FILES)
+
+
+def test_every_recipe_says_how_to_hand_over_the_key_what_of_keepalive_and_whether_it_sends_delete() -> None:
+    sections = [text for text in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:] if "```" in text]
+    assert len(sections) == len(FILES)
+    for text in sections:
+        assert all(f"- **{point}**: " in text for point in ("The key", "Its own keepalive", "DELETE"))
+
+
+@pytest.mark.parametrize("client", LOCKED)
+def test_the_versions_on_the_page_are_those_that_are_installed(client: str) -> None:
+    rows = re.findall(r"^\| \[([^]]+)\]\(#\S+\)([^|]*)\| (\S+) \|", PAGE, re.MULTILINE)
+    name, _, language = client.partition(", ")
+    [version] = [v for n, rest, v in rows if n == name and language in rest and (language or n != "ccxt")]
+    assert version == locked(*LOCKED[client])
+
+
+def test_the_links_of_the_page_lead_to_its_sections() -> None:
+    titles = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\(#(\S+)\)", PAGE)) <= anchors

@@ -1,0 +1,183 @@
+"""A recipe of examples/clients in a process of its own, in a world where the stand-in is binance.com."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.binance.exchange import PATHS, Answer, Exchange
+from local.binance.server import BinanceServer
+from local.binance.stream import StreamServer
+from local.clock import VirtualClock
+from local.world import World
+from tests.certificates import self_signed
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = ROOT / "examples" / "clients"
+STAND_IN = Path(__file__).parent / "stand_in"
+API_KEY = "alice".ljust(64, "0")
+# Each recipe and the environment that `make clients` installs for it.
+ENVIRONMENTS = {
+    "binance_sdk.py": ROOT / ".venv-binance-sdk" / "bin" / "python",
+    "ccxt_pro.py": ROOT / ".venv-ccxt" / "bin" / "python",
+    "python_binance.py": ROOT / ".venv-python-binance" / "bin" / "python",
+    "unicorn.py": ROOT / ".venv-unicorn" / "bin" / "python",
+    "binance_sdk.mjs": RECIPES / "node_modules",
+    "ccxt_pro.mjs": RECIPES / "node_modules",
+}
+
+
+class Watched:
+    """The exchange as the recipe's client reaches it, with a note of what it was asked."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self.sent: list[tuple[str, str]] = []
+
+    def handle(self, method: str, path: str, headers: Mapping[str, str], address: str) -> Answer:
+        self.sent.append((method, path.partition("?")[0]))
+        return self._exchange.handle(method, path, headers, address)
+
+
+class Place:
+    """The world, the keeper and a stand-in that speaks TLS, for the account of a recipe."""
+
+    def __init__(self, world: World, clock: VirtualClock, function: Any, folder: Path) -> None:
+        self.world, self.clock, self.function = world, clock, function
+        self.exchange = world.exchange
+        context, self.certificate = self_signed(folder, "*.binance.com")
+        self.watched = Watched(self.exchange)
+        self._rest = BinanceServer(self.watched, ssl_context=context)  # type: ignore[arg-type]
+        self.streams = StreamServer(self.exchange, events_required=True, ssl_context=context)
+        world.add_account("alice", API_KEY)
+        self.keep()
+
+    def keep(self, minutes: float = 5) -> str:
+        """Let time go by and the keeper run; return what it did with the account."""
+        self.clock.advance(minutes=minutes)
+        done = self.function.invoke({"accounts": ["alice"], "force": True})
+        assert done.report is not None
+        return str(self.world.ledger("alice")[-1]["outcome"])
+
+    def listen_key_requests(self) -> list[tuple[str, str]]:
+        """Return what the recipe's client has sent to Binance about listenKeys."""
+        return [request for request in self.watched.sent if "listenKey" in request[1]]
+
+    def environment(self, recipe: Path) -> dict[str, str]:
+        """Return the environment of a recipe's process."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "PYTHONPATH": f"{STAND_IN}:{ROOT}",
+            "NODE_OPTIONS": f"--require={STAND_IN / 'stand_in.cjs'}",
+            "NODE_EXTRA_CA_CERTS": str(self.certificate),
+            "STAND_IN_CERTIFICATE": str(self.certificate),
+            "STAND_IN_REST": str(self._rest.port),
+            "STAND_IN_STREAMS": str(self.streams.port),
+            "STAND_IN_RECIPE": str(recipe),
+            "BINANCE_API_KEY": API_KEY,
+            "BINANCE_API_SECRET": "s" * 64,
+            **self.world.aws.environment(),
+        }
+
+    def close(self) -> None:
+        self.streams.stop()
+        self._rest.stop()
+
+
+class Recipe:
+    """A recipe that runs: what it prints is an order a line, `number symbol status`."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        self._place = place
+        file = RECIPES / name
+        program = str(ENVIRONMENTS[name]) if name.endswith(".py") else "node"
+        self._process = subprocess.Popen(
+            [program, file],
+            env=place.environment(file),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.heard: list[str] = []
+        self.complaints: list[str] = []
+        self._next_order = 0.0
+        self._threads = [
+            threading.Thread(target=self._read, args=(self._process.stdout, self.heard)),
+            threading.Thread(target=self._read, args=(self._process.stderr, self.complaints)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @staticmethod
+    def _read(stream: Any, lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+
+    def until(self, happened: Callable[[], Any], what: str, seconds: float = 60) -> None:
+        """Wait for something that the recipe brings about."""
+        deadline = time.monotonic() + seconds
+        while not happened():
+            said = "\n".join(self.heard[-5:] + self.complaints[-20:])
+            assert self._process.poll() is None, f"the recipe has ended:\n{said}"
+            assert time.monotonic() < deadline, f"never: {what}\n{said}"
+            time.sleep(0.02)
+
+    def hears_orders(self, what: str) -> None:
+        """Let orders happen, one a second at most, until the recipe has told of one."""
+        numbers: list[str] = []
+
+        def heard() -> bool:
+            if time.monotonic() >= self._next_order:
+                self._next_order = time.monotonic() + 1
+                numbers.append(str(self._place.exchange.emit_order(API_KEY)))
+            return any(line.partition(" ")[0] in numbers for line in self.heard)
+
+        self.until(heard, f"an order is heard {what}")
+
+    def interrupt(self) -> None:
+        """End it as Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(30)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for thread in self._threads:
+            thread.join()
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream
+            stream.close()
+
+
+@pytest.fixture
+def place(world: World, clock: VirtualClock, function: Any, tmp_path: Path) -> Iterator[Place]:
+    made = Place(world, clock, function, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def recipe(request: pytest.FixtureRequest, place: Place) -> Iterator[Recipe]:
+    name = request.param
+    if not ENVIRONMENTS[name].exists():
+        pytest.skip(f"{name}: its client is not installed: make clients")
+    if name.endswith(".py") and not (ROOT / "listenkey_keeper" / "stream").exists():
+        pytest.skip("listenkey_keeper.ListenKeys is not there yet")
+    made = Recipe(name, place)
+    yield made
+    made.end()
+
+
+def another_process_takes_the_stream(exchange: Exchange) -> None:
+    """End the listenKey and start another, as another client of the account may."""
+    for method in ("DELETE", "POST"):
+        answer = exchange.handle(method, PATHS["usdm"], {"X-MBX-APIKEY": API_KEY})
+        assert answer.status == 200, json.loads(answer.body)

@@ -1,0 +1,41 @@
+"""The recipes of examples/clients, each with its client, through all that befalls a listenKey."""
+
+import pytest
+
+from tests.recipes.conftest import API_KEY, ENVIRONMENTS, another_process_takes_the_stream
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+
+
+@pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
+def test_it_hears_orders_through_all_that_befalls_a_key_and_sends_nothing_about_it(recipe, place):
+    recipe.hears_orders("at first")
+
+    place.exchange.expire(API_KEY, "usdm")
+    assert place.keep() == "RECREATED"
+    recipe.hears_orders("once Binance has forgotten the key and the keeper made another")
+
+    another_process_takes_the_stream(place.exchange)
+    assert place.keep() == "CHANGED"
+    recipe.hears_orders("once another process has changed the key")
+
+    place.streams.close_connections()
+    recipe.hears_orders("once the server has closed the socket")
+
+    place.streams.drop_connections()
+    recipe.hears_orders("once the network has dropped the socket")
+
+    outage = place.exchange.fault(status=503)
+    place.streams.down = True
+    place.streams.drop_connections()
+    assert [place.keep(minutes=15.5) for _ in range(4)] == ["FAILED"] * 4
+    assert not place.exchange.live_key(API_KEY, "usdm")
+    outage.clear()
+    place.streams.down = False
+    assert place.keep() == "RECREATED"
+    recipe.hears_orders("after an outage of an hour")
+
+    recipe.interrupt()
+    assert place.listen_key_requests() == []
+    assert place.exchange.live_key(API_KEY, "usdm")
+    assert place.world.current("alice")["listenKey"] not in "\n".join(recipe.heard + recipe.complaints)
