@@ -9,8 +9,9 @@ from rich.text import Text
 
 from .errors import CliError
 from .output import Columns, Problems, show, show_json
-from .registry import Registry, Wanted, as_dict, check_id
+from .registry import Registry, Wanted
 from .remove import remove
+from .rows import as_dict, check_id
 from .stack import AccountId, AsJson, Profile, Region, StackName, connect
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Add, list, disable and remove accounts.")

@@ -19,8 +19,9 @@ from .findings import check_view, to_dict
 from .group import OneLineErrors
 from .history import expiry, history_table, read_history
 from .output import can_draw, console, show, show_json, waiting
-from .registry import Registry, check_id
+from .registry import Registry
 from .renew import event_of, failed, invoke, report_view
+from .rows import check_id
 from .stack import AccountId, AsJson, Profile, Region, Stack, StackName, connect, now
 from .status import StatusTable
 from .watch import watch

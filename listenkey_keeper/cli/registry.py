@@ -4,20 +4,19 @@ The key is written first, so what a failure leaves behind is a secret that no ro
 again finishes the job. Nothing here prints.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from listenkey_keeper.program.aws.accounts import ACCOUNT_ID, SECRET_ID, Account, Accounts
+from listenkey_keeper.program.aws.accounts import SECRET_ID, Account, Accounts
 from listenkey_keeper.program.products import PRODUCTS
 from listenkey_keeper.program.status import no_wait
 
 from .api_keys import ApiKeys, TakenOut, same_secret
 from .errors import CliError
+from .rows import check_id
 from .stack import Stack
 
-_LOOKS_LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{64}")
 _DEFAULT_FIELD = "apiKey"
 
 
@@ -170,29 +169,5 @@ class Registry:
             raise _no_such(account_id) from None
 
 
-def check_id(account_id: str) -> None:
-    """Raise CliError for what cannot be an account's id, or is more likely a key given by mistake."""
-    if _LOOKS_LIKE_A_KEY.fullmatch(account_id):
-        raise CliError(
-            "that looks like an API key, not an account: leave it out, the command prompts for it (the key "
-            "may be in your shell's history now)"
-        )
-    if not ACCOUNT_ID.fullmatch(account_id):
-        raise CliError("an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -")
-
-
 def _no_such(account_id: str) -> CliError:
     return CliError(f"there is no account {account_id}: `listenkeys accounts list` shows the accounts")
-
-
-def as_dict(account: Account) -> dict[str, Any]:
-    """Return an account as --json gives it."""
-    return {
-        "accountId": account.id,
-        "product": account.product or None,
-        "enabled": account.enabled,
-        "createIfMissing": account.create_if_missing,
-        "secretId": account.secret_id or None,
-        "secretField": account.secret_field or None,
-        "problem": account.problem.message if account.problem else None,
-    }

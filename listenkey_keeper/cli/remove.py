@@ -7,7 +7,8 @@ import typer
 
 from .errors import CliError, explain
 from .output import show, show_json
-from .registry import Registry, as_dict
+from .registry import Registry
+from .rows import as_dict
 from .stack import AccountId, AsJson, Profile, Region, StackName, connect
 
 
