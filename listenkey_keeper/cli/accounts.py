@@ -2,7 +2,7 @@
 
 import getpass
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -11,7 +11,7 @@ from .errors import CliError
 from .output import Columns, Problems, show, show_json
 from .registry import Registry, Wanted
 from .remove import remove
-from .rows import as_dict, check_id
+from .rows import STACKS_OWN, CreateIfMissing, RenewAfter, as_dict, attributes, check_id
 from .stack import AccountId, AsJson, Profile, Region, StackName, connect
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Add, list, disable and remove accounts.")
@@ -35,10 +35,8 @@ def add(
         str | None,
         typer.Option(help="Field of the secret: by default apiKey, or ACCOUNT in a shared --secret."),
     ] = None,
-    create_if_missing: Annotated[
-        bool | None,
-        typer.Option(help="Whether to create a listenKey when Binance has none; by default yes."),
-    ] = None,
+    create_if_missing: CreateIfMissing = None,
+    renew_after: RenewAfter = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing account's key.")] = False,
     stack_name: StackName = None,
     region: Region = None,
@@ -57,7 +55,7 @@ def add(
         )
     check_id(account)
     stack = connect(stack_name, region, profile)
-    wanted = Wanted(account, product, secret, field, create_if_missing, replace)
+    wanted = Wanted(account, product, secret, field, create_if_missing, renew_after, replace)
     added, before = Registry(stack).add(wanted, lambda: _api_key(account))
     if as_json:
         show_json({**as_dict(added), "replaced": before})
@@ -94,23 +92,50 @@ def list_(
     if not accounts:
         show("no accounts yet: `listenkeys accounts add` adds one")
         return
-    names = ("account", "product", "enabled", "creates", "secret", "field")
-    table = Columns(*names, optional=("creates", "field", "product"))
+    names = ("account", "product", "enabled", "creates", "renew at", "secret", "field")
+    table = Columns(*names, optional=("creates", "field", "renew at", "product"))
     for account in accounts:
         if account.problem:
-            table.add(Text(account.id), *[Text("?", style="red")] * 5)
+            table.add(Text(account.id), *[Text("?", style="red")] * 6)
             continue
         table.add(
             Text(account.id),
             Text(account.product),
             Text("yes" if account.enabled else "no", style="green" if account.enabled else "dim"),
             Text("yes" if account.create_if_missing else "no"),
+            Text(f"{account.renew_after} min" if account.renew_after else "-"),
             Text(account.secret_id),
             Text(account.secret_field),
         )
     show(table)
     if broken := [(a.id, a.problem.code, a.problem.message) for a in accounts if a.problem]:
         show("", Problems(broken))
+
+
+@app.command("set")
+def set_(
+    accounts: AccountIds,
+    renew_after: RenewAfter = None,
+    create_if_missing: CreateIfMissing = None,
+    stack_name: StackName = None,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change how these accounts are renewed. Their API keys stay as they are."""
+    row = attributes(create_if_missing, renew_after)
+    if not row:
+        raise CliError("nothing to set: pass --renew-after, --create-if-missing or --no-create-if-missing")
+    stack = connect(stack_name, region, profile)
+    said = []
+    if renew_after:
+        minutes = (
+            stack.parameters.get("RenewAfterMinutes", "30") if renew_after == STACKS_OWN else renew_after
+        )
+        said.append(f"is renewed once its key is {minutes} minutes old")
+    if create_if_missing is not None:
+        said.append(f"gets {'a' if create_if_missing else 'no'} new listenKey when Binance has none")
+    _change(Registry(stack), accounts, row, " and ".join(said), as_json)
 
 
 @app.command()
@@ -124,7 +149,7 @@ def enable(
     """Have these accounts renewed again."""
     registry = Registry(connect(stack_name, region, profile))
     said = "is enabled and renewed again when it is next due; `listenkeys renew` does it now"
-    _set_enabled(registry, accounts, True, said, as_json)
+    _change(registry, accounts, {"enabled": {"BOOL": True}}, said, as_json)
 
 
 @app.command()
@@ -138,15 +163,15 @@ def disable(
     """Stop renewing these accounts, without an alarm. Their listenKeys die within 60 minutes."""
     registry = Registry(connect(stack_name, region, profile))
     said = "is disabled: its listenKey dies within 60 minutes, without an alarm"
-    _set_enabled(registry, accounts, False, said, as_json)
+    _change(registry, accounts, {"enabled": {"BOOL": False}}, said, as_json)
 
 
 app.command()(remove)
 
 
-def _set_enabled(registry: Registry, ids: list[str], enabled: bool, said: str, as_json: bool) -> None:
+def _change(registry: Registry, ids: list[str], row: dict[str, Any], said: str, as_json: bool) -> None:
     for id_ in ids:
-        registry.enable(id_, enabled)
+        registry.change(id_, row)
         if not as_json:
             show(f"{id_} {said}")
     if as_json:

@@ -14,7 +14,7 @@ from listenkey_keeper.program.status import no_wait
 
 from .api_keys import ApiKeys, TakenOut, same_secret
 from .errors import CliError
-from .rows import check_id
+from .rows import attributes, check_id
 from .stack import Stack
 
 _DEFAULT_FIELD = "apiKey"
@@ -29,6 +29,7 @@ class Wanted:
     secret_id: str | None = None
     secret_field: str | None = None
     create_if_missing: bool | None = None
+    renew_after: str | None = None
     replace: bool = False
 
 
@@ -66,6 +67,7 @@ class Registry:
         Returns the account and whether it was there before. Raises CliError, with nothing changed.
         """
         known = self._checked(wanted)
+        row = attributes(wanted.create_if_missing, wanted.renew_after)
         default = f"{self._prefix}/{wanted.account_id}"
         secret_id = wanted.secret_id or (known.secret_id if known else default)
         # In a secret of several accounts, each has the field of its own name by default.
@@ -86,25 +88,25 @@ class Registry:
             )
         self._keys.check_secret(secret_id, wanted.replace)
         self._keys.put(secret_id, field, ask(), wanted.replace)
-        row: dict[str, Any] = {}
         if wanted.product or not known:
             row["product"] = {"S": wanted.product or "usdm"}
         if secret_id != (known.secret_id if known else default):
             row["secretId"] = {"S": secret_id}
         if field != (known.secret_field if known else _DEFAULT_FIELD):
             row["secretField"] = {"S": field}
-        if wanted.create_if_missing is not None:
-            row["createIfMissing"] = {"BOOL": wanted.create_if_missing}
         if known and row:
             self._update(known.id, row)
         elif not known:
             self._insert(wanted.account_id, row)
         return self.get(wanted.account_id), known is not None
 
-    def enable(self, account_id: str, enabled: bool) -> None:
-        """Set `enabled`. Raises CliError when there is no such account."""
+    def change(self, account_id: str, row: dict[str, Any]) -> None:
+        """Set these attributes; remove those that are None.
+
+        Raises CliError when there is no such account.
+        """
         check_id(account_id)
-        self._update(account_id, {"enabled": {"BOOL": enabled}})
+        self._update(account_id, row)
 
     def remove(self, account: Account) -> None:
         """Remove the row. What is recorded of the account stays."""
@@ -147,7 +149,7 @@ class Registry:
         try:
             self._dynamodb.put_item(
                 TableName=self._table,
-                Item={"accountId": {"S": account_id}, **row},
+                Item={"accountId": {"S": account_id}, **_present(row)},
                 ConditionExpression="attribute_not_exists(accountId)",
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
@@ -156,14 +158,21 @@ class Registry:
             ) from None
 
     def _update(self, account_id: str, row: dict[str, Any]) -> None:
+        put = _present(row)
+        removed = [f"#{name}" for name in row if name not in put]
+        request: dict[str, Any] = {
+            "UpdateExpression": " REMOVE " + ", ".join(removed) if removed else "",
+            "ExpressionAttributeNames": {f"#{name}": name for name in row},
+        }
+        if put:
+            request["UpdateExpression"] += " SET " + ", ".join(f"#{name} = :{name}" for name in put)
+            request["ExpressionAttributeValues"] = {f":{name}": value for name, value in put.items()}
         try:
             self._dynamodb.update_item(
                 TableName=self._table,
                 Key={"accountId": {"S": account_id}},
                 ConditionExpression="attribute_exists(accountId)",
-                UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in row),
-                ExpressionAttributeNames={f"#{name}": name for name in row},
-                ExpressionAttributeValues={f":{name}": value for name, value in row.items()},
+                **request,
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
             raise _no_such(account_id) from None
@@ -171,3 +180,7 @@ class Registry:
 
 def _no_such(account_id: str) -> CliError:
     return CliError(f"there is no account {account_id}: `listenkeys accounts list` shows the accounts")
+
+
+def _present(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}

@@ -1,13 +1,28 @@
 """A row of AccountsTable as the command takes it in and gives it out."""
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from listenkey_keeper.program.aws.accounts import ACCOUNT_ID, Account
+import typer
+
+from listenkey_keeper.program.aws.accounts import ACCOUNT_ID, MAX_RENEW_AFTER, Account
 
 from .errors import CliError
 
+STACKS_OWN = "default"  # as --renew-after: the row says nothing, and the stack's parameter holds
 _LOOKS_LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{64}")
+
+RenewAfter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MINUTES",
+        help=f"Age at which the sweep renews the key, 1 to {MAX_RENEW_AFTER}; `{STACKS_OWN}`: the stack's.",
+    ),
+]
+CreateIfMissing = Annotated[
+    bool | None,
+    typer.Option(help="Whether to create a listenKey when Binance has none; by default yes."),
+]
 
 
 def check_id(account_id: str) -> None:
@@ -21,6 +36,23 @@ def check_id(account_id: str) -> None:
         raise CliError("an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
+def attributes(create_if_missing: bool | None, renew_after: str | None) -> dict[str, Any]:
+    """Return the attributes that these options set; None for one that they remove. Raises CliError."""
+    row: dict[str, Any] = {}
+    if create_if_missing is not None:
+        row["createIfMissing"] = {"BOOL": create_if_missing}
+    if renew_after == STACKS_OWN:
+        row["renewAfterMinutes"] = None
+    elif renew_after is not None:
+        if not re.fullmatch(r"[0-9]{1,2}", renew_after) or not 1 <= int(renew_after) <= MAX_RENEW_AFTER:
+            raise CliError(
+                f"--renew-after must be a whole number of minutes from 1 to {MAX_RENEW_AFTER}, or "
+                f"{STACKS_OWN}: the stack's RenewAfterMinutes"
+            )
+        row["renewAfterMinutes"] = {"N": str(int(renew_after))}
+    return row
+
+
 def as_dict(account: Account) -> dict[str, Any]:
     """Return an account as --json gives it."""
     return {
@@ -28,6 +60,7 @@ def as_dict(account: Account) -> dict[str, Any]:
         "product": account.product or None,
         "enabled": account.enabled,
         "createIfMissing": account.create_if_missing,
+        "renewAfterMinutes": account.renew_after,
         "secretId": account.secret_id or None,
         "secretField": account.secret_field or None,
         "problem": account.problem.message if account.problem else None,

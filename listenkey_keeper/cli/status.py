@@ -18,7 +18,7 @@ _LEASE_MINUTES = LEASE.total_seconds() / 60
 _BAR_CELLS, _LEAST_BAR = 20, 5
 _LEAST_ID = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_COLUMNS = ("account", "product", "outcome", "left", "bar", "last try")
+_COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew at")
 _SHORT = {name: name for name in STATES} | {"dead": "without a key", "risk": "at risk"}
 _COLOURS = {"dead": "red", "risk": "red", "failing": "yellow", "well": "green", "disabled": "dim"}
 
@@ -59,8 +59,11 @@ class StatusTable:
         counts = Counter(map(state, self.rows))
         grouped = options.is_terminal and len(counts) > 1
         cells = [_cells(row, self.run_id) for row in self.rows]
+        absent = {"bar"} if any(row.account.renew_after for row in self.rows) else {"bar", "renew at"}
         wide = {
-            name: max([len(name), *(len(each[name]) for each in cells)]) for name in _COLUMNS if name != "bar"
+            name: max([len(name), *(len(each[name]) for each in cells)])
+            for name in _COLUMNS
+            if name not in absent
         }
         indent = "  " if grouped else ""
         wide["account"] += len(indent)
@@ -115,14 +118,16 @@ def counted(rows: Sequence[AccountStatus]) -> str:
 def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:
     """Return the columns that fit, each with its width."""
     ids, least = wide["account"], min(wide["account"], _LEAST_ID)
-    for dropped in ((), ("last try",), ("last try", "product")):
+    for dropped in ((), ("renew at",), ("renew at", "last try"), ("renew at", "last try", "product")):
         shown = {name: wide[name] for name in _COLUMNS if name in wide and name not in dropped}
         room = options.max_width - sum(width + 2 for name, width in shown.items() if name != "account")
         if room >= least:
             break
     bar = min(_BAR_CELLS, room - ids - 2)
     if can_draw(options) and bar >= _LEAST_BAR and not dropped:
-        shown = {name: bar if name == "bar" else shown[name] for name in _COLUMNS}
+        shown = {
+            name: bar if name == "bar" else wide[name] for name in _COLUMNS if name == "bar" or name in wide
+        }
     return shown | {"account": max(1, min(ids, room))}
 
 
@@ -137,6 +142,7 @@ def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
         "outcome": Text(outcome, style="dim" if outcome == "SKIPPED" and kind == "well" else colour),
         "left": Text(_minutes(row), style="yellow" if late else colour),
         "last try": Text("-" if row.tried_minutes_ago is None else ago(row.tried_minutes_ago), style="dim"),
+        "renew at": Text(f"{row.account.renew_after} min" if row.account.renew_after else "-", style="dim"),
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
 
@@ -47,12 +48,14 @@ def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
 
 def test_options_of_add_end_up_in_the_row(run: Run, world: World, api_key: str) -> None:
     options = ["--product", "coinm", "--secret", "listenkeys/all", "--field", "a1", "--no-create-if-missing"]
+    options += ["--renew-after", "5"]
     done = run("accounts", "add", "alice", *options, "--json", stdin=api_key)
     assert json.loads(done.stdout) == {
         "accountId": "alice",
         "product": "coinm",
         "enabled": True,
         "createIfMissing": False,
+        "renewAfterMinutes": 5,
         "secretId": "listenkeys/all",
         "secretField": "a1",
         "problem": None,
@@ -64,6 +67,7 @@ def test_options_of_add_end_up_in_the_row(run: Run, world: World, api_key: str) 
         "secretId": {"S": "listenkeys/all"},
         "secretField": {"S": "a1"},
         "createIfMissing": {"BOOL": False},
+        "renewAfterMinutes": {"N": "5"},
     }
 
 
@@ -96,7 +100,7 @@ def test_a_key_given_as_an_argument_is_refused_and_not_repeated(
     assert secret_names(world) == []
 
 
-@pytest.mark.parametrize("command", ["enable", "disable", "remove"])
+@pytest.mark.parametrize("command", ["enable", "disable", "set", "remove"])
 def test_a_key_in_the_place_of_an_account_is_not_repeated(run: Run, api_key: str, command: str) -> None:
     done = run("accounts", command, api_key)
     assert done.exit_code == 2
@@ -143,6 +147,13 @@ def test_a_line_end_of_windows_is_no_part_of_the_key(run: Run, world: World, api
         (("a/b",), "an account's id must be"),
         (("",), "an account's id must be"),
         (("alice", "--product", "spot"), "--product must be one of usdm, coinm, portfolio, options"),
+        *(
+            (
+                ("alice", "--renew-after", minutes),
+                "--renew-after must be a whole number of minutes from 1 to 38",
+            )
+            for minutes in ("0", "39", "1.5", "-5", "soon", "", "\u0665", "5 ", "001")
+        ),
         (("alice", "--secret", "elsewhere/alice"), "only secrets under listenkeys/"),
         (("alice", "--secret", "listenkeys/"), "only secrets under listenkeys/"),
         (("alice", "--secret", "listenkeys/a b"), "only secrets under listenkeys/"),
@@ -206,6 +217,12 @@ def test_replace_takes_over_what_is_said_with_it(run: Run, world: World, api_key
         "note": {"S": "mine"},
     }
     assert secret(world, "listenkeys/all") == {"alice": api_key}
+
+
+def test_replace_takes_an_interval_of_its_own_away_again(run: Run, world: World, api_key: str) -> None:
+    world.add_account("alice", OTHER, renewAfterMinutes={"N": "5"})
+    done = run("accounts", "add", "alice", "--replace", "--renew-after", "default", stdin=api_key)
+    assert (done.exit_code, row(world, "alice")) == (0, {"accountId": {"S": "alice"}})
 
 
 @pytest.mark.parametrize("options", [(), ("--secret", "listenkeys/all")])
@@ -339,7 +356,54 @@ def test_disable_and_enable_change_nothing_but_that(run: Run, world: World, func
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "enabled": {"BOOL": True}}
 
 
-@pytest.mark.parametrize("command", [("enable",), ("disable",), ("remove", "--yes")])
+def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
+    run: Run, world: World, clock: VirtualClock, function: LocalFunction
+) -> None:
+    for name in ("alice", "bob"):
+        world.add_account(name, name.ljust(64, "1"))
+    function.invoke(TICK)
+    done = run("accounts", "set", "alice", "--renew-after", "5")
+    assert (done.exit_code, done.stdout) == (0, "alice is renewed once its key is 5 minutes old\n")
+    assert row(world, "alice") == {"accountId": {"S": "alice"}, "renewAfterMinutes": {"N": "5"}}
+    clock.advance(minutes=5)
+    sweep = function.invoke({"overdueOnly": True})
+    assert sweep.report is not None
+    assert (sweep.report["extended"], sweep.report["skipped"]) == (1, 1)
+
+    done = run("accounts", "set", "alice", "bob", "--renew-after", "default", "--no-create-if-missing")
+    said = "is renewed once its key is 30 minutes old and gets no new listenKey when Binance has none"
+    assert (done.exit_code, done.stdout) == (0, f"alice {said}\nbob {said}\n")
+    assert row(world, "alice") == {"accountId": {"S": "alice"}, "createIfMissing": {"BOOL": False}}
+    clock.advance(minutes=5)
+    sweep = function.invoke({"overdueOnly": True})
+    assert sweep.report is not None
+    assert sweep.report["skipped"] == 2
+
+
+def test_set_corrects_a_row_whose_interval_makes_no_sense(run: Run, world: World) -> None:
+    world.add_account("alice", OTHER, renewAfterMinutes="soon")
+    assert "renewAfterMinutes must be a whole number (N) from 1 to 38" in run("accounts", "list").stdout
+    done = run("accounts", "set", "alice", "--renew-after", "38", "--json")
+    [alice] = json.loads(done.stdout)
+    assert (alice["renewAfterMinutes"], alice["problem"]) == (38, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [((), "nothing to set: pass --renew-after"), (("--renew-after", "0"), "from 1 to 38")],
+)
+def test_set_of_nothing_or_of_nonsense_changes_nothing(
+    run: Run, world: World, options: tuple[str, ...], says: str
+) -> None:
+    world.add_account("alice", OTHER)
+    done = run("accounts", "set", "alice", *options)
+    assert (done.exit_code, done.stderr.count("\n"), says in done.stderr) == (2, 1, True)
+    assert row(world, "alice") == {"accountId": {"S": "alice"}}
+
+
+@pytest.mark.parametrize(
+    "command", [("enable",), ("disable",), ("set", "--renew-after", "5"), ("remove", "--yes")]
+)
 def test_an_account_that_is_not_there_is_not_made(run: Run, world: World, command: tuple[str, ...]) -> None:
     done = run("accounts", *command, "nobody")
     assert done.exit_code == 2
@@ -351,15 +415,16 @@ def test_an_account_that_is_not_there_is_not_made(run: Run, world: World, comman
 
 def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -> None:
     world.add_account("bob", OTHER, enabled=False)
-    world.add_account("alice", OTHER, product="coinm", secretId="listenkeys/all", secretField="a")
+    shared = {"secretId": "listenkeys/all", "secretField": "a"}
+    world.add_account("alice", OTHER, product="coinm", renewAfterMinutes={"N": "5"}, **shared)
     world.put_row("carol", product="spot")
     done = run("accounts", "list")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[:4] == [
-        ["account", "product", "enabled", "creates", "secret", "field"],
-        ["alice", "coinm", "yes", "yes", "listenkeys/all", "a"],
-        ["bob", "usdm", "no", "yes", "listenkeys/bob", "apiKey"],
-        ["carol", "?", "?", "?", "?", "?"],
+        ["account", "product", "enabled", "creates", "renew", "at", "secret", "field"],
+        ["alice", "coinm", "yes", "yes", "5", "min", "listenkeys/all", "a"],
+        ["bob", "usdm", "no", "yes", "-", "listenkeys/bob", "apiKey"],
+        ["carol", "?", "?", "?", "?", "?", "?"],
     ]
     assert "\nINVALID_ACCOUNT: AccountsTable row: product spot" in done.stdout
     assert done.stdout.splitlines()[-1] == "  carol"

@@ -151,6 +151,7 @@ def test_status_as_json_is_all_that_is_known_but_the_key(run: Run, world: World,
                 "accountId": "alice",
                 "product": "usdm",
                 "enabled": True,
+                "renewAfterMinutes": None,
                 "outcome": "EXTENDED",
                 "atRisk": False,
                 "minutesLeft": 47.5,
@@ -163,6 +164,21 @@ def test_status_as_json_is_all_that_is_known_but_the_key(run: Run, world: World,
             }
         ],
     }
+
+
+def test_status_shows_at_which_age_a_key_is_renewed_where_a_row_says_so(
+    run: Run, world: World, clock: VirtualClock
+) -> None:
+    put(world, clock, "alice", 58)
+    put(world, clock, "bob", 47)
+    world.put_row("alice", renewAfterMinutes={"N": "5"})
+    assert run("status").stdout.splitlines()[:3] == [
+        "account  product  outcome     left  last try    renew at",
+        "bob      usdm     EXTENDED  47 min  13 min ago  -",
+        "alice    usdm     EXTENDED  58 min  2 min ago   5 min",
+    ]
+    listed = json.loads(run("status", "--json").stdout)["accounts"]
+    assert [account["renewAfterMinutes"] for account in listed] == [5, None]
 
 
 def test_no_command_shows_a_listen_key_or_an_api_key(

@@ -47,6 +47,8 @@ def test_a_row_of_its_id_alone_has_the_documented_defaults(world: World, account
         ({"enabled": False}, {"enabled": False}),
         ({"enabled": True}, {"enabled": True}),
         ({"createIfMissing": False}, {"create_if_missing": False}),
+        ({"renewAfterMinutes": {"N": "1"}}, {"renew_after": 1}),
+        ({"renewAfterMinutes": {"N": "38"}}, {"renew_after": 38}),
         ({"note": "an attribute of the operator's own", "tags": {"SS": ["a"]}}, {}),
     ],
 )
@@ -87,6 +89,13 @@ def test_a_row_may_say(
         ("a", {"enabled": {"N": "0"}}, "enabled must be true or false"),
         ("a", {"enabled": {"NULL": True}}, "enabled must be true or false"),
         ("a", {"createIfMissing": "no"}, "createIfMissing must be true or false"),
+        ("a", {"renewAfterMinutes": "abc"}, "renewAfterMinutes must be a whole number (N) from 1 to 38"),
+        ("a", {"renewAfterMinutes": "5"}, "renewAfterMinutes must be a whole number"),
+        ("a", {"renewAfterMinutes": {"N": "0"}}, "renewAfterMinutes must be a whole number"),
+        ("a", {"renewAfterMinutes": {"N": "39"}}, "renewAfterMinutes must be a whole number"),
+        ("a", {"renewAfterMinutes": {"N": "1.5"}}, "renewAfterMinutes must be a whole number"),
+        ("a", {"renewAfterMinutes": {"N": "-5"}}, "renewAfterMinutes must be a whole number"),
+        ("a", {"renewAfterMinutes": {"NULL": True}}, "renewAfterMinutes must be a whole number"),
     ],
     ids=lambda value: repr(value)[:60],
 )

@@ -65,6 +65,7 @@ class AccountStatus:
             "accountId": self.account.id,
             "product": self.account.product or None,
             "enabled": self.account.enabled,
+            "renewAfterMinutes": self.account.renew_after,
             "outcome": self.outcome(),
             "atRisk": self.at_risk,
             "minutesLeft": None if self.minutes_left is None else round(max(0.0, self.minutes_left), 1),
