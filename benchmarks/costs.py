@@ -62,9 +62,8 @@ class Stack:
         defaults = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
         resources = template["Resources"]
         alarms = [r["Properties"] for r in resources.values() if r["Type"] == "AWS::CloudWatch::Alarm"]
-        memory = resources["KeepaliveFunction"]["Properties"]["MemorySize"]
         return cls(
-            int(defaults[memory["Ref"]] if isinstance(memory, dict) else memory),
+            int(defaults["MemorySize"]),
             sum(sum("MetricStat" in m for m in alarm.get("Metrics", ())) or 1 for alarm in alarms),
             sum(r["Type"] == "AWS::CloudWatch::Dashboard" for r in resources.values()),
             int(defaults["LogRetentionDays"]),

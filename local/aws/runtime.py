@@ -209,8 +209,9 @@ class RuntimeEmulator:
 
 def function_of(template: Path) -> dict[str, Any]:
     """Return the properties of KeepaliveFunction in a template, such as the one that `sam build` writes."""
-    properties: dict[str, Any] = expand(template)["Resources"]["KeepaliveFunction"]["Properties"]
-    return properties
+    expanded = expand(template)
+    properties: dict[str, Any] = expanded["Resources"]["KeepaliveFunction"]["Properties"]
+    return properties | {"MemorySize": expanded["Parameters"]["MemorySize"]["Default"]}
 
 
 def _free_ports() -> list[int]:

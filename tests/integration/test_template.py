@@ -68,6 +68,7 @@ DEFAULTS = {
     "SecretsKmsKeyArn": "",
     "SubnetIds": "",
     "SecurityGroupIds": "",
+    "MemorySize": 256,
     "ReservedConcurrency": 0,
     "ShardCount": 1,
     "ShardConcurrency": 2,
@@ -296,7 +297,7 @@ def test_the_function_has_the_size_and_runtime_of_the_contract() -> None:
         "Handler": "app.lambda_handler",
         "Runtime": "python3.13",
         "Architectures": ["arm64"],
-        "MemorySize": 256,
+        "MemorySize": {"Ref": "MemorySize"},
         "Timeout": 300,
     }
     assert {name: function[name] for name in wanted} == wanted
