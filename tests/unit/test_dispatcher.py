@@ -288,7 +288,6 @@ def test_a_closed_dispatcher_lets_waiting_workers_go_and_takes_no_late_answer() 
 def test_every_account_comes_out_once_however_late_its_answer() -> None:
     clock = VirtualClock()
     made = lane(clock, 2)
-    made.start(1)
     first = made.next()
     assert first is not None
 

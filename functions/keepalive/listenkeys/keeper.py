@@ -194,8 +194,10 @@ class _Run:
             task.dies_at = self._dies_at(renewal.account)
             task.suspect = renewal.before.consecutive_failures > 0
             tasks.append(task)
-        dispatcher = Dispatcher(tasks, keeper.budget, self._screen, self.clock, self.deadline, self.patience)
         workers = min(keeper.max_concurrency, len(tasks))
+        dispatcher = Dispatcher(
+            tasks, keeper.budget, self._screen, self.clock, self.deadline, self.patience, workers
+        )
         results = renew_all(dispatcher, keeper.binance, self.clock, workers, self.deadline, FLUSH_SECONDS)
         with closing(results):  # whatever is raised in here, nothing more is sent
             for batch in results:

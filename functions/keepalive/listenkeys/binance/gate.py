@@ -43,8 +43,12 @@ class Gate:
 
 @dataclass(slots=True)
 class GroupGate(Gate):
-    """A weight group's refusals: what Binance holds against this IP address."""
+    """A weight group's refusals: what Binance holds against this IP address.
 
+    `in_flight` counts the group's requests that have not been answered yet.
+    """
+
+    in_flight: int = 0
     _pauses: int = 0
     _blocked: str = ""
 
