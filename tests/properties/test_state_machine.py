@@ -33,9 +33,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from moto.backends import get_backend
 from moto.core.botocore_stubber import BotocoreStubber
-from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
@@ -55,8 +53,10 @@ from local.clock import VirtualClock
 from local.world import World
 from simulation.schedules import without_threads
 
-# More with `make test-deep`.
+# More with `make test-deep`, fewer with `make dynamodb`.
 EXAMPLES, STEPS = (400, 60) if os.environ.get("DEEP") else (25, 25)
+if os.environ.get("DYNAMODB_LOCAL"):
+    EXAMPLES, STEPS = 5, 15
 # The others' PUT answers {}. That a key was replaced before its time was over, by another process or by a run
 # that died before it recorded it, cannot be told from that; so with these it only happens in time.
 TOLD = ("usdm", "coinm")
@@ -139,7 +139,6 @@ class WholeProgram(RuleBasedStateMachine):
         self.clock = VirtualClock()
         self.aws.reset()
         self.world = World(exchange=Exchange(now=self.clock.timestamp), aws=self.aws)
-        self.tables = get_backend("dynamodb")[DEFAULT_ACCOUNT_ID][REGION].tables
         self._moto = BotocoreStubber()
         self._moto.enabled = True
         self.life = Life()
@@ -159,6 +158,7 @@ class WholeProgram(RuleBasedStateMachine):
             aws_access_key_id="testing",
             aws_secret_access_key="testing",
             config=Config(retries={"total_max_attempts": 1}, proxies={}),
+            endpoint_url=(service == "dynamodb" and self.aws.dynamodb_url) or None,
         )
         client.meta.events.register_first("before-send", self._before_send)
         return client
@@ -173,6 +173,8 @@ class WholeProgram(RuleBasedStateMachine):
         if any(operation in AWS_FAULTS[fault] for fault in self.down):
             body = json.dumps({"__type": "InternalServerError", "message": "no"})
             return AWSResponse(request.url, 500, {}, _Raw(body.encode()))
+        if self.aws.dynamodb_url and ".dynamodb." in event_name:
+            return None  # it is sent
         return self._moto(event_name, request)
 
     def _new_process(self) -> Keeper:
@@ -358,12 +360,11 @@ class WholeProgram(RuleBasedStateMachine):
     def read_records(self) -> None:
         """Read the table, and compare it with what it was."""
         before, self.current, self.ledger = self.current, {}, defaultdict(list)
-        # From moto's memory: through its API this would take longer than everything else.
-        table = self.tables[self.aws.outputs["ListenKeysTableName"]]
-        for item in (item for records in table.items.values() for item in records.values()):
+        for item in self.aws.items("ListenKeysTable"):
             plain = {
-                name: int(value.value) if value.type == "N" else value.value
-                for name, value in item.attrs.items()
+                name: int(value) if kind == "N" else value
+                for name, typed in item.items()
+                for kind, value in typed.items()
             }
             if plain["accountId"].startswith("#"):
                 continue  # a weight counter
