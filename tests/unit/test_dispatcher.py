@@ -332,6 +332,28 @@ def test_what_is_admitted_in_one_minute_and_sent_in_the_next_takes_weight_there(
     assert list(counter.used.values()) == [20, 11, 3]
 
 
+def test_weight_left_that_is_too_little_for_the_next_account_is_not_asked_about_again_and_again() -> None:
+    """Each account is admitted with weight for two requests, and the first is enough."""
+    clock = VirtualClock()
+
+    class Impatient(Memory):
+        asked = 0
+
+        def take(self, *args: Any) -> Taken:
+            self.asked += 1
+            assert self.asked < 20, "it asks without a pause"
+            return super().take(*args)
+
+    counter = Impatient()
+    budget = budget_of(clock, per_minute=4, counter=counter)
+    counter.used[budget.minute()] = 1  # another run's
+    tasks = [task_of(n, clock, weight=2) for n in range(6)]
+
+    sent = run(lane(clock, 0, tasks=tasks, budget=budget), clock, always(None))
+
+    assert Counter(at // 60 for at, _ in sent) == {0: 2, 1: 3, 2: 1}
+
+
 def test_those_that_another_run_renews_are_not_sent() -> None:
     clock = VirtualClock()
     portions = []

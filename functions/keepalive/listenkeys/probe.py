@@ -33,7 +33,7 @@ def probe(binance: BinanceClient, budget: Budget, clock: Clock) -> dict[str, Any
         "errorMessage": "a made-up API key was accepted: this is not Binance",
     }
     group = PRODUCTS[PRODUCT].group
-    clock.sleep(max(0.0, budget.opens_at(group, promised=False) - clock.monotonic()))
+    clock.sleep(max(0.0, budget.opens_at(group, 1) - clock.monotonic()))
     if not budget.take(group):
         used_up = "not sent: this minute's weight is used up, try again in a minute"
         return answer | {"errorCode": ErrorCode.RATE_LIMITED, "errorMessage": used_up}

@@ -61,14 +61,14 @@ class Budget:
         """Return the number of the current clock minute, UTC."""
         return int(self._clock.now().timestamp() // 60)
 
-    def opens_at(self, group: str, promised: bool) -> float:
+    def opens_at(self, group: str, needed: int) -> float:
         """Return the monotonic time from which one more request may go; minus infinity if now.
 
-        `promised`: it is for an account that still has weight from its admission.
+        `needed` is the weight it still has to get, 0 if it was admitted with it.
         """
         second = self._clock.now().timestamp() % 60
         minute = self._now(group)
-        if second < 60.0 - EDGE and (promised or minute.free or not minute.full):
+        if second < 60.0 - EDGE and (minute.free >= needed or not minute.full):
             return float("-inf")
         return self._clock.monotonic() + 60.0 - second + 0.01  # not a rounding error too early
 

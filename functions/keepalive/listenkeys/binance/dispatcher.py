@@ -132,7 +132,7 @@ class Dispatcher:
             lane.make_ready(now, minute)
             if lane.stopped or not lane.pending:
                 continue
-            at = max(lane.opens_at(now), self._budget.opens_at(lane.group, lane.promised))
+            at = max(lane.opens_at(now), self._budget.opens_at(lane.group, lane.needed))
             if (now if at == NEVER else max(now, at)) > self._deadline:
                 paused = lane.group_gate.opens_at > self._deadline
                 lane.gate.stop(ErrorCode.RATE_LIMITED if paused else ErrorCode.DEADLINE)
@@ -163,7 +163,7 @@ class Dispatcher:
                 task.promised = task.weight
                 lane.add(task)
         self._changed.notify_all()
-        return lane.promised
+        return not lane.needed
 
     def _finish(self, task: Task, result: "Result") -> None:
         result.attempts = task.attempts

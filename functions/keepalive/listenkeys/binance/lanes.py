@@ -74,9 +74,11 @@ class Lane:
         return self.ready[0][0] if self.ready else self.backlog[-1].rank
 
     @property
-    def promised(self) -> bool:
-        """Whether the next task has weight already."""
-        return bool(self.ready) and not self.wants_portion() and self.first()[-1].promised > 0
+    def needed(self) -> int:
+        """The weight that the next task still has to get."""
+        if self.wants_portion():
+            return self.backlog[-1].weight
+        return 0 if self.ready and self.first()[-1].promised else 1
 
     def left(self) -> Iterator[Task]:
         """Yield the tasks that have no result yet, including those in flight."""
