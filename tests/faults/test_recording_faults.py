@@ -1,0 +1,240 @@
+"""Results on their way to the tables, while a table hangs, refuses, or another run was quicker."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from local.aws.stack import LocalAws
+from local.binance.exchange import Fault
+from local.clock import ScaledClock, VirtualClock
+from local.invoke import LocalFunction
+from local.world import World
+from tests.faults.matrix import (
+    INCOMPLETE,
+    TICK,
+    HookedExchange,
+    add_live,
+    api_key_of,
+    events,
+    hooked,
+    kept,
+    lines,
+    metrics,
+    raised,
+    variant,
+)
+from tests.faults.processes import Handler, add_due, asked
+from tests.faults.refusals import Body, Refusals, botocore_sleeps_by
+from tests.faults.sockets import BareServer, read_request
+
+TWENTY = tuple(f"account{number:02}" for number in range(20))
+WRITES = ("TransactWriteItems", "UpdateItem", "PutItem", "BatchWriteItem", "DeleteItem")
+
+
+class Swallower(BareServer):
+    """Passes on to DynamoDB what reads; takes what writes, and never answers."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.swallowed: list[str] = []
+        super().__init__(self._talk_to)
+
+    def _talk_to(self, client: socket.socket) -> None:
+        while head := read_request(client):
+            fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
+            names = {name.lower(): value for name, value in fields.items()}
+            operation = names["x-amz-target"].partition(".")[2]
+            head, _, body = head.partition(b"\r\n\r\n")
+            while len(body) < int(names["content-length"]):
+                body += client.recv(65536)
+            if operation in WRITES:
+                self.swallowed.append(operation)
+                self.ended.wait(120)
+                return
+            with socket.create_connection(("127.0.0.1", self._port), timeout=10) as server:
+                server.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
+                while piece := server.recv(65536):
+                    client.sendall(piece)
+            return  # moto has closed its side: the client opens another
+
+
+@pytest.mark.slow
+@pytest.mark.row(56)
+def test_writes_that_are_never_answered_cost_no_key_and_no_report(aws: LocalAws) -> None:
+    """In real time: what hangs is a socket. Lambda gives this run 45 seconds."""
+    aws.reset()
+    clock = ScaledClock()
+    accounts = [f"account{number:03}" for number in range(120)]
+    port = int(aws.endpoint_url.rpartition(":")[2])
+    with World(exchange=HookedExchange(now=clock.timestamp), aws=aws) as world, Swallower(port) as swallower:
+        add_due(world, clock, accounts)
+        with Handler(world, clock, AWS_ENDPOINT_URL_DYNAMODB=swallower.url) as handler:
+            handler.ready()
+            handler.start(TICK, seconds=45.0)
+            ended = handler.ended()
+        assert "TransactWriteItems" in swallower.swallowed
+        assert set(asked(world)) == {api_key_of(name) for name in accounts}, "every due key is asked for"
+    assert ended.remaining >= 5.0
+    assert ended.raised.startswith(INCOMPLETE)
+    said = [json.loads(line) for line in ended.output.splitlines()]
+    [summary] = [line["report"] for line in said if "report" in line]
+    assert summary["accounts"] == summary["failed"] == len(accounts), "what is not recorded is not done"
+    assert any("_aws" in line for line in said), "metrics, too"
+
+
+@pytest.mark.slow
+@pytest.mark.row(57)
+def test_failures_to_record_with_successes_between_do_not_end_the_recording(
+    world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    botocore_sleeps_by(clock, monkeypatch)
+    names = [f"account{number:02}" for number in range(60)]
+    for name in names:
+        add_live(world, clock, name, minutes=0.01)  # so that their order is known
+    clock.advance(minutes=30)
+    function = variant(world, clock, MAX_CONCURRENCY="1")
+    sent, failures = 0, set()
+    recorded_at: dict[str, int] = {}
+
+    def hook(_: str) -> None:
+        nonlocal sent
+        sent += 1
+        clock.advance(seconds=2)
+        time.sleep(0.05)  # for the results before it to be recorded
+
+    def down(body: Body) -> bool:
+        """Of eight requests, DynamoDB takes no write during the second and the third."""
+        if sent % 8 in (2, 3):
+            failures.add(sent // 8)
+            return True
+        for item in body["TransactItems"]:
+            [action] = item.values()
+            recorded_at.setdefault((action.get("Key") or action["Item"])["accountId"]["S"], sent)
+        return False
+
+    hooked(world).hook = hook
+    refusals = Refusals(function, clock)
+    refusals.refuse("dynamodb", "TransactWriteItems", "InternalServerError", status=500, when=down)
+    done = function.invoke(TICK)
+    assert not raised(done)
+    assert all(kept(world, name) for name in names)
+    assert len(failures) > 3, "more than a run once bore"
+    late = {name: recorded_at[name] - number for number, name in enumerate(names)}
+    assert max(late.values()) < 30, "as they come, and not at the end"
+
+
+def overtake(world: World, function: LocalFunction, clock: VirtualClock, fault: Fault | None = None) -> None:
+    """Let another run do a whole tick before alice's result is recorded, and end the fault before that."""
+    overtaking = variant(world, clock)
+    met = []
+
+    def before_send(request: Any, **_: Any) -> None:
+        if met or b'"alice"' not in request.body:
+            return
+        met.append(True)
+        if fault:
+            fault.clear()
+        clock.advance(minutes=1)  # in the same minute it would leave alice to the first run
+        done = overtaking.invoke(TICK)
+        assert not raised(done)
+        assert world.current("alice")["outcome"] in ("EXTENDED", "CHANGED"), "the later result is recorded"
+
+    Refusals(function, clock)._events("dynamodb").register_first(
+        "before-send.dynamodb.TransactWriteItems", before_send
+    )
+
+
+@pytest.mark.row(59)
+def test_a_failure_that_a_later_success_has_overtaken_is_not_announced(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    fault = world.exchange.fault(status=500, api_key=api_key_of("alice"))
+    overtake(world, function, clock, fault)
+    function.invoke(TICK)
+    current = world.current("alice")
+    assert (current["outcome"], current["consecutiveFailures"]) == ("EXTENDED", 0)
+    assert world.aws.sent_events() == [], "a failure that nobody recorded has no recovery, either"
+    assert "unannounced" not in current
+    for _ in range(3):
+        clock.advance(minutes=30)
+        function.invoke(TICK)
+    assert world.aws.sent_events() == []
+
+
+@pytest.mark.row(59)
+def test_a_success_that_a_later_one_has_overtaken_is_announced_once_and_counted_once(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    new = world.exchange.rotate(api_key_of("alice"), "usdm")
+    overtake(world, function, clock)
+    emitted = metrics(function.invoke(TICK))
+    assert (emitted["KeysExtended"], emitted["KeysChanged"]) == (0, 0), "the other run has reported them"
+    assert [event["outcome"] for event in events(world)] == ["CHANGED"]
+    assert world.current("alice")["listenKey"] == new
+    assert [len(world.ledger(name)) for name in ("alice", "bob")] == [1, 1]
+
+
+@pytest.mark.row(60)
+def test_an_exception_while_results_come_in_stops_the_requests_first(
+    world: World, clock: VirtualClock
+) -> None:
+    accounts = tuple(f"account{number:03}" for number in range(200))
+    workers = 4
+    add_live(world, clock, *accounts, minutes=30)
+    function = variant(world, clock, MAX_CONCURRENCY=str(workers))
+    hooked(world).hook = lambda _: time.sleep(0.01)
+    Refusals(function, clock).break_off("dynamodb", "TransactWriteItems", RuntimeError("a bug"), times=None)
+    done = function.invoke(TICK)
+    sent = len(world.exchange.requests)
+    assert raised(done)
+    time.sleep(0.5)
+    assert len(world.exchange.requests) <= sent + workers, "those under way, and no other"
+    assert sent < len(accounts)
+
+
+@pytest.mark.row(61)
+def test_a_result_that_comes_during_the_last_write_is_not_lost(world: World, clock: VirtualClock) -> None:
+    add_live(world, clock, *TWENTY, minutes=30)
+    held, arrive, answered = threading.Event(), threading.Event(), threading.Event()
+    the_last = api_key_of(TWENTY[-1])
+
+    def hold(api_key: str) -> None:
+        if api_key == the_last:
+            held.set()
+            arrive.wait(30)
+            answered.set()
+
+    hooked(world).hook = hold
+    function = variant(world, clock)
+    met = []
+
+    def hang(**_: Any) -> None:
+        if not met and held.is_set():
+            met.append(True)
+            arrive.set()
+            assert answered.wait(30)
+            time.sleep(0.5)  # until the worker has brought its result
+            clock.advance(minutes=5)  # and the run is at its end
+
+    Refusals(function, clock)._events("dynamodb").register_first(
+        "before-send.dynamodb.TransactWriteItems", hang
+    )
+    try:
+        done = function.invoke(TICK)
+    finally:
+        arrive.set()
+    assert met
+    emitted = metrics(done)
+    counted = [emitted[f"Keys{what}"] for what in ("Extended", "Failed", "Deferred", "Rejected")]
+    assert sum(counted) == len(TWENTY), "each account is counted once"
+    [entry] = world.ledger(TWENTY[-1]) or [{"outcome": "none"}]
+    told = [line for line in lines(done) if line.get("accountId") == TWENTY[-1]]
+    assert entry["outcome"] == "EXTENDED" or told, "recorded, or reported"
