@@ -9,6 +9,7 @@ The run:
     trigger        an event: tick, sweep or manual, or why it is none of them
     selection      who is due in a run, in which order, and why
     renewal        one account: PUT, compare, POST where Binance forgot the key
+    sending        a run's requests: who goes first, what another run has made unnecessary
     probe          does Binance serve this function, and which address does it see?
     journal        results on their way out: recorded in batches, then announced
     report         what a run did

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from .errors import AccountError
+from .errors import AccountError, ErrorCode
 
 if TYPE_CHECKING:
     from .aws.records import Current
@@ -100,6 +100,22 @@ class Report:
     accounts_unread: str | None = None
     trouble: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def close(self, now: datetime, at_risk: float, seconds: float) -> None:
+        """Note how long the run took, and how long the keys live: `at_risk` is the line, in seconds.
+
+        A REJECTED account counts until its key has died. Then it has its own alarm, and would hide the other
+        accounts from KeyAtRiskAlarm.
+        """
+        self.duration_ms = round(seconds * 1000)
+        remaining = []
+        for result in self.results:
+            left = max(0, int((result.expires_at - now).total_seconds())) if result.expires_at else 0
+            hides = result.outcome is Outcome.REJECTED or result.error_code == ErrorCode.ACCOUNT_DISABLED
+            if left or not hides:
+                remaining.append(left)
+        self.min_remaining_seconds = min(remaining, default=None)
+        self.keys_at_risk = sum(left < at_risk for left in remaining)
 
     def count(self) -> Counter[Outcome]:
         """Return how many accounts came to each outcome."""
