@@ -24,7 +24,7 @@ from typing import Any
 import boto3
 
 from listenkeys.aws import budget
-from listenkeys.aws.records import LEASE, iso
+from listenkeys.aws.items import LEASE, iso
 from local.aws.stack import LocalAws, _backend
 from local.binance.exchange import Exchange
 from local.clock import ScaledClock

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import requests
 
-from listenkeys.aws.records import LEASE, iso
+from listenkeys.aws.items import LEASE, iso
 from listenkeys.products import PRODUCTS
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange

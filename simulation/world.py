@@ -20,7 +20,8 @@ from listenkeys.aws.accounts import Account, Accounts
 from listenkeys.aws.announcements import Announcer
 from listenkeys.aws.counter import Taken, WeightCounter
 from listenkeys.aws.credentials import ApiKey, Credentials, Fetched
-from listenkeys.aws.records import LEASE, NOTHING, Current, Records, Saved
+from listenkeys.aws.items import LEASE, NOTHING, Current
+from listenkeys.aws.records import Records, Saved
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import ErrorCode, Transient, Unavailable
 from listenkeys.products import PRODUCTS

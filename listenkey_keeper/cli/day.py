@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from listenkey_keeper.program.aws.records import LEASE
+from listenkey_keeper.program.aws.items import LEASE
 from listenkey_keeper.program.report import SUCCESSES
 
 DAY = timedelta(hours=24)

@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from listenkey_keeper.program.aws.records import CURRENT, NOTHING, Records, iso
+from listenkey_keeper.program.aws.items import CURRENT, NOTHING, iso
+from listenkey_keeper.program.aws.records import Records
 from listenkey_keeper.program.report import SUCCESSES
 from listenkey_keeper.program.status import no_wait
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from listenkey_keeper import __version__
-from listenkey_keeper.program.aws.records import LEASE
+from listenkey_keeper.program.aws.items import LEASE
 from listenkey_keeper.program.status import AccountStatus, read_status
 
 from . import accounts

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from listenkey_keeper.program.aws.records import LEASE
+from listenkey_keeper.program.aws.items import LEASE
 from listenkey_keeper.program.page import STATES, state
 from listenkey_keeper.program.remedies import what_to_do
 from listenkey_keeper.program.status import LATE_MINUTES, AccountStatus, ago

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from listenkeys.aws.accounts import Account
-from listenkeys.aws.records import Current
+from listenkeys.aws.items import Current
 from listenkeys.errors import Rejected
 from listenkeys.status import AccountStatus
 from local.browser import chromium

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from listenkeys.aws.accounts import Account
-from listenkeys.aws.records import LEASE, Current, Saved
+from listenkeys.aws.items import LEASE, Current
+from listenkeys.aws.records import Saved
 from listenkeys.binance.client import BinanceClient
 from listenkeys.binance.gate import MAX_ATTEMPTS, MAX_PAUSES
 from listenkeys.errors import Transient

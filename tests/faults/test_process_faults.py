@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.records import iso
+from listenkeys.aws.items import iso
 from listenkeys.binance.answers import Answer
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import SettingsError

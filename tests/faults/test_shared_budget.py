@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
-from listenkeys.aws.records import iso
+from listenkeys.aws.items import iso
 from local.binance.exchange import PATHS
 from local.clock import ScaledClock, VirtualClock
 from local.invoke import Context, Invocation, LocalFunction

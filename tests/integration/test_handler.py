@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.records import LEASE, iso
+from listenkeys.aws.items import LEASE, iso
 from listenkeys.errors import InvalidEvent, KeepaliveIncomplete
 from local.binance.exchange import PATHS
 from local.clock import VirtualClock

@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from listenkeys.aws.calls import MAX_TRIES
-from listenkeys.aws.records import BATCH, LEASE, MAX_UNANNOUNCED, NOTHING, Current, Records, Saved, iso
+from listenkeys.aws.items import LEASE, MAX_UNANNOUNCED, NOTHING, Current, iso
+from listenkeys.aws.records import BATCH, Records, Saved
 from listenkeys.errors import AccountError, ErrorCode, Unavailable
 from listenkeys.report import Outcome, Result
 from local.aws.stack import LocalAws

@@ -12,7 +12,7 @@ import pytest
 from botocore.stub import Stubber
 
 from listenkeys.aws.announcements import Announcer, news
-from listenkeys.aws.records import LEASE, NOTHING, Current
+from listenkeys.aws.items import LEASE, NOTHING, Current
 from listenkeys.errors import Unavailable
 from listenkeys.report import SUCCESSES, Outcome, Result
 

@@ -14,7 +14,7 @@ from listenkeys.aws.accounts import Account
 from listenkeys.aws.budget import Budget
 from listenkeys.aws.counter import Taken, WeightCounter
 from listenkeys.aws.credentials import ApiKey
-from listenkeys.aws.records import NOTHING
+from listenkeys.aws.items import NOTHING
 from listenkeys.binance.dispatcher import PORTION, Dispatcher
 from listenkeys.binance.gate import DOWN_AFTER, MAX_ATTEMPTS, MAX_PAUSES, SUSPECT_AFTER
 from listenkeys.binance.lanes import Task

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from listenkeys.aws.accounts import Account
-from listenkeys.aws.records import Current
+from listenkeys.aws.items import Current
 from listenkeys.page import SHOWN, document, page, state
 from listenkeys.status import AccountStatus
 

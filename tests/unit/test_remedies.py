@@ -3,7 +3,7 @@
 import pytest
 
 from listenkeys.aws.accounts import Account
-from listenkeys.aws.records import Current
+from listenkeys.aws.items import Current
 from listenkeys.errors import Rejected
 from listenkeys.remedies import what_to_do
 from listenkeys.status import AccountStatus

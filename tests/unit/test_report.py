@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from listenkeys.aws.records import NOTHING
+from listenkeys.aws.items import NOTHING
 from listenkeys.errors import AccountError
 from listenkeys.report import Outcome, Report, Result
 

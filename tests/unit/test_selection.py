@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from listenkeys.aws.accounts import Account
-from listenkeys.aws.records import LEASE, NOTHING, Current
+from listenkeys.aws.items import LEASE, NOTHING, Current
 from listenkeys.errors import ErrorCode, Rejected
 from listenkeys.selection import Judge, Selection, select
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger

@@ -21,6 +21,7 @@ aws/
     accounts       who: rows of AccountsTable
     credentials    their API keys: Secrets Manager
     records        ListenKeysTable: current state and ledger
+    items          how those look in DynamoDB
     budget         the weight that all runs of a stack share
     counter        its counters in ListenKeysTable
     announcements  EventBridge: a key changed, fails, or is well again

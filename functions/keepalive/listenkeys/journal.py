@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from .aws.announcements import Announcer, news
-from .aws.records import BATCH, Current, Records
+from .aws.items import Current
+from .aws.records import BATCH, Records
 from .clock import Clock
 from .errors import ErrorCode, Unavailable
 from .report import SUCCESSES, Outcome, Report, Result

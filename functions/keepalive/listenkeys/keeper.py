@@ -13,7 +13,8 @@ from .aws.announcements import Announcer
 from .aws.budget import Budget
 from .aws.calls import Deadline
 from .aws.credentials import ApiKey, Credentials
-from .aws.records import NOTHING, Current, Records
+from .aws.items import NOTHING, Current
+from .aws.records import Records
 from .aws.shards import Shard
 from .binance.client import BinanceClient
 from .binance.lanes import AT_RISK

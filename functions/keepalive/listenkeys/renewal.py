@@ -10,7 +10,7 @@ from datetime import datetime
 
 from .aws.accounts import Account
 from .aws.credentials import ApiKey
-from .aws.records import LEASE, Current
+from .aws.items import LEASE, Current
 from .binance.answers import Answer
 from .binance.client import BinanceClient
 from .errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import AccountError, ErrorCode
 
 if TYPE_CHECKING:
-    from .aws.records import Current
+    from .aws.items import Current
 
 MAX_PROBLEMS = 50
 MAX_PLAN = 1000

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from .aws.accounts import Account
-from .aws.records import LEASE, NOTHING, Current
+from .aws.items import LEASE, NOTHING, Current
 from .errors import AccountError, ErrorCode
 from .report import SUCCESSES, Outcome, Result
 from .trigger import SWEEP, TICK, Trigger

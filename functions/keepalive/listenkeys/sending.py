@@ -4,7 +4,8 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from .aws.budget import Budget
-from .aws.records import NOTHING, Current, Records
+from .aws.items import NOTHING, Current
+from .aws.records import Records
 from .binance.client import BinanceClient
 from .binance.dispatcher import Dispatcher
 from .binance.lanes import NEVER, Task

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .aws.accounts import Account, Accounts
-from .aws.records import NOTHING, Current, Records, iso
+from .aws.items import NOTHING, Current, iso
+from .aws.records import Records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

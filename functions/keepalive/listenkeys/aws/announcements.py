@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Unavailable
 from ..report import SUCCESSES, Outcome, Result
 from .calls import AwsError, error_code
-from .records import iso
+from .items import iso
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient

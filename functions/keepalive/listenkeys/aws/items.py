@@ -1,0 +1,171 @@
+"""A listenKey's current record and its ledger entries, as items of ListenKeysTable.
+
+The only file that knows how they look in DynamoDB. Reads are tolerant: an unknown attribute is left in
+place, a missing or broken one counts as unknown. Writes never move a record backwards.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ..report import SUCCESSES, Outcome, Result
+from ..settings import LEASE_MINUTES
+
+LEASE = timedelta(minutes=LEASE_MINUTES)
+CURRENT = "CURRENT"
+MAX_UNANNOUNCED = 20
+# Ignore an attemptedAt that isn't a timestamp or is over an hour ahead; otherwise it blocks all later writes.
+_NO_NEWER = "NOT attribute_type(attemptedAt, :text) OR attemptedAt <= :at OR attemptedAt > :ahead"
+
+
+def iso(moment: datetime) -> str:
+    """Return ISO 8601 in UTC with milliseconds and Z: it sorts as text."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What is recorded of an account's listenKey; None where nothing is."""
+
+    listen_key: str | None = field(default=None, repr=False)
+    outcome: str | None = None
+    attempted_at: datetime | None = None
+    renewed_at: datetime | None = None
+    expires_at: datetime | None = None
+    consecutive_failures: int = 0
+    error_code: str | None = None
+    error_message: str | None = None
+    unannounced: tuple[str, ...] = ()
+    run_id: str | None = None
+
+
+NOTHING = Current()
+
+
+def key_of(account_id: str) -> dict[str, Any]:
+    """Return the key of an account's current record."""
+    return {"accountId": {"S": account_id}, "record": {"S": CURRENT}}
+
+
+def read(item: dict[str, Any]) -> Current:
+    """Return what an item says."""
+    failures = item.get("consecutiveFailures", {}).get("N", "0")
+    return Current(
+        listen_key=item.get("listenKey", {}).get("S") or None,
+        outcome=item.get("outcome", {}).get("S"),
+        attempted_at=_moment(item, "attemptedAt"),
+        renewed_at=_moment(item, "renewedAt"),
+        expires_at=_moment(item, "expiresAt"),
+        consecutive_failures=int(failures) if str(failures).isdecimal() else 0,
+        error_code=item.get("errorCode", {}).get("S"),
+        error_message=item.get("errorMessage", {}).get("S"),
+        unannounced=tuple(text["S"] for text in item.get("unannounced", {}).get("L", ()) if "S" in text),
+        run_id=item.get("runId", {}).get("S"),
+    )
+
+
+def update_of(result: Result, run_id: str) -> dict[str, Any]:
+    """Return how a result changes the current record, refused where a newer attempt is recorded."""
+    before = result.before
+    values: dict[str, Any] = {
+        ":at": {"S": iso(result.at)},
+        ":text": {"S": "S"},
+        ":ahead": {"S": iso(result.at + timedelta(hours=1))},
+        ":outcome": {"S": result.outcome},
+        ":run": {"S": run_id},
+        ":zero": {"N": "0"},
+    }
+    sets = ["attemptedAt = :at", "outcome = :outcome", "runId = :run"]
+    removes = ""
+    if result.product:  # invalid rows have no product: keep the recorded one
+        values[":product"] = {"S": result.product}
+        sets.append("product = :product")
+    if result.outcome in SUCCESSES:
+        listen_key = _listen_key(result)
+        values |= {":key": {"S": listen_key}, ":expires": {"S": iso(result.at + LEASE)}}
+        sets += ["renewedAt = :at", "expiresAt = :expires", "listenKey = :key", "consecutiveFailures = :zero"]
+        removes = " REMOVE errorCode, errorMessage"
+        if listen_key != before.listen_key:
+            sets.append("listenKeyChangedAt = :at")
+    else:
+        # A failure changes neither the key nor when it expires.
+        values |= {":one": {"N": "1"}, **_error(result, ":code", ":message")}
+        sets += [
+            "errorCode = :code", "errorMessage = :message",
+            "consecutiveFailures = if_not_exists(consecutiveFailures, :zero) + :one",
+        ]  # fmt: skip
+    if result.unannounced and len(before.unannounced) < MAX_UNANNOUNCED:
+        values |= {":news": _texts(result.unannounced), ":none": {"L": []}}
+        sets.append("unannounced = list_append(if_not_exists(unannounced, :none), :news)")
+    elif result.unannounced:
+        values[":news"] = _texts([*before.unannounced, *result.unannounced][-MAX_UNANNOUNCED:])
+        sets.append("unannounced = :news")
+    return {
+        "Key": key_of(result.account_id),
+        "ConditionExpression": _NO_NEWER,
+        "UpdateExpression": f"SET {', '.join(sets)}{removes}",
+        "ExpressionAttributeValues": values,
+    }
+
+
+def entry_of(result: Result, run_id: str, keep: timedelta) -> dict[str, Any]:
+    """Return a result as an entry of the ledger, kept for so long."""
+    at = iso(result.at)
+    entry: dict[str, Any] = {
+        "accountId": {"S": result.account_id},
+        "record": {"S": at},
+        "outcome": {"S": result.outcome},
+        "attempts": {"N": str(result.attempts)},
+        "runId": {"S": run_id},
+        "ttl": {"N": str(int((result.at + keep).timestamp()))},
+    }
+    if result.outcome in SUCCESSES:
+        entry["expiresAt"] = {"S": iso(result.at + LEASE)}
+        entry["listenKeyFingerprint"] = {"S": hashlib.sha256(_listen_key(result).encode()).hexdigest()[:12]}
+    else:
+        entry |= _error(result, "errorCode", "errorMessage")
+        if result.before.expires_at:
+            entry["expiresAt"] = {"S": iso(result.before.expires_at)}
+    if result.http_status is not None:
+        entry["httpStatus"] = {"N": str(result.http_status)}
+    if result.latency_ms is not None:
+        entry["latencyMs"] = {"N": str(result.latency_ms)}
+    return entry
+
+
+def repeats(result: Result) -> bool:
+    """Whether a result says the same as the last one: the known key was extended, as before."""
+    before = result.before
+    return result.outcome == before.outcome == Outcome.EXTENDED and _listen_key(result) == before.listen_key
+
+
+def clearing_of(account_id: str, sent: Sequence[str]) -> dict[str, Any]:
+    """Return how announcements that were sent are cleared, refused where there are more by now."""
+    return {
+        "Key": key_of(account_id),
+        "ConditionExpression": "unannounced = :sent",
+        "UpdateExpression": "REMOVE unannounced",
+        "ExpressionAttributeValues": {":sent": _texts(sent)},
+    }
+
+
+def _listen_key(result: Result) -> str:
+    return result.listen_key or result.before.listen_key or ""
+
+
+def _error(result: Result, code: str, message: str) -> dict[str, Any]:
+    return {code: {"S": result.error_code or ""}, message: {"S": result.error_message or ""}}
+
+
+def _texts(texts: Sequence[str]) -> dict[str, Any]:
+    return {"L": [{"S": text} for text in texts]}
+
+
+def _moment(item: dict[str, Any], name: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(item[name]["S"])
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
