@@ -1,0 +1,37 @@
+"""What the zip brings goes together with the boto3 that comes with Lambda's runtime."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+
+
+def locked(lock_file: str) -> dict[str, str]:
+    """Return each package of a lock file and its version."""
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / lock_file).read_text(), re.MULTILINE))
+
+
+def test_what_the_zip_puts_in_place_of_the_runtimes_own_is_what_botocore_asks_for() -> None:
+    zipped = locked("functions/keepalive/requirements.txt")
+    asked = [
+        Requirement(text) for name in ("boto3", "botocore", "s3transfer") for text in requires(name) or ()
+    ]
+    shared = {each.name for each in asked if each.name in zipped and not each.marker}
+
+    assert shared == {"jmespath", "urllib3"}
+    assert [
+        str(each) for each in asked if each.name in shared and zipped[each.name] not in each.specifier
+    ] == []
+    assert not {"boto3", "botocore"} & zipped.keys()
+
+
+def test_the_end_to_end_tests_run_with_the_newest_boto3_that_the_other_tests_know() -> None:
+    runtime, dev = locked("requirements/runtime.txt"), locked("requirements/dev.txt")
+
+    for name in ("boto3", "botocore", "jmespath", "urllib3"):
+        assert runtime[name] == dev[name]
