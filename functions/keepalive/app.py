@@ -1,4 +1,4 @@
-"""The handlers: an event comes in, a run is done, its report goes out. The only file that logs and counts."""
+"""The handlers: read an event, do a run, log its report and emit its metrics."""
 
 import logging
 from datetime import timedelta
@@ -30,11 +30,11 @@ RETRY_SECONDS = 60  # until a shard that is not complete is tried again, as Lamb
 STALE_SECONDS = 300  # from here on a sweep's shard is left to the next sweep, whose message is there, too
 
 # At DEBUG botocore logs what it sends and gets, keys and secrets too; a root logger at DEBUG would show it.
-# At INFO it tells at each cold start where it found its credentials.
+# At INFO it logs at every cold start where it found its credentials.
 logging.getLogger("botocore").setLevel(logging.WARNING)
 
 logger = Logger()
-# The program logs by the standard library alone; its lines come out as this file's do.
+# The program uses the standard library's logging; its lines come out in the same format.
 logging.getLogger("listenkeys").handlers = logger.handlers
 logging.getLogger("listenkeys").setLevel(logger.log_level)
 metrics = Metrics()
@@ -141,16 +141,16 @@ def publish(report: Report, shard: Shard | None = None) -> None:
             log = logger.info if result.outcome in SUCCESSES else logger.error
             log("account", product=result.product or None, **result.as_problem())
     if report.trigger == MANUAL or report.accounts_unread:
-        return  # neither says that the rules run
+        return  # neither shows that the rules work
     counts = report.count()
     metrics.add_metric("RunsCompleted", MetricUnit.Count, 1)
     for outcome in Outcome:
-        # A new account's first key is in its event. CloudWatch gives ten metrics away, and these are ten.
+        # CREATED has none: CloudWatch's free tier is ten custom metrics, and a new key is announced anyway.
         if outcome not in (Outcome.SKIPPED, Outcome.CREATED):
             metrics.add_metric(f"Keys{outcome.capitalize()}", MetricUnit.Count, counts[outcome])
-    # Also where it is 0: KeyAtRiskAlarm ends with the last account at risk, whatever became of it.
+    # Also when it is 0: KeyAtRiskAlarm must clear, whatever happened to the last account at risk.
     metrics.add_metric("KeysAtRisk", MetricUnit.Count, report.keys_at_risk)
     if report.min_remaining_seconds is not None:
         metrics.add_metric("MinRemainingSeconds", MetricUnit.Seconds, report.min_remaining_seconds)
     metrics.add_metric("UsedWeight", MetricUnit.Count, report.used_weight)
-    metrics.flush_metrics()  # here, not in a decorator: it would complain of the runs that count nothing
+    metrics.flush_metrics()  # not by the decorator, which warns of runs without metrics

@@ -1,7 +1,7 @@
 """The handler of the dashboard's widget: CloudWatch calls it, and shows the HTML that it returns.
 
-Apart from app.py: its role may read two tables and nothing else, and a person waits for it. It makes one
-client, and imports neither Powertools nor what a run needs.
+It is not in app.py because its role may read two tables and nothing else, and because a person waits for it:
+it makes one client, and imports neither Powertools nor what a run needs.
 """
 
 import json
@@ -20,8 +20,8 @@ from listenkeys.status import AccountStatus, read_status
 
 DESCRIPTION = """## Accounts of listenkey-keeper
 
-Every account, those in trouble first: how long its listenKey still lives, what the last try came to, and what
-to do about it.
+Every account, those in trouble first: how long its listenKey still lives, how the last attempt ended, and
+what to do about it.
 
 Parameters:
 
@@ -32,7 +32,7 @@ Parameters:
 renew: arn:aws:lambda:eu-west-1:123456789012:function:keepalive
 ```
 """
-# The function has 5 s. What has not answered by then is said on the widget, and CloudWatch asks again.
+# The function has 5 s. The widget says what did not answer by then.
 _IMPATIENT = Config(connect_timeout=1, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2})
 
 settings = Settings.from_env()

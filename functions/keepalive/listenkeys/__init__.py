@@ -10,7 +10,7 @@ The run:
     selection      who is due in a run, in which order, and why
     renewal        one account: PUT, compare, POST where Binance forgot the key
     sending        a run's requests: who goes first, what another run has made unnecessary
-    probe          does Binance serve this function, and which address does it see?
+    probe          does Binance serve this function, and which IP address does it see?
     journal        results on their way out: recorded in batches, then announced
     report         what a run did
     settings       what the environment says, checked once
@@ -24,9 +24,9 @@ aws/
     items          how those look in DynamoDB
     budget         the weight that all runs of a stack share
     counter        its counters in ListenKeysTable
-    announcements  EventBridge: a key changed, fails, or is well again
+    announcements  EventBridge: a key changed, is failing, or has recovered
     shards         beyond one function: a run as messages, one per segment of the accounts
-    calls          how the AWS clients are set up, and what their errors mean
+    calls          how the AWS clients are set up, and their errors
 
 binance/
     client         the wire: PUT and POST of a listenKey

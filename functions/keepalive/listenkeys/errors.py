@@ -13,8 +13,8 @@
             ├── Blocked          403: this request, or this address
             └── RateLimited      429: it says for how long
 
-Messages are written here or from checked parts, never from a request, a header or a page of HTML:
-they end in logs, records and dead letters, and an API key or a listenKey must not.
+Messages are fixed texts and checked parts, never a piece of a request, a header or a page of HTML: they end
+up in logs, records and dead letters, where no API key or listenKey may be.
 """
 
 from enum import StrEnum, auto

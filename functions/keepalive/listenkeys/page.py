@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from html import escape
 
 from .remedies import what_to_do
-from .settings import LEASE_MINUTES
-from .status import AT_RISK_MINUTES, LATE_MINUTES, AccountStatus, ago
+from .settings import AT_RISK_MINUTES, LEASE_MINUTES
+from .status import LATE_MINUTES, AccountStatus, ago
 
 SHOWN = 50
 # Trouble first. The words stand in the totals, and the name is the class of the row.

@@ -1,4 +1,4 @@
-"""The probe: does Binance serve this function, and which address does it see? A made-up API key tells.
+"""The probe: does Binance serve this function, and which IP address does it see? It asks with a made-up key.
 
 One PUT to the USDⓈ-M host, or to BinanceBaseUrl. Its weight comes from the stack's budget, as any request's.
 """
@@ -14,16 +14,16 @@ from .errors import AccountError, ErrorCode
 from .products import PRODUCTS
 
 PRODUCT = "usdm"
-MADE_UP = "listenKeyKeeperProbe".ljust(64, "0")  # has the form of an API key, and is nobody's
+MADE_UP = "listenKeyKeeperProbe".ljust(64, "0")  # has the form of an API key and belongs to nobody
 _ADDRESS = re.compile(r"request ip: ([0-9A-Fa-f:.]{2,45})")
 
 
 def probe(binance: BinanceClient, budget: Budget, clock: Clock) -> dict[str, Any]:
     """Ask Binance, with weight 1, and return the report's `probe`. Raises nothing that Binance can cause.
 
-    `served` is true where the API key was refused (-2014, -2015): who refuses it has read it. Binance's words
-    then name the `address` that the request came from. Any other answer, or none, is `served` false with an
-    error's code and message.
+    `served` is true if Binance refused the API key (-2014, -2015): the request reached it, and its message
+    names the `address` that the request came from. With any other answer, or none, `served` is false and
+    there is an error code and message.
     """
     answer: dict[str, Any] = {
         "host": urlsplit(binance.host_of(PRODUCT)).hostname,

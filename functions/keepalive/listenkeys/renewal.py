@@ -22,7 +22,7 @@ class Renewal:
     """An account on its way from due to a result.
 
     `reread` fetches the account's API key once more, or returns the AccountError that prevents it.
-    `wants_more`: the last request failed in a way that another request, of another kind, may put right.
+    `wants_more`: the last request failed, and a different request may succeed.
     """
 
     account: Account
@@ -39,7 +39,7 @@ class Renewal:
     def send(self, binance: BinanceClient) -> Result | None:
         """Send the next request; return the account's result, None when it takes one more request.
 
-        Raises AccountError when it did not work out. A POST is the last request there is.
+        Raises AccountError when Binance refuses or fails. A POST is always the last request.
         """
         product, api_key, known = self.account.product, self.api_key.value, self.before.listen_key
         self.wants_more = False
@@ -62,7 +62,7 @@ class Renewal:
                     self.api_key, self.wants_more = fresh, True
             raise
         if not answer.listen_key:
-            # {}, as some products answer: some key lives, and only POST says which. It creates none then.
+            # {}, as some products answer: a key is alive, and only POST says which. It creates none then.
             self.posting = True
             return None
         return self._extended(answer)

@@ -1,4 +1,4 @@
-"""Who is due in a run, and in which order; what is said of the others. Reads and sends nothing."""
+"""Who is due in a run, in which order and why, and the results of the others. Reads and sends nothing."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -69,7 +69,7 @@ class Judge:
 def select(accounts: Iterable[Account], current: Mapping[str, Current], judge: Judge) -> Selection:
     """Divide the accounts of a run.
 
-    Order: live keys first, soonest to expire first; then those that have none to lose.
+    Order: live keys first, soonest to expire first; then accounts without a live key.
     """
     selection = Selection()
     trigger = judge.trigger
@@ -83,7 +83,7 @@ def select(accounts: Iterable[Account], current: Mapping[str, Current], judge: J
         elif account.problem and not (trigger.name == SWEEP and before.outcome == Outcome.REJECTED):
             settled.outcome = Outcome.REJECTED
             settled.explain(account.problem)
-            # A name that nobody has is not recorded, nor is what a dry run finds.
+            # An id that no row has is not recorded, nor is what a dry run finds.
             unknown = account.problem.code == ErrorCode.ACCOUNT_NOT_FOUND
             settled.to_record = not unknown and not trigger.dry_run
         else:

@@ -1,6 +1,6 @@
 """What the environment says, read and checked once.
 
-The only reader of os.environ. There are no defaults here: they stand in template.yaml, once.
+The only reader of os.environ. The defaults are in template.yaml.
 """
 
 import os
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from .errors import SettingsError
 
 LEASE_MINUTES = 60
+AT_RISK_MINUTES = 15  # KeyAtRiskAlarm's line: a key that dies sooner may not live until a later run
 GRACE_MINUTES = 1
 _MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
 

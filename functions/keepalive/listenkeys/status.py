@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from .aws.accounts import Account, Accounts
 from .aws.items import NOTHING, Current, iso
 from .aws.records import Records
+from .settings import AT_RISK_MINUTES
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-AT_RISK_MINUTES = 15  # KeyAtRiskAlarm's line
 # What is read of a record: everything that is shown, and never the listenKey.
 ATTRIBUTES = (
     "accountId", "record", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
@@ -39,7 +39,7 @@ class AccountStatus:
 
     @property
     def problem(self) -> tuple[str, str] | None:
-        """What is wrong, as code and message: the row as it is now, or else what the last attempt met."""
+        """What is wrong with the row, or else the last attempt's error, as code and message."""
         if self.account.problem:
             return self.account.problem.code, self.account.problem.message
         if self.current.error_code:

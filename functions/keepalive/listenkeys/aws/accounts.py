@@ -1,6 +1,6 @@
-"""Who: rows of AccountsTable, the operator's table. A row that makes no sense is a named problem of its own.
+"""Accounts: rows of AccountsTable, which the operator writes. An invalid row is an account with a `problem`.
 
-This file only reads. What an account's secret holds is in `credentials`.
+This file only reads. `credentials` reads the accounts' secrets.
 """
 
 import re

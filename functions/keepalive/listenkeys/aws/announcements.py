@@ -1,7 +1,7 @@
-"""Changes, told to whoever listens on the default event bus: never a key, at least once.
+"""Events on the default event bus: a key changed, is failing, or has recovered. At least once, never the key.
 
-What is to be told is first recorded with the account (`unannounced`), then sent, then cleared: a
-run that dies in between, or a bus that does not answer, delays the news but does not lose it.
+An announcement is recorded with the account first (`unannounced`), then sent, then cleared: a run that dies
+in between, or a bus that does not answer, delays it but does not lose it.
 """
 
 import json
@@ -28,7 +28,7 @@ _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def news(result: Result) -> list[str]:
-    """Return what a result changes for those who listen, as JSON texts to be recorded with it."""
+    """Return the announcements that a result calls for, as JSON texts to be recorded with it."""
     before, kinds = result.before, []
     if result.outcome in SUCCESSES:
         if result.outcome is not Outcome.EXTENDED:

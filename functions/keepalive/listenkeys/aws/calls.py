@@ -1,4 +1,4 @@
-"""How the AWS clients are set up, and what their errors mean. What they are used for stands elsewhere."""
+"""How the AWS clients are set up, and what their errors mean."""
 
 import random
 import threading

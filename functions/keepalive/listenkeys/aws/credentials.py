@@ -1,6 +1,6 @@
-"""The accounts' API keys, read from Secrets Manager afresh in every run: no cache to go stale.
+"""The accounts' API keys, read from Secrets Manager in every run: there is no cache to go stale.
 
-A key lives in an ApiKey, which does not show it, and nothing here repeats a secret's content.
+A key is kept in an ApiKey, whose repr hides it, and no message here repeats a secret's content.
 """
 
 import json
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 BATCH = 20  # BatchGetSecretValue's limit
 _READERS = 4
 _GIVE_UP_AFTER = 3  # calls in a row without an answer: the service is down, not one secret
-# What Binance gives out. Anything else is no API key, and may look malicious to Binance's firewall.
+# What Binance issues. Anything else is no API key, and may look malicious to Binance's firewall.
 API_KEY = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}$")
 _SIGNING_SECRETS = ("apiSecret", "secretKey")
 _NOT_FOUND = {"ResourceNotFoundException"}
 _DENIED = {"AccessDeniedException", "DecryptionFailure", "KMSAccessDeniedException"}
-# Said of one secret, where the others of its batch may be well.
+# Errors of one secret; the others in its batch may be fine.
 _BAD_REQUEST = {"InvalidParameterException", "InvalidRequestException", "ValidationException"}
 
 
@@ -55,7 +55,7 @@ class Credentials:
         self._secretsmanager = secretsmanager
 
     def fetch(self, accounts: Iterable[Account]) -> Fetched:
-        """Return each account's API key, or the AccountError that stands in its way.
+        """Return each account's API key, or why it has none.
 
         Every secret is read once, however many accounts it serves. Never raises for a secret:
         Transient SECRET_UNAVAILABLE where Secrets Manager did not answer, Rejected otherwise.
@@ -89,7 +89,7 @@ class Credentials:
         )
 
     def _read_batch(self, ids: list[str]) -> dict[str, Any]:
-        """Return each secret's parsed content, or the AccountError that stands in its way."""
+        """Return each secret's parsed content, or why it has none."""
         found: dict[str, Any] = {}
         request: dict[str, Any] = {"SecretIdList": ids}
         try:

@@ -1,4 +1,4 @@
-"""Memory: ListenKeysTable. What is known of each listenKey now, and the ledger of attempts."""
+"""ListenKeysTable: what is known of each listenKey now, and the ledger of attempts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Past one function: a tick or a sweep as one message per shard, and a shard as a segment of AccountsTable.
+"""Beyond one function: a tick or a sweep as one message per shard, and a shard as a segment of AccountsTable.
 
 Only the messages and their sending; SQS, Lambda's event source and DynamoDB's parallel scan do the rest.
 """
@@ -30,7 +30,7 @@ class Shard:
 
     @classmethod
     def from_message(cls, body: str) -> "Shard":
-        """Read a message; raises InvalidEvent for one that no tick or sweep has sent."""
+        """Read a message; raises InvalidEvent for one that no tick or sweep sends."""
         try:
             message = json.loads(body)
             message.pop("weight", None)  # earlier versions gave each shard a share of the weight
@@ -39,7 +39,7 @@ class Shard:
         except (ValueError, TypeError, AttributeError):
             known = False
         if not known:
-            raise InvalidEvent("the message is none that a tick or a sweep has sent")
+            raise InvalidEvent("the message is not one that a tick or a sweep sends")
         return shard
 
 

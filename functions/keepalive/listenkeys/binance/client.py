@@ -1,4 +1,4 @@
-"""The wire: PUT and POST of a listenKey. No AWS, no pace, no retries.
+"""The wire: PUT and POST of a listenKey. No AWS, no pacing, no retries.
 
 https://developers.binance.com/docs/derivatives/usds-margined-futures/user-data-streams
 """

@@ -1,4 +1,4 @@
-"""When to hold back: pure logic, told what was answered and when. No locks, no clock, no sleeping.
+"""When to hold back: pure logic about the answers and their times. No locks, no clock, no sleeping.
 
 Refusals (429, 418, 451, 403) hold for every host of a weight group, failures (timeouts, 5xx) for one host.
 Times are seconds of any monotonic clock.
@@ -37,7 +37,7 @@ class Gate:
         self.alone, self.alone_since = True, now
 
     def _widen(self, started: float) -> None:
-        if started >= self.alone_since:  # an answer from before says nothing of what came since
+        if started >= self.alone_since:  # a request sent before that proves nothing
             self.alone = False
 
 
@@ -65,7 +65,7 @@ class GroupGate(Gate):
         """
         if isinstance(error, RateLimited):
             if error.retry_after is None:
-                self.stop(error.code)  # nobody said for how long: the next run comes late enough
+                self.stop(error.code)  # no usable Retry-After: the next run comes late enough
                 return True
             if now >= self.opens_at:
                 self._pauses += 1

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import AccountError, ErrorCode, Refused, Transient
+from ..settings import AT_RISK_MINUTES
 from .gate import GroupGate, HostGate
 
 if TYPE_CHECKING:
     from ..renewal import Renewal
 
-AT_RISK = 900.0  # seconds: a key that dies sooner may not live until a later run
+AT_RISK = 60.0 * AT_RISK_MINUTES  # seconds
 NEVER = float("inf")
 
 
