@@ -32,6 +32,7 @@ $(CLIENTS:%=.venv-%/.installed): .venv-%/.installed: requirements/clients-%.txt
 # The clients in JavaScript, beside their recipes. Versions are exact, and no lock file holds addresses.
 NODE_CLIENTS := examples/clients/node_modules/.installed
 $(NODE_CLIENTS): examples/clients/package.json
+	@command -v npm > /dev/null || { echo "no npm found: install Node.js 20 or newer"; exit 1; }
 	@npm install --prefix examples/clients --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 

@@ -169,8 +169,6 @@ def recipe(request: pytest.FixtureRequest, place: Place) -> Iterator[Recipe]:
     name = request.param
     if not ENVIRONMENTS[name].exists():
         pytest.skip(f"{name}: its client is not installed: make clients")
-    if name.endswith(".py") and not (ROOT / "listenkey_keeper" / "stream").exists():
-        pytest.skip("listenkey_keeper.ListenKeys is not there yet")
     made = Recipe(name, place)
     yield made
     made.end()
