@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -300,6 +301,23 @@ def test_a_bug_in_one_worker_is_isolated(world: World, function: LocalFunction, 
         assert api_key_of(TWENTY[4]) not in said
     assert kept(world, TWENTY[4])
     assert metrics(done)["KeysFailed"] == 1
+
+
+@pytest.mark.row(41)
+def test_a_bug_around_the_wire_is_not_taken_for_an_answer_that_cannot_be_read(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+
+    class Buggy(BinanceClient):
+        def _exchange(self, method: str, product: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
+            raise TypeError("a bug")
+
+    function.app.keeper = replace(function.app.keeper, binance=Buggy(clock.now, world.binance_url))
+    done = function.invoke(TICK)
+    assert raised(done) == INCOMPLETE
+    [entry] = world.ledger("alice")
+    assert (entry["errorCode"], entry["attempts"]) == ("INTERNAL", 1)
 
 
 @pytest.mark.row(41)

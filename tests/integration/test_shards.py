@@ -97,13 +97,15 @@ def test_a_shards_run_tells_which_run_and_which_shard_it_is(
 ) -> None:
     context = Context()
     function.invoke(TICK, context)
-    done = work(function, world, clock, messages(world)[0])
+    record = messages(world)[0]
+    record["attributes"]["SentTimestamp"] = str(int(clock.timestamp() * 1000))
+    own = Context()
+    done = function.invoke({"Records": [record]}, own, handler="shard_handler")
 
-    [summary] = [
-        line["report"] for line in map(json.loads, done.output.splitlines()) if line.get("message") == "run"
-    ]
-    assert summary["runId"] == context.aws_request_id
-    assert summary["shard"].endswith(f" of {SHARDS}")
+    [line] = [line for line in map(json.loads, done.output.splitlines()) if line.get("message") == "run"]
+    assert line["report"]["runId"] == context.aws_request_id
+    assert line["report"]["shard"].endswith(f" of {SHARDS}")
+    assert line["function_request_id"] == own.aws_request_id
 
 
 def test_a_redelivered_shard_renews_only_what_is_still_due(

@@ -105,6 +105,35 @@ def test_each_account_that_did_not_simply_extend_is_logged_in_one_line(
     assert lines(function.invoke(SWEEP), "account") == []  # what stands is not said again
 
 
+def test_at_debug_a_run_says_why_each_account_is_or_is_not_due_and_each_failure_as_it_happens(
+    demo: World, clock: VirtualClock
+) -> None:
+    function = WatchedFunction(demo, clock, POWERTOOLS_LOG_LEVEL="DEBUG")
+    demo.exchange.fault(status=503, times=1)
+
+    first, second = function.invoke(TICK), function.invoke(TICK)
+
+    due = {line["accountId"]: line["why"] for line in lines(first, "due")}
+    assert due == {
+        "alice": "renewed 34 min ago", "carol": "renewed 74 min ago",
+        "bob": "no key yet", "dave": "no key yet",
+    }  # fmt: skip
+    assert {line["accountId"]: line["why"] for line in lines(second, "not due")} == dict.fromkeys(
+        ("alice", "bob", "carol"), "renewed 0 min ago"
+    )
+    failed, *others = [(line["accountId"], line["errorCode"]) for line in lines(first, "failure")]
+    assert failed == ("alice", "SERVER_ERROR"), "it is in no report: the second attempt succeeded"
+    assert sorted(others) == [
+        ("bob", "LISTEN_KEY_NOT_FOUND"), ("carol", "LISTEN_KEY_NOT_FOUND"), ("dave", "INVALID_API_KEY"),
+    ]  # fmt: skip
+    told = [json.loads(line).get("message") for line in first.output.splitlines()]
+    assert told.index("failure") < told.index("run")
+    assert {line["level"] for line in lines(first, "due") + lines(first, "failure")} == {"DEBUG"}
+    assert {line["function_request_id"] for line in lines(first, "failure")} == {
+        lines(first, "run")[0]["function_request_id"]
+    }
+
+
 def test_an_incomplete_run_is_logged_as_an_error_with_its_reason(
     demo: World, function: WatchedFunction
 ) -> None:
