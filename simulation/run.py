@@ -17,6 +17,7 @@ The same seed gives the same table. What is modelled of the peers stands in sche
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import signal
@@ -193,13 +194,16 @@ def _longest(index: int, kind: str, seed: str) -> int:
     return longest_survived(schedules()[index], kind, seed)
 
 
+def _begin() -> None:
+    """Prepare a process: at Ctrl-C, which reaches it, too, it ends at once; the program logs to nobody."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    logging.getLogger("listenkeys").addHandler(logging.NullHandler())
+
+
 def measure(days: int, accounts: int, seed: str) -> list[Measured]:
     """Measure every schedule, in as many processes as there are processors."""
     compared = schedules()
-    # Ctrl-C reaches the processes, too: they end at once and say nothing.
-    with ProcessPoolExecutor(
-        os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
-    ) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), initializer=_begin) as pool:
         # The longest ones first.
         order = sorted(range(len(compared)), key=lambda n: compared[n].loop is None)
         months = {n: pool.submit(_month, n, days, accounts, seed) for n in order}
