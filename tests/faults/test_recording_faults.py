@@ -82,6 +82,7 @@ def test_writes_that_are_never_answered_cost_no_key_and_no_report(aws: LocalAws)
         assert set(asked(world)) == {api_key_of(name) for name in accounts}, "every due key is asked for"
     assert ended.remaining >= 5.0
     assert ended.raised.startswith(INCOMPLETE)
+    assert "ListenKeysTable could not be written" in ended.raised
     said = [json.loads(line) for line in ended.output.splitlines()]
     [summary] = [line["report"] for line in said if "report" in line]
     assert summary["accounts"] == summary["failed"] == len(accounts), "what is not recorded is not done"

@@ -175,6 +175,17 @@ def test_a_run_returns_what_it_took_and_did_not_use(world: World, clock: Virtual
     assert clock.timestamp() < counter["ttl"] < clock.timestamp() + 86400 * 2
 
 
+@pytest.mark.parametrize("product", sorted(PATHS))
+def test_the_budget_costs_a_run_over_one_account_one_call_to_aws(
+    world: World, function: LocalFunction, clock: VirtualClock, product: str
+) -> None:
+    add_live(world, clock, "alice", minutes=30, product=product)
+    refusals = Refusals(function, clock)
+    assert not raised(function.invoke(TICK))
+    without = dict.fromkeys(("Scan", "BatchGetItem", "BatchGetSecretValue", "TransactWriteItems"), 1)
+    assert refusals.requests == {**without, "UpdateItem": 1}
+
+
 @pytest.fixture
 def hindered(
     world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
