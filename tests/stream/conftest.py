@@ -2,14 +2,14 @@
 
 import asyncio
 import functools
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from listenkey_keeper.stream.gaps import Gap
+from listenkey_keeper.stream.gaps import MARGIN, Gap
 from listenkey_keeper.stream.keys import ListenKeys
 from listenkey_keeper.stream.outbox import Event
 from listenkey_keeper.stream.user_data import UserDataStream
@@ -18,7 +18,10 @@ from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import World
 
+from .clock import StreamClock
+
 ALICE = "alice".ljust(64, "0")
+HOUR = 3600
 SECONDS = 30  # real ones, for whatever must happen
 
 
@@ -43,6 +46,11 @@ async def until(happened: Callable[[], Any]) -> None:
             await asyncio.sleep(0.002)
 
 
+def bounds(gap: Gap) -> tuple[datetime, datetime]:
+    """Return a gap's bounds without the margins."""
+    return gap.since + MARGIN, gap.until - MARGIN
+
+
 async def listening(bot: "Bot") -> None:
     """Wait until the stream is alive and has nothing to do before its next look and its next ping."""
     await until(lambda: bot.stream.alive and bot.left and 0 < min(bot.left) <= 20 < max(bot.left))
@@ -63,45 +71,19 @@ async def without(bot: "Bot") -> None:
     await until(lambda: not bot.stream.alive and len(bot.left) == 1 and 0 < bot.left[0] < 8)
 
 
-class StreamClock:
-    """A stream's time: the virtual clock's. Who sleeps by it wakes when the time is moved on."""
+class Table:
+    """The table's client, which fails with `code` while there is one."""
 
-    def __init__(self, clock: VirtualClock) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+    def __init__(self, client: Any, code: str = "") -> None:
+        self._client = client
+        self.code = code
+        self.reads = 0
 
-    def now(self) -> datetime:
-        return self._clock.now()
-
-    async def sleep(self, seconds: float) -> None:
-        sleeper = asyncio.get_running_loop().create_future()
-        entry = (self._clock.monotonic() + seconds, sleeper)
-        with self._lock:
-            self._sleepers.append(entry)
-        try:
-            await sleeper
-        finally:
-            with self._lock:
-                self._sleepers.remove(entry)
-
-    def sleeping(self) -> list[float]:
-        """Return how many seconds each sleeper has left."""
-        with self._lock:
-            return sorted(at - self._clock.monotonic() for at, _ in self._sleepers)
-
-    def advance(self, seconds: float) -> None:
-        """Move the time on; from any thread."""
-        self._clock.advance(seconds)
-        with self._lock:
-            for at, sleeper in self._sleepers:
-                if at <= self._clock.monotonic():
-                    sleeper.get_loop().call_soon_threadsafe(_wake, sleeper)
-
-
-def _wake(sleeper: asyncio.Future[None]) -> None:
-    if not sleeper.done():
-        sleeper.set_result(None)
+    def get_item(self, **asked: Any) -> Any:
+        self.reads += 1
+        if self.code:
+            raise ClientError({"Error": {"Code": self.code, "Message": "CANARY"}}, "GetItem")
+        return self._client.get_item(**asked)
 
 
 class Keeper:
@@ -185,4 +167,13 @@ def bot(keys: ListenKeys, time_: StreamClock) -> Callable[..., Bot]:
     return lambda **options: Bot(UserDataStream("alice", keys, clock=time_, **options))
 
 
-__all__ = ["ALICE", "Bot", "Keeper", "StreamClock", "in_loop", "listening", "passes", "until", "without"]
+@pytest.fixture
+def table(world) -> Table:
+    return Table(world.aws.client("dynamodb"))
+
+
+@pytest.fixture
+def flaky(world, table, streams, time_) -> Bot:
+    name = world.aws.outputs["ListenKeysTableName"]
+    keys = ListenKeys(name, dynamodb=table, base_url=streams.url)
+    return Bot(UserDataStream("alice", keys, clock=time_))

@@ -1,0 +1,110 @@
+"""UserDataStream against the stand-in: what it yields, and what it says of itself."""
+
+from datetime import timedelta
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from listenkey_keeper.stream.gaps import MARGIN, Gap
+from listenkey_keeper.stream.keys import ListenKeys
+from listenkey_keeper.stream.user_data import UserDataStream
+from local.binance.exchange import PATHS
+from local.binance.stream import StreamServer
+
+from .conftest import ALICE, HOUR, Bot, Table, bounds, in_loop, listening, until, without
+
+
+@pytest.mark.parametrize("product", PATHS)
+@in_loop
+async def test_orders_of_every_product_are_yielded_unwrapped(world, bot, keeper, product):
+    keeper.product = product
+    keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        numbers = [world.exchange.emit_order(ALICE, product) for _ in range(3)]
+        await until(lambda: alice.orders == numbers)
+    assert {event["e"] for event in alice.items[1:]} == {"ORDER_TRADE_UPDATE"}
+
+
+@in_loop
+async def test_the_first_item_is_the_gap_of_the_opening(bot, keeper, clock):
+    keeper.renew()
+    async with bot() as alice:
+        await until(lambda: alice.items)
+    assert alice.items == [Gap(clock.now() - MARGIN, clock.now() + MARGIN, "started")]
+
+
+@in_loop
+async def test_a_bot_that_restarts_says_since_when(bot, keeper, clock):
+    keeper.renew()
+    handled = clock.now() - timedelta(hours=3)
+    async with bot(since=handled) as alice:
+        await until(lambda: alice.items)
+    assert bounds(alice.gaps[0]) == (handled, clock.now())
+
+
+@in_loop
+async def test_it_waits_for_an_account_that_has_no_key_yet(bot, keeper, time_):
+    async with bot() as alice:
+        await until(time_.sleeping)
+        assert (alice.items, alice.stream.alive, alice.stream.expires_at) == ([], False, None)
+        keeper.renew()
+        time_.advance(8)
+        await listening(alice)
+
+
+@in_loop
+async def test_it_says_until_when_the_key_lives(bot, keeper, clock, time_):
+    keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        assert alice.stream.expires_at == clock.now() + timedelta(hours=1)
+        assert repr(alice.stream) == "<UserDataStream alice: alive>"
+        time_.advance(HOUR)
+        assert not alice.stream.alive
+        assert repr(alice.stream) == "<UserDataStream alice: not alive>"
+
+
+@in_loop
+async def test_it_sends_nothing_to_the_rest_api(world, bot, keeper, streams, time_):
+    keeper.renew()
+    before = world.exchange.count
+    async with bot() as alice:
+        await listening(alice)
+        streams.drop_connections()
+        await without(alice)
+        time_.advance(1)
+        await listening(alice)
+        world.exchange.expire(ALICE, "usdm")
+        await without(alice)
+        time_.advance(100)
+    assert world.exchange.count == before
+
+
+@in_loop
+async def test_only_events_are_yielded_whatever_else_a_server_says(world, keeper, table, time_):
+    said = [
+        "not JSON", b"\xff\xfe", "7", "null", "[]", '"text"', '{"result":null,"id":1}', '{"data":3}',
+        '{"e":"NO_TIME"}', '{"e":"ODD_TIME","E":"soon"}', '{"e":"FAR","E":1e300}', '{"e":"x","data":1,"E":1}',
+        '{"stream":"s","data":{"e":"WRAPPED","E":1}}', '{"e":"listenKeyExpired"}',
+    ]  # fmt: skip
+
+    async def talk(socket: ServerConnection) -> None:
+        for message in said:
+            await socket.send(message)
+        await socket.wait_closed()
+
+    async with serve(talk, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        keys = ListenKeys(world.aws.outputs["ListenKeysTableName"], dynamodb=table, base_url=url)
+        keeper.renew()
+        async with Bot(UserDataStream("alice", keys, clock=time_)) as alice:
+            await until(lambda: len(alice.items) == 6)
+            await without(alice)
+    assert [item["e"] for item in alice.items[1:]] == ["NO_TIME", "ODD_TIME", "FAR", "x", "WRAPPED"]
+
+
+def test_there_are_streams_for_many_accounts(world, streams: StreamServer) -> None:
+    """One ListenKeys, and so one boto3 client, for all of them."""
+    keys = ListenKeys("table", dynamodb=Table(None), base_url=streams.url)
+    assert len({repr(UserDataStream(f"account{number}", keys)) for number in range(10)}) == 10
