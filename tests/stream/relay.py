@@ -9,7 +9,7 @@ class Relay:
 
     def __init__(self, port: int) -> None:
         self._target = port
-        self._gates: list[asyncio.Event] = []
+        self._gates: dict[int, asyncio.Event] = {}  # by the port from which the relay connects
         self._serving: set[asyncio.Task[None]] = set()
         self.url = ""
 
@@ -29,20 +29,28 @@ class Relay:
         """How many connections there have been."""
         return len(self._gates)
 
+    def frozen(self, port: int) -> bool:
+        """Tell whether the connection that the target sees at this port of the relay is frozen."""
+        return port in self._gates and not self._gates[port].is_set()
+
     def freeze(self) -> None:
         """Pass on nothing any more on the connections of now."""
-        for gate in self._gates:
+        for gate in self._gates.values():
             gate.clear()
+
+    def thaw(self) -> None:
+        """Pass on again, what has been held back first."""
+        for gate in self._gates.values():
+            gate.set()
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Not as a coroutine: the server's own task would be cancelled with the loop, and close nothing.
         self._serving.add(asyncio.create_task(self._relay(reader, writer)))
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        gate = asyncio.Event()
-        gate.set()
-        self._gates.append(gate)
         back, forth = await asyncio.open_connection("127.0.0.1", self._target)
+        gate = self._gates[forth.get_extra_info("sockname")[1]] = asyncio.Event()
+        gate.set()
         pair = [
             asyncio.create_task(self._pass(reader, forth, gate)),
             asyncio.create_task(self._pass(back, writer, gate)),

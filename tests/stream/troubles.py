@@ -1,0 +1,174 @@
+"""Everything that can happen to an account's key, sockets and table, for a stream that listens to it."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+from websockets.sync.server import ServerConnection
+
+from listenkey_keeper.stream.gaps import Gap
+from listenkey_keeper.stream.keys import ListenKeys
+from listenkey_keeper.stream.user_data import UserDataStream
+from local.binance.exchange import PATHS
+from local.binance.stream import StreamServer
+from local.clock import VirtualClock
+from local.world import World
+
+from .clock import StreamClock
+from .conftest import ALICE, Bot, Table
+from .relay import Relay
+
+_names = (f"alice{number}" for number in itertools.count())
+
+
+class Troubles:
+    """An account, a stream of its events, and everything that can happen to them: one method each."""
+
+    def __init__(self, world: World, relay: Relay, streams: StreamServer, clock: VirtualClock) -> None:
+        self._world, self._relay, self._streams = world, relay, streams
+        self._table = Table(world.aws.client("dynamodb"))
+        self._clock, self._time = clock, StreamClock(clock)
+        self._exchange = streams.exchange
+        self._name = next(_names)
+        self._started: tuple[str, datetime] | None = None
+        self.orders: dict[int, datetime] = {}
+        self.start_key()
+        self.record()
+        table: Any = self._table
+        keys = ListenKeys(world.aws.outputs["ListenKeysTableName"], dynamodb=table, base_url=relay.url)
+        self.bot = Bot(UserDataStream(self._name, keys, clock=self._time))
+
+    def order(self) -> None:
+        number = self._exchange.emit_order(ALICE)
+        self.orders[number] = self._clock.now()
+
+    def start_key(self) -> None:
+        """The keeper extends the key, or starts another, and has not recorded it yet."""
+        self._exchange.handle("POST", PATHS["usdm"], {"X-MBX-APIKEY": ALICE})
+        self._started = str(self._exchange.live_key(ALICE, "usdm")), self._clock.now()
+
+    def record(self) -> None:
+        if self._started:
+            self._world.put_current(self._name, *self._started)
+
+    def renew(self) -> None:
+        self.start_key()
+        self.record()
+
+    def rotate(self) -> None:
+        self._exchange.rotate(ALICE, "usdm")
+
+    def delete(self) -> None:
+        self._exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": ALICE})
+
+    def expire(self) -> None:
+        self._exchange.expire(ALICE, "usdm")
+
+    def repeat(self) -> None:
+        """Binance says the last event again."""
+        live = self._exchange.live_key(ALICE, "usdm")
+        events = [item for item in self.bot.items if not isinstance(item, Gap)]
+        audience = self._exchange._audiences.get(live or "")
+        if events and audience:
+            audience.tell(events[-1])
+
+    def table_down(self) -> None:
+        self._table.code = "InternalServerError"
+
+    def table_up(self) -> None:
+        self._table.code = ""
+
+    def drop(self) -> None:
+        self._streams.drop_connections()
+
+    def close(self) -> None:
+        self._streams.close_connections()
+
+    def binance_down(self) -> None:
+        self._streams.down = True
+
+    def binance_up(self) -> None:
+        self._streams.down = False
+
+    def freeze(self) -> None:
+        self._relay.freeze()
+
+    def thaw(self) -> None:
+        self._relay.thaw()
+
+    def grow_old(self) -> None:
+        """The connection has been open for a day."""
+        if line := self.bot.stream._follower.line:
+            line.renew_at = self._clock.now()
+
+    def look(self) -> None:
+        self.bot.stream.wake()
+
+    async def happen(self, what: str | int) -> None:
+        """Let something happen, or that many seconds pass, and wait until everybody is at rest."""
+        if isinstance(what, int):
+            self._time.advance(what)
+        elif what == "close":
+            await asyncio.to_thread(self.close)
+        else:
+            getattr(self, what)()
+        await self.rest()
+
+    async def rest(self) -> None:
+        """Wait until the sockets have said all they have to say, and the stream waits for time to pass."""
+        while True:
+            self._exchange.notice_expired()
+            await asyncio.to_thread(self._flush)
+            for _ in range(30):
+                await asyncio.sleep(0)
+            if self._resting():
+                return
+            await asyncio.sleep(0.001)
+
+    def _resting(self) -> bool:
+        awaited, woken = list(_awaited(self.bot.stream._task)), self.bot.stream._follower.woken.is_set()
+        return "_back_off" in awaited or ("_pause" in awaited and not woken)
+
+    def _flush(self) -> None:
+        # The second round trip is for the answers to what the stream said before the first.
+        for _ in range(2):
+            for socket, connection in list(self._streams._connections.items()):
+                while not connection._outbox.empty() and self._open(socket):
+                    pass
+                if self._open(socket):
+                    _round_trip(socket)
+
+    def _open(self, socket: ServerConnection) -> bool:
+        try:
+            port = socket.remote_address[1]
+        except OSError:
+            return False
+        return socket.protocol.state is State.OPEN and not self._relay.frozen(port)
+
+    async def end_well(self) -> None:
+        """End every trouble, and wait until the stream has noticed all of it."""
+        for what in ("thaw", "table_up", "binance_up", "renew", "look", 60, 60, 60):
+            await self.happen(what)
+        live, line = self._exchange.live_key(ALICE, "usdm"), self.bot.stream._follower.line
+        assert line, "the stream is closed although all is well"
+        assert line.key.key == live
+        await self.happen("order")
+        assert self.bot.orders[-1] == len(self.orders)
+
+
+def _awaited(task: Any) -> Iterator[str]:
+    """Yield the names of the coroutines that a task is in, outermost first."""
+    inner = task.get_coro()
+    while inner is not None and hasattr(inner, "cr_code"):
+        yield inner.cr_code.co_name
+        inner = inner.cr_await
+
+
+def _round_trip(socket: ServerConnection) -> None:
+    with suppress(ConnectionClosed):
+        socket.ping(ack_on_close=True).wait(1)
