@@ -8,6 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from listenkey_keeper.program.aws.calls import error_code
 from listenkey_keeper.program.errors import Unavailable
+from listenkey_keeper.stream.keys import ListenKeyUnavailable
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 _UNKNOWN_KEY = {
@@ -43,6 +44,8 @@ def explain(error: Exception) -> str:
         # What the program's own readers raise: what could not be done, and AWS's error code at the end.
         what, _, code = str(error).rpartition(": ")
         return f"{what}: {_by_code(code, '')}"
+    if isinstance(error, ListenKeyUnavailable):
+        return _by_code(error.code, "GetItem")
     if isinstance(error, ClientError):
         return _by_code(error_code(error), error.operation_name, error)
     if isinstance(error, BotoCoreError):

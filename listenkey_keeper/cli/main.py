@@ -18,6 +18,7 @@ from .errors import CliError
 from .findings import check_view, to_dict
 from .group import OneLineErrors
 from .history import expiry, history_table, read_history
+from .listen import listen
 from .output import can_draw, console, show, show_json, waiting
 from .registry import Registry
 from .renew import event_of, failed, invoke, report_view
@@ -182,6 +183,9 @@ def renew(
         show(report_view(report))
     if failed(report):
         raise typer.Exit(NOT_WELL)
+
+
+app.command()(listen)
 
 
 def _title(stack: Stack) -> str:

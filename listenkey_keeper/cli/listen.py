@@ -1,0 +1,114 @@
+"""`listenkeys listen`: an account's events as they come."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.text import Text
+
+from listenkey_keeper.program.aws.items import iso
+from listenkey_keeper.stream.clock import SystemClock
+from listenkey_keeper.stream.gaps import Gap, event_time
+from listenkey_keeper.stream.keys import ListenKeys, ListenKeyUnavailable
+
+from .errors import CliError
+from .output import show
+from .registry import Registry
+from .rows import check_id
+from .stack import AccountId, AsJson, Profile, Region, Stack, StackName, connect, now
+
+if TYPE_CHECKING:
+    from listenkey_keeper.stream.user_data import UserDataStream
+
+
+class _Clock(SystemClock):
+    """The command's time: in the local world that world's."""
+
+    def now(self) -> datetime:
+        return now()
+
+
+def listen(
+    account: AccountId,
+    stack_name: StackName = None,
+    region: Region = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an account's events as they come, until Ctrl-C.
+
+    Each is one line: time, event, symbol. A gap says between which moments events may be missing.
+    """
+    check_id(account)
+    try:
+        from listenkey_keeper.stream.user_data import UserDataStream
+    except ImportError:
+        raise CliError("listen needs websockets: pip install 'listenkey-keeper[stream]'") from None
+    stack = connect(stack_name, region, profile)
+    keys = ListenKeys(stack.outputs["ListenKeysTableName"], dynamodb=stack.client("dynamodb"))
+    _check_key(stack, keys, account)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_print(UserDataStream(account, keys, clock=_Clock()), as_json))
+
+
+def _check_key(stack: Stack, keys: ListenKeys, account: str) -> None:
+    """Raise CliError where there is nothing to hear: the stream would wait for a key."""
+    try:
+        key = keys.read(account)
+    except ListenKeyUnavailable as error:
+        if error.code not in ("NO_KEY", "INVALID_RECORD"):
+            raise
+        Registry(stack).get(account)
+        raise CliError(f"{account} has no listenKey: `listenkeys renew {account}` makes one") from None
+    if key.expires_at <= now():
+        raise CliError(
+            f"{account}'s listenKey has been dead since {key.expires_at:%Y-%m-%d %H:%M} UTC: "
+            f"`listenkeys renew {account}` makes another, or says why not"
+        )
+
+
+async def _print(stream: "UserDataStream", as_json: bool) -> None:
+    async with stream:
+        async for item in stream:
+            if as_json:
+                typer.echo(json.dumps(_gap(item) if isinstance(item, Gap) else item))
+            else:
+                show(_gap_line(item) if isinstance(item, Gap) else _event_line(item))
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    return {"gap": {"since": iso(gap.since), "until": iso(gap.until), "why": gap.why}}
+
+
+def _gap_line(gap: Gap) -> Text:
+    since, until = (f"{at:%m-%d %H:%M:%S}" for at in (gap.since, gap.until))
+    said = f"gap: events from {since} to {until} may be missing ({gap.why})"
+    return _line(now(), (said, "dim" if gap.why == "started" else "yellow"))
+
+
+def _event_line(event: dict[str, Any]) -> Text:
+    at = event_time(event, datetime.max.replace(tzinfo=UTC)) or now()
+    symbols = ", ".join(dict.fromkeys(_symbols(event)))
+    return _line(at, (f"{event['e']:<18}", "cyan"), "  ", (symbols or "-", "bold"))
+
+
+def _line(at: datetime, *parts: str | tuple[str, str]) -> Text:
+    time = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
+    return Text.assemble((time, "dim"), "  ", *parts, no_wrap=True, overflow="ellipsis")
+
+
+def _symbols(part: Any) -> Iterator[str]:
+    """Yield what each `s` of an event says: in all of Binance's user data events it is a symbol."""
+    if isinstance(part, dict):
+        for name, value in part.items():
+            if name == "s" and isinstance(value, str):
+                yield value
+            else:
+                yield from _symbols(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _symbols(value)
