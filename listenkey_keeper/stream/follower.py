@@ -18,9 +18,7 @@ from .outbox import Event, Outbox
 log = logging.getLogger("listenkey_keeper.stream")
 LOOK_SECONDS = 60.0  # between two looks at the table while all is well
 RETRY_SECONDS = 5.0  # the same while the key is dead, or there is none
-LINGER_SECONDS = (
-    5.0  # for so long a replaced socket is still heard: an event may reach it later than the new one
-)
+LINGER_SECONDS = 5.0  # for so long a replaced socket is still heard: an event may be on its way there
 MOST_BACKOFF = 60.0
 
 
@@ -41,6 +39,7 @@ class Follower:
         self._missing = Missing(start)
         self._seen = Seen()
         self._failures = 0  # to open a socket that works, in a row
+        self._refused = False  # the last attempt to open one
         self._unreadable = ""
 
     @property
@@ -71,7 +70,7 @@ class Follower:
             await within(self._clock, seconds, self.woken.wait())
 
     async def _back_off(self) -> None:
-        if self.line and self.line.worked:
+        if self.line and self.line.worked and not self._refused:
             self._failures = 0
         if self._failures:
             # Full jitter: many streams lose their sockets at the same moment.
@@ -92,7 +91,7 @@ class Follower:
         self._unreadable = ""
         if self._last and self._last.key.url == self.key.url:
             self._last.key = self.key
-            self._last.proof.extended(self.key.renewed_at)
+            self._last.proof.extended(min(self.key.renewed_at, self._clock.now()))
         return self.key
 
     def _wants(self, key: ListenKey) -> bool:
@@ -108,8 +107,10 @@ class Follower:
             connection = await Connection.open(key.url, self._clock)
         except ConnectionFailed as error:
             self._failures += 1
+            self._refused = True
             log.warning("%s: cannot connect (%s)", self._account, error)
             return False
+        self._refused = False
         before, line = self.line, Line(connection, key, self._clock)
         line.task = self._tasks.create_task(self._hear(line))
         line.task.add_done_callback(lambda _: connection.abort())  # even if it was cancelled before it began

@@ -143,3 +143,24 @@ async def test_a_server_that_hangs_up_at_once_is_not_hammered(world, keeper, tab
             await asyncio.sleep(0.002)
     server.close()
     assert 5 < accepted < 60
+
+
+@in_loop
+async def test_a_socket_that_cannot_be_replaced_is_heard_on_and_its_successor_tried_at_leisure(
+    world, bot, keeper, streams, clock, time_, caplog
+):
+    keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        await passes(alice, 20)
+        streams.down = True
+        alice.stream._follower.line.renew_at = clock.now()
+        alice.stream.wake()
+        await until(lambda: "cannot connect" in caplog.text and 0 < min(alice.left) <= 1)
+        assert caplog.text.count("cannot connect") == 1
+        number = world.exchange.emit_order(ALICE)
+        await until(lambda: alice.orders == [number])
+        streams.down = False
+        time_.advance(1)
+        await until(lambda: streams.connections == 2)
+    assert [gap.why for gap in alice.gaps] == ["started"]
