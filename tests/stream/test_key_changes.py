@@ -157,3 +157,20 @@ async def test_past_the_hour_that_the_table_knows_of_an_expiry_may_have_been_ann
         time_.advance(8)
         await until(lambda: len(alice.gaps) == 2)
     assert bounds(alice.gaps[1])[0] == expires_at
+
+
+@in_loop
+async def test_a_keeper_whose_clock_is_ahead_makes_no_gap_end_before_it_begins(
+    world, bot, keeper, clock, time_
+):
+    listen_key = keeper.renew()
+    world.put_current("alice", listen_key, clock.now() + timedelta(minutes=5))
+    async with bot() as alice:
+        await listening(alice)
+        opened_at = clock.now()
+        await passes(alice, 66)
+        world.exchange.rotate(ALICE, "usdm")
+        keeper.renew()
+        alice.stream.wake()
+        await until(lambda: len(alice.gaps) == 2)
+    assert bounds(alice.gaps[1]) == (opened_at, clock.now())
