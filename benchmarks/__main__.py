@@ -168,13 +168,13 @@ def goals(found: dict[tuple[str, int], Runs], starts: dict[str, Runs], megabytes
     ]
 
 
-def machine(load: str) -> str:
+def machine(load: str, also: str = "") -> str:
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({model[1] if model else '?'}), "
         f"{int(memory[1]) / 2**20 if memory else 0:.0f} GB, {platform.system()}, Python "
-        f"{platform.python_version()} (cold start: 3.13); load average, before and after: {load}."
+        f"{platform.python_version()}{also}; load average, before and after: {load}."
     )
 
 
@@ -202,7 +202,7 @@ def main() -> None:
     load += f", {os.getloadavg()[0]:.1f}"
     tables = "\n".join(
         [
-            machine(load),
+            machine(load, " (cold start: 3.13)"),
             f"Medians of {rounds} runs (the longest fewer), least and most in brackets.",
             "",
             *goals(found, starts, megabytes),

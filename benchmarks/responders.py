@@ -110,6 +110,9 @@ class Aws:
             answer["LastEvaluatedKey"] = {"accountId": {"S": account_id(start + len(page))}}
         return answer
 
+    def GetItem(self, request: Any) -> Any:  # noqa: N802
+        return {"Item": self._current(request["Key"]["accountId"]["S"])}
+
     def BatchGetItem(self, request: Any) -> Any:  # noqa: N802
         [(table, asked)] = request["RequestItems"].items()
         self.counts["items read"] += len(asked["Keys"])
