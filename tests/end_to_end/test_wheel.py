@@ -72,7 +72,7 @@ def needed(requirements: list[str], extra: str) -> set[str]:
     return found
 
 
-@pytest.fixture(scope="module", params=["", "cli"])
+@pytest.fixture(scope="module", params=["", "cli", "stream"])
 def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel and what it needs with this extra, which comes from the test's own environment."""
     home = tmp_path_factory.mktemp("installed")
@@ -128,3 +128,21 @@ def test_without_its_extra_the_command_says_what_to_install(installed: Path) -> 
     done = subprocess.run([installed / "bin/listenkeys", "status"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "listenkeys: typer is missing: pip install 'listenkey-keeper[cli]'\n"
+
+
+@pytest.mark.parametrize("installed", ["stream"], indirect=True)
+def test_with_its_extra_the_stream_can_be_imported(installed: Path) -> None:
+    python = str(installed / "bin/python")
+    assert run(python, "-c", "from listenkey_keeper import UserDataStream as s; print(s.__name__)") == (
+        "UserDataStream\n"
+    )
+
+
+@pytest.mark.parametrize("installed", [""], indirect=True)
+def test_without_its_extra_a_key_can_be_read_and_the_stream_says_what_to_install(installed: Path) -> None:
+    python = installed / "bin/python"
+    run(str(python), "-c", "from listenkey_keeper import read_listen_key")
+    importing = [python, "-c", "from listenkey_keeper import UserDataStream"]
+    done = subprocess.run(importing, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'listenkey-keeper[stream]'" in done.stderr.splitlines()[-1]

@@ -25,6 +25,7 @@ from local.invoke import Invocation, LocalFunction
 from local.kept import IN_USE, STATE, commands
 from local.up import main
 from local.world import World
+from tests.consumer_page import blocks
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
@@ -186,29 +187,8 @@ def test_the_desk_breaks_and_mends_accounts(
     assert desk("nonsense/alice")[0] == 400
 
 
-# Written as on docs/consumer.md, for the environment that .local/with gives a program.
-LISTENER = """
-import os
-import boto3
-from websockets.sync.client import connect
-
-item = boto3.client("dynamodb").get_item(
-    TableName=os.environ["LISTEN_KEYS_TABLE"],
-    Key={"accountId": {"S": "alice"}, "record": {"S": "CURRENT"}},
-)["Item"]
-url = f"/private/ws?listenKey={item['listenKey']['S']}&events=ORDER_TRADE_UPDATE"
-with connect(os.environ["BINANCE_STREAM_URL"] + url) as socket:
-    print("open", flush=True)
-    print(socket.recv(), flush=True)
-    try:
-        socket.recv()
-    except Exception as error:
-        print(type(error).__name__, flush=True)
-"""
-
-
 @pytest.mark.slow
-def test_a_program_of_ones_own_hears_an_order_in_the_world_that_is_up(
+def test_the_readmes_bot_hears_an_order_in_the_world_that_is_up(
     up: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     def binance(*arguments: str) -> str:
@@ -219,17 +199,20 @@ def test_a_program_of_ones_own_hears_an_order_in_the_world_that_is_up(
 
     state = json.loads((tmp_path / ".local/world.json").read_text())
     assert state["environment"]["BINANCE_STREAM_URL"].startswith("ws://127.0.0.1:")
+    [example] = blocks((ROOT / "README.md").read_text(), "python")
     program = subprocess.Popen(
-        [tmp_path / ".local/with", sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True
+        [tmp_path / ".local/with", sys.executable, "-u", "-c", example],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert program.stdout
-        assert program.stdout.readline() == "open\n"
+        assert "why='started'" in program.stdout.readline()
         assert binance("order", "alice") == "alice has order 1: 1 stream heard of it\n"
-        event = json.loads(program.stdout.readline())
-        assert (event["e"], event["o"]["i"]) == ("ORDER_TRADE_UPDATE", 1)
+        assert program.stdout.readline().startswith("{'e': 'ORDER_TRADE_UPDATE'")
         assert binance("drop") == "every websocket is gone\n"
-        assert program.stdout.readline() == "ConnectionClosedError\n"
+        assert "why='connection lost'" in program.stdout.readline()
     finally:
         program.kill()
         program.communicate()

@@ -1,4 +1,4 @@
-"""The consumer of docs/consumer.md for five lives of a listenKey: what it hears with the keeper, and without.
+"""SyncUserDataStream for five lives of a listenKey: what a bot hears with the keeper, and without.
 
 One world whose hour takes six seconds; the deployed rules run the function. ALICE's key is lost twice, BOB's
 never, CAROL is an account that nobody keeps. Each test looks at what came of it.
@@ -6,6 +6,7 @@ never, CAROL is an account that nobody keeps. Each test looks at what came of it
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -18,6 +19,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 from websockets.sync.client import connect
 
+from listenkey_keeper import Gap, ListenKeyChanges, ListenKeys, SyncUserDataStream
 from local.aws.rules import Call, Scheduler
 from local.aws.stack import LocalAws
 from local.binance.exchange import PATHS, Exchange
@@ -25,26 +27,37 @@ from local.binance.stream import StreamServer
 from local.clock import ScaledClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
-from tests.consumer_page import block, local_urls, page_module
+from tests.consumer_page import block
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 SPEED = 600.0
 LIVES = 5  # how often an unattended key would have died
 API_KEYS = {name: name.ljust(64, "0") for name in ("alice", "bob", "carol")}
-consumer_page = page_module()
+
+
+class Time:
+    """The world's time of day. Sleeping takes real seconds: sockets and tables are not 600 times as fast."""
+
+    def __init__(self, clock: ScaledClock) -> None:
+        self.now = clock.now
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 @dataclass
 class Bot:
-    """A consumer in a thread of its own, and what it heard."""
+    """A bot in a thread of its own, and what it heard."""
 
     world: World
     account: str
     streams: str
+    clock: ScaledClock
+    changes: ListenKeyChanges | None = None
     heard: list[int] = field(default_factory=list)
     caught_up: set[int] = field(default_factory=set)
-    openings: int = 0
+    gaps: list[str] = field(default_factory=list)
     aws_calls: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -55,27 +68,28 @@ class Bot:
             aws_secret_access_key="testing",
         )
         dynamodb.meta.events.register("provide-client-params.dynamodb", self._called)
-        self.consumer = consumer_page.Consumer(
-            dynamodb,
-            self.world.aws.outputs["ListenKeysTableName"],
-            self.account,
-            lambda event: self.heard.append(event["o"]["i"]),
-            self._catch_up,
-            local_urls(consumer_page.URLS, self.streams),
-        )
-        # Ten hours: whatever this consumer learns, it learns from its socket or from its queue.
-        self.consumer.look_seconds = 36000 / SPEED
-        self.consumer.retry_seconds = 600 / SPEED
-        self.consumer.wait_seconds = 60 / SPEED
-        self.thread = threading.Thread(target=self.consumer.run, daemon=True)
+        table = self.world.aws.outputs["ListenKeysTableName"]
+        keys = ListenKeys(table, dynamodb=dynamodb, base_url=self.streams)
+        self.stream = SyncUserDataStream(self.account, keys, changes=self.changes, clock=Time(self.clock))
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _called(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         self.aws_calls.append((model.name, params["TableName"]))
 
-    def _catch_up(self) -> None:
-        """What a bot asks of REST after each opening: the orders that there have been."""
-        self.openings += 1
-        self.caught_up.update(self.world.exchange.orders(API_KEYS[self.account]))
+    def _run(self) -> None:
+        with self.stream as stream:
+            while not self.stopped.is_set():
+                try:
+                    item = stream.get(0.1)
+                except TimeoutError:
+                    continue
+                if isinstance(item, Gap):
+                    # What a bot asks of REST: the orders that there have been.
+                    self.gaps.append(item.why)
+                    self.caught_up.update(self.world.exchange.orders(API_KEYS[self.account]))
+                else:
+                    self.heard.append(item["o"]["i"])
 
 
 @dataclass
@@ -134,8 +148,7 @@ def ended_at_last(ended: threading.Event, bots: list[Bot], threads: list[threadi
     finally:
         ended.set()
         for bot in bots:
-            bot.consumer.stopped.set()
-            bot.consumer.changed.set()
+            bot.stopped.set()
         for thread in threads:
             if thread.ident:
                 thread.join(10)
@@ -159,11 +172,10 @@ def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
 
     scheduler = Scheduler(world.aws, clock.clock, invoke, lambda letter: pytest.fail(str(letter)))
     rules = threading.Thread(target=scheduler.run, args=(ended, SPEED), daemon=True)
-    bots = [Bot(world, name, streams.url) for name in ("alice", "bob")]
-    alice, bob = bots
-    watching = threading.Thread(
-        target=consumer_page.watch, args=(world.aws.client("sqs"), queue, alice.consumer, 1), daemon=True
-    )
+    changes = ListenKeyChanges(queue, sqs=world.aws.client("sqs"), wait_seconds=1)
+    alice = Bot(world, "alice", streams.url, clock, changes)
+    bob = Bot(world, "bob", streams.url, clock)
+    bots = [alice, bob]
 
     def trade() -> None:
         while not ended.wait(60 / SPEED):
@@ -176,7 +188,7 @@ def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
     losses, recoveries = list[tuple[int, int]](), list[int]()
     answer = exchange.handle("POST", PATHS["usdm"], {"X-MBX-APIKEY": API_KEYS["carol"]})
     url = f"{streams.url}/private/ws?listenKey={json.loads(answer.body)['listenKey']}"
-    threads = [rules, watching, trading, *(bot.thread for bot in bots)]
+    threads = [rules, trading, *(bot.thread for bot in bots)]
 
     def hears_anew(key: str | None) -> bool:
         now = exchange.live_key(API_KEYS["alice"], "usdm")
@@ -219,7 +231,7 @@ def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
 def test_a_kept_key_is_heard_for_five_lives_on_one_connection_and_nothing_is_missed(days: Days) -> None:
     orders = days.world.exchange.orders(API_KEYS["bob"])
     heard = days.bob.heard
-    assert days.bob.openings == 1
+    assert days.bob.gaps == ["started"]
     # From the opening on by the socket alone, in order; those before it by REST.
     assert heard == orders[-len(heard) :]
     assert days.bob.caught_up >= set(orders) - set(heard)
@@ -227,10 +239,10 @@ def test_a_kept_key_is_heard_for_five_lives_on_one_connection_and_nothing_is_mis
     assert len(days.world.ledger("bob")) >= 2 * LIVES
 
 
-def test_a_lost_key_is_recreated_and_the_consumer_hears_all_from_then_on(days: Days) -> None:
+def test_a_lost_key_is_recreated_and_the_bot_hears_all_from_then_on(days: Days) -> None:
     orders = days.world.exchange.orders(API_KEYS["alice"])
     assert len(set(days.keys)) == 3
-    assert days.alice.openings == 3
+    assert days.alice.gaps == ["started", "key expired", "key changed"]
     (_, first), (before, second) = days.losses
     again, last = days.recoveries
     heard = set(days.alice.heard)
@@ -254,7 +266,7 @@ def test_the_loss_is_recorded_and_announced_without_the_key(days: Days) -> None:
     assert not any(key in json.dumps(changes) for key in days.keys)
 
 
-def test_without_the_keeper_a_consumer_goes_silent_on_an_open_socket(days: Days) -> None:
+def test_without_the_keeper_a_bot_goes_silent_on_an_open_socket(days: Days) -> None:
     orders = days.world.exchange.orders(API_KEYS["carol"])
     *before, last = days.carol
     assert last["e"] == "listenKeyExpired"
@@ -264,7 +276,7 @@ def test_without_the_keeper_a_consumer_goes_silent_on_an_open_socket(days: Days)
     assert days.carol_still_open
 
 
-def test_the_consumer_needs_what_reader_policy_grants_and_no_more(days: Days) -> None:
+def test_the_bot_needs_what_reader_policy_grants_and_no_more(days: Days) -> None:
     aws = days.world.aws
     table = aws.outputs["ListenKeysTableName"]
     assert set(days.alice.aws_calls + days.bob.aws_calls) == {("GetItem", table)}
