@@ -91,7 +91,7 @@ class Follower:
         self._unreadable = ""
         if self._last and self._last.key.url == self.key.url:
             self._last.key = self.key
-            self._last.proof.extended(min(self.key.renewed_at, self._clock.now()))
+            self._last.proof.extended(self.key.renewed_at)
         return self.key
 
     def _wants(self, key: ListenKey) -> bool:

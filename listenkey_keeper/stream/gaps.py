@@ -80,7 +80,8 @@ class Missing:
     def end(self, at: datetime) -> Gap | None:
         """Close the gap: the stream is heard since `at`. Return it, None when nothing was missing."""
         since, self._since = self._since, None
-        return around(max(since, self._start), at, self._why) if since else None
+        # The keeper's clock, which says since when, may be ahead of this one.
+        return around(min(max(since, self._start), at), at, self._why) if since else None
 
 
 class Seen:

@@ -35,8 +35,7 @@ class Line:
         self.key = key
         self.opened_at = clock.now()
         self.renew_at = self.opened_at + OLDEST - random.random() * SPREAD  # noqa: S311 - not for secrets
-        # The keeper's clock may be ahead of this one.
-        self.proof = Proof(self.opened_at, min(key.renewed_at, self.opened_at))
+        self.proof = Proof(self.opened_at, key.renewed_at)
         self.worked = False
         self.expired_at: datetime | None = None
         self._connection, self._clock = connection, clock

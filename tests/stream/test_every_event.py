@@ -23,7 +23,7 @@ from .conftest import ALICE, bounds
 from .relay import Relay
 from .troubles import Troubles
 
-SECONDS = 60  # real ones, for one example
+SECONDS = 20  # real ones, for one example
 
 
 def unaccounted(orders: dict[int, datetime], items: list[Any]) -> list[str]:
