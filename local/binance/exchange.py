@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, get_args
 
 from local.binance.limits import WEIGHT_LIMITS, Refusal, Usage, group_of
 from local.binance.markets import exchange_info
-from local.binance.user_data import Audience, Hear, listen_key_expired, order_update
+from local.binance.user_data import Audience, Event, Hear, listen_key_expired, order_answer, order_update
 
 PATHS = {
     "usdm": "/fapi/v1/listenKey",
@@ -44,6 +44,7 @@ _EMPTY = re.compile(
     r"/sapi/v1/(capital/config/getall|margin/(isolated/)?allPairs)"
     r"|/(fapi|dapi|papi)/v\d/((um|cm)/)?(leverageBracket|positionRisk)"
 )
+_ALL_ORDERS = "/fapi/v1/allOrders"
 _API_KEY = re.compile(r"[A-Za-z0-9]{10,128}")
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -201,7 +202,7 @@ class Exchange:
         self._usage = {group: Usage() for group in self.weight_limits}
         self._faults: list[Fault] = []
         self._audiences: dict[str, Audience] = {}
-        self._orders: list[tuple[str, str]] = []
+        self._orders: list[tuple[str, str, Event]] = []
 
     def now(self) -> float:
         """Return epoch seconds by the exchange's clock."""
@@ -271,18 +272,19 @@ class Exchange:
         """
         with self._lock:
             self._notice_expired()
-            self._orders.append((api_key, product))
-            order_id, now = len(self._orders), self._now()
+            order_id, now = len(self._orders) + 1, self._now()
+            event = order_update(product, now, order_id, fields)
+            self._orders.append((api_key, product, event))
             lease = self._live(api_key, product, now)
             audience = self._audiences.get(lease.listen_key) if lease else None
             if audience:
-                audience.tell(order_update(product, now, order_id, fields))
+                audience.tell(event)
             return order_id
 
     def orders(self, api_key: str, product: str = "usdm") -> list[int]:
         """Return the numbers of an account's orders, oldest first, as a request for all orders would."""
         with self._lock:
-            return [n for n, order in enumerate(self._orders, 1) if order == (api_key, product)]
+            return [n for n, order in enumerate(self._orders, 1) if order[:2] == (api_key, product)]
 
     def listen(
         self, listen_key: str, products: Iterable[str], hear: Hear, address: str = _HERE
@@ -416,18 +418,22 @@ class Exchange:
         refusal = self._usage[group].refusal(now, self.weight_limits[group])
         if refusal:
             return _refused(refusal, self.weight_limits[group])
-        product, empty = PRODUCTS.get(path), _EMPTY.fullmatch(path)
-        if product is None and not empty:
+        product, asked = PRODUCTS.get(path), path == _ALL_ORDERS or _EMPTY.fullmatch(path)
+        if product is None and not asked:
             return self._public(method, path, now)
-        if method not in (("GET",) if empty else ("POST", "PUT", "DELETE")):
+        if method not in (("GET",) if asked else ("POST", "PUT", "DELETE")):
             return _error(404, -5000, f"Path {path}, Method {method} is invalid")
         if api_key is None or not _API_KEY.fullmatch(api_key):
             return REAL_ANSWERS["api_key_format"]
         products = self._accounts.get(api_key, frozenset())
-        if not (product in products or (empty and products)) or not self._may_use(api_key, address):
+        if not (product in products or (asked and products)) or not self._may_use(api_key, address):
             msg = f"Invalid API-key, IP, or permissions for action, request ip: {address}"
             return _error(401, -2015, msg)
-        return self._listen_key(method, api_key, product, now) if product else Answer(200, {}, b"[]")
+        if product:
+            return self._listen_key(method, api_key, product, now)
+        orders = self._orders if path == _ALL_ORDERS else ()
+        found = [order_answer(event) for who, what, event in orders if (who, what) == (api_key, "usdm")]
+        return Answer(200, {}, json.dumps(found).encode())
 
     def _public(self, method: str, path: str, now: float) -> Answer:
         found = _PUBLIC.fullmatch(path)

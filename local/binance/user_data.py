@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Event = Mapping[str, object]
 Hear = Callable[[str, Event], None]  # the product, and what happened; must not block
@@ -48,6 +49,19 @@ def order_update(product: str, at: float, order_id: int, fields: Mapping[str, ob
         order |= {"N": "BTC", "ma": "BTC"}
     event: dict[str, object] = {"e": "ORDER_TRADE_UPDATE", "E": ms, "T": ms, "o": order | dict(fields)}
     return event | {"fs": "UM"} if product == "portfolio" else event
+
+
+def order_answer(event: Mapping[str, Any]) -> dict[str, object]:
+    """Return the order of an update as GET /fapi/v1/allOrders does. Shape: "All Orders"."""
+    order = event["o"]
+    named = {
+        "orderId": "i", "symbol": "s", "clientOrderId": "c", "status": "X", "side": "S", "positionSide": "ps",
+        "type": "o", "origType": "ot", "timeInForce": "f", "origQty": "q", "executedQty": "z", "price": "p",
+        "avgPrice": "ap", "stopPrice": "sp", "workingType": "wt", "reduceOnly": "R", "closePosition": "cp",
+        "priceProtect": "pP", "priceMatch": "pm", "selfTradePreventionMode": "V", "goodTillDate": "gtd",
+    }  # fmt: skip
+    answer = {name: order[letters] for name, letters in named.items()}
+    return answer | {"cumQuote": "0", "time": order["T"], "updateTime": event["T"]}
 
 
 def listen_key_expired(product: str, at: float, listen_key: str) -> Event:

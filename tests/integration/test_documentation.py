@@ -20,7 +20,12 @@ from tests.policies import statements_of
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/README.md"]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    ROOT / "benchmarks/README.md",
+    ROOT / "examples/bot/README.md",
+]
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 SECURITY = (ROOT / "docs/security.md").read_text()

@@ -105,6 +105,8 @@ class Recipe:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A shell's background jobs ignore Ctrl-C, and so would the recipe.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.heard: list[str] = []
         self.complaints: list[str] = []

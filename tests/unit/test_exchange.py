@@ -561,6 +561,21 @@ def test_orders_are_numbered_whoever_hears_of_them(exchange, heard):
     assert (exchange.orders(ALICE), exchange.orders(BOB), exchange.orders(BOB, "coinm")) == ([1, 3], [2], [])
 
 
+def test_all_orders_are_those_of_the_account_as_binance_answers_them(exchange, heard):
+    exchange.add_account(BOB)
+    for key, product, fields in ((ALICE, "usdm", {"X": "FILLED"}), (BOB, "usdm", {}), (ALICE, "coinm", {})):
+        exchange.emit_order(key, product, **fields)
+    answer = exchange.handle(
+        "GET", "/fapi/v1/allOrders?symbol=BTCUSDT&signature=any", {"X-MBX-APIKEY": ALICE}
+    )
+    [order] = json.loads(answer.body)
+    [event] = heard
+    assert answer.status == 200
+    assert (order["orderId"], order["symbol"], order["status"]) == (1, "BTCUSDT", "FILLED")
+    assert order["updateTime"] == event["T"]
+    assert exchange.handle("GET", "/fapi/v1/allOrders", {"X-MBX-APIKEY": "unknown" * 9}).status == 401
+
+
 def test_listeners_are_told_once_that_a_key_has_expired_and_nothing_after(exchange, heard, clock):
     clock.advance(3600)
     exchange.emit_order(ALICE)

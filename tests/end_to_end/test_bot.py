@@ -1,0 +1,194 @@
+"""examples/bot in a process of its own, beside its deployed template, whatever befalls a listenKey."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from local.aws.stack import LocalAws, known_to_moto
+from local.binance.exchange import PATHS, Exchange
+from local.clock import ScaledClock
+from local.invoke import LocalFunction
+from local.world import World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).parent.parent.parent
+BOT = ROOT / "examples" / "bot"
+API_KEY = "alice".ljust(64, "0")
+
+
+class Bot:
+    """The bot as it runs: its lines so far, those of all its lives."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self._environment, self._folder = environment, folder
+        self.printed: list[str] = []
+        self.complaints: list[str] = []
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        process = subprocess.Popen(
+            [sys.executable, BOT / "bot.py"],
+            cwd=self._folder,
+            env=self._environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        threads = [
+            threading.Thread(target=lambda: self.printed.extend(iter(process.stdout.readline, ""))),
+            threading.Thread(target=lambda: self.complaints.extend(iter(process.stderr.readline, ""))),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+            assert process.poll() is None, self.complaints
+        finally:
+            process.kill()
+            process.wait()
+            for thread in threads:
+                thread.join()
+            for pipe in (process.stdout, process.stderr):
+                pipe.close()
+
+    def has_printed(self, order: int) -> bool:
+        return f"{order} BTCUSDT NEW\n" in self.printed
+
+
+class Place:
+    """The world, the keeper in it and the bot beside it."""
+
+    def __init__(self, world: World, function: LocalFunction, bot: Bot, queue: str) -> None:
+        self.world, self._function, self.bot, self._queue = world, function, bot, queue
+        self.exchange = world.exchange
+        self.not_the_bots = 0
+
+    def keep(self) -> str:
+        """Have the keeper look after the account; return what it did."""
+        before = self.listen_key_requests()
+        assert self._function.invoke({"accounts": ["alice"], "force": True}).error is None
+        self.not_the_bots += self.listen_key_requests() - before
+        return str(self.world.ledger("alice")[-1]["outcome"])
+
+    def listen_key_requests(self) -> int:
+        return sum(request.path in PATHS.values() for request in self.exchange.requests)
+
+    def unread_changes(self) -> int:
+        """Return how many events are in the bot's queue."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        sqs = self.world.aws.client("sqs")
+        found = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+    def order(self) -> int:
+        return self.exchange.emit_order(API_KEY)
+
+    def prints(self, order: int, what: str) -> None:
+        until(lambda: self.bot.has_printed(order), f"it prints the order {what}", self.bot)
+
+    def listens(self) -> None:
+        """Wait until the bot's socket is open on the key that lives."""
+
+        def listening() -> bool:
+            key = self.exchange.live_key(API_KEY, "usdm")
+            return bool(key and self.exchange.listeners(key))
+
+        until(listening, "it listens", self.bot)
+
+
+def until(happened: Callable[[], Any], what: str, bot: Bot) -> None:
+    """Wait, in real seconds, for something that the bot's process brings about."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline, f"never: {what}\n{bot.printed}\n{bot.complaints}"
+        time.sleep(0.02)
+
+
+def deploy(aws: LocalAws) -> str:
+    """Deploy the bot's template; return the queue's URL."""
+    cloudformation = aws.client("cloudformation")
+    template = known_to_moto(yaml_parse((BOT / "template.yaml").read_text()))
+    table = {"ParameterKey": "ListenKeysTableName", "ParameterValue": aws.outputs["ListenKeysTableName"]}
+    cloudformation.create_stack(StackName="bot", TemplateBody=json.dumps(template), Parameters=[table])
+    [stack] = cloudformation.describe_stacks(StackName="bot")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    return next(output["OutputValue"] for output in stack["Outputs"] if output["OutputKey"] == "QueueUrl")
+
+
+@pytest.fixture
+def place(aws: LocalAws, tmp_path: Path) -> Iterator[Place]:
+    aws.reset()
+    clock = ScaledClock()
+    with World(exchange=Exchange(now=clock.timestamp), aws=aws, streams=True) as world:
+        world.add_account("alice", API_KEY)
+        queue = deploy(aws)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "ACCOUNT": "alice",
+            "SYMBOL": "BTCUSDT",
+            "BINANCE_API_KEY": API_KEY,
+            "BINANCE_API_SECRET": "s" * 64,
+            "QUEUE_URL": queue,
+            **world.environment(),
+        }
+        function = LocalFunction(world.environment(), clock.clock)
+        yield Place(world, function, Bot(environment, tmp_path), queue)
+        aws.client("cloudformation").delete_stack(StackName="bot")
+
+
+def test_the_bot_prints_every_order_whatever_befalls_the_key_binance_or_itself(place: Place) -> None:
+    bot, exchange, streams = place.bot, place.exchange, place.world.streams
+    assert streams
+    before = place.order()
+    assert place.keep() == "CREATED"
+    assert place.unread_changes() == 1
+    with bot.alive():
+        place.prints(before, "from before it was started: as its first gap asks for it")
+        place.listens()
+        place.prints(place.order(), "that its stream has")
+
+        exchange.expire(API_KEY, "usdm")
+        missed = place.order()
+        assert place.keep() == "RECREATED"
+        place.prints(missed, "from when Binance had forgotten the key")
+        place.prints(place.order(), "with the new key")
+
+        exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": API_KEY})
+        place.not_the_bots += 1
+        missed = place.order()
+        assert place.keep() == "RECREATED"
+        place.prints(
+            missed, "from when another process had ended the stream without a word: the queue told it"
+        )
+
+        outage = exchange.fault(status=503)
+        streams.down = True
+        streams.drop_connections()
+        missed = place.order()
+        streams.down = False
+        until(lambda: any("cannot reconcile yet" in line for line in bot.complaints), "it tries", bot)
+        outage.clear()
+        place.prints(missed, "from the outage")
+    missed = place.order()
+    with bot.alive():
+        place.prints(missed, "from when it was down")
+
+    assert all(bot.has_printed(order) for order in exchange.orders(API_KEY))
+    assert place.listen_key_requests() == place.not_the_bots
+    said = "".join(bot.printed + bot.complaints)
+    assert str(place.world.current("alice")["listenKey"]) not in said
+    assert API_KEY not in said
