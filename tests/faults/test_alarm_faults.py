@@ -165,17 +165,27 @@ def test_a_shard_that_crashes_once_pages_nobody(shards: Shards) -> None:
     assert CRASHED not in shards.alarms.firing()
 
 
-def letters(clock: VirtualClock, world: World, hours: dict[float, int | None]) -> list[tuple[float, str]]:
-    """Play how many letters are in the queue from each hour on (None: no data); return the mails."""
+def letters(
+    clock: VirtualClock, world: World, hours: dict[float, int | None], late: int = 0
+) -> list[tuple[float, str]]:
+    """Play how many letters are in the queue from each hour on (None: no data); return the mails.
+
+    `late`: the first data come that many minutes late, with the times they are of.
+    """
     names = {**world.aws.resources, "AWS::StackName": world.aws.stack_name}
     alarm = Alarms(world.aws.template, names, clock.timestamp() - 3600)[DEAD_LETTER]
     queue = {"QueueName": world.aws.resources["DeadLetterQueue"].rpartition("/")[2]}
     metrics, start, count = Metrics(), clock.timestamp(), None
+    held: list[tuple[float, int]] = []
     for minute in range(int(60 * max(hours)) + 60):
         count = hours.get(minute / 60, count)
         at = start + 60 * minute
         if count is not None:
-            metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, at, count)
+            held.append((at, count))
+        if held and at >= held[0][0] + 60 * late:
+            for of, number in held:
+                metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, of, number)
+            held, late = [], 0
         alarm.evaluate(metrics, at)
     return [((at - start) / 3600, state) for at, state in alarm.mails if at > start]
 
@@ -202,10 +212,31 @@ def test_each_new_letter_pages_once_and_the_alarm_ends_without_a_purge(
 
     assert pages(sent) == paged_at
     ended = [hour for hour, state in sent if state == OK and hour > 0.5]
-    assert [round(60 * (end - begin)) for begin, end in zip(paged_at, ended, strict=True)] == [5] * len(ended)
+    lasted = [round(60 * (end - begin)) for begin, end in zip(paged_at, ended, strict=True)]
+    assert lasted == [20] * len(ended)
+
+
+@pytest.mark.row(71)
+@pytest.mark.parametrize("late", [1, 5, 14, 15])
+def test_the_first_letter_in_an_idle_queue_pages_though_sqs_reports_it_late(
+    world: World, clock: VirtualClock, late: int
+) -> None:
+    """ "A delay of up to 15 minutes occurs in CloudWatch metrics when a queue is activated" (SQS guide)."""
+    [paged_at] = pages(letters(clock, world, {1: 1}, late))
+    assert round(60 * (paged_at - 1)) == late
+
+
+@pytest.mark.row(71)
+@pytest.mark.parametrize("minutes_apart", [30, 60])
+def test_letters_of_one_tick_after_the_other_page_each(
+    world: World, clock: VirtualClock, minutes_apart: int
+) -> None:
+    hours: dict[float, int | None] = {0: 0} | {1 + n * minutes_apart / 60: n + 1 for n in range(4)}
+    assert len(pages(letters(clock, world, hours))) == 4
 
 
 @pytest.mark.row(71)
 def test_a_letter_that_somebody_reads_is_not_new_afterwards(world: World, clock: VirtualClock) -> None:
-    hours: dict[float, int | None] = {0: 0, 1: 1, 2: 0, 2 + 1 / 60: 1}
+    """SQS goes on to report a queue that holds messages, so the count before is known, hours later, too."""
+    hours: dict[float, int | None] = {0: 0, 1: 1, 9: 0, 9 + 1 / 60: 1}
     assert pages(letters(clock, world, hours)) == [1]

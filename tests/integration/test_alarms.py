@@ -123,6 +123,8 @@ def test_a_tick_that_fails_with_its_retries_is_paged_by_its_dead_letter(watched:
     watched.go(29)
     watched.world.exchange.fault(status=503)
     watched.go(20)
+    watched.world.exchange.clear_faults()
+    watched.go(15)
 
     [letter] = watched.rules.letters
     assert letter["responsePayload"]["errorType"] == "KeepaliveIncomplete"
@@ -131,10 +133,9 @@ def test_a_tick_that_fails_with_its_retries_is_paged_by_its_dead_letter(watched:
     [left_at] = watched.rules.left_at
     paged, over = (mail for mail in watched.alarms[DEAD_LETTER].mails if mail[0] >= left_at)
     assert (paged[1], paged[0] - left_at <= 60) == ("ALARM", True)
-    assert (over[1], over[0] - paged[0]) == ("OK", 300)  # though the letter is still there
+    assert over[1] == "OK"
+    assert 20 <= (over[0] - paged[0]) / 60 < 22  # though the letter is still there
 
-    watched.world.exchange.clear_faults()
-    watched.go(15)
     assert watched.alarms.firing() == set()
 
 

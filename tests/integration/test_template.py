@@ -619,8 +619,8 @@ def test_an_alarm_fires_when_it_should(
 
     assert (read["MetricName"], read["Statistic"], read["Period"]) == metric
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == fires
-    two_of_three = (3, 2) if name == "CrashedShardsAlarm" else (1, 1)
-    assert (alarm["EvaluationPeriods"], alarm.get("DatapointsToAlarm", 1)) == two_of_three
+    periods = {"CrashedShardsAlarm": (3, 2), "DeadLetterAlarm": (4, 1)}.get(name, (1, 1))
+    assert (alarm["EvaluationPeriods"], alarm.get("DatapointsToAlarm", 1)) == periods
     assert alarm["TreatMissingData"] == missing
 
 
