@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -305,15 +304,14 @@ def test_a_bug_in_one_worker_is_isolated(world: World, function: LocalFunction, 
 
 @pytest.mark.row(41)
 def test_a_bug_around_the_wire_is_not_taken_for_an_answer_that_cannot_be_read(
-    world: World, function: LocalFunction, clock: VirtualClock
+    world: World, function: LocalFunction, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_live(world, clock, "alice", minutes=30)
 
-    class Buggy(BinanceClient):
-        def _exchange(self, method: str, product: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
-            raise TypeError("a bug")
+    def send(*_: Any, **__: Any) -> Any:
+        raise TypeError("a bug")
 
-    function.app.keeper = replace(function.app.keeper, binance=Buggy(clock.now, world.binance_url))
+    monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
     done = function.invoke(TICK)
     assert raised(done) == INCOMPLETE
     [entry] = world.ledger("alice")
