@@ -234,7 +234,7 @@ def table(days: int, accounts: int, seed: str, measured: list[Measured]) -> str:
         outage = min(minutes for kind, minutes in one.survived.items() if kind not in REFUSALS)
         lost = " ".join(f"{minutes:10,.1f}" for minutes in one.lost)
         lines.append(
-            f"{schedule.name:46} {f'{outage} min':>8} {lost} {one.keys_lost:7,} {one.requests:9,} "
+            f"{schedule.label:46} {f'{outage} min':>8} {lost} {one.keys_lost:7,} {one.requests:9,} "
             f"{one.worst_minute:8,}"
         )
     lines += [
@@ -250,7 +250,7 @@ def table(days: int, accounts: int, seed: str, measured: list[Measured]) -> str:
     for schedule, one in zip(compared, measured, strict=True):
         if not schedule.loop:
             by_kind = " ".join(f"{one.survived[kind]:15}" for kind in (*OUTAGES, *REFUSALS))
-            lines.append(f"{schedule.name:46} {by_kind}")
+            lines.append(f"{schedule.label:46} {by_kind}")
     return "\n".join(lines)
 
 

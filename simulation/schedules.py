@@ -26,7 +26,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -67,7 +67,7 @@ Bot = Generator[float, None, None]  # yields the seconds until it goes on
 class Schedule:
     """A way to keep keys alive. One of `loop` and `settings` is given; without `sweep`, only ticks.
 
-    `neighbours`: with two accounts in the table that Binance refuses.
+    `neighbours`: with two accounts in the table that Binance refuses; its rules fire as they do without.
     """
 
     name: str
@@ -75,6 +75,11 @@ class Schedule:
     sweep: bool = True
     neighbours: bool = False
     loop: Callable[[BinanceClient, str], Bot] | None = None
+
+    @property
+    def label(self) -> str:
+        """What stands in the table; a schedule with neighbours comes below the same without."""
+        return "  beside two accounts that Binance refuses" if self.neighbours else self.name
 
     @property
     def latency(self) -> float:
@@ -283,14 +288,17 @@ def fifty_minutes(client: BinanceClient, api_key: str) -> Bot:
 
 def schedules() -> list[Schedule]:
     """Return what is compared, this program's schedules first."""
-    default, sooner = default_settings(), default_settings(10)
+    settings = default_settings()
+    renew_after = settings.renew_after_minutes
+    default = Schedule(f"tick and sweep, RenewAfterMinutes {renew_after} (default)", settings)
+    sooner = Schedule("tick and sweep, RenewAfterMinutes 10", default_settings(10))
     return [
-        Schedule(f"tick and sweep, RenewAfterMinutes {default.renew_after_minutes} (default)", default),
-        Schedule("  beside two accounts that Binance refuses", default, neighbours=True),
+        default,
+        replace(default, neighbours=True),
         Schedule("tick and sweep, RenewAfterMinutes 20", default_settings(20)),
-        Schedule("tick and sweep, RenewAfterMinutes 10", sooner),
-        Schedule("  beside two accounts that Binance refuses", sooner, neighbours=True),
-        Schedule("ticks only", default, sweep=False),
+        sooner,
+        replace(sooner, neighbours=True),
+        Schedule("ticks only", settings, sweep=False),
         Schedule("5 min loop (python-binance)", loop=five_minutes),
         Schedule("20 min loop (ccxt pro)", loop=twenty_minutes),
         Schedule("30 min loop, plain", loop=thirty_minutes),

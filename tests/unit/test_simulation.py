@@ -81,7 +81,7 @@ def test_the_table_has_a_line_for_every_schedule_and_says_nothing_of_the_machine
     measured *= len(schedules())
     lines = simulate.table(1, 5, "1", measured).splitlines()
     for schedule in schedules():
-        assert any(line.startswith(schedule.name) for line in lines)
+        assert any(line.startswith(schedule.label) for line in lines)
     assert max(map(len, lines)) <= 150
 
 
