@@ -105,6 +105,7 @@ class Troubles:
         """The connection has been open for a day."""
         if line := self.bot.stream._follower.line:
             line.renew_at = self._clock.now()
+            self.look()
 
     def look(self) -> None:
         self.bot.stream.wake()
