@@ -29,7 +29,8 @@ class UserDataStream:
     environment's LISTEN_KEYS_TABLE. `since` (aware) is where the first Gap begins: for a bot that restarts,
     the time of the last event it has handled; by default now. `changes` wakes the stream when the keeper
     announces another key; without it the stream finds out within a minute. It needs GetItem on the table,
-    and Binance gets no request from it but the opening of websockets.
+    and Binance gets no request from it but the opening of websockets. Raises ValueError for a `since` without
+    a timezone, and what ListenKeys raises.
 
     The iterator does not end. It raises ListenKeyUnavailable if the table has never been read and asking
     again does not help (its name, a permission, credentials); all later trouble is logged and tried again.
@@ -46,6 +47,8 @@ class UserDataStream:
         changes: ListenKeyChanges | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if since and not since.tzinfo:
+            raise ValueError("`since` has no timezone")
         self.account = account
         self._keys = table if isinstance(table, ListenKeys) else ListenKeys(table)
         self._clock = clock or SystemClock()

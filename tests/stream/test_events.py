@@ -1,6 +1,6 @@
 """UserDataStream against the stand-in: what it yields, and what it says of itself."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -41,6 +41,11 @@ async def test_a_bot_that_restarts_says_since_when(bot, keeper, clock):
     async with bot(since=handled) as alice:
         await until(lambda: alice.items)
     assert bounds(alice.gaps[0]) == (handled, clock.now())
+
+
+def test_since_when_must_have_a_timezone(keys):
+    with pytest.raises(ValueError, match="timezone"):
+        UserDataStream("alice", keys, since=datetime(2026, 1, 1))  # noqa: DTZ001 - what is refused
 
 
 @in_loop
