@@ -198,6 +198,8 @@ def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
         began = clock.monotonic()
         for thread in threads:
             thread.start()
+            # A stream without a key looks again in 5 s, which are most of an hour here.
+            until(lambda: world.current("bob"), "the rules make bob's key")
         until(lambda: hears_anew(None), "the bot listens")
         for lose in ("expire", "delete"):
             clock.sleep(3600)
