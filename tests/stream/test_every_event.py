@@ -72,7 +72,7 @@ def each_event_is_accounted_for(world: World, examples: int, steps: int) -> None
     @example(["order", "repeat"])
     @example(["drop", "order"])
     @example(["freeze", "order", 20, 20])
-    @example(["freeze", "order", "grow_old"])
+    @example(["freeze", "order", 1, "grow_old", 5, 20])
     @example(["order", "grow_old", "order", "repeat"])
     @example(["expire", "order"])
     @example(["rotate", 1, "order"])
