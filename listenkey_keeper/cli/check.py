@@ -38,7 +38,10 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
         resources[resource["LogicalResourceId"]] = resource
     status = client.describe_stacks(StackName=stack.name)["Stacks"][0]["StackStatus"]
     if status in _SETTLED:
-        yield Finding("stack", True, f"{stack.name} in {stack.region}, {status}")
+        # No fault, since the first deployment needs it so, but easily forgotten after that.
+        open_to_all = stack.parameters.get("ProtectTables") == "false"
+        hint = "; to protect the tables, deploy with ProtectTables=true" if open_to_all else ""
+        yield Finding("stack", True, f"{stack.name} in {stack.region}, {status}{hint}")
     else:
         yield Finding(
             "stack", False, f"{status}: the stack's events say why, and what runs is not what was deployed"

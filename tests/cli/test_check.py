@@ -87,7 +87,17 @@ def stack_is(told: Told, status: str = "CREATE_COMPLETE", **kinds: str) -> None:
 
 def test_a_deployed_stack_is_named_with_its_region(stack: Stack) -> None:
     [finding] = said(stack, "stack")
-    assert finding == Finding("stack", True, f"{stack.name} in {REGION}, CREATE_COMPLETE")
+    assert finding.well
+    assert finding.says.startswith(f"{stack.name} in {REGION}, CREATE_COMPLETE")
+
+
+@pytest.mark.parametrize("protected", ["true", "false"])
+def test_a_stack_whose_tables_anybody_can_delete_is_well_and_told_so(stack: Stack, protected: str) -> None:
+    told = Told(stack, ProtectTables=protected)
+    stack_is(told, Tick="AWS::Events::Rule")
+    [finding] = said(told, "stack")
+    assert finding.well
+    assert ("ProtectTables=true" in finding.says) is (protected == "false")
 
 
 @pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_FAILED"])

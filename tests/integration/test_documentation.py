@@ -83,6 +83,10 @@ def test_the_table_of_outcomes_has_each_outcome_once_and_no_other() -> None:
     assert sorted(documented) == sorted(map(str, Outcome))
 
 
+def metrics() -> list[str]:
+    return [name for row in table(section(OPERATIONS, "Metrics")) for name in quoted(row[0])]
+
+
 @pytest.mark.parametrize("title", ["Outcomes", "Error codes"])
 def test_every_row_says_what_it_means_and_what_to_do(title: str) -> None:
     assert all(len(row) == 3 and all(row) for row in table(section(OPERATIONS, title)))
@@ -115,7 +119,7 @@ def test_every_statement_of_the_roles_is_explained_with_exactly_its_actions() ->
 
 def test_every_parameter_a_page_names_exists() -> None:
     known = {name for part in ("Parameters", "Resources", "Outputs") for name in TEMPLATE[part]}
-    known |= granted().keys()
+    known |= granted().keys() | {"ListenKeyKeeper", *metrics()}
     for page in (OPERATIONS, SECURITY):
         for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=[^`]*)?`", page):
             assert name in known, name

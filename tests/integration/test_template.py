@@ -658,6 +658,24 @@ def test_every_metric_is_read_somewhere_and_none_is_read_that_nobody_writes() ->
     }
     ours = {name for namespace, name in in_alarms | metrics_on_dashboard() if namespace == "ListenKeyKeeper"}
     assert ours == METRICS
+    assert len(METRICS) == 10  # what CloudWatch gives away
+
+
+def test_the_application_repository_is_given_a_readme_and_a_license_that_are_there() -> None:
+    application = TEMPLATE["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert (ROOT / application["ReadmeUrl"]).read_text().startswith("# listenkey-keeper\n")
+    assert "Apache License" in (ROOT / application["LicenseUrl"]).read_text()
+    # What the SAM guide, "Metadata section properties", requires, and its limits.
+    assert application["Author"]
+    assert application["Name"]
+    assert 0 < len(application["Description"]) <= 256
+    assert len(application["Labels"]) <= 10
+
+
+def test_the_page_explains_each_metric_and_no_other() -> None:
+    page = (ROOT / "docs/operations.md").read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(METRICS)
 
 
 def test_the_dashboard_draws_the_line_at_which_the_alarm_fires() -> None:
