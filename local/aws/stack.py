@@ -196,9 +196,10 @@ class LocalAws:
                 endpoint_url=(service == "dynamodb" and self.dynamodb_url) or self.endpoint_url,
                 aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
                 aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-                # Nothing local is worth waiting for. No proxies: this machine is not behind one.
+                # moto makes a stack in one call, which takes a busy machine seconds. No proxies: this machine
+                # is not behind one.
                 config=Config(
-                    connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, proxies={}
+                    connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 1}, proxies={}
                 ),
             )
         return self._clients[service]
