@@ -20,7 +20,7 @@ from listenkey_keeper import Gap, ListenKeyChanges, UserDataStream
 ACCOUNT, SYMBOL = os.environ["ACCOUNT"], os.environ["SYMBOL"]
 API_KEY, API_SECRET = os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"]
 BINANCE = os.environ.get("BINANCE_BASE_URL") or "https://fapi.binance.com"
-HANDLED = Path("handled")  # until when (epoch s) all is printed: where a restart goes on
+HANDLED = Path("bot.state")  # until when (epoch s) all is printed: where a restart goes on
 
 
 def latest_orders():

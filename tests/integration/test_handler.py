@@ -492,6 +492,25 @@ def test_with_renew_after_ten_minutes_the_sweep_is_what_renews(
     assert counts(function.invoke(SWEEP)) == {outcome: 1}
 
 
+def test_after_anothers_delete_the_next_sweep_repairs_an_account_that_asks_for_it_and_the_tick_the_others(
+    world: World, function: WatchedFunction, clock: VirtualClock
+) -> None:
+    for name, own in (("alice", {"renewAfterMinutes": {"N": "5"}}), ("bob", {})):
+        world.add_account(name, name.ljust(64, "0"), **own)
+    function.invoke(TICK)
+    recreated = {}
+    for minute in range(5, 35, 5):
+        clock.advance(minutes=5)
+        if minute == 10:
+            for name in ("alice", "bob"):
+                world.exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": name.ljust(64, "0")})
+        function.invoke(TICK if minute == 30 else SWEEP)
+        for name in ("alice", "bob"):
+            if world.ledger(name)[-1]["outcome"] == "RECREATED":
+                recreated.setdefault(name, minute)
+    assert recreated == {"alice": 10, "bob": 30}
+
+
 def test_a_sweep_brings_a_new_account_to_life_and_tries_a_failed_one_again(
     world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
