@@ -53,7 +53,7 @@ def _work(dispatcher: Dispatcher, binance: BinanceClient) -> None:
                 why = {"accountId": task.id, "errorCode": error.code, "why": error.message}
                 _log.debug("failure", extra=why)
             dispatcher.done(task, result, error, last)
-    except BaseException as bug:  # noqa: BLE001 - `collect` raises it in the main thread
+    except BaseException as bug:  # noqa: BLE001 - raised by `collect` in the main thread
         raised = bug
     finally:
         dispatcher.leave(raised)
