@@ -27,7 +27,7 @@ from local.binance.stream import StreamServer
 from local.clock import ScaledClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
-from tests.consumer_page import block
+from tests.pages import block
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -25,7 +25,7 @@ from local.invoke import Invocation, LocalFunction
 from local.kept import IN_USE, STATE, commands
 from local.up import main
 from local.world import World
-from tests.consumer_page import blocks
+from tests.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60

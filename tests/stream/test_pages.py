@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.consumer_page import ROOT, blocks
+from tests.pages import ROOT, blocks
 
 from .conftest import ALICE, SECONDS
 

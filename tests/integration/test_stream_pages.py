@@ -15,7 +15,7 @@ from listenkey_keeper.stream import gaps, keys
 from local.binance.exchange import PATHS
 from local.clock import VirtualClock
 from local.world import World
-from tests.consumer_page import PAGE, ROOT, block, blocks
+from tests.pages import PAGE, ROOT, block, blocks
 
 STREAM_PAGE = (ROOT / "docs/stream.md").read_text()
 
