@@ -2,6 +2,7 @@
 
 Not the stand-in of `local/`: that one is right in everything and would itself be what is measured. This one
 knows only healthy answers: every account exists and was extended half an hour ago. It counts the calls.
+Connections are TLS, under a certificate of its own.
 """
 
 import argparse
@@ -10,13 +11,21 @@ import json
 import multiprocessing
 import os
 import re
+import ssl
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
+
+import certifi
+
+from tests.certificates import self_signed
 
 BINANCE_DELAY, AWS_DELAY = 0.020, 0.004
 RENEWED = 30  # minutes ago
@@ -149,11 +158,24 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _serve(accounts: int, binance_delay: float, aws_delay: float, close: bool, parent: Connection) -> None:
+def _serve(
+    accounts: int,
+    binance_delay: float,
+    aws_delay: float,
+    close: bool,
+    certificate: str,
+    parent: Connection,
+) -> None:
     counts: Counter[str] = Counter()
+    last_put = 0.0
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+    if tls:
+        tls.load_cert_chain(certificate, Path(certificate).with_name("key.pem"))
 
     def binance(head: bytes, body: bytes) -> bytes:
+        nonlocal last_put
         counts["PUT listenKey"] += 1
+        last_put = time.monotonic()
         key = _API_KEY.search(head)
         return b'{"listenKey":"%s"}' % (key[1][::-1] if key else b"")
 
@@ -163,49 +185,73 @@ def _serve(accounts: int, binance_delay: float, aws_delay: float, close: bool, p
         urls = []
         for answer, delay in ((binance, binance_delay), (aws, aws_delay)):
             server = await loop.create_server(
-                lambda answer=answer, delay=delay: Server(answer, delay, close), "127.0.0.1", 0, backlog=1024
+                lambda answer=answer, delay=delay: Server(answer, delay, close),
+                "127.0.0.1",
+                0,
+                backlog=1024,
+                ssl=tls,
             )
-            urls.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            urls.append(f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         parent.send(urls)
         start = sum(os.times()[:2])
         asked = asyncio.Event()
         loop.add_reader(parent.fileno(), asked.set)
         await asked.wait()
-        parent.send((dict(counts), sum(os.times()[:2]) - start))
+        parent.send((dict(counts), sum(os.times()[:2]) - start, last_put + binance_delay))
 
     asyncio.run(main())
 
 
 @dataclass(slots=True)
 class Responders:
-    """Two servers in a process of their own; `calls` and `cpu` (seconds) are known when they have stopped."""
+    """Two servers in a process of their own.
+
+    `variables` have a client trust them. When they have stopped, `calls`, `cpu` (seconds) and `last_put` (the
+    monotonic time at which the last PUT was answered) are known.
+    """
 
     binance_url: str
     aws_url: str
+    variables: dict[str, str]
     calls: dict[str, int]
     cpu: float = 0.0
+    last_put: float = 0.0
 
 
 @contextmanager
 def responders(
-    accounts: int, binance_delay: float = BINANCE_DELAY, aws_delay: float = AWS_DELAY, close: bool = False
+    accounts: int,
+    binance_delay: float = BINANCE_DELAY,
+    aws_delay: float = AWS_DELAY,
+    close: bool = False,
+    tls: bool = True,
 ) -> Iterator[Responders]:
     """Start both servers for that many accounts; stop them at the end.
 
     `close`: after each answer, as a connection is that has been idle since the last keepalive.
     """
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_serve, args=(accounts, binance_delay, aws_delay, close, theirs), daemon=True
-    )
-    process.start()
-    started = Responders(*ours.recv(), calls={})
-    try:
-        yield started
-    finally:
-        ours.send(None)
-        started.calls, started.cpu = ours.recv()
-        process.join()
+    with tempfile.TemporaryDirectory() as made:
+        certificate, variables = "", {}
+        if tls:
+            _, public = self_signed(Path(made))
+            bundle = Path(made) / "bundle.pem"
+            bundle.write_text(Path(certifi.where()).read_text() + public.read_text())
+            certificate = str(public)
+            variables = dict.fromkeys(("REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "SSL_CERT_FILE"), str(bundle))
+        ours, theirs = multiprocessing.get_context("spawn").Pipe()
+        process = multiprocessing.get_context("spawn").Process(
+            target=_serve,
+            args=(accounts, binance_delay, aws_delay, close, certificate, theirs),
+            daemon=True,
+        )
+        process.start()
+        started = Responders(*ours.recv(), variables, calls={})
+        try:
+            yield started
+        finally:
+            ours.send(None)
+            started.calls, started.cpu, started.last_put = ours.recv()
+            process.join()
 
 
 def main() -> None:

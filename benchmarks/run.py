@@ -42,6 +42,7 @@ def environment(up: Responders, **changes: str) -> dict[str, str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1",
+        **up.variables,
         **changes,
     }
 
@@ -53,10 +54,11 @@ def run(
     python: str = sys.executable,
     delays: tuple[float, float] = (BINANCE_DELAY, AWS_DELAY),
     close: bool = False,
+    tls: bool = True,
     variables: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Run one subject once; times in seconds."""
-    with responders(accounts, *delays, close=close) as up:
+    with responders(accounts, *delays, close, tls) as up:
         done = subprocess.run(
             [python, "-m", f"benchmarks.subjects.{subject}", str(accounts), *map(str, arguments)],
             env=environment(up, **(variables or {})),

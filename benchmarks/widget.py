@@ -70,6 +70,7 @@ def measure(accounts: int, memory: int) -> dict[str, float]:
             "AWS_DEFAULT_REGION": "eu-west-1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "no_proxy": "127.0.0.1",
+            **up.variables,
             "PYTHONPATH": str(ROOT / "functions/keepalive"),
         }
         command = [sys.executable, "-c", _CALL, processes]

@@ -8,13 +8,14 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
 from listenkeys.clock import SYSTEM_CLOCK, Clock
+from listenkeys.lazy import lazy
 
 
 @contextmanager
@@ -71,9 +72,19 @@ class LocalFunction:
             for mark in ("init", "powertools_handler"):
                 vars(earlier).pop(mark, None)
             sys.modules.pop("app", None)
-            # The module makes its clients when it is loaded, by the clock that it finds here.
-            with patch("listenkeys.clock.SYSTEM_CLOCK", clock or SYSTEM_CLOCK):
+            # The module makes its clients when it is loaded, by the clock that it finds here, or later.
+            with (
+                patch("listenkeys.clock.SYSTEM_CLOCK", clock or SYSTEM_CLOCK),
+                patch("listenkeys.lazy.lazy", self._lazy),
+            ):
                 self.app: Any = importlib.import_module("app")
+
+    def _lazy(self, make: Callable[[], object]) -> Any:
+        def make_here() -> object:
+            with environment(self._variables):
+                return make()
+
+        return lazy(make_here)
 
     def invoke(
         self, event: Any, context: Context | None = None, handler: str = "lambda_handler"

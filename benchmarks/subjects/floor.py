@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import ssl
 import sys
 import threading
 from urllib.parse import urlsplit
@@ -11,12 +12,17 @@ from benchmarks.subjects.measure import measured
 
 
 def main(accounts: int, concurrency: int) -> None:
-    host = urlsplit(os.environ["BINANCE_BASE_URL"]).netloc
+    url = urlsplit(os.environ["BINANCE_BASE_URL"])
+    context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"))
     todo = iter(api_keys(accounts))
     take = threading.Lock()
 
     def work() -> None:
-        connection = http.client.HTTPConnection(host, timeout=5)
+        connection = (
+            http.client.HTTPSConnection(url.netloc, timeout=5, context=context)
+            if url.scheme == "https"
+            else http.client.HTTPConnection(url.netloc, timeout=5)
+        )
         while True:
             with take:
                 key = next(todo, None)

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -15,16 +16,18 @@ from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
 from listenkeys.aws.shards import Shard, WorkQueue
-from listenkeys.binance.client import BinanceClient
 from listenkeys.clock import SYSTEM_CLOCK, Clock
 from listenkeys.errors import KeepaliveIncomplete
 from listenkeys.keeper import Keeper
+from listenkeys.lazy import lazy
 from listenkeys.report import SUCCESSES, Outcome, Report
 from listenkeys.settings import Settings
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from listenkeys.binance.client import BinanceClient
 
 RETRY_SECONDS = 60  # until a shard that is not complete is tried again, as Lambda does with a tick
 STALE_SECONDS = 300  # from here on a sweep's shard is left to the next sweep, whose message is there, too
@@ -43,16 +46,16 @@ clock = SYSTEM_CLOCK
 
 
 def build_keeper(settings: Settings, clock: Clock) -> Keeper:
-    """Make the clients, once for all runs of this environment."""
+    """Make what every run needs, once for all runs of this environment; the rest is made when first used."""
     deadline = Deadline(clock.monotonic)
     dynamodb = client("dynamodb", deadline)
     table = settings.listen_keys_table
     return Keeper(
         accounts=Accounts(dynamodb, settings.accounts_table, settings.secret_prefix, clock.sleep),
-        credentials=Credentials(client("secretsmanager", deadline)),
-        binance=BinanceClient(clock.now, settings.binance_base_url, pool_size=settings.max_concurrency),
+        credentials=Credentials(lazy(partial(client, "secretsmanager", deadline))),
+        binance=lazy(partial(build_binance, settings, clock)),
         records=Records(dynamodb, table, settings.ledger_mode, settings.ledger_days, clock.sleep),
-        announcer=Announcer(client("events", deadline), table),
+        announcer=Announcer(lazy(partial(client, "events", deadline)), table),
         budget=Budget(WeightCounter(dynamodb, table, deadline), settings.max_weight_per_minute, clock),
         clock=clock,
         overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),
@@ -61,11 +64,18 @@ def build_keeper(settings: Settings, clock: Clock) -> Keeper:
     )
 
 
+def build_binance(settings: Settings, clock: Clock) -> "BinanceClient":
+    """Make Binance's client. A sweep with nothing to do needs neither requests nor the CA bundle."""
+    from listenkeys.binance.client import BinanceClient
+
+    return BinanceClient(clock.now, settings.binance_base_url, pool_size=settings.max_concurrency)
+
+
 def build_work_queue(settings: Settings, clock: Clock) -> WorkQueue | None:
     """Return where a tick sends its shards; None where it does the work itself."""
     if not settings.work_queue_url:
         return None
-    sqs = client("sqs", Deadline(clock.monotonic))
+    sqs = lazy(partial(client, "sqs", Deadline(clock.monotonic)))
     return WorkQueue(sqs, settings.work_queue_url, settings.shard_count, clock.sleep)
 
 

@@ -71,6 +71,10 @@ def test_beside_the_libraries_the_function_imports_only_itself(imported: set[str
     assert imported - bare - own <= {"__future__", "concurrent.futures.thread", "dataclasses", "statistics"}
 
 
+def test_what_only_a_run_with_work_needs_is_not_imported_before_it(imported: set[str]) -> None:
+    assert not imported & {"requests", "listenkeys.binance.client", "listenkeys.binance.transport"}
+
+
 def test_the_widget_imports_neither_powertools_nor_what_a_run_needs() -> None:
     imported = imported_by("import widget")
     assert not {name.partition(".")[0] for name in imported} & (

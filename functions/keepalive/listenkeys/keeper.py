@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from .aws.accounts import Account, Accounts
 from .aws.announcements import Announcer
@@ -16,7 +17,6 @@ from .aws.credentials import ApiKey, Credentials
 from .aws.items import NOTHING, Current
 from .aws.records import Records
 from .aws.shards import Shard
-from .binance.client import BinanceClient
 from .binance.lanes import AT_RISK
 from .clock import Clock
 from .errors import AccountError, Unavailable
@@ -27,6 +27,9 @@ from .report import Outcome, Report, Result
 from .selection import Judge, select
 from .sending import Sending
 from .trigger import MANUAL, SWEEP, TICK, Trigger
+
+if TYPE_CHECKING:
+    from .binance.client import BinanceClient
 
 RESERVE = 30.0  # seconds kept for the requests under way and for recording them
 END_EARLY = 5.0  # seconds before Lambda would end the run
@@ -47,7 +50,7 @@ class Keeper:
 
     accounts: Accounts
     credentials: Credentials
-    binance: BinanceClient
+    binance: "BinanceClient"
     records: Records
     announcer: Announcer
     budget: Budget
@@ -88,8 +91,9 @@ class _Run:
 
     def run(self) -> Report:
         keeper, report = self.keeper, self.report
-        keeper.binance.forget_idle_connections()
         due, why = self._select()
+        if due or self.trigger.probe:
+            keeper.binance.forget_idle_connections()
         if self.trigger.probe:
             report.probe = probe(keeper.binance, keeper.budget, self.clock)
         if self.trigger.dry_run:

@@ -4,21 +4,23 @@ One PUT to the USDⓈ-M host, or to BinanceBaseUrl. Its weight comes from the st
 """
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .aws.budget import Budget
-from .binance.client import BinanceClient
 from .clock import Clock
 from .errors import AccountError, ErrorCode
 from .products import PRODUCTS
+
+if TYPE_CHECKING:
+    from .binance.client import BinanceClient
 
 PRODUCT = "usdm"
 MADE_UP = "listenKeyKeeperProbe".ljust(64, "0")  # has the form of an API key and belongs to nobody
 _ADDRESS = re.compile(r"request ip: ([0-9A-Fa-f:.]{2,45})")
 
 
-def probe(binance: BinanceClient, budget: Budget, clock: Clock) -> dict[str, Any]:
+def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, Any]:
     """Ask Binance, with weight 1, and return the report's `probe`. Raises nothing that Binance can cause.
 
     `served` is true if Binance refused the API key (-2014, -2015): the request reached it, and its message

@@ -7,14 +7,17 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from .aws.accounts import Account
 from .aws.credentials import ApiKey
 from .aws.items import LEASE, Current
 from .binance.answers import Answer
-from .binance.client import BinanceClient
 from .errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient
 from .report import Outcome, Result
+
+if TYPE_CHECKING:
+    from .binance.client import BinanceClient
 
 
 @dataclass(slots=True)
@@ -36,7 +39,7 @@ class Renewal:
     wants_more: bool = False
     used_weight: int = 0  # what Binance says the IP address used in this minute
 
-    def send(self, binance: BinanceClient) -> Result | None:
+    def send(self, binance: "BinanceClient") -> Result | None:
         """Send the next request; return the account's result, None when it takes one more request.
 
         Raises AccountError when Binance refuses or fails. A POST is always the last request.

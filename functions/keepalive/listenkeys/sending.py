@@ -2,11 +2,11 @@
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from .aws.budget import Budget
 from .aws.items import NOTHING, Current
 from .aws.records import Records
-from .binance.client import BinanceClient
 from .binance.dispatcher import Dispatcher
 from .binance.lanes import NEVER, Task
 from .binance.workers import renew_all
@@ -18,6 +18,9 @@ from .report import Outcome, Result
 from .selection import Judge
 from .trigger import MANUAL
 
+if TYPE_CHECKING:
+    from .binance.client import BinanceClient
+
 
 @dataclass(slots=True)
 class Sending:
@@ -26,7 +29,7 @@ class Sending:
     Nothing new starts after `deadline` (monotonic). A host may fail for `patience` seconds.
     """
 
-    binance: BinanceClient
+    binance: "BinanceClient"
     budget: Budget
     records: Records
     clock: Clock

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 BATCH = 20  # BatchGetSecretValue's limit
-_READERS = 4
+# Each reader has a connection, and for each botocore reads the CA bundle again, which takes a small function
+# longer than some batches do.
+_READERS, _BATCHES_OF_A_READER = 4, 10
 _GIVE_UP_AFTER = 3  # calls in a row without an answer: the service is down, not one secret
 # What Binance issues. Anything else is no API key, and may look malicious to Binance's firewall.
 API_KEY = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -77,12 +79,14 @@ class Credentials:
                 unanswered = 0
             return found
 
-        if len(batches) > 1:
-            with ThreadPoolExecutor(_READERS) as pool:
+        readers = min(_READERS, -(-len(batches) // _BATCHES_OF_A_READER))
+        if readers > 1:
+            with ThreadPoolExecutor(readers) as pool:
                 for found in pool.map(read, batches):
                     contents |= found
-        elif batches:
-            contents = read(batches[0])
+        else:
+            for batch in batches:
+                contents |= read(batch)
         return Fetched(
             {account.id: _key(contents[account.secret_id], account) for account in accounts},
             any(isinstance(c, dict) and not c.keys().isdisjoint(_SIGNING_SECRETS) for c in contents.values()),

@@ -36,11 +36,13 @@ class BinanceClient:
         self._base_url = base_url
         self._timeouts = timeouts or Timeouts()
         self._session = requests.Session()
-        self._options: dict[str, dict[str, Any]] = {}
+        self._proxies: dict[str, Any] = {}
+        verify: bool | str | None = True
         for product in PRODUCTS:
             merged = self._session.merge_environment_settings(self.host_of(product), {}, True, None, None)
-            self._options[product] = {"proxies": merged["proxies"], "verify": merged["verify"]}
-        adapter = BoundedAdapter(self._timeouts, pool_size, tls_context(self._options["usdm"]["verify"]))
+            self._proxies[product], verify = merged["proxies"], merged["verify"]
+        # Only the context gets to know the CA bundle: told of it, urllib3 reads it for each connection.
+        adapter = BoundedAdapter(self._timeouts, pool_size, tls_context(verify))
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         self._session.trust_env = False  # nor a netrc's Authorization header
@@ -98,7 +100,7 @@ class BinanceClient:
             timeout=(self._timeouts.connect, self._timeouts.read),
             allow_redirects=False,
             stream=True,
-            **self._options[product],
+            proxies=self._proxies[product],
         ) as response:
             body: bytes = response.raw.read(MAX_BODY + 1, decode_content=True)
             return response.status_code, response.headers, body

@@ -27,7 +27,7 @@ class Timeouts:
     total: float = 10.0
 
 
-def tls_context(verify: bool | str) -> ssl.SSLContext:
+def tls_context(verify: bool | str | None) -> ssl.SSLContext:
     """Return the TLS settings for all connections; parsing the CA bundle costs as much as many requests.
 
     `verify` is the CA bundle that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names, True where neither is set.

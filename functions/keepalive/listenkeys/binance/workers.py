@@ -3,20 +3,28 @@
 import logging
 import threading
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..errors import AccountError, ErrorCode
 from ..renewal import internal
 from ..report import Result
-from .client import BinanceClient
 from .dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from .client import BinanceClient
 
 LET_GO = 10.0  # seconds after the deadline: a request has ended by then, or it hangs outside its timeouts
 _log = logging.getLogger(__name__)
 
 
 def renew_all(
-    dispatcher: Dispatcher, binance: BinanceClient, clock: Clock, workers: int, deadline: float, every: float
+    dispatcher: Dispatcher,
+    binance: "BinanceClient",
+    clock: Clock,
+    workers: int,
+    deadline: float,
+    every: float,
 ) -> Generator[list[Result], None, None]:
     """Send everything that the dispatcher has; yield results as they come, at least every `every` seconds.
 
@@ -36,7 +44,7 @@ def renew_all(
         dispatcher.close(ErrorCode.DEADLINE)
 
 
-def _work(dispatcher: Dispatcher, binance: BinanceClient) -> None:
+def _work(dispatcher: Dispatcher, binance: "BinanceClient") -> None:
     raised: BaseException | None = None
     try:
         while (task := dispatcher.next()) is not None:
