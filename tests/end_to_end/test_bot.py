@@ -29,6 +29,15 @@ BOT = ROOT / "examples" / "bot"
 API_KEY = "alice".ljust(64, "0")
 
 
+class SetBack(ScaledClock):
+    """The real time, but for the seconds that it is behind."""
+
+    behind = 0.0
+
+    def timestamp(self) -> float:
+        return super().timestamp() - self.behind
+
+
 class Bot:
     """The bot as it runs: its lines so far, those of all its lives."""
 
@@ -71,8 +80,9 @@ class Bot:
 class Place:
     """The world, the keeper in it and the bot beside it."""
 
-    def __init__(self, world: World, function: LocalFunction, bot: Bot, queue: str) -> None:
-        self.world, self._function, self.bot, self._queue = world, function, bot, queue
+    def __init__(self, world: World, clock: SetBack, bot: Bot, queue: str) -> None:
+        self.world, self.clock, self.bot, self._queue = world, clock, bot, queue
+        self._function = LocalFunction(world.environment(), clock.clock)
         self.exchange = world.exchange
         self.not_the_bots = 0
 
@@ -131,7 +141,7 @@ def deploy(aws: LocalAws) -> str:
 @pytest.fixture
 def place(aws: LocalAws, tmp_path: Path) -> Iterator[Place]:
     aws.reset()
-    clock = ScaledClock()
+    clock = SetBack()
     with World(exchange=Exchange(now=clock.timestamp), aws=aws, streams=True) as world:
         world.add_account("alice", API_KEY)
         queue = deploy(aws)
@@ -145,8 +155,7 @@ def place(aws: LocalAws, tmp_path: Path) -> Iterator[Place]:
             "QUEUE_URL": queue,
             **world.environment(),
         }
-        function = LocalFunction(world.environment(), clock.clock)
-        yield Place(world, function, Bot(environment, tmp_path), queue)
+        yield Place(world, clock, Bot(environment, tmp_path), queue)
         aws.client("cloudformation").delete_stack(StackName="bot")
 
 
@@ -183,6 +192,10 @@ def test_the_bot_prints_every_order_whatever_befalls_the_key_binance_or_itself(p
         until(lambda: any("cannot reconcile yet" in line for line in bot.complaints), "it tries", bot)
         outage.clear()
         place.prints(missed, "from the outage")
+
+        # Ten minutes ago for the bot: had it forgotten where it was, it would not ask for the order below.
+        place.clock.behind = 600
+        place.prints(place.order(), "that its stream has again")
     missed = place.order()
     with bot.alive():
         place.prints(missed, "from when it was down")
