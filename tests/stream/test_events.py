@@ -16,7 +16,8 @@ from .conftest import ALICE, HOUR, Bot, Table, bounds, in_loop, listening, until
 
 @pytest.mark.parametrize("product", PATHS)
 @in_loop
-async def test_orders_of_every_product_are_yielded_unwrapped(world, bot, keeper, product):
+async def test_orders_of_every_product_are_yielded_unwrapped(world, bot, keeper, streams, product):
+    streams.events_required = True
     keeper.product = product
     keeper.renew()
     async with bot() as alice:
