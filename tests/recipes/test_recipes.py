@@ -37,5 +37,6 @@ def test_it_hears_orders_through_all_that_befalls_a_key_and_sends_nothing_about_
 
     recipe.interrupt()
     assert place.listen_key_requests() == []
+    assert [request.path for request in place.exchange.requests if request.status == 404] == []
     assert place.exchange.live_key(API_KEY, "usdm")
     assert place.world.current("alice")["listenKey"] not in "\n".join(recipe.heard + recipe.complaints)
