@@ -741,6 +741,26 @@ def test_the_event_files_are_the_events_the_rules_send() -> None:
     assert sweep == json.loads(deployed()["KeepaliveFunctionSweep"]["Targets"][0]["Input"])
 
 
+def test_a_deployment_goes_to_tokyo_unless_somebody_says_otherwise_and_the_readme_says_so() -> None:
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]
+    # Without one SAM takes the profile's, else us-east-1, where Binance answers 451.
+    assert config["global"]["parameters"]["region"] == "ap-northeast-1"
+    assert not any("region" in section["parameters"] for name, section in config.items() if name != "global")
+    readme = (ROOT / "README.md").read_text().partition("\n## Deploy\n")[2].partition("\n## ")[0]
+    assert "`ap-northeast-1`" in readme
+
+
+def test_the_readme_leads_from_nothing_to_a_checked_deployment_in_four_commands() -> None:
+    readme = (ROOT / "README.md").read_text().partition("\n## Deploy\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ (.+)$", readme, re.MULTILINE)
+    assert commands == [
+        "sam build",
+        "sam deploy --guided",
+        "listenkeys accounts add alice",
+        "listenkeys check",
+    ]
+
+
 def test_a_deployment_asks_for_no_more_than_it_needs_and_shows_its_changes_first() -> None:
     deploy = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
     assert deploy["capabilities"] == "CAPABILITY_IAM"
