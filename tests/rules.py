@@ -68,9 +68,9 @@ class Rules(Scheduler):
             before = len(self.runs)
             wait = self.step()
             yield from self.runs[before:]
-            left = max(0.0, end - self.clock.monotonic())
+            left = end - self.clock.monotonic()  # negative where a run went on past the end
             if wait > left:
-                self.clock.advance(left)
+                self.clock.advance(max(0.0, left))
                 return
             self.clock.advance(wait)
 
