@@ -1,11 +1,13 @@
 """Fixtures: the deployed template (once), and per test a clean world with a clock of its own."""
 
+import functools
 import gc
 import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import jsonpath_ng.ext
 import pytest
 
 from local.aws.dynamodb_local import dynamodb_local
@@ -27,7 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def aws() -> Iterator[LocalAws]:
     """AWS made from template.yaml, in moto's server."""
-    with LocalAws() as deployed:
+    with LocalAws() as deployed, pytest.MonkeyPatch.context() as patch:
+        # moto builds a parser for each path of a rule's input, for each event that it receives.
+        patch.setattr("jsonpath_ng.ext.parse", functools.cache(jsonpath_ng.ext.parse))
         # What is there now stays: searching all of moto again and again for rubbish is a sixth of the work.
         gc.collect()
         gc.freeze()

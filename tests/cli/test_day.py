@@ -78,9 +78,9 @@ def test_until_when_the_key_lives_is_read_from_the_current_record(world: World, 
     assert expiry(dynamodb, table, "alice") == clock.now() + HOUR
 
 
-@pytest.mark.parametrize(("columns", "blocks"), [(120, 96), (80, 72), (60, 48), (40, 24)])
+@pytest.mark.slow
 def test_history_draws_the_last_day(
-    start: Start, world: World, clock: VirtualClock, function: LocalFunction, columns: int, blocks: int
+    start: Start, world: World, clock: VirtualClock, function: LocalFunction
 ) -> None:
     world.add_account("alice", "k" * 20)
     for number in range(24):
@@ -90,14 +90,15 @@ def test_history_draws_the_last_day(
         function.invoke(TICK)
         world.exchange.clear_faults()
         clock.advance(minutes=60 if number % 2 else 59)
-    terminal = start("history", "alice", columns=columns, NO_COLOR="1")
-    assert terminal.end() == 0
-    lines = terminal.output.splitlines()
-    assert max(map(len, lines)) <= columns
-    [drawn] = [line for line in lines if line.count("█") > 2]
-    assert len(drawn) == blocks
-    assert "▁" in drawn
-    assert "dead (" in "".join(lines[:2])
+    for columns, blocks in [(120, 96), (80, 72), (60, 48), (40, 24)]:
+        terminal = start("history", "alice", columns=columns, NO_COLOR="1")
+        assert terminal.end() == 0
+        lines = terminal.output.splitlines()
+        assert max(map(len, lines)) <= columns
+        [drawn] = [line for line in lines if line.count("█") > 2]
+        assert len(drawn) == blocks
+        assert "▁" in drawn
+        assert "dead (" in "".join(lines[:2])
 
 
 def test_the_table_below_keeps_to_its_limit_and_a_pipe_has_it_alone(

@@ -86,6 +86,7 @@ def test_while_renew_waits_a_terminal_shows_for_how_long_and_a_pipe_shows_nothin
     assert run("renew").stderr == ""
 
 
+@pytest.mark.slow
 def test_a_report_of_more_problems_than_it_names_says_so(run: Run, world: World, front: Front) -> None:
     for number in range(60):
         world.add_account(f"desk-{number:02}", f"{number:02}".ljust(20, "x"), known=False)

@@ -70,6 +70,7 @@ def test_a_dead_key_is_never_green(start: Start, world: World, clock: VirtualClo
     assert "\x1b[32m" not in terminal.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
 def test_the_table_fits_and_no_word_of_it_is_broken(
     start: Start, world: World, clock: VirtualClock, columns: int
@@ -87,6 +88,7 @@ def test_the_table_fits_and_no_word_of_it_is_broken(
     assert [("usdm" in shown, "ago" in shown) for shown in rows] == [(columns >= 40, columns >= 60)] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("length", "cells"), [(16, 20), (23, 18), (36, 5), (37, 0)])
 def test_the_bar_shrinks_before_anything_else_does(
     start: Start, world: World, clock: VirtualClock, length: int, cells: int
@@ -100,6 +102,7 @@ def test_the_bar_shrinks_before_anything_else_does(
     assert row.endswith("just now")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_whole_error_is_there_and_no_line_is_longer_than_the_terminal(
     start: Start, world: World, clock: VirtualClock, columns: int
@@ -112,6 +115,7 @@ def test_the_whole_error_is_there_and_no_line_is_longer_than_the_terminal(
     assert max(map(len, terminal.output.splitlines())) <= columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [24, 12])
 def test_watch_keeps_errors_and_summary_on_the_screen_and_says_how_many_accounts_are_not(
     start: Start, world: World, clock: VirtualClock, rows: int
@@ -134,6 +138,7 @@ def test_watch_keeps_errors_and_summary_on_the_screen_and_says_how_many_accounts
     assert left.count("DEFERRED") == 60  # nothing is left out once it has ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 80])
 def test_the_list_of_accounts_fits_too(start: Start, world: World, columns: int) -> None:
     world.put_row("a-long-name-of-an-account-" * 2, secretId="listenkeys/a-long-name-of-a-secret-" * 2)

@@ -155,6 +155,7 @@ def test_a_shard_that_always_crashes_pages_before_its_keys_die_and_no_other_alar
     assert shards.alarms.firing() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.row(70)
 def test_a_shard_that_crashes_once_pages_nobody(shards: Shards) -> None:
     shards.go(61)

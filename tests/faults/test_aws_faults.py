@@ -579,6 +579,7 @@ def test_records_that_cannot_be_read_are_a_failed_run_too(
     assert world.exchange.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.row(30)
 def test_dynamodb_down_for_25_minutes_loses_no_key(
     world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
@@ -1129,6 +1130,7 @@ def test_a_change_that_the_bus_does_not_take_is_announced_by_the_next_run(
     assert len(events(world)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.row(48)
 def test_a_bus_that_is_down_is_asked_once_in_a_run_whatever_there_is_to_tell(
     world: World, function: LocalFunction, refusals: Refusals
@@ -1253,6 +1255,7 @@ def test_what_an_account_has_to_tell_while_the_bus_is_down_is_told_in_order(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.row(48)
 def test_a_bus_that_stays_down_does_not_let_the_record_grow_without_end(
     world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock

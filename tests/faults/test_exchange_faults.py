@@ -81,6 +81,7 @@ def test_one_500_is_retried_within_the_run(
     assert not world.aws.sent_events()
 
 
+@pytest.mark.slow
 @pytest.mark.row(1)
 def test_one_account_that_always_fails_is_tried_a_few_times_while_the_others_are_served(
     world: World, function: LocalFunction, clock: VirtualClock
@@ -95,6 +96,7 @@ def test_one_account_that_always_fails_is_tried_a_few_times_while_the_others_are
     assert [name for name in NAMES if world.current(name)["outcome"] != "EXTENDED"] == [NAMES[5]]
 
 
+@pytest.mark.slow
 @pytest.mark.row(2)
 @pytest.mark.parametrize("first_sweep", [0.0, 2.5, 4.9])
 def test_four_minutes_of_503_cost_nothing(
@@ -181,6 +183,7 @@ def test_an_exchange_that_is_down_gets_a_handful_of_requests(world: World, clock
     assert len({request.api_key for request in world.exchange.requests}) == len(world.exchange.requests)
 
 
+@pytest.mark.slow
 @pytest.mark.row(4)
 def test_an_exchange_that_goes_down_in_mid_run_is_soon_left_alone(world: World, clock: VirtualClock) -> None:
     add_live(world, clock, *NAMES, minutes=30)
@@ -241,6 +244,7 @@ def test_pauses_have_an_end(world: World, clock: VirtualClock) -> None:
     assert len(world.exchange.requests) == MAX_PAUSES + 1
 
 
+@pytest.mark.slow
 @pytest.mark.row(6)
 @pytest.mark.parametrize(
     "retry_after",
@@ -425,6 +429,7 @@ def test_a_post_that_fails_leaves_the_recorded_key(
     assert (entry["outcome"], entry["attempts"]) == (after["outcome"], 2)
 
 
+@pytest.mark.slow
 @pytest.mark.row(12)
 def test_a_key_that_is_never_there_is_posted_for_at_most_once_a_run(
     world: World, function: LocalFunction, clock: VirtualClock

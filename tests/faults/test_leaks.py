@@ -385,6 +385,7 @@ CHANNELS: dict[str, Callable[[Stage, str], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.row(50)
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_the_search_finds_a_key_wherever_one_is_put(

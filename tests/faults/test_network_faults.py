@@ -82,6 +82,7 @@ def all_accounted_for(world: World, done: Any, names: tuple[str, ...], error_cod
     return sum(world.ledger(name)[0]["attempts"] for name in tried)
 
 
+@pytest.mark.slow
 @pytest.mark.row(18)
 def test_a_certificate_that_nobody_vouches_for_is_refused(
     world: World, clock: VirtualClock, tmp_path: Path

@@ -411,6 +411,7 @@ def test_a_process_with_a_broken_environment_does_not_start(world: World) -> Non
     assert done.stderr.splitlines()[-1].startswith("listenkeys.errors.SettingsError: LEDGER_DAYS must be")
 
 
+@pytest.mark.slow
 @pytest.mark.row(43)
 @pytest.mark.parametrize("first", [600.0, -600.0])
 def test_a_clock_that_jumps_ten_minutes_between_runs_loses_no_key(
@@ -437,6 +438,7 @@ def test_a_clock_that_jumps_ten_minutes_between_runs_loses_no_key(
     assert len(world.exchange.requests) < 40, "a wrong clock does not make it hammer"
 
 
+@pytest.mark.slow
 @pytest.mark.row(43)
 @pytest.mark.parametrize("jump", [600.0, -600.0])
 def test_deadlines_and_pauses_do_not_heed_the_wall_clock(

@@ -205,6 +205,7 @@ def check_it_went_on_and_said_so(world: World, done: Invocation) -> None:
     assert any("weight" in line for line in lines), "it says so"
 
 
+@pytest.mark.slow
 @pytest.mark.row(62)
 @pytest.mark.parametrize(
     ("code", "status"),
@@ -236,6 +237,7 @@ def test_a_run_whose_counter_cannot_be_reached_goes_on_within_its_own_budget(
     check_it_went_on_and_said_so(world, done)
 
 
+@pytest.mark.slow
 @pytest.mark.row(62)
 @pytest.mark.parametrize("used", [{"S": "many"}, {"L": []}, {"N": "-40"}], ids=["text", "list", "negative"])
 def test_a_counter_that_makes_no_sense_does_not_stop_a_run(
@@ -256,6 +258,7 @@ def test_a_counter_that_makes_no_sense_does_not_stop_a_run(
     assert max(sent_in_each_minute(world, *TWENTY).values()) <= (52 if used == {"N": "-40"} else 12)
 
 
+@pytest.mark.slow
 @pytest.mark.row(65)
 @pytest.mark.parametrize(("banned", "group"), [("usdm", ("usdm", "coinm")), ("options", ("options",))])
 @pytest.mark.parametrize("status", [418, 451])

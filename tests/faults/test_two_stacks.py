@@ -54,6 +54,7 @@ def metrics_of(aws: LocalAws, clock: VirtualClock) -> Metrics:
     return metrics
 
 
+@pytest.mark.slow
 @pytest.mark.row(67)
 def test_the_functions_of_two_stacks_count_in_metrics_of_their_own(
     stacks: list[LocalAws], clock: VirtualClock

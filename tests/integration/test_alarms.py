@@ -80,6 +80,7 @@ def test_a_run_by_hand_does_not_hide_that_the_rules_are_off(
     assert watched.alarms.firing() == {MISSED}
 
 
+@pytest.mark.slow
 def test_a_key_at_risk_is_paged_before_it_dies_and_the_alarm_ends_with_the_danger(watched: Watched) -> None:
     watched.go(60)
     fault = watched.world.exchange.fault(status=503, api_key=api_key_of("alice"))
@@ -98,6 +99,7 @@ def test_a_key_at_risk_is_paged_before_it_dies_and_the_alarm_ends_with_the_dange
     assert AT_RISK not in watched.alarms.firing()
 
 
+@pytest.mark.slow
 def test_a_rejected_account_is_paged_until_a_person_mends_it(watched: Watched) -> None:
     watched.world.exchange.revoke(api_key_of("bob"))
     watched.go(10)
@@ -119,6 +121,7 @@ def test_a_rejected_account_that_is_disabled_is_no_longer_paged(watched: Watched
     assert watched.alarms.firing() == set()
 
 
+@pytest.mark.slow
 def test_a_tick_that_fails_with_its_retries_is_paged_by_its_dead_letter(watched: Watched) -> None:
     watched.go(29)
     watched.world.exchange.fault(status=503)

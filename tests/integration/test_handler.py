@@ -217,6 +217,7 @@ def test_accounts_of_one_secret_and_of_secrets_named_by_arn_are_renewed(
         assert world.current(name)["listenKey"] == world.exchange.live_key(key_of(name), "usdm")
 
 
+@pytest.mark.slow
 def test_more_secrets_than_a_batch_takes_are_renewed(world: World, function: WatchedFunction) -> None:
     for n in range(45):
         add(world, f"a{n}")
@@ -441,6 +442,7 @@ def test_a_row_that_is_mended_is_renewed_by_the_next_tick(
     assert "errorCode" not in current
 
 
+@pytest.mark.slow
 def test_at_most_50_problems_are_listed(world: World, function: WatchedFunction) -> None:
     for n in range(60):
         world.put_row(f"a{n}", product="spot")

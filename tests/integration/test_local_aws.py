@@ -234,6 +234,7 @@ def test_an_unknown_parameter_is_refused_as_cloudformation_would() -> None:
         LocalAws({"RenewAfter": "30"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -206,6 +206,7 @@ def test_an_older_attempt_leaves_a_newer_record_alone(world: World, records: Rec
     assert world.records("alice") == before
 
 
+@pytest.mark.slow
 def test_a_refused_account_does_not_cost_the_others_of_its_batch_theirs(
     world: World, records: Records
 ) -> None:

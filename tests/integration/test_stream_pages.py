@@ -42,6 +42,7 @@ def test_the_pages_queue_lets_its_rule_in() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_pages_queue_and_rule_pass_cfn_lint(tmp_path: Path) -> None:
     (tmp_path / "changes.yaml").write_text(block("yaml"))
     done = subprocess.run(
