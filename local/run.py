@@ -45,7 +45,7 @@ def world(keep: bool) -> Iterator[Mapping[str, str]]:
             variables = kept_environment()
         yield variables
         if keep:
-            print(f"\nThis world stays up for the next run. {STATE.parent}/listenkeys status looks at it, ")
+            print(f"\nThis world stays up for the next run. {STATE.parent}/listenkeys status looks at it,")
             print("`make down` ends it.")
         return
     with doing(MAKING):

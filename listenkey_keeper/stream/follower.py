@@ -168,4 +168,4 @@ class Follower:
 
 
 def _about(middle: float, spread: float) -> float:
-    return middle + random.uniform(-spread, spread)  # noqa: S311 - not for secrets
+    return middle + random.uniform(-spread, spread)  # nosec B311 # noqa: S311 - not for secrets

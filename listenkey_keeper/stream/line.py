@@ -34,7 +34,7 @@ class Line:
     def __init__(self, connection: Connection, key: ListenKey, clock: Clock) -> None:
         self.key = key
         self.opened_at = clock.now()
-        self.renew_at = self.opened_at + OLDEST - random.random() * SPREAD  # noqa: S311 - not for secrets
+        self.renew_at = self.opened_at + OLDEST - random.random() * SPREAD  # nosec B311 # noqa: S311 - not for secrets
         self.proof = Proof(self.opened_at, key.renewed_at)
         self.worked = False
         self.expired_at: datetime | None = None
