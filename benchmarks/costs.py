@@ -81,6 +81,11 @@ def counter_units(accounts: int) -> int:
     return units
 
 
+def read_again(accounts: int, sharded: bool) -> int:
+    """Return how many records a tick reads twice: what it needs in a later minute, of shards at worst all."""
+    return accounts if sharded else max(0, accounts - IP_WEIGHT)
+
+
 def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float]:
     """Compute a month's lines; `free` takes off what is always free, as if nothing else had used it."""
     tick, sweep = (
@@ -110,6 +115,7 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
     # A transaction takes two write units an item, another write one, a consistent read of up to 4 KB one read
     # unit, a scan half of one for 4 KB.
     reads = (TICKS * tick["items read"] + SWEEPS * sweep["items read"]) * accounts
+    reads += TICKS * read_again(accounts, sharded)
     scanned = (TICKS + SWEEPS) * max(1, accounts * ROW_BYTES / 4096) * 0.5
     # With LedgerMode=changes a healthy month writes no ledger.
     recorded = TICKS * accounts * 2 * tick["items updated"]

@@ -50,6 +50,14 @@ def test_a_hundred_accounts_cost_what_they_do_by_hand() -> None:
     assert lines["Dashboard"] == 3.0
 
 
+def test_a_tick_reads_again_what_it_sends_in_a_later_minute() -> None:
+    lines = costs.bill(10_000, MEASURED, free=False)
+    writes = 48 * DAYS * (10_000 * 2 * 2 + costs.counter_units(10_000)) * 0.715 / 1e6
+    reads = DAYS * ((48 + 288) * 10_000 + 48 * (10_000 - 2_400)) * 0.1425 / 1e6
+    kept = 10_000 * 48 * 30 * 400 / 1e9 * (0.285 + 0.228)
+    assert lines["DynamoDB, on demand"] == pytest.approx(writes + reads + kept, rel=0.01)
+
+
 def test_the_weight_counter_is_written_once_for_each_hundred_accounts_and_grows() -> None:
     assert MEASURED["tickCalls"]["UpdateItem"] == MEASURED["accounts"] / 100
     # 100 bytes and 9 for each account of this minute: 1 KB is a write unit.
