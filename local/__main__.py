@@ -24,7 +24,7 @@ def main() -> int:
         print(file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Nobody reads it any more; Python would complain once more when it closes standard output.
+        # The reader has gone. Python would fail again when it closes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

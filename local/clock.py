@@ -1,4 +1,4 @@
-"""Clocks: one that moves only when told to, or when somebody sleeps by it, and one that runs faster."""
+"""Clocks: one that moves only when it is told to or slept on, and one that runs faster."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ class VirtualClock:
         self.slept: list[float] = []
 
     def timestamp(self) -> float:
-        """Return epoch seconds as they truly are; a Binance stand-in lives by them."""
+        """Return the true epoch seconds, without the skew; the Binance stand-in uses them."""
         return self._epoch + self._elapsed
 
     def now(self) -> datetime:
@@ -51,7 +51,7 @@ class VirtualClock:
             condition.wait(_LOOK_AGAIN)
 
     def advance(self, seconds: float = 0.0, minutes: float = 0.0) -> None:
-        """Move the time on, without anybody having slept."""
+        """Move the time on; nothing has slept."""
         with self._lock:
             self._elapsed += seconds + 60 * minutes
 

@@ -39,7 +39,7 @@ _INVOKE = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?:
 
 
 class Desk:
-    """What a person may do to the stand-in: by an account's id, as nobody has its key at hand."""
+    """What a person may do to the stand-in, by account id: nobody has the API key at hand."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -184,7 +184,7 @@ def main() -> None:
     if not found or DESK not in found["environment"]:
         raise SystemExit("no local world is up: `make up` starts one")
     url = f"{found['environment'][DESK]}/desk/{arguments.verb}/{arguments.account}"
-    # Not through a proxy: it is this machine.
+    # Not through a proxy: this machine serves it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(urllib.request.Request(url, method="POST"), timeout=10) as answer:

@@ -51,7 +51,7 @@ def kept_environment() -> Mapping[str, str]:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
-        # Where another process has just started one, this one's ends and the other's is found.
+        # If another process has just started a world, ours ends and the other is found.
         while (found := kept_world()) is None:
             if process.poll() not in (None, IN_USE) or time.monotonic() > deadline:
                 raise SystemExit(f"the local world did not start: see {log}")
@@ -108,7 +108,7 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
     listenkeys, binance, with_it = (STATE.with_name(name) for name in ("listenkeys", "binance", "with"))
     python = f"exec {shlex.quote(sys.executable)} -m"
     path = f"export PYTHONPATH={shlex.quote(f'{_ROOT}/functions/keepalive:{_ROOT}')}\n"
-    # Killed outright, a world leaves these behind.
+    # A world that was killed leaves these behind.
     lines = [
         f"kill -0 {os.getpid()} 2>/dev/null || {{ echo 'the local world is down: make up' >&2; exit 2; }}"
     ]

@@ -183,7 +183,7 @@ class PageServer:
             f'<output id="said">{escape(self._said)}</output><div id="live">{self.live()}</div></main>'
             f'<script nonce="{nonce}">{_SCRIPT}</script>'
         )
-        if self._pressed:  # the keyboard goes on from where it was
+        if self._pressed:  # the keyboard focus stays where it was
             button = f'id="{escape(self._pressed)}"'
             body = body.replace(button, f"{button} autofocus", 1)
         return document("listenkey-keeper, the local world", body, _STYLE)

@@ -65,7 +65,7 @@ class Runs:
         return f"{account_id}: {_told(self.invoke({'accounts': [account_id]}), '')}"
 
     def say(self, text: str) -> None:
-        """Print. A terminal that is gone has nobody before it: the world ends with it."""
+        """Print. If the terminal has gone, the world ends, too."""
         try:
             print(text, file=self._out, flush=True)
         except OSError:
@@ -139,7 +139,7 @@ def serve(speed: float, still: bool = False) -> None:
 
 
 def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) -> None:
-    """Say what is there and what can be done with it."""
+    """Print the page's address and what can be done with this world."""
     pace = f"; an hour takes {3600 / clock.speed:g} s" if clock.speed != 1 else ""
     runs.say(f"The local world is up{pace}. Ctrl-C ends it. Its rules:\n")
     for rule in scheduler.rules:

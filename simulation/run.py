@@ -2,7 +2,7 @@
 
 Two things are measured of each schedule.
 
-The longest outage survived: in many short timelines one thing is down for a while and all else is well; the
+The longest outage survived: in many short timelines one thing is down for a while and the rest works; the
 outage grows shorter until no timeline loses a key. The timelines begin it just before a renewal is due and
 anywhere else, put the sweeps at every phase, and let EventBridge fire as early and as late as it may. What is
 down is Binance (5xx, or no answer) and, where a schedule uses them, Secrets Manager and DynamoDB.

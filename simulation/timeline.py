@@ -90,7 +90,7 @@ class Timeline(VirtualClock):
         self._next()
 
     def _next(self) -> None:
-        """Give the turn to whoever has to act first; all is over when nobody has."""
+        """Give the turn to the actor that has to act first; the play is over when there is none."""
         if not self._turns or self._failure:
             self._over.set()
             return

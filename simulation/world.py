@@ -106,7 +106,7 @@ class Leases(Exchange):
     def __init__(self, clock: Timeline, seed: int) -> None:
         super().__init__(now=clock.monotonic, seed=seed)
         self.lapses: list[Lapse] = []
-        self.renewals: list[tuple[float, str]] | None = None  # when and which key, for who wants to know
+        self.renewals: list[tuple[float, str]] | None = None  # when and which key, for tests
 
     def _start(self, api_key: str, product: str, now: float, live: _Lease | None = None) -> _Lease:
         before = self._leases.get((api_key, product))

@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run `listenkeys`, or say in one line what it still needs."""
+    """Run `listenkeys`, or say in one line which package is missing."""
     try:
         from .main import app
     except ModuleNotFoundError as missing:

@@ -1,6 +1,6 @@
 """API keys in Secrets Manager: one in a secret of its own, or several in the fields of one JSON object.
 
-Nothing here prints, and no content of a secret leaves in an error.
+Nothing here prints, and no error quotes a secret.
 """
 
 import json
@@ -33,7 +33,7 @@ class _BeingDeleted(CliError):
 
 
 class ApiKeys:
-    """Secrets Manager, as the operator changes it. Two changes of one secret at once: the last one wins."""
+    """Secrets Manager, as the operator changes it. Of two simultaneous changes to a secret, the last wins."""
 
     def __init__(self, secretsmanager: Any) -> None:
         self._client = secretsmanager
@@ -96,7 +96,7 @@ class ApiKeys:
                 text = f"the secret {secret_id} is being deleted: --replace restores it"
                 raise _BeingDeleted(text) from None
             raise
-        # The parser's own error quotes the secret, so nothing is raised inside of it.
+        # The parser's own error quotes the secret: ours is raised outside the except block, without it.
         try:
             content = json.loads(text or "")
         except ValueError:
@@ -117,7 +117,7 @@ class ApiKeys:
         except ClientError as error:
             if error_code(error) not in ("InvalidRequestException", "ResourceExistsException"):
                 raise
-            # Being deleted, and --replace was passed: it is restored, with what else is in it.
+            # It is being deleted, and --replace was passed: restore it, with the other keys in it.
             self._client.restore_secret(SecretId=secret_id)
             self._write(secret_id, {**(self._content(secret_id, False) or {}), field: key})
 

@@ -28,7 +28,7 @@ def check(stack: Stack) -> Iterator[Finding]:
     for name, part in parts:
         try:
             yield from part(stack, resources)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others are still looked at
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other checks still run
             yield Finding(name, False, explain(error))
 
 
@@ -38,7 +38,7 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
         resources[resource["LogicalResourceId"]] = resource
     status = client.describe_stacks(StackName=stack.name)["Stacks"][0]["StackStatus"]
     if status in _SETTLED:
-        # No fault, since the first deployment needs it so, but easily forgotten after that.
+        # Not a fault: the first deployment needs it this way. But it is easily forgotten afterwards.
         open_to_all = stack.parameters.get("ProtectTables") == "false"
         hint = "; to protect the tables, deploy with ProtectTables=true" if open_to_all else ""
         yield Finding("stack", True, f"{stack.name} in {stack.region}, {status}{hint}")
@@ -84,7 +84,7 @@ def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
     told, waiting = [], []
     pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
     for subscription in (each for page in pages for each in page["Subscriptions"]):
-        # An endpoint that is no address may hold a token.
+        # Only an address is shown: the URL of another endpoint may hold a token.
         by_mail = subscription["Protocol"].startswith("email")
         who = subscription["Endpoint"] if by_mail else subscription["Protocol"]
         if subscription["SubscriptionArn"].startswith("arn:"):
@@ -102,7 +102,7 @@ def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
     if told:
         yield Finding("mail", True, f"the alarms reach {', '.join(told)}")
     elif address and not waiting:
-        # AWS forgets a subscription that nobody has confirmed for two days.
+        # AWS drops a subscription that is not confirmed within two days.
         subscribe = (
             f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint {address}"
         )

@@ -13,7 +13,7 @@ from listenkey_keeper.program.report import SUCCESSES
 
 DAY = timedelta(hours=24)
 _BLOCK_MINUTES = (15, 20, 30, 60)
-# The height says it without colour, too.
+# The height shows it where there is no colour.
 _BLOCKS = {
     "renewed": ("█", "green"), "failed": ("▄", "yellow"), "dead": ("▁", "red"), "not known": ("·", "dim"),
 }  # fmt: skip
@@ -58,7 +58,7 @@ class Day:
 
 
 def day_of(entries: Iterable[dict[str, Any]], now: datetime, renewed_until: datetime | None = None) -> Day:
-    """Return the day that the ledger's entries tell of.
+    """Return the day that the ledger's entries describe.
 
     With `renewed_until`, when the recorded key dies, the ledger leaves out an EXTENDED that follows an
     EXTENDED (LedgerMode `changes`): then a success holds until the next entry.

@@ -13,7 +13,7 @@ _MARKS = {True: ("well", "green"), False: ("to do", "red"), None: ("unknown", "y
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, whether it is well (None: not to be told here), and what was seen or is to do."""
+    """What was looked at, whether it is well (None: unknown here), and what was seen or is to do."""
 
     name: str
     well: bool | None
@@ -35,7 +35,7 @@ def check_view(findings: Sequence[Finding]) -> Group:
 
 
 def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return the findings as JSON; a check's `well` is null where it cannot be told."""
+    """Return the findings as JSON; a check's `well` is null where it is unknown."""
     return {
         "well": all(finding.well is not False for finding in findings),
         "checks": [{"check": each.name, "well": each.well, "says": each.says} for each in findings],

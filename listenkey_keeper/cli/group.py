@@ -30,7 +30,7 @@ class OneLineErrors(TyperGroup):
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:
-            # Typer's usage errors; the one that only shows the help is no error.
+            # Typer's usage errors. The one that only shows the help is not an error.
             usage = getattr(error, "format_message", None)
             if usage and type(error).__name__ == "NoArgsIsHelpError":
                 raise

@@ -102,7 +102,7 @@ def check(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a deployed stack and say what there is to do.
+    """Check a deployed stack and say what to do.
 
     Looks at its rules, mail and alarms, makes a dry run, and sends Binance one request with a made-up API
     key. Ends with 1 when there is something to do.

@@ -46,7 +46,7 @@ def show(*renderables: RenderableType) -> None:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show what is waited for, and for how long so far: on standard error, in a terminal only."""
+    """Show what the command waits for, and for how long so far: on standard error, in a terminal only."""
     to = Console(stderr=True)
     moving = SpinnerColumn("line"), TextColumn(what), TimeElapsedColumn()
     with Progress(*moving, console=to, transient=True, disable=not to.is_terminal) as progress:
@@ -112,7 +112,7 @@ def ellipsis(options: ConsoleOptions) -> str:
 
 
 def abbreviate(name: str, width: int, mark: str = "…") -> str:
-    """Return a name in at most `width` characters; its ends stay, for they tell similar names apart."""
+    """Return a name in at most `width` characters; its ends stay: they distinguish similar names."""
     name = "".join(letter if letter.isprintable() else "?" for letter in name)
     if len(name) <= width:
         return name

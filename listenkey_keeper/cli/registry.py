@@ -62,7 +62,7 @@ class Registry:
         return account
 
     def add(self, wanted: Wanted, ask: Callable[[], str]) -> tuple[Account, bool]:
-        """Add an account, or replace its key; `ask` returns the key, and is called once all else is checked.
+        """Add an account, or replace its key; `ask` returns the key, and is called after all other checks.
 
         Returns the account and whether it was there before. Raises CliError, with nothing changed.
         """

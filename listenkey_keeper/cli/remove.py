@@ -36,7 +36,7 @@ def remove(
     if with_secret and known.secret_id:
         try:
             taken = registry.take_key(known)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the row is gone
+        except Exception as error:  # noqa: BLE001 - whatever it is, the row has been removed
             # The row is gone, so a second `remove` would not find the secret.
             raise CliError(
                 f"{account} was removed, but its key is still in secret {known.secret_id}: {explain(error)}"

@@ -9,7 +9,7 @@ from listenkey_keeper.program.aws.accounts import ACCOUNT_ID, MAX_RENEW_AFTER, A
 
 from .errors import CliError
 
-STACKS_OWN = "default"  # as --renew-after: the row says nothing, and the stack's parameter holds
+STACKS_OWN = "default"  # as --renew-after: the row has no value of its own, so the stack's parameter applies
 _LOOKS_LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{64}")
 
 RenewAfter = Annotated[

@@ -29,7 +29,7 @@ def mend(dynamodb: Any, table_names: list[str]) -> None:
     """
     for name in table_names:
         table = dynamodb.tables[name]
-        # What moto would put back is the table itself.
+        # The copy that moto would put back is the table itself.
         table.__deepcopy__ = partial(lambda itself, memo: itself, table)
     if "transact_write_items" in vars(dynamodb):
         return

@@ -257,7 +257,7 @@ def main(arguments: list[str]) -> int:
             ) as lambda_:
                 answer = lambda_.invoke(event)
                 log = lambda_.log
-            # Of the emulator's own lines the two that tell how long the start took.
+            # Of the emulator's own lines, the two that show how long the start took.
             for line in log.splitlines():
                 if "(rapid)" not in line or " INIT " in line:
                     print(shortened(line))

@@ -1,7 +1,7 @@
 """How Binance's listenKey API behaves: accounts, leases, their listeners, weights, bans, faults on demand.
 
-Owns what is answered and told, and when; opens no sockets, never sleeps: server.py and stream.py do.
-The clock and the seed are passed in, so the same requests get the same answers.
+Owns what is answered and sent to streams, and when; opens no sockets, never sleeps: server.py and stream.py
+do. The clock and the seed are passed in, so the same requests get the same answers.
 """
 
 import json
@@ -379,7 +379,7 @@ class Exchange:
             self._faults.clear()
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], address: str = _HERE) -> Answer:
-        """Answer a request from an address; its query and body count for nothing: no call has parameters."""
+        """Answer a request from an address; its query and body are ignored: no call has parameters."""
         path = path.partition("?")[0]
         api_key = next((value for name, value in headers.items() if name.lower() == "x-mbx-apikey"), None)
         host = path.split("/", 2)[1] if path.startswith("/") else ""

@@ -1,4 +1,4 @@
-"""What one IP address may ask of Binance: weight by the clock minute, 429s, and the bans of who goes on.
+"""What one IP address may ask of Binance: weight by the clock minute, 429s, and bans for clients that go on.
 
 A limit holds for a group of hosts: fapi and dapi share one since 2026-06-30.
 """

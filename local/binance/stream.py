@@ -41,7 +41,7 @@ _LONGEST_CONNECTION = 86400.0  # "a single connection is only valid for 24 hours
 _PING_INTERVAL = 180.0
 _PING_TIMEOUT = 600.0
 _TICK = 0.02
-# Who leaves without saying so is no news here, and the library's DEBUG lines carry the listenKey.
+# A client that leaves without a close is nothing to log, and the library's DEBUG lines hold the listenKey.
 _logger = logging.getLogger("local.binance.stream")
 _logger.disabled = True
 
@@ -93,7 +93,7 @@ class _Connection:
             for message in self.socket:
                 self._answer(json.loads(message))
         except (ConnectionClosed, ValueError):
-            pass  # a client that does not speak JSON is shown the door
+            pass  # a client that does not send JSON is disconnected
         finally:
             for leave in self._leave.values():
                 leave()
@@ -189,13 +189,13 @@ class StreamServer:
             return len(self._connections)
 
     def drop_connections(self) -> None:
-        """End every connection without a word, as a network does."""
+        """End every connection without a close frame, as a broken network does."""
         with self._lock:
             for socket in self._connections:
                 socket.close_socket()
 
     def close_connections(self) -> None:
-        """Close every connection in due form, as Binance does after a day."""
+        """Close every connection with a close frame, as Binance does after a day."""
         with self._lock:
             sockets = list(self._connections)
         for socket in sockets:

@@ -26,7 +26,7 @@ class Audience:
     hears: list[Hear] = field(default_factory=list)
 
     def tell(self, event: Event) -> None:
-        """Tell everybody, in the order of the calls."""
+        """Send it to every listener, in the order of the calls."""
         for hear in list(self.hears):
             hear(self.product, event)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ PAGES = [
     ROOT / "examples/bot/README.md",
 ]
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 SECURITY = (ROOT / "docs/security.md").read_text()
 # What makes an error in the code: its class, or what ends a lane, with the code first.
@@ -172,12 +174,20 @@ def test_the_readme_has_every_event_file_and_no_other() -> None:
 
 
 def test_every_file_that_contributing_names_is_there() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
     program = ROOT / "functions/keepalive"
     folders = (ROOT, program, program / "listenkeys", ROOT / "listenkey_keeper", ROOT / ".github/workflows")
-    named = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)+|[\w-]+\.(?:py|md|yml|yaml))`", text))
+    named = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)+|[\w-]+\.(?:py|md|yml|yaml))`", CONTRIBUTING))
     assert "binance/gate.py" in named
     assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
+
+
+def test_contributing_names_each_file_that_has_the_projects_placeholder_of_an_address() -> None:
+    home = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
+    files = ["*.*", ".github/**/*.*", "docs/*.md", "examples/**/*.md", "listenkey_keeper/**/*.py"]
+    paths = {path for pattern in files for path in ROOT.glob(pattern) if path.is_file()}
+    having = {str(path.relative_to(ROOT)) for path in paths if home.encode() in path.read_bytes()}
+    [said] = re.findall(rf"`{home}`, is a placeholder.*?It stands in (.*?): replace", CONTRIBUTING, re.DOTALL)
+    assert {*quoted(said), "CONTRIBUTING.md"} == having
 
 
 def test_the_readme_is_short() -> None:
