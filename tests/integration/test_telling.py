@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from listenkeys.remedies import REMEDIES
 from local.clock import VirtualClock
 from local.invoke import Invocation
 from local.world import World
@@ -256,7 +257,8 @@ def test_changes_are_told_as_the_contract_says(demo: World, function: WatchedFun
             FAILING,
             {
                 "accountId": "dave", "product": "usdm", "outcome": "REJECTED",
-                "errorCode": "INVALID_API_KEY", "expiresAt": None, **table,
+                "errorCode": "INVALID_API_KEY", "expiresAt": None,
+                "remedy": REMEDIES["INVALID_API_KEY"], **table,
             },
         ),
     }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from listenkeys.remedies import REMEDIES
 from local.aws.stack import choose, expand
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
@@ -145,8 +146,10 @@ def test_an_account_that_fails_and_recovers_is_posted_by_name_with_what_to_do(
     bodies = [body for event in sent for body in posted(event, table)]
     assert [body["text"] == body["content"] for body in bodies] == [True, True]
     failing, recovered = (body["text"] for body in bodies)
-    assert failing.startswith("FAILING alice (usdm): INVALID_API_KEY. End of its listenKey: 20")
-    assert "First: `listenkeys status`" in failing
+    assert failing.startswith(
+        "FAILING alice (usdm): INVALID_API_KEY. What to do: check the API key at Binance: "
+    )
+    assert re.search(r" End of its listenKey: 20\S+Z\.$", failing)
     assert re.fullmatch(r"RECOVERED alice \(usdm\): its listenKey lives until \S+Z\.", recovered)
     # Those of another stack are posted by that stack.
     assert [body for event in sent for body in posted(event, "another table")] == []
@@ -159,7 +162,8 @@ def test_an_account_that_never_had_a_key_is_posted(world: World, function: Local
 
     [event] = world.aws.sent_events()
     [body] = posted(event, world.aws.outputs["ListenKeysTableName"])
-    assert body["text"].startswith("FAILING bob (usdm): INVALID_API_KEY. End of its listenKey: null.")
+    assert body["text"].startswith("FAILING bob (usdm): INVALID_API_KEY. What to do: ")
+    assert body["text"].endswith(" End of its listenKey: null.")
 
 
 def test_a_row_whose_id_would_break_the_json_is_posted_without_what_would(
@@ -173,11 +177,11 @@ def test_a_row_whose_id_would_break_the_json_is_posted_without_what_would(
     assert body["text"].startswith("FAILING a?b?c? (): INVALID_ACCOUNT.")
 
 
-def test_no_description_that_is_put_into_a_body_can_break_its_json() -> None:
+def test_no_description_or_remedy_that_is_put_into_a_body_can_break_its_json() -> None:
     """EventBridge does not escape what it puts in."""
-    for name in ALARMS:
-        description = TEMPLATE["Resources"][name]["Properties"]["AlarmDescription"].strip()
-        assert not re.search(r'["\\\x00-\x1f]', description)
+    descriptions = [TEMPLATE["Resources"][name]["Properties"]["AlarmDescription"].strip() for name in ALARMS]
+    for text in [*descriptions, *REMEDIES.values()]:
+        assert not re.search(r'["\\\x00-\x1f]', text)
     broken = copy.deepcopy(alarm_event("KeyAtRiskAlarm", "ALARM", "OK"))
     broken["detail"]["configuration"]["description"] = 'with a "quotation"'
     with pytest.raises(json.JSONDecodeError):

@@ -14,6 +14,7 @@ from botocore.stub import Stubber
 from listenkeys.aws.announcements import Announcer, news
 from listenkeys.aws.items import LEASE, NOTHING, Current
 from listenkeys.errors import Unavailable
+from listenkeys.remedies import REMEDIES
 from listenkeys.report import SUCCESSES, Outcome, Result
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -54,7 +55,7 @@ def test_a_change_is_news_and_its_repetition_is_not(
     assert [json.loads(text)["detailType"] for text in texts] == kinds
 
 
-def test_the_detail_tells_until_when_the_key_lives_and_never_which_it_is() -> None:
+def test_the_detail_says_until_when_the_key_lives_and_what_to_do_and_never_which_key_it_is() -> None:
     [success] = news(result(Outcome.CREATED, NOTHING))
     [failure] = news(Result("bob", "coinm", Outcome.FAILED, NOW, WELL, error_code="TIMEOUT"))
     [never] = news(Result("carol", "usdm", Outcome.FAILED, NOW, NOTHING, error_code="TIMEOUT"))
@@ -71,6 +72,7 @@ def test_the_detail_tells_until_when_the_key_lives_and_never_which_it_is() -> No
         "product": "coinm",
         "outcome": "FAILED",
         "errorCode": "TIMEOUT",
+        "remedy": REMEDIES["TIMEOUT"],
         "expiresAt": "2026-01-01T12:20:00.000Z",
     }
     assert json.loads(never)["detail"]["expiresAt"] is None

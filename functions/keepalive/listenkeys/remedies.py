@@ -1,7 +1,11 @@
-"""What to do about an account in trouble: one table for the page, the terminal and docs/operations.md."""
+"""What to do about an account in trouble: one table for the page, the terminal, the events and the docs."""
+
+from typing import TYPE_CHECKING
 
 from .errors import ErrorCode
-from .status import AccountStatus
+
+if TYPE_CHECKING:
+    from .status import AccountStatus
 
 REMEDIES: dict[str, str] = {
     ErrorCode.LISTEN_KEY_NOT_FOUND: (
@@ -53,13 +57,18 @@ _NEW = "wait for the next sweep: it makes the first key"
 _NO_RUN = "no run has renewed this key in time: check that both rules are enabled (MissedRunsAlarm)"
 
 
-def what_to_do(row: AccountStatus) -> str | None:
+def remedy(code: str, account_id: str) -> str | None:
+    """Return what to do about an error, as a phrase; None for a code that is not in the table."""
+    text = REMEDIES.get(code)
+    return text and text.replace("NAME", account_id)
+
+
+def what_to_do(row: "AccountStatus") -> str | None:
     """Return what an operator does about an account, as a phrase; None where nothing is to be done."""
     if not row.account.enabled:
         return None
     if row.problem:
-        text = REMEDIES.get(row.problem[0])
-        return text and text.replace("NAME", row.account.id)
+        return remedy(row.problem[0], row.account.id)
     if row.tried_minutes_ago is None:
         return _NEW
     return _NO_RUN if row.at_risk else None

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
+from ..remedies import remedy
 from ..report import SUCCESSES, Outcome, Result
 from .calls import AwsError, error_code
 from .items import iso
@@ -38,13 +39,16 @@ def news(result: Result) -> list[str]:
     else:
         if not before.consecutive_failures:
             kinds.append(FAILING)
+    id_ = _NOT_IN_AN_ID.sub("?", result.account_id)[:64]
     detail = {
-        "accountId": _NOT_IN_AN_ID.sub("?", result.account_id)[:64],
+        "accountId": id_,
         "product": result.product,
         "outcome": result.outcome,
         "errorCode": result.error_code,
         "expiresAt": iso(result.expires_at) if result.expires_at else None,
     }
+    if result.error_code:
+        detail["remedy"] = remedy(result.error_code, id_)
     return [json.dumps({"detailType": kind, "detail": detail}) for kind in kinds]
 
 
