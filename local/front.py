@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import socketserver
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Self
+from typing import Any
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.credentials import ApiKey, Credentials
@@ -22,6 +20,7 @@ from local.aws.rules import error_payload
 from local.binance.exchange import PATHS, Fault
 from local.invoke import Invocation
 from local.kept import kept_world
+from local.service import Service
 from local.world import World
 
 DESK = "LOCAL_DESK"
@@ -88,7 +87,7 @@ class Desk:
         return account.product, key.value
 
 
-class Front:
+class Front(Service):
     """Serve both on 127.0.0.1, at a free port, until `stop`."""
 
     def __init__(
@@ -150,24 +149,7 @@ class Front:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        # Not HTTPServer: it looks up the host's name when it binds.
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Refuse new connections; what is being answered goes on."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
 
 def main() -> None:

@@ -7,17 +7,16 @@ be pointed here, and one that does something must come from this page, which a b
 from __future__ import annotations
 
 import secrets
-import socketserver
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs
 
 from listenkeys.page import document, page
 from listenkeys.status import AccountStatus
+from local.service import Service
 
 BUTTONS = {
     "down": "Take it down",
@@ -67,7 +66,7 @@ setTimeout(refresh, 1000);
 """
 
 
-class PageServer:
+class PageServer(Service):
     """Serve the page at a free port of 127.0.0.1 until `stop`.
 
     `read` returns the accounts and `now` the world's time; `desk` does something at the stand-in (None where
@@ -138,23 +137,7 @@ class PageServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Refuse new connections; what is being answered goes on."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
     def do(self, form: Mapping[str, str]) -> None:
         """Do what a form asks for; the page then says what came of it."""
