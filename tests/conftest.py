@@ -45,10 +45,16 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-def world(aws: LocalAws, clock: VirtualClock) -> Iterator[World]:
+def exchange_class() -> type[Exchange]:
+    """The stand-in that worlds are made with."""
+    return Exchange
+
+
+@pytest.fixture
+def world(aws: LocalAws, clock: VirtualClock, exchange_class: type[Exchange]) -> Iterator[World]:
     """Empty tables, no secrets, a stand-in that lives by the virtual clock."""
     aws.reset()
-    with World(exchange=Exchange(now=clock.timestamp), aws=aws) as made:
+    with World(exchange=exchange_class(now=clock.timestamp), aws=aws) as made:
         yield made
 
 

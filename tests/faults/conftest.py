@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.aws.stack import LocalAws
-from local.clock import ScaledClock, VirtualClock
+from local.clock import ScaledClock
 from local.world import World
 from tests.faults.matrix import HookedExchange, rows_of
 
@@ -20,17 +20,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def clock() -> VirtualClock:
-    """The virtual clock of every test."""
-    return VirtualClock()
-
-
-@pytest.fixture
-def world(aws: LocalAws, clock: VirtualClock) -> Iterator[World]:
-    """The world of every test, with a stand-in that a test can hook."""
-    aws.reset()
-    with World(exchange=HookedExchange(now=clock.timestamp), aws=aws) as made:
-        yield made
+def exchange_class() -> type[HookedExchange]:
+    """A stand-in that a test can hook."""
+    return HookedExchange
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 SWEEP = {"overdueOnly": True}
 # Why a run leaves accounts for another try: Lambda's Errors metric and the dead-letter queue see this.
 INCOMPLETE = "KeepaliveIncomplete"
+# How many probes fit into a tick's patience, each wait being at least half of 0.5 s doubling up to 30 s.
+MOST_PROBES = 16
+TWENTY = tuple(f"account{number:02}" for number in range(20))
 
 
 class HookedExchange(Exchange):

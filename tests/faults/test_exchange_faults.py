@@ -31,6 +31,7 @@ from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import (
     INCOMPLETE,
+    MOST_PROBES,
     SWEEP,
     TICK,
     HookedExchange,
@@ -49,8 +50,6 @@ from tests.faults.sockets import BareServer, read_request
 from tests.rules import Rules, Run
 
 NAMES = tuple(f"account{number:02}" for number in range(40))
-# How many probes fit into a tick's patience, each wait being at least half of 0.5 s doubling up to 30 s.
-MOST_PROBES = 16
 
 
 def ledger_outcomes(world: World, *names: str) -> set[str]:

@@ -27,6 +27,7 @@ from local.world import World
 from tests.certificates import self_signed
 from tests.faults.matrix import (
     INCOMPLETE,
+    MOST_PROBES,
     TICK,
     HookedExchange,
     add_live,
@@ -45,7 +46,6 @@ from tests.faults.sockets import BareServer, BlackHole, Forwarder, read_request,
 SHORT = Timeouts(connect=0.1, read=0.2, total=0.5)
 REAL = Timeouts()
 LAMBDA_TIMEOUT = 300  # seconds
-MOST_PROBES = 16  # see test_exchange_faults.py
 TEN = tuple(f"account{number}" for number in range(10))
 
 

@@ -27,6 +27,7 @@ from tests.faults.matrix import (
     INCOMPLETE,
     SWEEP,
     TICK,
+    TWENTY,
     add_live,
     api_key_of,
     hooked,
@@ -37,8 +38,6 @@ from tests.faults.matrix import (
 )
 from tests.faults.processes import Handler, add_due
 from tests.rules import Rules
-
-TWENTY = tuple(f"account{number:02}" for number in range(20))
 
 
 def add_one_by_one(world: World, clock: VirtualClock, *names: str) -> None:

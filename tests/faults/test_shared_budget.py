@@ -19,6 +19,7 @@ from tests.faults.matrix import (
     INCOMPLETE,
     SWEEP,
     TICK,
+    TWENTY,
     add_live,
     api_key_of,
     hooked,
@@ -29,8 +30,6 @@ from tests.faults.matrix import (
 )
 from tests.faults.processes import Handler, add_due, asked, at_the_next_minute
 from tests.faults.refusals import Body, Refusals, botocore_sleeps_by
-
-TWENTY = tuple(f"account{number:02}" for number in range(20))
 
 
 def names(prefix: str, count: int) -> list[str]:
