@@ -136,7 +136,7 @@ def test_what_can_be_no_api_key_is_refused_and_nothing_is_written(
     assert row(world, "alice") is None
 
 
-def test_a_line_end_of_windows_is_no_part_of_the_key(run: Run, world: World, api_key: str) -> None:
+def test_a_line_end_of_windows_is_not_part_of_the_key(run: Run, world: World, api_key: str) -> None:
     assert run("accounts", "add", "alice", stdin=api_key + "\r\n").exit_code == 0
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
 
@@ -204,7 +204,7 @@ def test_replace_changes_the_key_and_nothing_else(
     assert world.current("alice")["outcome"] == "CREATED"
 
 
-def test_replace_takes_over_what_is_said_with_it(run: Run, world: World, api_key: str) -> None:
+def test_replace_changes_the_options_that_are_passed_with_it(run: Run, world: World, api_key: str) -> None:
     world.add_account("alice", OTHER, createIfMissing=False, note={"S": "mine"})
     options = ["--product", "options", "--secret", "listenkeys/all", "--create-if-missing"]
     assert run("accounts", "add", "alice", "--replace", *options, stdin=api_key).exit_code == 0
@@ -309,7 +309,7 @@ def test_another_accounts_key_is_never_written_over(
 
 
 @pytest.mark.parametrize("content", ["not json", '["a"]', '"CANARYtext"', ""])
-def test_a_secret_that_is_no_json_object_stays_as_it_is(
+def test_a_secret_that_is_not_a_json_object_stays_as_it_is(
     run: Run, world: World, api_key: str, content: str
 ) -> None:
     client = world.aws.client("secretsmanager")

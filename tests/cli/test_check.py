@@ -92,7 +92,7 @@ def test_a_deployed_stack_is_named_with_its_region(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("protected", ["true", "false"])
-def test_a_stack_whose_tables_anybody_can_delete_is_well_and_told_so(stack: Stack, protected: str) -> None:
+def test_a_stack_with_unprotected_tables_is_well_and_says_so(stack: Stack, protected: str) -> None:
     told = Told(stack, ProtectTables=protected)
     stack_is(told, Tick="AWS::Events::Rule")
     [finding] = said(told, "stack")
@@ -191,7 +191,7 @@ def test_alarms_that_reach_nobody_are_not_well(stack: Stack) -> None:
     assert finding == Finding("mail", False, "the alarms reach nobody: deploy with AlarmEmail=<address>")
 
 
-def test_an_endpoint_that_is_no_address_does_not_show(told: Told) -> None:
+def test_an_endpoint_that_is_not_an_address_is_not_shown(told: Told) -> None:
     subscriptions(told, ("https", "https://example.com/CANARYtoken", CONFIRMED))
     [finding] = said(told, "mail")
     assert finding == Finding("mail", True, "the alarms reach https")
@@ -300,9 +300,7 @@ def test_it_ends_with_1_when_something_is_to_be_done(run: Run, front: Front, no_
     assert "1 to do" in done.stdout
 
 
-def test_json_has_each_finding_and_null_for_what_cannot_be_told(
-    run: Run, front: Front, no_sweep: str
-) -> None:
+def test_json_has_each_finding_and_null_for_what_is_unknown(run: Run, front: Front, no_sweep: str) -> None:
     done = run("check", "--json")
     found = json.loads(done.stdout)
     assert (found["well"], done.exit_code) == (False, 1)

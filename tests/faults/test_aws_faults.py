@@ -78,7 +78,7 @@ def test_one_throttled_batch_of_secrets_is_retried_within_bounds_and_the_others_
 
 
 @pytest.mark.row(25)
-def test_a_throttled_batch_that_is_answered_on_a_retry_is_no_fault(
+def test_a_throttled_batch_that_is_answered_on_a_retry_is_not_a_fault(
     world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
 ) -> None:
     add_live(world, clock, "alice", minutes=30)
@@ -252,7 +252,7 @@ def test_an_error_in_another_form_still_calls_a_person_where_one_is_needed(
 
 
 @pytest.mark.row(66)
-def test_a_secret_that_the_answer_does_not_mention_is_no_missing_secret(
+def test_a_secret_that_the_answer_does_not_mention_is_not_a_missing_secret(
     world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
 ) -> None:
     add_live(world, clock, "alice", "bob", minutes=30)
@@ -281,7 +281,7 @@ def test_a_secret_that_the_answer_does_not_mention_is_no_missing_secret(
         '{"apiKey": "x"}',
     ],
 )
-def test_what_is_no_api_key_is_not_sent(
+def test_what_is_not_an_api_key_is_not_sent(
     world: World, function: LocalFunction, clock: VirtualClock, text: str
 ) -> None:
     add_live(world, clock, "alice", minutes=30)
@@ -662,7 +662,7 @@ def test_malformed_rows_are_rejected_and_counted_and_the_others_are_renewed(
 
 @pytest.mark.row(34)
 @pytest.mark.parametrize("kind", MALFORMED_ROWS)
-def test_a_row_that_breaks_keeps_its_key_recorded_and_is_well_once_it_is_mended(
+def test_a_row_that_breaks_keeps_its_key_recorded_and_is_well_once_it_is_fixed(
     world: World, function: LocalFunction, clock: VirtualClock, kind: str
 ) -> None:
     add_live(world, clock, "alice", minutes=31)
@@ -1230,7 +1230,7 @@ def test_a_run_that_dies_around_the_event_leaves_it_to_the_next(
 
 
 @pytest.mark.row(48)
-def test_what_an_account_has_to_tell_while_the_bus_is_down_is_told_in_order(
+def test_an_accounts_changes_while_the_bus_is_down_are_sent_in_order(
     world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock
 ) -> None:
     world.add_account("alice", api_key_of("alice"))

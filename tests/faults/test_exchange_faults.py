@@ -384,7 +384,7 @@ def test_a_restricted_location_is_asked_once_a_run(
 
 
 @pytest.mark.row(10)
-def test_a_forgotten_key_is_made_anew_with_one_post(
+def test_a_forgotten_key_is_recreated_with_one_post(
     world: World, function: LocalFunction, clock: VirtualClock
 ) -> None:
     add_live(world, clock, "alice", "bob", minutes=30)

@@ -100,7 +100,7 @@ def test_a_key_at_risk_is_paged_before_it_dies_and_the_alarm_ends_with_the_dange
 
 
 @pytest.mark.slow
-def test_a_rejected_account_is_paged_until_a_person_mends_it(watched: Watched) -> None:
+def test_a_rejected_account_is_paged_until_a_person_fixes_it(watched: Watched) -> None:
     watched.world.exchange.revoke(api_key_of("bob"))
     watched.go(10)
     for _ in range(20):  # the sweeps between the ticks, and after the key has died, do not end it

@@ -230,7 +230,7 @@ def test_a_redirect_is_not_followed(server: BinanceServer, client: BinanceClient
         assert elsewhere.exchange.count == 0
 
 
-def test_nobody_there_is_a_connection_error(server: BinanceServer, client: BinanceClient) -> None:
+def test_no_server_is_a_connection_error(server: BinanceServer, client: BinanceClient) -> None:
     server.stop()
 
     error = trouble(client)
@@ -315,7 +315,7 @@ def test_a_bundle_of_the_environments_is_trusted(
         client.forget_idle_connections()
 
 
-def test_a_used_weight_that_is_told_is_passed_on(server: BinanceServer, client: BinanceClient) -> None:
+def test_the_used_weight_in_an_answer_is_passed_on(server: BinanceServer, client: BinanceClient) -> None:
     server.exchange.fault(answer=Answer(200, {"X-MBX-USED-WEIGHT-1M": "2301"}, b'{"listenKey":"abcdefghij"}'))
 
     assert client.keepalive("usdm", KEY).used_weight == 2301

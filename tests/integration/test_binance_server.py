@@ -265,7 +265,7 @@ def test_stop_ends_https_connections_too(tls_server, session, certificate):
     assert not tls_server._server.connections
 
 
-def test_a_client_that_never_shakes_hands_keeps_nobody_out(tls_server, session, certificate):
+def test_a_client_that_never_shakes_hands_does_not_block_others(tls_server, session, certificate):
     session.verify = certificate
     with socket.create_connection(("127.0.0.1", tls_server.port), timeout=5):
         assert session.post(tls_server.url + USDM, timeout=5).status_code == 200

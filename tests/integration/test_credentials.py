@@ -95,7 +95,7 @@ def test_many_secrets_are_read_twenty_at_a_time(
     assert len(calls) == -(-size // BATCH)
 
 
-def test_nobody_to_read_for_is_no_call(credentials: Credentials, calls: list[dict[str, Any]]) -> None:
+def test_no_accounts_make_no_call(credentials: Credentials, calls: list[dict[str, Any]]) -> None:
     assert credentials.fetch([]).keys == {}
     assert calls == []
 
@@ -163,7 +163,7 @@ def test_a_field_that_is_bad_leaves_the_secrets_other_fields_alone(
     assert [code(fetched, name) for name in ("bob", "carol")] == ["SECRET_INVALID"] * 2
 
 
-def test_a_secret_that_does_not_exist_or_is_being_deleted_is_said_so(
+def test_a_missing_secret_and_one_being_deleted_are_reported_as_such(
     world: World, credentials: Credentials
 ) -> None:
     for name in ("well", "deleted"):

@@ -426,7 +426,7 @@ def test_a_binary_secret_is_rejected(world: World, function: WatchedFunction) ->
     assert problems(function.invoke(TICK)) == {"alice": "SECRET_INVALID"}
 
 
-def test_a_row_that_is_mended_is_renewed_by_the_next_tick(
+def test_a_row_that_is_fixed_is_renewed_by_the_next_tick(
     world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
     add(world, "alice", product="futures")

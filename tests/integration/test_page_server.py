@@ -113,7 +113,7 @@ def test_another_site_cannot_read_it(server: PageServer) -> None:
     ("method", "path", "body", "status"),
     [("GET", "/other", "", 404), ("POST", "/", "", 400), ("POST", "/do", "x" * 5000, 400)],
 )
-def test_what_is_no_request_of_its_own_is_refused(
+def test_a_request_from_another_page_is_refused(
     server: PageServer, method: str, path: str, body: str, status: int
 ) -> None:
     assert ask(server, method, path, body)[0] == status

@@ -270,7 +270,7 @@ def test_connections_are_closed_in_due_form_when_asked_to(server, exchange):
             socket.recv(timeout=5)
 
 
-def test_while_it_is_down_nobody_is_let_in_and_who_is_in_stays(server, exchange):
+def test_while_it_is_down_new_connections_are_refused_and_open_ones_stay(server, exchange):
     url = URLS["usdm"].format(start(exchange))
     with opened(server, url) as socket:
         server.down = True

@@ -154,7 +154,7 @@ def test_invoke_answers_as_lambda_does(front: Front, world: World) -> None:
     assert post(f"{front.url}/2015-03-31/functions/", b"{}")[0] == 501
 
 
-def test_the_desk_breaks_and_mends_accounts(
+def test_the_desk_breaks_and_repairs_accounts(
     front: Front, world: World, function: LocalFunction, clock: VirtualClock
 ) -> None:
     world.add_account("alice", "a" * 20)

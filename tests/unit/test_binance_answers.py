@@ -165,7 +165,7 @@ def test_a_status_speaks_for_itself_where_the_body_says_nothing(
     ],
     ids=lambda body: str(body)[:24],
 )
-def test_a_200_that_makes_no_sense_is_no_success(body: Any) -> None:
+def test_a_200_that_makes_no_sense_is_not_a_success(body: Any) -> None:
     assert meaning(trouble(200, body)) == NONSENSE
 
 

@@ -275,7 +275,7 @@ def used(answer):
     return int(answer.headers["X-MBX-USED-WEIGHT-1M"])
 
 
-def test_used_weight_is_told_per_group_and_starts_again_every_minute(exchange, clock):
+def test_used_weight_is_reported_per_group_and_starts_again_every_minute(exchange, clock):
     assert [used(ask(exchange, "PUT")) for _ in range(3)] == [1, 2, 3]
     assert used(ask(exchange, "GET", PING)) == 4
     assert used(ask(exchange, "PUT", PATHS["coinm"])) == 5, "COIN-M shares the futures' limit"
@@ -554,7 +554,7 @@ def names(events):
     return [event["e"] for event in events]
 
 
-def test_orders_are_numbered_whoever_hears_of_them(exchange, heard):
+def test_orders_are_numbered_even_if_nobody_listens(exchange, heard):
     exchange.add_account(BOB)
     assert [exchange.emit_order(key) for key in (ALICE, BOB, ALICE)] == [1, 2, 3]
     assert [event["o"]["i"] for event in heard] == [1, 3]

@@ -110,7 +110,7 @@ def test_a_host_is_not_given_up_while_a_key_is_at_risk(risk: str) -> None:
     assert now > 300.0
 
 
-def test_the_refusal_of_one_account_is_no_sign_that_the_host_works() -> None:
+def test_the_refusal_of_one_account_does_not_show_that_the_host_works() -> None:
     gate = HostGate(patience=150.0)
     gate.rejected(0.0)
     for attempt in range(1, 3 * MAX_ATTEMPTS):

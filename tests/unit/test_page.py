@@ -70,7 +70,7 @@ def test_its_style_touches_nothing_outside() -> None:
         assert all(selector.startswith(".lk") for selector in selectors if selector), rule
 
 
-def test_a_listen_key_does_not_stand_in_it() -> None:
+def test_it_contains_no_listen_key() -> None:
     assert "CANARY" not in page([AccountStatus(Account("a"), Current(listen_key="CANARY"), 50, 1)], NOW)
 
 

@@ -232,7 +232,7 @@ def told(world: World) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_changes_are_told_as_the_contract_says(demo: World, function: WatchedFunction) -> None:
+def test_changes_are_announced_as_the_contract_says(demo: World, function: WatchedFunction) -> None:
     function.invoke(TICK)
 
     table = {"listenKeysTable": demo.aws.outputs["ListenKeysTableName"]}
@@ -265,13 +265,13 @@ def test_changes_are_told_as_the_contract_says(demo: World, function: WatchedFun
     assert len(demo.aws.sent_events()) == 3
 
 
-def test_what_was_told_is_no_longer_kept_to_be_told(demo: World, function: WatchedFunction) -> None:
+def test_an_announcement_that_was_sent_is_no_longer_kept(demo: World, function: WatchedFunction) -> None:
     function.invoke(TICK)
 
     assert [name for name in ("alice", "bob", "carol", "dave") if "unannounced" in demo.current(name)] == []
 
 
-def test_a_failure_and_its_end_are_told_once_each(
+def test_a_failure_and_its_end_are_announced_once_each(
     world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
     world.add_account("alice", "CANARYalice".ljust(64, "x"))
@@ -293,7 +293,7 @@ def test_a_failure_and_its_end_are_told_once_each(
     ]
 
 
-def test_a_key_that_somebody_replaced_is_told(
+def test_a_key_that_somebody_replaced_is_announced(
     world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
     api_key = "CANARYalice".ljust(64, "x")
@@ -307,7 +307,7 @@ def test_a_key_that_somebody_replaced_is_told(
     assert told(world)[1:] == [("alice", CHANGED, "CHANGED")]
 
 
-def test_what_an_earlier_run_could_not_tell_is_told_by_the_next_even_of_a_fresh_account(
+def test_what_an_earlier_run_could_not_announce_the_next_one_does_even_for_a_fresh_account(
     world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
     detail = {"accountId": "alice", "product": "usdm", "outcome": "CREATED", "errorCode": None}
@@ -323,7 +323,7 @@ def test_what_an_earlier_run_could_not_tell_is_told_by_the_next_even_of_a_fresh_
     assert "unannounced" not in world.current("alice")
 
 
-def test_many_changes_are_all_told(world: World, function: WatchedFunction) -> None:
+def test_many_changes_are_all_announced(world: World, function: WatchedFunction) -> None:
     for n in range(23):
         world.add_account(f"a{n}", f"CANARY{n}".ljust(64, "x"))
 
