@@ -451,7 +451,7 @@ class WholeProgram(RuleBasedStateMachine):
         if subject.refused:
             return
         self.secrets += 1
-        subject.api_key, subject.tampered = f"other{self.secrets}".ljust(64, "0"), self.clock.now()
+        subject.api_key, subject.tampered = f"other{self.secrets}".ljust(64, "x"), self.clock.now()
         subject.known = True
         self.world.exchange.add_account(subject.api_key)
         if alive:
