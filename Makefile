@@ -65,7 +65,7 @@ down: install  ## End a world that `make up` or `make run KEEP=1` left up
 invoke: install build .venv-runtime/.installed  ## Like run, but as built and under Lambda's runtime emulator
 	@$(BIN)/python -m local invoke "$(EVENT)" $(if $(KEEP),--keep)
 
-simulate: install  ## Simulate a month of outages (some six minutes)
+simulate: install  ## Simulate a month of outages (some ten minutes)
 	@$(BIN)/python -m local simulate
 
 ##@ Change it
