@@ -36,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Look after the accounts whose listenKeys listenkey-keeper keeps alive.",
-    epilog="Ends with 0 if all is well, 1 if something is not (a key at risk or not renewed, a check not "
+    epilog="Exits with 0 if all is well, 1 if something is not (a key at risk or not renewed, a check not "
     "passed), 2 if the command failed.",
 )
 app.add_typer(accounts.app, name="accounts")
@@ -71,7 +71,7 @@ def status(
 ) -> None:
     """Show how long each listenKey lives and what is wrong.
 
-    Ends with 1 when an enabled account has no live key, or less than 15 minutes left.
+    Exits with 1 when an enabled account has no live key, or less than 15 minutes left.
     """
     stack = connect(stack_name, region, profile)
     dynamodb = stack.client("dynamodb")
@@ -105,7 +105,7 @@ def check(
     """Check a deployed stack and say what to do.
 
     Looks at its rules, mail and alarms, makes a dry run, and sends Binance one request with a made-up API
-    key. Ends with 1 when there is something to do.
+    key. Exits with 1 when there is something to do.
     """
     findings = list(check_stack(connect(stack_name, region, profile)))
     if as_json:
@@ -165,10 +165,10 @@ def renew(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Renew accounts now and show what came of it.
+    """Renew accounts now and show the report.
 
     Calls the function, waits for it and shows its report.
-    Ends with 1 when an account was not renewed.
+    Exits with 1 when an account was not renewed.
     """
     for id_ in ids or ():
         check_id(id_)
