@@ -136,7 +136,7 @@ test-deep: install  ## Run the state machine at length (half an hour)
 	DEEP=1 $(BIN)/python -m pytest -m slow tests/properties --timeout 7200
 
 ##@ Measure it
-scale: install  ## Run 100,000 accounts through shards (some fifteen minutes)
+scale: install $(DYNAMODB)  ## Run 100,000 accounts through shards (some fifteen minutes)
 	@$(BIN)/python -m benchmarks.scale
 
 bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, time, memory and cold start (ROUNDS=5, QUICK=1)

@@ -1,7 +1,8 @@
 """`make scale`: 100,000 accounts through 50 shards, with workers that are processes, one of them killed.
 
-AWS is moto made from template.yaml, Binance the stand-in, both in this process; the workers play
-Lambda's event source: they take a message of the local SQS, call the handler and delete what is done.
+The tables are in DynamoDB Local, the rest of AWS is moto made from template.yaml, in this process as is
+Binance's stand-in. The workers play Lambda's event source: they take a message of the local SQS, call the
+handler and delete what is done.
 Time runs `--speed` times as fast for the program and the stand-in, so that the weight of minutes passes
 in seconds; what is counted against the weight cap is counted in that time. At the end
 everything is checked, and a failed check is the exit code. A second part measures accounts a second
@@ -19,18 +20,21 @@ import sys
 import time
 from collections import Counter, deque
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
 
 from listenkeys.aws import budget
 from listenkeys.aws.items import LEASE, iso
-from local.aws.stack import LocalAws, _backend
+from local.aws.dynamodb_local import dynamodb_local
+from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
 from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction
 from local.world import World
 
+ENGINE = Path(__file__).parent.parent / ".dynamodb"
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 PER_SECRET = 600  # API keys in a secret of at most 64 KiB
 VISIBILITY = 1800  # seconds, as the template's WorkQueue
@@ -43,11 +47,17 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=50)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--cap", type=int, default=2200, help="MaxWeightPerMinute")
-    parser.add_argument("--speed", type=float, default=10.0, help="how much faster than the clock")
+    parser.add_argument("--speed", type=float, default=4.0, help="how much faster than the clock")
     parser.add_argument(
         "--table", type=int, default=4_000, help="accounts of the second part; 0 leaves it out"
     )
     arguments = parser.parse_args()
+    with dynamodb_local(ENGINE) as url:
+        os.environ["DYNAMODB_URL"] = url
+        return measure(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> int:
     ok = whole_run(arguments)
     if arguments.table:
         print(f"\naccounts a second against workers, {arguments.table} accounts in 10 shards, no kill")
@@ -98,7 +108,6 @@ class ScaledWorld:
             "ShardCount": shards,
             "ShardConcurrency": max(2, workers),
             "MaxWeightPerMinute": cap,
-            "LedgerMode": "changes",  # moto's transactions are what takes longest here
         }
         self.aws = LocalAws({name: str(value) for name, value in parameters.items()})
         exchange = Exchange(
@@ -170,12 +179,12 @@ class ScaledWorld:
         times = Counter(renewed.values())
         others = Counter(r.status for r in self.world.exchange.requests if r.status != 200)
         busiest = most_in_a_minute([r.at for r in self.world.exchange.requests])
-        table = _backend("dynamodb").tables[self.aws.outputs["ListenKeysTableName"]]
         started = iso(datetime.fromtimestamp(self.started_at, UTC))
-        current = [items[key] for items in table.items.values() for key in items if key.value == "CURRENT"]
         recorded = sum(
-            item.attrs["attemptedAt"].value >= started and item.attrs["outcome"].value == "EXTENDED"
-            for item in current
+            item["record"]["S"] == "CURRENT"
+            and item["attemptedAt"]["S"] >= started
+            and item["outcome"]["S"] == "EXTENDED"
+            for item in self.aws.items("ListenKeysTable")
         )
         dead = self.aws.client("sqs").get_queue_attributes(
             QueueUrl=self.aws.resources["DeadLetterQueue"], AttributeNames=["ApproximateNumberOfMessages"]
@@ -208,13 +217,10 @@ class ScaledWorld:
         )
 
     def _fill(self, accounts: int) -> None:
-        """Fill the tables in moto's memory: through its API this many rows take minutes."""
         renewed = self.clock.now() - timedelta(minutes=10)
-        tables = _backend("dynamodb").tables
-        rows, keys = (tables[self.aws.outputs[name]] for name in ("AccountsTableName", "ListenKeysTableName"))
         exchange = self.world.exchange
         for first in range(0, accounts, PER_SECRET):
-            secret = {}
+            secret, rows, records = {}, [], []
             for number in range(first, min(first + PER_SECRET, accounts)):
                 name = f"account{number:06}"
                 secret[name] = api_key = name.ljust(64, "k")
@@ -222,14 +228,14 @@ class ScaledWorld:
                 answer = exchange.handle("POST", "/fapi/v1/listenKey", {"X-MBX-APIKEY": api_key})
                 if answer.status != 200:
                     raise SystemExit(f"the stand-in answered {answer.status}")
-                rows.put_item(
+                rows.append(
                     {
                         "accountId": {"S": name},
                         "secretId": {"S": f"listenkeys/{first}"},
                         "secretField": {"S": name},
                     }
                 )
-                keys.put_item(
+                records.append(
                     {
                         "accountId": {"S": name},
                         "record": {"S": "CURRENT"},
@@ -243,6 +249,15 @@ class ScaledWorld:
                     }
                 )
             self.world.put_secret(f"listenkeys/{first}", secret)
+            self._write("AccountsTable", rows)
+            self._write("ListenKeysTable", records)
+
+    def _write(self, table: str, items: list[dict[str, Any]]) -> None:
+        dynamodb, name = self.aws.client("dynamodb"), self.aws.resources[table]
+        for start in range(0, len(items), 25):  # BatchWriteItem's limit
+            puts = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
+            if dynamodb.batch_write_item(RequestItems={name: puts})["UnprocessedItems"]:
+                raise SystemExit("DynamoDB Local did not write every item")
 
 
 def most_in_a_minute(times: list[float]) -> int:
