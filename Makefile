@@ -141,6 +141,7 @@ scale: install $(DYNAMODB)  ## Run 100,000 accounts through shards (some fifteen
 
 bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, time, memory and cold start (ROUNDS=5, QUICK=1)
 	$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5) $(if $(QUICK),--quick)
+	$(if $(QUICK),,$(BIN)/python -m benchmarks.memory)
 
 costs: install  ## Compute docs/costs.md's table from what was measured last
 	$(BIN)/python -m benchmarks.costs

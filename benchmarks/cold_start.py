@@ -1,8 +1,8 @@
 """The cold start of the built function under Lambda's own runtime, against a function that does nothing.
 
 Both run from the same packages, with the same Python, in AWS's runtime emulator. CPU and memory are those of
-the runtime's process after its first invocation, of an event that the function refuses: INIT and next to
-nothing more.
+the runtime's process after its first invocation: of an event that the function refuses (INIT and next to
+nothing more), of a sweep with nothing to do, or of a tick.
 """
 
 import os
@@ -10,23 +10,24 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run import template_environment
+from benchmarks.responders import Responders, responders
+from benchmarks.run import environment
+from benchmarks.share import share
 from local.aws.runtime import RuntimeEmulator
 
 ROOT = Path(__file__).parent
 RUNTIME = ROOT.parent / ".venv-runtime/bin/python"
-_NO_SUCH_EVENT = {"benchmark": True}
-_VARIABLES = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
-}
+NO_SUCH_EVENT = {"benchmark": True}
+TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
+SWEEP = {"overdueOnly": True}
+COLD_SWEEP = "a cold sweep with nothing to do"
+_OF_THIS_MACHINE = ("PATH", "HOME", "LANG", "PYTHONPATH")
 
 
 @contextmanager
@@ -52,19 +53,38 @@ def variants(built: Path) -> Iterator[dict[str, Path]]:
         yield directories
 
 
-def cold_start(code: Path) -> dict[str, float]:
-    """Start the function in `code` once; seconds of CPU, milliseconds of INIT, MB at most."""
-    with RuntimeEmulator(code, {**template_environment(), **_VARIABLES}) as started:
-        answer = started.invoke(_NO_SUCH_EVENT)
-        if not answer.error or answer.error.type not in ("InvalidEvent", "ValueError"):
+def cold_start(
+    code: Path, event: dict[str, Any], up: Responders, memory: int | None = None
+) -> dict[str, float]:
+    """Start the function in `code` and call it once, with the share of a processor that this memory has.
+
+    Return seconds of CPU, of wall time, and of wall time until the last PUT was sent (`began` is a monotonic
+    time); milliseconds of INIT; MB at most.
+    """
+    variables = {name: value for name, value in environment(up).items() if name not in _OF_THIS_MACHINE}
+    with ExitStack() as open_:
+        runtime = RUNTIME
+        if memory:
+            processes = open_.enter_context(share(memory))
+            runtime = Path(open_.enter_context(tempfile.TemporaryDirectory())) / "runtime"
+            runtime.write_text(f'#!/bin/sh\necho $$ > {processes}\nexec {RUNTIME} "$@"\n')
+            runtime.chmod(0o755)
+        started = open_.enter_context(RuntimeEmulator(code, variables, runtime=runtime))
+        began = time.monotonic()
+        answer = started.invoke(event)
+        wall = time.monotonic() - began
+        if answer.error and answer.error.type not in ("InvalidEvent", "ValueError"):
             raise SystemExit(f"the function did not start: {answer}\n{started.log}")
         pid = started.runtime_pid()
-        ran = [int(thread.read_text().split()[0]) for thread in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        assert pid
         status = Path(f"/proc/{pid}/status").read_text()
         init = re.search(r"INIT REPORT\(durationMs: ([\d.]+)\)", started.log)
+        cpu = time.clock_gettime(~pid << 3 | 2)  # another process's clock: clock_getcpuclockid(3)
     peak = re.search(r"VmHWM:\s+(\d+)", status)
     return {
-        "cpu": sum(ran) / 1e9,
+        "cpu": cpu,
+        "began": began,
+        "wall": wall,
         "init_ms": float(init[1]) if init else float("nan"),
         "peak_mb": int(peak[1]) / 1024 if peak else float("nan"),
     }
@@ -77,10 +97,12 @@ def zip_mb(built: Path) -> float:
 
 
 def measure(rounds: int, built: Path) -> dict[str, list[dict[str, Any]]]:
-    """Start each variant `rounds` times, in turns."""
+    """Start each variant `rounds` times, in turns; the function also with a sweep with nothing to do."""
     found: dict[str, list[dict[str, Any]]] = {}
-    with variants(built) as directories:
+    with variants(built) as directories, responders(100) as up:
         for _ in range(rounds):
             for name, code in directories.items():
-                found.setdefault(name, []).append(cold_start(code))
+                found.setdefault(name, []).append(cold_start(code, NO_SUCH_EVENT, up))
+            code = directories["function, with bytecode"]
+            found.setdefault(COLD_SWEEP, []).append(cold_start(code, SWEEP, up))
     return found

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -167,6 +167,7 @@ def _serve(
     parent: Connection,
 ) -> None:
     counts: Counter[str] = Counter()
+    minutes: Counter[int] = Counter()
     last_put = 0.0
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
     if tls:
@@ -175,6 +176,7 @@ def _serve(
     def binance(head: bytes, body: bytes) -> bytes:
         nonlocal last_put
         counts["PUT listenKey"] += 1
+        minutes[int(time.time() // 60)] += 1
         last_put = time.monotonic()
         key = _API_KEY.search(head)
         return b'{"listenKey":"%s"}' % (key[1][::-1] if key else b"")
@@ -197,7 +199,7 @@ def _serve(
         asked = asyncio.Event()
         loop.add_reader(parent.fileno(), asked.set)
         await asked.wait()
-        parent.send((dict(counts), sum(os.times()[:2]) - start, last_put + binance_delay))
+        parent.send((dict(counts), sum(os.times()[:2]) - start, last_put + binance_delay, dict(minutes)))
 
     asyncio.run(main())
 
@@ -206,8 +208,8 @@ def _serve(
 class Responders:
     """Two servers in a process of their own.
 
-    `variables` have a client trust them. When they have stopped, `calls`, `cpu` (seconds) and `last_put` (the
-    monotonic time at which the last PUT was answered) are known.
+    `variables` have a client trust them. When they have stopped, `calls`, `cpu` (seconds), `last_put` (the
+    monotonic time at which the last PUT was answered) and `minutes` (PUTs in each clock minute) are known.
     """
 
     binance_url: str
@@ -216,6 +218,7 @@ class Responders:
     calls: dict[str, int]
     cpu: float = 0.0
     last_put: float = 0.0
+    minutes: dict[int, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -250,7 +253,7 @@ def responders(
             yield started
         finally:
             ours.send(None)
-            started.calls, started.cpu, started.last_put = ours.recv()
+            started.calls, started.cpu, started.last_put, started.minutes = ours.recv()
             process.join()
 
 

@@ -68,4 +68,4 @@ def run(
     if done.returncode:
         raise SystemExit(f"{subject} failed:\n{done.stdout[-SHOW_ERROR:]}\n{done.stderr[-SHOW_ERROR:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**found, "accounts": accounts, "calls": up.calls, "responder_cpu": up.cpu}
+    return {**found, "accounts": accounts, "calls": up.calls, "responder_cpu": up.cpu, "minutes": up.minutes}

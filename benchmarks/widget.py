@@ -9,17 +9,13 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.responders import responders
 from benchmarks.run import template_environment
+from benchmarks.share import FULL, share
 
 ROOT = Path(__file__).parent.parent
-FULL = 1769  # MB of memory at which a function has one whole processor: Lambda Developer Guide, "Memory"
-PERIOD = 20_000  # us: Lambda's own, as seen from inside
 MEMORY = 512  # MB: WidgetFunction's
 _CALL = """
 import json, os, sys, time
@@ -36,25 +32,6 @@ for _ in range(4):
 size = len(html.encode()) / 1000
 print(json.dumps({"init": loaded - started, "cold": took[0], "warm": min(took[1:]), "kb": size}))
 """
-
-
-@contextmanager
-def share(memory: int) -> Iterator[Path]:
-    """Yield the file that takes the id of a process which is to have a function's share of a processor."""
-    quota = PERIOD * memory // FULL
-    v1 = Path("/sys/fs/cgroup/cpu/listenkey-keeper")
-    group = v1 if v1.parent.is_dir() else Path("/sys/fs/cgroup/listenkey-keeper")
-    group.mkdir()
-    try:
-        if group is v1:
-            (group / "cpu.cfs_period_us").write_text(str(PERIOD))
-            (group / "cpu.cfs_quota_us").write_text(str(quota))
-        else:
-            (group / "cpu.max").write_text(f"{quota} {PERIOD}")
-        yield group / "cgroup.procs"
-    finally:
-        time.sleep(0.1)  # a process that has ended is still a member for a moment
-        group.rmdir()
 
 
 def measure(accounts: int, memory: int) -> dict[str, float]:

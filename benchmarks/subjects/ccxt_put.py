@@ -12,7 +12,7 @@ from benchmarks.subjects.measure import measured
 
 
 def client(key: str, **options: bool) -> ccxt.binance:
-    made = ccxt.binance({"apiKey": key, "secret": "secret", **options})
+    made = ccxt.binance({"apiKey": key, "secret": "secret", "cafile": os.environ["SSL_CERT_FILE"], **options})
     made.urls["api"]["fapiPrivate"] = os.environ["BINANCE_BASE_URL"] + "/fapi/v1"
     return made
 

@@ -26,7 +26,7 @@ def main() -> None:
     with measured() as found, contextlib.redirect_stdout(log):
         for handler in app.logger.handlers:
             handler.setStream(log)
-        report = app.lambda_handler(SWEEP if arguments.sweep else TICK, Context(remaining_seconds=300))
+        report = app.lambda_handler(SWEEP if arguments.sweep else TICK, Context(remaining_seconds=900))
         found["log_bytes"] = len(log.getvalue())
         found["metrics"] = len(
             json.loads(log.getvalue().splitlines()[-1])["_aws"]["CloudWatchMetrics"][0]["Metrics"]

@@ -68,7 +68,7 @@ DEFAULTS = {
     "SecretsKmsKeyArn": "",
     "SubnetIds": "",
     "SecurityGroupIds": "",
-    "MemorySize": 256,
+    "MemorySize": 1769,
     "ReservedConcurrency": 0,
     "ShardCount": 1,
     "ShardConcurrency": 2,
