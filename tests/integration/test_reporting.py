@@ -1,4 +1,4 @@
-"""What the function tells: its report, its log lines, its metrics, its events; and never a key."""
+"""What the function reports: its report, log lines, metrics and events; and never a key."""
 
 from __future__ import annotations
 
