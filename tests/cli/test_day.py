@@ -101,6 +101,7 @@ def test_history_draws_the_last_day(
         assert "dead (" in "".join(lines[:2])
 
 
+@pytest.mark.slow
 def test_the_table_below_keeps_to_its_limit_and_a_pipe_has_it_alone(
     run: Run, start: Start, world: World, clock: VirtualClock, function: LocalFunction
 ) -> None:

@@ -29,6 +29,7 @@ def test_nothing_is_asked_when_it_could_not_be_done(start: Start, world: World) 
     assert "API key of" not in terminal.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "stays"), [("n\n", True), ("\n", True), ("y\n", False)])
 def test_remove_asks_first(start: Start, world: World, answer: str, stays: bool) -> None:
     world.add_account("alice", "a" * 20)
@@ -48,6 +49,7 @@ def test_ctrl_c_at_the_question_leaves_everything_as_it_is(start: Start, world: 
     assert row(world, "alice") is None
 
 
+@pytest.mark.slow
 def test_danger_is_coloured_unless_no_color_is_set(start: Start, world: World, clock: VirtualClock) -> None:
     put(world, clock, "alice", 60)
     put(world, clock, "bob", 5)

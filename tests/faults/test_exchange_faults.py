@@ -204,6 +204,7 @@ def test_an_exchange_that_goes_down_in_mid_run_is_soon_left_alone(world: World, 
     assert all(kept(world, name) for name in NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.row(5)
 def test_a_429_pauses_all_workers_for_as_long_as_it_says(world: World, clock: VirtualClock) -> None:
     add_live(world, clock, *NAMES, minutes=30)
@@ -368,6 +369,7 @@ def test_two_accounts_that_the_firewall_refuses_do_not_cost_the_others_their_key
         assert all(kept(world, name) for name in others), "at every moment"
 
 
+@pytest.mark.slow
 @pytest.mark.row(9)
 def test_a_restricted_location_is_asked_once_a_run(
     world: World, function: LocalFunction, clock: VirtualClock
@@ -862,6 +864,7 @@ def test_ten_thousand_accounts_and_an_exchange_that_is_down_make_a_handful_of_re
     assert duration(done) < PATIENCE["tick"] + 35
 
 
+@pytest.mark.slow
 @pytest.mark.row(46)
 def test_the_weight_that_others_use_counts(
     world: World, function: LocalFunction, clock: VirtualClock
@@ -875,6 +878,7 @@ def test_the_weight_that_others_use_counts(
     assert min(others) >= at - at % 60 + 60, "in the minute after"
 
 
+@pytest.mark.slow
 @pytest.mark.row(49)
 def test_a_dead_host_does_not_touch_the_other_products(
     world: World, function: LocalFunction, clock: VirtualClock

@@ -183,6 +183,7 @@ def test_a_success_that_a_later_one_has_overtaken_is_announced_once_and_counted_
     assert [len(world.ledger(name)) for name in ("alice", "bob")] == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.row(60)
 def test_an_exception_while_results_come_in_stops_the_requests_first(
     world: World, clock: VirtualClock

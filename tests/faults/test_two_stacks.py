@@ -66,6 +66,7 @@ def test_the_functions_of_two_stacks_count_in_metrics_of_their_own(
     assert one.isdisjoint(other)
 
 
+@pytest.mark.slow
 @pytest.mark.row(67)
 def test_the_alarms_of_two_stacks_watch_metrics_of_their_own(stacks: list[LocalAws]) -> None:
     one, other = (
