@@ -42,7 +42,7 @@ def read_history(
 
 
 def expiry(dynamodb: Any, table: str, account_id: str) -> datetime | None:
-    """Return until when the account's key lives, as its current record says."""
+    """Return when the account's key expires, as its current record says."""
     return (
         Records(dynamodb, table, "all", 1, no_wait).current([account_id]).get(account_id, NOTHING).expires_at
     )

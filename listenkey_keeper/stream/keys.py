@@ -151,7 +151,7 @@ def read_listen_key(
     base_url: str | None = None,
     events: Collection[str] = EVENTS,
 ) -> ListenKey:
-    """Return an account's listenKey, its product, its URL and until when it lives, for a socket of your own.
+    """Return an account's listenKey, its product, its URL and when it expires, for a socket of your own.
 
     Takes the arguments of ListenKeys and raises what it and `ListenKeys.read` raise. Without `dynamodb` each
     call makes a boto3 client; to read often, keep a ListenKeys.
