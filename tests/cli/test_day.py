@@ -1,4 +1,4 @@
-"""The line of blocks above `listenkeys history`: what a day's ledger comes to."""
+"""The line of blocks above `listenkeys history`: what it makes of a day's ledger."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

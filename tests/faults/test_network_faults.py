@@ -69,7 +69,7 @@ class Slow(BinanceClient):
 
 
 def all_accounted_for(world: World, done: Any, names: tuple[str, ...], error_code: str) -> int:
-    """Assert that every attempt is recorded and every account told of; return how many were sent."""
+    """Assert that every attempt is recorded and every account reported; return how many were sent."""
     emitted = metrics(done)
     tried = [name for name in names if world.ledger(name)]
     assert emitted["KeysFailed"] == len(tried)

@@ -1,4 +1,4 @@
-"""The local world's page: what it shows, what its buttons do, and whom it does not listen to."""
+"""The local world's page: what it shows, what its buttons do, and which requests it refuses."""
 
 import http.client
 from collections.abc import Iterator

@@ -92,7 +92,7 @@ NO_COUNTER = {HANGS, "the weight counter"}
 
 
 class Killed(BaseException):
-    """The process is no more."""
+    """The process has been killed."""
 
 
 class Life:
