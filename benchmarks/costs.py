@@ -41,6 +41,8 @@ KEY_CALLS = HOURS * 12
 
 TOGETHER_EACH, TOGETHER_PACKED = "**together, a secret each**", "**together, packed**"
 EACH, PACKED = "Secrets Manager, a secret each", "Secrets Manager, packed"
+SMALL_MB = 256
+SMALL = f"`MemorySize={SMALL_MB}` saves"
 CHANGES = "`LedgerMode=changes` saves"
 KMS, SECRETS_KMS = "`KmsKeyArn` adds", "a secret each under a key of yours adds"
 NAT = "a NAT gateway and its address adds"
@@ -96,21 +98,28 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
     shards = math.ceil(accounts / ACCOUNTS_IN_A_SHARD) if sharded else 0
     stacks = math.ceil(accounts / ACCOUNTS_OF_AN_ADDRESS)  # an address each
     stack = Stack.of_template(sharded)
-    runs = (TICKS + SWEEPS) * (shards + stacks if sharded else 1)
+    at_once = shards + stacks if sharded else 1
+    runs = (TICKS + SWEEPS) * at_once
     lines = {}
 
-    vcpu = stack.memory_mb / LAMBDA_MB_A_VCPU
-    start = (measured["initCpuSeconds"] + measured["cpuMsOfARun"] / 1000) / vcpu
     # A run takes as long as its CPU, its round trips or the weight budget: the slowest of them. Two shards of
     # a stack run at a time: a queue has no lower concurrency.
     pace = accounts / IP_WEIGHT * 60 * 2 if sharded else (math.ceil(accounts / IP_WEIGHT) - 1) * 61
     width = int(template_environment()["MAX_CONCURRENCY"])
-    working = max(accounts * measured["cpuMsPerAccount"] / 1000 / vcpu, accounts / width * ROUND_TRIP, pace)
-    looking = accounts * measured["sweepCpuMsPerAccount"] / 1000 / vcpu
-    gb_seconds = (runs * start + TICKS * working + SWEEPS * looking) * stack.memory_mb / 1024
-    lines[f"Lambda, arm64, {stack.memory_mb} MB"] = prices.LAMBDA_GB_SECOND.of(
-        gb_seconds, free
-    ) + prices.LAMBDA_REQUEST.of(runs, free)
+
+    def functions(memory: int) -> float:
+        vcpu = memory / LAMBDA_MB_A_VCPU
+        ticking = (measured["initCpuSeconds"] + measured["cpuMsOfARun"] / 1000) / vcpu
+        sweeping = measured["sweepInitCpuSeconds"] / vcpu
+        working = max(
+            accounts * measured["cpuMsPerAccount"] / 1000 / vcpu, accounts / width * ROUND_TRIP, pace
+        )
+        looking = accounts * measured["sweepCpuMsPerAccount"] / 1000 / vcpu
+        seconds = TICKS * (at_once * ticking + working) + SWEEPS * (at_once * sweeping + looking)
+        gb_seconds = prices.LAMBDA_GB_SECOND.of(seconds * memory / 1024, free)
+        return gb_seconds + prices.LAMBDA_REQUEST.of(runs, free)
+
+    lines[f"Lambda, arm64, {stack.memory_mb} MB"] = functions(stack.memory_mb)
 
     # A transaction takes two write units an item, another write one, a consistent read of up to 4 KB one read
     # unit, a scan half of one for 4 KB.
@@ -150,6 +159,7 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
 
     common = sum(value for name, value in lines.items() if name not in (EACH, PACKED))
     lines |= {TOGETHER_EACH: common + lines[EACH], TOGETHER_PACKED: common + lines[PACKED]}
+    lines[SMALL] = round(functions(stack.memory_mb) - functions(SMALL_MB), 6)  # no rounding errors around 0
     lines[CHANGES] = lines["DynamoDB, on demand"] - changes
     # The two tables, and the queue's two ends.
     key_calls = KEY_CALLS * stacks * (4 if sharded else 2)
@@ -165,7 +175,8 @@ def table(measured: dict[str, Any]) -> str:
     text = [
         f"List prices of {prices.PRICES_OF} in Tokyo. Measured on {measured['date']}, CPU: "
         f"{measured['cpuMsPerAccount']} ms an account in a tick, {measured['sweepCpuMsPerAccount']} ms in a "
-        f"sweep, and {measured['initCpuSeconds']} s in a cold start.",
+        f"sweep, {measured['initCpuSeconds']} s in a cold start, {measured['sweepInitCpuSeconds']} s with a "
+        "sweep of 100 accounts after it.",
         "",
     ]
     for free in (True, False):
