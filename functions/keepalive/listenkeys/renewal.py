@@ -120,7 +120,7 @@ _NOT_ATTEMPTED = {
     ErrorCode.WAF_BLOCKED: "not attempted in this run: Binance's firewall blocks this IP address",
     ErrorCode.RESTRICTED_LOCATION: "not attempted in this run: Binance does not serve this location",
     ErrorCode.EXCHANGE_DOWN: "not attempted in this run: Binance has not been answering",
-    ErrorCode.DEADLINE: "not attempted in this run: its time was over",
+    ErrorCode.DEADLINE: "not attempted in this run: it ran out of time",
 }
 
 
