@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.leaks import WatchedFunction, search
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the tables in DynamoDB Local, not in moto, where DYNAMODB_LOCAL says it is installed."""
+    # A job in the background ignores Ctrl-C, and so would the commands that the tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if folder := os.environ.get("DYNAMODB_LOCAL"):
         running = ExitStack()
         os.environ["DYNAMODB_URL"] = running.enter_context(dynamodb_local(Path(folder)))
