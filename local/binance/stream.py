@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from websockets.exceptions import ConnectionClosed
@@ -95,10 +95,14 @@ class _Connection:
         except (ConnectionClosed, ValueError):
             pass  # a client that does not send JSON is disconnected
         finally:
-            for leave in self._leave.values():
-                leave()
+            self.leave()
             self._outbox.put(None)
             sender.join()
+
+    def leave(self) -> None:
+        """Hear nothing more; safe to call twice."""
+        while self._leave:
+            self._leave.popitem()[1]()
 
     def _join(self, listen_key: str, events: frozenset[str], products: set[str]) -> None:
         def hear(product: str, event: Event) -> None:
@@ -138,6 +142,16 @@ class _Connection:
                 self.socket.send(text)
 
 
+class _Socket(ServerConnection):
+    """Calls `gone` when it has closed. A client that leaves in the handshake never reaches the handler."""
+
+    gone: Callable[[], None] = staticmethod(lambda: None)
+
+    def close_socket(self) -> None:
+        super().close_socket()
+        self.gone()
+
+
 class StreamServer:
     """Serve an exchange's user data streams on 127.0.0.1, at a free port, from construction until `stop`.
 
@@ -162,7 +176,7 @@ class StreamServer:
         self._stopping = threading.Event()
         self._server = serve(
             self._serve, "127.0.0.1", 0, ssl=ssl_context, process_request=self._look, compression=None,
-            server_header=None,
+            server_header=None, create_connection=_Socket,
             ping_interval=_PING_INTERVAL, ping_timeout=_PING_TIMEOUT, close_timeout=1, logger=_logger,
         )  # fmt: skip
         self.port = int(self._server.socket.getsockname()[1])
@@ -190,15 +204,12 @@ class StreamServer:
 
     def drop_connections(self) -> None:
         """End every connection without a close frame, as a broken network does."""
-        with self._lock:
-            for socket in self._connections:
-                socket.close_socket()
+        for socket in self._sockets():
+            socket.close_socket()
 
     def close_connections(self) -> None:
         """Close every connection with a close frame, as Binance does after a day."""
-        with self._lock:
-            sockets = list(self._connections)
-        for socket in sockets:
+        for socket in self._sockets():
             socket.close()
 
     def stop(self) -> None:
@@ -207,6 +218,10 @@ class StreamServer:
         self._server.shutdown()
         for thread in self._threads:
             thread.join()
+
+    def _sockets(self) -> list[ServerConnection]:
+        with self._lock:
+            return list(self._connections)
 
     def _look(self, socket: ServerConnection, request: Request) -> Response | None:
         """Refuse what is no stream; otherwise listen from now on: an open socket has missed nothing."""
@@ -217,14 +232,20 @@ class StreamServer:
             return socket.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "Service Unavailable.")
         with self._lock:
             self._connections[socket] = _Connection(socket, self, request.path, found[1], found[2])
+        cast(_Socket, socket).gone = lambda: self._forget(socket)
         return None
 
     def _serve(self, socket: ServerConnection) -> None:
-        try:
-            self._connections[socket].run()
-        finally:
-            with self._lock:
-                del self._connections[socket]
+        with self._lock:
+            connection = self._connections.get(socket)
+        if connection:
+            connection.run()
+
+    def _forget(self, socket: ServerConnection) -> None:
+        with self._lock:
+            connection = self._connections.pop(socket, None)
+        if connection:
+            connection.leave()
 
     def _tick(self) -> None:
         """Notice what only time brings about: dead listenKeys, connections that are a day old."""

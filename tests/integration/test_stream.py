@@ -2,13 +2,15 @@
 
 import json
 import logging
+import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 
 from local.binance.exchange import PATHS, Exchange
@@ -25,6 +27,14 @@ URLS = {
     "options": "/private/ws/{}",
 }
 HOUR = 3600
+HANDSHAKE = """GET /path HTTP/1.1
+Host: 127.0.0.1
+Upgrade: websocket
+Connection: Upgrade
+Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==
+Sec-WebSocket-Version: 13
+
+"""
 
 
 @pytest.fixture
@@ -58,6 +68,13 @@ def is_silent(socket: ClientConnection) -> bool:
     """Tell whether nothing was sent before the answer to a question asked now."""
     socket.send('{"method": "LIST_SUBSCRIPTIONS", "id": "silent?"}')
     return heard(socket).get("id") == "silent?"
+
+
+def eventually(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("product", PATHS)
@@ -229,10 +246,7 @@ def test_two_consumers_of_one_key_hear_the_same(server, exchange):
         exchange.emit_order(ALICE)
         assert heard(one) == heard(two)
         two.close()
-        deadline = time.monotonic() + 5
-        while exchange.listeners(exchange.live_key(ALICE, "usdm")) != 1:
-            assert time.monotonic() < deadline, "who has left still listens"
-            time.sleep(0.005)
+        eventually(lambda: exchange.listeners(exchange.live_key(ALICE, "usdm")) == 1)
         exchange.emit_order(ALICE)
         assert heard(one)["o"]["i"] == 2
 
@@ -261,6 +275,27 @@ def test_a_dropped_connection_ends_without_a_word(server, exchange):
         server.drop_connections()
         with pytest.raises(ConnectionClosedError):
             socket.recv(timeout=5)
+
+
+def test_a_client_that_leaves_during_the_handshake_is_forgotten(exchange):
+    listened = []
+
+    class Server(StreamServer):
+        def _look(self, connection, request):
+            answer = super()._look(connection, request)
+            listened.append(exchange.listeners(listen_key))
+            client.close()
+            eventually(lambda: connection.state is State.CLOSED)
+            return answer
+
+    listen_key = start(exchange)
+    with Server(exchange) as server:
+        client = socket.create_connection(("127.0.0.1", server.port))
+        path = URLS["usdm"].format(listen_key)
+        client.sendall(HANDSHAKE.replace("/path", path).replace("\n", "\r\n").encode())
+        eventually(lambda: listened)
+        eventually(lambda: server.connections == exchange.listeners(listen_key) == 0)
+    assert listened == [1]
 
 
 def test_connections_are_closed_in_due_form_when_asked_to(server, exchange):
