@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Self
 
+from listenkeys.aws.records import Saved
+from listenkeys.report import Result
 from local.binance.exchange import PATHS
 from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction
@@ -30,12 +32,16 @@ _EARLIER = timedelta(minutes=40)  # due for a tick and for a sweep
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What an invocation returned or raised, what it printed, and the seconds that Lambda had left for it."""
+    """What an invocation returned or raised, what it printed, and the seconds that Lambda had left for it.
+
+    `recorded`: the clock minute in which each account's result was written.
+    """
 
     report: dict[str, Any] | None
     raised: str
     output: str
     remaining: float
+    recorded: dict[str, int]
 
 
 class Handler:
@@ -137,9 +143,19 @@ class _Context(Context):
 def _main() -> None:
     clock = ScaledClock.of(os.environ[_CLOCK])
     function = LocalFunction(os.environ, clock.clock)
+    records = function.app.keeper.records
+    save, recorded = records.save, dict[str, int]()
+
+    def noting(results: Sequence[Result], run_id: str) -> Saved:
+        saved: Saved = save(results, run_id)
+        recorded.update(dict.fromkeys((r.account_id for r in results), int(clock.timestamp() // 60)))
+        return saved
+
+    records.save = noting
     _tell("ready")
     for line in sys.stdin:
         asked = json.loads(line)
+        recorded.clear()
         context = _Context(asked["seconds"], asked["run_id"], clock=clock, began=clock.monotonic())
         done = function.invoke(asked["event"], context)
         ended = Ended(
@@ -147,6 +163,7 @@ def _main() -> None:
             f"{type(done.error).__name__}: {done.error}" if done.error else "",
             done.output,
             context.get_remaining_time_in_millis() / 1000,
+            recorded,
         )
         _tell(asdict(ended))
 

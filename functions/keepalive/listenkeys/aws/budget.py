@@ -2,7 +2,10 @@
 
 Runs overlap (a tick, a sweep, Lambda's retry, shards), each in a process of its own, and Binance counts what
 they send together. So a run takes weight from a shared counter before it sends, a portion at a time, and in
-the same write claims the accounts it is for: two runs over the same accounts don't renew one twice.
+the same write claims the accounts it is for: in a clock minute, two runs don't renew the same one.
+
+Claims end with their minute, so that Lambda's retry renews what a killed run had claimed. The next minute's
+runs go by the records. An answer that is not recorded by then is asked for again, which does no harm.
 
 In no clock minute do all runs together send more than the cap to a group.
 """
