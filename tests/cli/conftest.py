@@ -22,6 +22,7 @@ from local.clock import VirtualClock
 from local.front import Desk, Front
 from local.invoke import LocalFunction
 from local.world import World
+from tests.waiting import SECONDS
 
 from .terminal import Terminal
 
@@ -109,7 +110,7 @@ class AwsFaults:
                         status, "application/x-amz-json-1.1" if header else "text/xml", text.encode()
                     )
                     return
-                connection = http.client.HTTPConnection(target, timeout=10)
+                connection = http.client.HTTPConnection(target, timeout=SECONDS)
                 connection.request("POST", self.path, body, dict(self.headers))
                 answer = connection.getresponse()
                 content = answer.read()

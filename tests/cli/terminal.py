@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+from tests.waiting import SECONDS
+
 ROOT = Path(__file__).parents[2]
-SECONDS = 60
 COMMAND = (sys.executable, "-m", "listenkey_keeper.cli.main")
 
 

@@ -15,9 +15,10 @@ from local.binance.exchange import PATHS
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import STREAM_URL, World
+from tests.waiting import SECONDS
 
 from .conftest import AwsFaults, Run, Start
-from .terminal import COMMAND, ROOT, SECONDS
+from .terminal import COMMAND, ROOT
 
 Listen = Callable[..., subprocess.Popen[str]]
 

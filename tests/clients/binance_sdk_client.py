@@ -46,7 +46,7 @@ class Session:
 
     async def hear(self) -> Any:
         """Return the next event: the SDK's model of it, by name, and what it was parsed to."""
-        event = await asyncio.wait_for(self.events.get(), 10)
+        event = await asyncio.wait_for(self.events.get(), 60)
         return [type(event.actual_instance).__name__, event.actual_instance.to_dict()]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from local.binance.limits import WEIGHT_LIMITS
 from local.binance.server import BinanceServer
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
+from tests.waiting import eventually
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -124,7 +124,4 @@ def client(place: Place, exchange: Exchange) -> Client:
 
 def wait_for_listeners(exchange: Exchange, product: str) -> None:
     """Wait until somebody listens: a client's call may return before its subscription has arrived."""
-    deadline = time.monotonic() + 10
-    while not exchange.listeners(exchange.live_key(ALICE, product) or ""):
-        assert time.monotonic() < deadline, "nobody listens"
-        time.sleep(0.01)
+    eventually(lambda: exchange.listeners(exchange.live_key(ALICE, product) or ""), lambda: "nobody listens")

@@ -7,11 +7,9 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from samtranslator.yaml_helper import yaml_parse
@@ -21,8 +19,9 @@ from local.binance.exchange import PATHS, Exchange
 from local.clock import ScaledClock
 from local.invoke import LocalFunction
 from local.world import World
+from tests.waiting import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parent.parent.parent
 BOT = ROOT / "examples" / "bot"
@@ -73,6 +72,10 @@ class Bot:
             for pipe in (process.stdout, process.stderr):
                 pipe.close()
 
+    def until(self, happened: Callable[[], object], what: str) -> None:
+        """Wait for something that the process brings about."""
+        eventually(happened, lambda: f"never: {what}\n{self.printed}\n{self.complaints}")
+
     def has_printed(self, order: int) -> bool:
         return f"{order} BTCUSDT NEW\n" in self.printed
 
@@ -107,7 +110,7 @@ class Place:
         return self.exchange.emit_order(API_KEY)
 
     def prints(self, order: int, what: str) -> None:
-        until(lambda: self.bot.has_printed(order), f"it prints the order {what}", self.bot)
+        self.bot.until(lambda: self.bot.has_printed(order), f"it prints the order {what}")
 
     def listens(self) -> None:
         """Wait until the bot's socket is open on the key that lives."""
@@ -116,15 +119,7 @@ class Place:
             key = self.exchange.live_key(API_KEY, "usdm")
             return bool(key and self.exchange.listeners(key))
 
-        until(listening, "it listens", self.bot)
-
-
-def until(happened: Callable[[], Any], what: str, bot: Bot) -> None:
-    """Wait, in real seconds, for something that the bot's process brings about."""
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline, f"never: {what}\n{bot.printed}\n{bot.complaints}"
-        time.sleep(0.02)
+        self.bot.until(listening, "it listens")
 
 
 def deploy(aws: LocalAws) -> str:
@@ -189,7 +184,7 @@ def test_the_bot_prints_every_order_whatever_befalls_the_key_binance_or_itself(p
         streams.drop_connections()
         missed = place.order()
         streams.down = False
-        until(lambda: any("cannot reconcile yet" in line for line in bot.complaints), "it tries", bot)
+        bot.until(lambda: any("cannot reconcile yet" in line for line in bot.complaints), "it tries")
         outage.clear()
         place.prints(missed, "from the outage")
 

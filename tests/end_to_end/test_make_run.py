@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from local.binance.server import BinanceServer
 from local.world import MAKING
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parent.parent.parent
@@ -54,13 +54,11 @@ def outcomes(done: Done) -> dict[str, str]:
 
 
 def gone(process: int) -> bool:
-    """Wait until a process that was told to end has done so."""
-    for _ in range(200):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
+    """Tell whether a process has ended."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
     return False
 
 
@@ -103,7 +101,7 @@ def test_a_world_that_is_kept_shows_what_a_second_run_skips_and_ends_when_told_t
     assert odd.returncode == 1
     assert "InvalidEvent: unknown field 'acounts'" in odd.stdout
     assert "the local world is down" in down.stdout
-    assert gone(state["pid"])
+    eventually(lambda: gone(state["pid"]))
     assert "no local world is up" in python("local", "down").stdout
 
 
@@ -213,7 +211,7 @@ def test_two_worlds_that_are_kept_at_once_are_one(python: Python, tmp_path: Path
 
     pid = json.loads((tmp_path / ".local/world.json").read_text())["pid"]
     python("local", "down")
-    assert gone(pid)
+    eventually(lambda: gone(pid))
     assert sorted(file.name for file in (tmp_path / ".local").iterdir()) == ["function.log", "world.log"]
 
 

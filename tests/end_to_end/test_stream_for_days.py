@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,8 +27,9 @@ from local.clock import ScaledClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
 from tests.pages import block
+from tests.waiting import SECONDS, eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 SPEED = 600.0
 LIVES = 5  # how often an unattended key would have died
@@ -110,14 +110,6 @@ class Days:
     runs: list[Invocation]
 
 
-def until(happened: Callable[[], Any], what: str, seconds: float = 20) -> None:
-    """Wait, in real seconds, for something that another thread brings about."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.005)
-
-
 def make_queue(aws: LocalAws) -> str:
     """Deploy the page's queue and rule; return the queue's URL."""
     template = yaml_parse(block("yaml"))
@@ -151,7 +143,7 @@ def ended_at_last(ended: threading.Event, bots: list[Bot], threads: list[threadi
             bot.stopped.set()
         for thread in threads:
             if thread.ident:
-                thread.join(10)
+                thread.join(SECONDS)
         assert not any(thread.is_alive() for thread in threads)
 
 
@@ -199,8 +191,8 @@ def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
         for thread in threads:
             thread.start()
             # A stream without a key looks again in 5 s, which are most of an hour here.
-            until(lambda: world.current("bob"), "the rules make bob's key")
-        until(lambda: hears_anew(None), "the bot listens")
+            eventually(lambda: world.current("bob"), lambda: "the rules never make bob's key")
+        eventually(lambda: hears_anew(None), lambda: "the bot never listens")
         for lose in ("expire", "delete"):
             clock.sleep(3600)
             key = exchange.live_key(API_KEYS["alice"], "usdm")
@@ -212,20 +204,25 @@ def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
             else:
                 exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": API_KEYS["alice"]})
             losses.append((before, exchange.emit_order(API_KEYS["alice"])))
-            until(lambda key=key: hears_anew(key), f"the bot hears again after {lose}")
+            eventually(
+                lambda key=key: hears_anew(key), lambda lose=lose: f"it never hears again after {lose}"
+            )
             recoveries.append(exchange.emit_order(API_KEYS["alice"]))
         clock.sleep(max(0.0, LIVES * 3600 + 600 - (clock.monotonic() - began)))
         ended.set()
         trading.join()
         for bot in bots:
             last = exchange.orders(API_KEYS[bot.account])[-1:]
-            until(lambda bot=bot, last=last: bot.heard[-1:] == last, f"{bot.account} hears the last order")
+            eventually(
+                lambda bot=bot, last=last: bot.heard[-1:] == last,
+                lambda bot=bot: f"{bot.account} never hears the last order",
+            )
         while True:
             try:
                 carol.append(json.loads(socket.recv(timeout=0.2)))
             except TimeoutError:
                 break
-        still_open = socket.ping().wait(5)
+        still_open = socket.ping().wait(SECONDS)
     keys.append(str(exchange.live_key(API_KEYS["alice"], "usdm")))
     return Days(world, alice, bob, carol, still_open, keys, losses, recoveries, runs)
 

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
+from tests.waiting import SECONDS
+
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
 Talk = Callable[[socket.socket], None]
 
@@ -70,12 +72,12 @@ class BareServer:
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._accepting.join(5)
+        self._accepting.join(SECONDS)
         for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(SECONDS)
 
 
 class BlackHole:
@@ -124,7 +126,7 @@ class Forwarder(BareServer):
         while request := read_request(client):
             with self._lock:
                 number, self.forwarded = self.forwarded, self.forwarded + 1
-            with socket.create_connection(("127.0.0.1", self._port), timeout=5) as server:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS) as server:
                 server.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
                 answer = b""
                 while piece := server.recv(65536):

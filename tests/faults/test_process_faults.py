@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -38,6 +37,7 @@ from tests.faults.matrix import (
 )
 from tests.faults.processes import Handler, add_due
 from tests.rules import Rules
+from tests.waiting import SECONDS, eventually
 
 
 def add_one_by_one(world: World, clock: VirtualClock, *names: str) -> None:
@@ -61,7 +61,7 @@ class Running(threading.Thread):
         self.report = self._keeper.run(Trigger.from_event(TICK), self._run_id, 300.0)
 
     def ended(self) -> Report:
-        self.join(30)
+        self.join(SECONDS)
         assert self.report, "the run has not ended"
         return self.report
 
@@ -77,7 +77,7 @@ def test_two_runs_at_once_are_harmless(world: World, clock: VirtualClock) -> Non
     def meet(_: str) -> None:
         if threading.get_ident() not in met and len(met) < 2:
             met.add(threading.get_ident())
-            both.wait(10)  # each has read its accounts and records, and none has written
+            both.wait(SECONDS)  # each has read its accounts and records, and none has written
 
     hooked(world).hook = meet
     runs = [Running(variant(world, clock), run_id) for run_id in ("one", "two")]
@@ -116,11 +116,11 @@ def test_the_later_request_wins_whoever_writes_last(world: World, clock: Virtual
     def hold_the_first(_: str) -> None:
         if not held.is_set():
             held.set()
-            release.wait(20)
+            release.wait(SECONDS)
 
     hooked(world).hook = hold_the_first
     earlier = Running(variant(world, clock), "earlier")
-    assert held.wait(20)
+    assert held.wait(SECONDS)
     sent_later = clock.advance(minutes=1) or clock.now()
     later = Running(variant(world, clock), "later").ended()
     recorded = world.records("alice")
@@ -228,7 +228,7 @@ def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(
     def hold(api_key: str) -> None:
         if held.is_set() or api_key == api_key_of(names[56]):
             held.set()  # and what is sent when this one has timed out
-            release.wait(100)
+            release.wait(2 * SECONDS)
 
     hooked(world).hook = hold
     path = os.pathsep.join(sys.path)
@@ -238,10 +238,8 @@ def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(
         stdout=subprocess.DEVNULL,
     )
     try:
-        assert held.wait(60)
-        give_up = time.monotonic() + 20
-        while len(renewed := renewed_names(world, names)) < 50 and time.monotonic() < give_up:
-            time.sleep(0.05)
+        assert held.wait(SECONDS)
+        eventually(lambda: len(renewed_names(world, names)) >= 50)
         os.kill(process.pid, signal.SIGKILL)
     finally:
         process.kill()
@@ -404,7 +402,7 @@ def test_a_process_with_a_broken_environment_does_not_start(world: World) -> Non
         env={**variables, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("listenkeys.errors.SettingsError: LEDGER_DAYS must be")

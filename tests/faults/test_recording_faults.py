@@ -32,6 +32,7 @@ from tests.faults.matrix import (
 from tests.faults.processes import Handler, add_due, asked
 from tests.faults.refusals import Body, Refusals, botocore_sleeps_by
 from tests.faults.sockets import BareServer, read_request
+from tests.waiting import SECONDS
 
 TWENTY = tuple(f"account{number:02}" for number in range(20))
 WRITES = ("TransactWriteItems", "UpdateItem", "PutItem", "BatchWriteItem", "DeleteItem")
@@ -57,7 +58,7 @@ class Swallower(BareServer):
                 self.swallowed.append(operation)
                 self.ended.wait(120)
                 return
-            with socket.create_connection(("127.0.0.1", self._port), timeout=10) as server:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS) as server:
                 server.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
                 while piece := server.recv(65536):
                     client.sendall(piece)
@@ -211,7 +212,7 @@ def test_a_result_that_comes_during_the_last_write_is_not_lost(world: World, clo
     def hold(api_key: str) -> None:
         if api_key == the_last:
             held.set()
-            arrive.wait(30)
+            arrive.wait(SECONDS)
             answered.set()
 
     hooked(world).hook = hold
@@ -222,7 +223,7 @@ def test_a_result_that_comes_during_the_last_write_is_not_lost(world: World, clo
         if not met and held.is_set():
             met.append(True)
             arrive.set()
-            assert answered.wait(30)
+            assert answered.wait(SECONDS)
             time.sleep(0.5)  # until the worker has brought its result
             clock.advance(minutes=5)  # and the run is at its end
 

@@ -31,6 +31,7 @@ from tests.faults.matrix import (
 )
 from tests.faults.processes import Ended, Handler, add_due, at_the_next_minute
 from tests.faults.refusals import Body, Refusals, botocore_sleeps_by
+from tests.waiting import SECONDS
 
 
 def names(prefix: str, count: int) -> list[str]:
@@ -139,7 +140,7 @@ def test_what_a_killed_run_had_taken_is_lost_for_that_minute_only(busy: World, f
     def hold(_: str) -> None:
         if len(busy.exchange.requests) >= 20:
             half_way.set()
-            over.wait(60)
+            over.wait(SECONDS)
 
     with ExitStack() as stack:
         killed, retry = (
@@ -152,7 +153,7 @@ def test_what_a_killed_run_had_taken_is_lost_for_that_minute_only(busy: World, f
         stack.callback(over.set)
         began = at_the_next_minute(fast)
         killed.start(TICK)
-        assert half_way.wait(60)
+        assert half_way.wait(SECONDS)
         killed.kill()
         hooked(busy).hook = None
         taken = taken_weight(busy, "futures")

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from local.binance.exchange import PATHS, REAL_ANSWERS
 from local.binance.server import BinanceServer
+from tests.waiting import SECONDS
 
 ALICE = "alice" * 12
 USDM = PATHS["usdm"]
@@ -39,7 +40,7 @@ def session():
 
 
 def raw(server, request=f"PUT {USDM} HTTP/1.1\r\nX-MBX-APIKEY: {ALICE}\r\n\r\n"):
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
     connection.sendall(request.encode())
     return connection
 
@@ -47,11 +48,11 @@ def raw(server, request=f"PUT {USDM} HTTP/1.1\r\nX-MBX-APIKEY: {ALICE}\r\n\r\n")
 @pytest.mark.parametrize("product", PATHS)
 def test_a_key_is_started_kept_alive_and_closed(server, session, product):
     url = server.url + PATHS[product]
-    listen_key = session.post(url, timeout=5).json()["listenKey"]
-    assert session.put(url, timeout=5).json().get("listenKey", listen_key) == listen_key
+    listen_key = session.post(url, timeout=SECONDS).json()["listenKey"]
+    assert session.put(url, timeout=SECONDS).json().get("listenKey", listen_key) == listen_key
     assert server.exchange.live_key(ALICE, product) == listen_key
-    assert session.delete(url, timeout=5).json() == {}
-    answer = session.put(url, timeout=5)
+    assert session.delete(url, timeout=SECONDS).json() == {}
+    answer = session.put(url, timeout=SECONDS)
     assert (answer.status_code, answer.content) == (400, REAL_ANSWERS["listen_key_not_found"].body)
 
 
@@ -59,7 +60,7 @@ def test_a_key_is_started_kept_alive_and_closed(server, session, product):
 def test_real_answers_arrive_as_they_are(server, session, name):
     real = REAL_ANSWERS[name]
     server.exchange.fault(answer=real)
-    answer = session.put(server.url + USDM, timeout=5)
+    answer = session.put(server.url + USDM, timeout=SECONDS)
     assert (answer.status_code, answer.content) == (real.status, real.body)
     assert answer.headers["X-MBX-USED-WEIGHT-1M"] == "1"
 
@@ -67,12 +68,11 @@ def test_real_answers_arrive_as_they_are(server, session, name):
 def test_one_connection_serves_many_requests_with_bodies_and_queries(server, session):
     url = server.url + USDM
     for _ in range(3):
-        assert (
-            session.post(url, data={"listenKey": "x" * 64}, params={"a": "1"}, timeout=5).status_code == 200
-        )
-        assert session.get(f"{server.url}/fapi/v1/ping", timeout=5).json() == {}
-        assert session.head(f"{server.url}/fapi/v1/time", timeout=5).status_code == 200
-        assert session.put(server.url + "/nowhere", timeout=5).status_code == 404
+        answer = session.post(url, data={"listenKey": "x" * 64}, params={"a": "1"}, timeout=SECONDS)
+        assert answer.status_code == 200
+        assert session.get(f"{server.url}/fapi/v1/ping", timeout=SECONDS).json() == {}
+        assert session.head(f"{server.url}/fapi/v1/time", timeout=SECONDS).status_code == 200
+        assert session.put(server.url + "/nowhere", timeout=SECONDS).status_code == 404
     assert len(server._server.connections) == 1
 
 
@@ -97,7 +97,7 @@ def test_what_is_not_http_gets_no_answer(server):
 
 def test_many_clients_are_served_at_once(server):
     def post(_):
-        with requests.post(server.url + USDM, headers=HEADERS, timeout=10) as answer:
+        with requests.post(server.url + USDM, headers=HEADERS, timeout=SECONDS) as answer:
             return answer.json()["listenKey"]
 
     with ThreadPoolExecutor(32) as pool:
@@ -107,7 +107,7 @@ def test_many_clients_are_served_at_once(server):
 
 def test_a_delayed_answer_still_arrives(server, session):
     server.exchange.fault(status=503, delay=0.02)
-    assert session.put(server.url + USDM, timeout=5).status_code == 503
+    assert session.put(server.url + USDM, timeout=SECONDS).status_code == 503
 
 
 def test_a_hanging_request_is_never_answered(server, session):
@@ -117,9 +117,9 @@ def test_a_hanging_request_is_never_answered(server, session):
 
 
 def test_a_dripped_answer_arrives_whole_in_the_end(server, session):
-    listen_key = session.post(server.url + USDM, timeout=5).json()["listenKey"]
+    listen_key = session.post(server.url + USDM, timeout=SECONDS).json()["listenKey"]
     server.exchange.fault("drip", delay=0.0001)
-    assert session.put(server.url + USDM, timeout=5).json() == {"listenKey": listen_key}
+    assert session.put(server.url + USDM, timeout=SECONDS).json() == {"listenKey": listen_key}
 
 
 def test_a_dripped_answer_comes_one_byte_at_a_time(server):
@@ -137,30 +137,30 @@ def test_a_reset_is_a_reset_and_not_an_end(server):
 def test_requests_sees_a_reset_as_a_connection_error(server, session):
     server.exchange.fault("reset", times=1)
     with pytest.raises(requests.ConnectionError):
-        session.post(server.url + USDM, timeout=5)
-    assert session.post(server.url + USDM, timeout=5).status_code == 200
+        session.post(server.url + USDM, timeout=SECONDS)
+    assert session.post(server.url + USDM, timeout=SECONDS).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["extended", "empty"])
 def test_a_truncated_answer_ends_before_its_length(server, session, name):
     server.exchange.fault("truncate", answer=REAL_ANSWERS[name], times=1)
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
-        session.put(server.url + USDM, timeout=5)
-    assert session.post(server.url + USDM, timeout=5).status_code == 200
+        session.put(server.url + USDM, timeout=SECONDS)
+    assert session.post(server.url + USDM, timeout=SECONDS).status_code == 200
 
 
 def test_a_truncated_answer_without_a_body_promises_one(server, session):
     server.exchange.fault("truncate", status=502)
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
-        session.put(server.url + USDM, timeout=5)
+        session.put(server.url + USDM, timeout=SECONDS)
 
 
 def test_a_redirect_leads_to_where_it_says(server, session):
     with BinanceServer() as other:
         server.exchange.fault("redirect", headers={"Location": other.url + USDM})
-        answer = session.put(server.url + USDM, timeout=5, allow_redirects=False)
+        answer = session.put(server.url + USDM, timeout=SECONDS, allow_redirects=False)
         assert (answer.status_code, other.exchange.count) == (307, 0)
-        assert session.put(server.url + USDM, timeout=5).status_code == 401
+        assert session.put(server.url + USDM, timeout=SECONDS).status_code == 401
         assert other.exchange.requests[0].method == "PUT"
 
 
@@ -172,10 +172,10 @@ def test_after_stop_connections_are_refused(server):
 
 
 def test_stop_closes_kept_alive_connections(server, session):
-    session.put(server.url + USDM, timeout=5)
+    session.put(server.url + USDM, timeout=SECONDS)
     server.stop()
     with pytest.raises(requests.ConnectionError):
-        session.put(server.url + USDM, timeout=5)
+        session.put(server.url + USDM, timeout=SECONDS)
     assert server.exchange.count == 1
 
 
@@ -196,7 +196,7 @@ def test_stop_ends_answers_under_way(server, fields):
     server.exchange.handle = handle_and_tell
     server.exchange.fault(**fields)
     with raw(server) as connection, connection.makefile("rb") as stream:
-        assert arrived.wait(10)
+        assert arrived.wait(SECONDS)
         server.stop()
         assert stream.read() in (b"", b"H")
     assert not server._server.connections
@@ -245,30 +245,30 @@ def tls_server(certificate):
 def test_https_works_for_who_trusts_the_certificate(tls_server, session, certificate):
     session.verify = certificate
     assert tls_server.url.startswith("https://")
-    assert session.post(tls_server.url + USDM, timeout=5).status_code == 200
+    assert session.post(tls_server.url + USDM, timeout=SECONDS).status_code == 200
     tls_server.exchange.fault("reset", times=1)
     with pytest.raises(requests.ConnectionError):
-        session.put(tls_server.url + USDM, timeout=5)
-    assert session.put(tls_server.url + USDM, timeout=5).status_code == 200
+        session.put(tls_server.url + USDM, timeout=SECONDS)
+    assert session.put(tls_server.url + USDM, timeout=SECONDS).status_code == 200
 
 
 def test_https_is_refused_by_who_does_not_trust_the_certificate(tls_server, session):
     with pytest.raises(requests.exceptions.SSLError):
-        session.post(tls_server.url + USDM, timeout=5)
+        session.post(tls_server.url + USDM, timeout=SECONDS)
     assert tls_server.exchange.count == 0
 
 
 def test_stop_ends_https_connections_too(tls_server, session, certificate):
     session.verify = certificate
-    session.post(tls_server.url + USDM, timeout=5)
+    session.post(tls_server.url + USDM, timeout=SECONDS)
     tls_server.stop()
     assert not tls_server._server.connections
 
 
 def test_a_client_that_never_shakes_hands_does_not_block_others(tls_server, session, certificate):
     session.verify = certificate
-    with socket.create_connection(("127.0.0.1", tls_server.port), timeout=5):
-        assert session.post(tls_server.url + USDM, timeout=5).status_code == 200
+    with socket.create_connection(("127.0.0.1", tls_server.port), timeout=SECONDS):
+        assert session.post(tls_server.url + USDM, timeout=SECONDS).status_code == 200
 
 
 def test_a_request_that_was_cut_off_in_its_headers_is_none() -> None:

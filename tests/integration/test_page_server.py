@@ -12,6 +12,7 @@ from local.front import VERBS, Desk
 from local.page_server import BUTTONS, PageServer
 from local.world import World
 from tests.leaks import WatchedFunction, search
+from tests.waiting import SECONDS
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def server(world: World, clock: VirtualClock, function: WatchedFunction) -> Iter
 def ask(server: PageServer, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:
     """Send a request, with this page's own Host and Origin unless told otherwise."""
     host = urlsplit(server.url).netloc
-    connection = http.client.HTTPConnection(host, timeout=10)
+    connection = http.client.HTTPConnection(host, timeout=SECONDS)
     sent = {"Host": host} | ({"Origin": server.url} if method == "POST" else {}) | headers
     connection.request(method, path, body, sent)
     answer = connection.getresponse()

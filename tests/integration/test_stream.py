@@ -4,8 +4,7 @@ import json
 import logging
 import socket
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import pytest
@@ -17,6 +16,7 @@ from local.binance.exchange import PATHS, Exchange
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from tests.certificates import self_signed
+from tests.waiting import SECONDS, eventually
 
 ALICE = "alice" * 12
 BOB = "bobby" * 12
@@ -61,20 +61,13 @@ def opened(server: StreamServer, path: str) -> AbstractContextManager[ClientConn
 
 
 def heard(socket: ClientConnection) -> dict:
-    return json.loads(socket.recv(timeout=5))
+    return json.loads(socket.recv(timeout=SECONDS))
 
 
 def is_silent(socket: ClientConnection) -> bool:
     """Tell whether nothing was sent before the answer to a question asked now."""
     socket.send('{"method": "LIST_SUBSCRIPTIONS", "id": "silent?"}')
     return heard(socket).get("id") == "silent?"
-
-
-def eventually(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("product", PATHS)
@@ -267,14 +260,14 @@ def test_a_connection_ends_after_a_day(server, clock):
     with opened(server, URLS["usdm"].format("dead")) as socket:
         clock.advance(24 * HOUR)
         with pytest.raises(ConnectionClosedOK):
-            socket.recv(timeout=5)
+            socket.recv(timeout=SECONDS)
 
 
 def test_a_dropped_connection_ends_without_a_word(server, exchange):
     with opened(server, URLS["usdm"].format(start(exchange))) as socket:
         server.drop_connections()
         with pytest.raises(ConnectionClosedError):
-            socket.recv(timeout=5)
+            socket.recv(timeout=SECONDS)
 
 
 def test_a_client_that_leaves_during_the_handshake_is_forgotten(exchange):
@@ -302,7 +295,7 @@ def test_connections_are_closed_in_due_form_when_asked_to(server, exchange):
     with opened(server, URLS["usdm"].format(start(exchange))) as socket:
         server.close_connections()
         with pytest.raises(ConnectionClosedOK):
-            socket.recv(timeout=5)
+            socket.recv(timeout=SECONDS)
 
 
 def test_while_it_is_down_new_connections_are_refused_and_open_ones_stay(server, exchange):
@@ -334,7 +327,7 @@ def test_what_is_not_json_ends_the_connection(server):
     with opened(server, "/ws") as socket:
         socket.send("hello")
         with pytest.raises(ConnectionClosedOK):
-            socket.recv(timeout=5)
+            socket.recv(timeout=SECONDS)
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere/ws", "/private", "/private/ws/key/more"])
@@ -356,7 +349,7 @@ def test_stop_closes_open_connections(server, exchange):
     with opened(server, URLS["usdm"].format(start(exchange))) as socket:
         server.stop()
         with pytest.raises(ConnectionClosedOK):
-            socket.recv(timeout=5)
+            socket.recv(timeout=SECONDS)
     server.stop()
     with pytest.raises(ConnectionRefusedError), connect(server.url, proxy=None):
         pass

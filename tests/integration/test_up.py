@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,18 +26,9 @@ from local.kept import IN_USE, STATE, commands
 from local.up import main
 from local.world import World
 from tests.pages import blocks
+from tests.waiting import SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60
-
-
-def wait(condition: Callable[[], Any]) -> Any:
-    """Wait until this is true; return what it was."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 def test_the_rules_are_those_of_the_deployed_stack(world: World) -> None:
@@ -135,8 +126,9 @@ def front(world: World, function: LocalFunction) -> Iterator[Front]:
 
 def post(url: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
     request = urllib.request.Request(url, body, headers, method="POST")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+        with opener.open(request, timeout=SECONDS) as answer:
             return answer.status, json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         with error:
@@ -193,7 +185,7 @@ def test_the_readmes_bot_hears_an_order_in_the_world_that_is_up(
 ) -> None:
     def binance(*arguments: str) -> str:
         command = [str(tmp_path / ".local/binance"), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -235,7 +227,7 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         start_new_session=True,
     )
     try:
-        wait(lambda: (tmp_path / ".local/world.json").exists() or process.poll() is not None)
+        eventually(lambda: (tmp_path / ".local/world.json").exists() or process.poll() is not None)
         yield process
     finally:
         process.kill()
@@ -251,7 +243,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
         environment = {**os.environ, "AWS_PROFILE": "nope", "AWS_REGION": "us-east-1"}
         command = [str(tmp_path / ".local/listenkeys"), *arguments]
         return subprocess.run(
-            command, env=environment, input=stdin, capture_output=True, text=True, timeout=60
+            command, env=environment, input=stdin, capture_output=True, text=True, timeout=SECONDS
         )
 
     def accounts() -> dict[str, Any]:
@@ -266,7 +258,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
         outcomes = {name: account["outcome"] for name, account in found.items()}
         return found if outcomes == after_the_first_run else None
 
-    found = wait(settled)
+    found = eventually(settled)
     assert all(0 < found[name]["minutesLeft"] <= 60 for name in ("alice", "bob", "carol"))
     assert listenkeys("renew", "dave").returncode == 1
     assert listenkeys("accounts", "add", "dave", "--replace", stdin="sparekey01").returncode == 0

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import World
 from tests.certificates import self_signed
+from tests.waiting import SECONDS, eventually
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = ROOT / "examples" / "clients"
@@ -123,31 +124,26 @@ class Recipe:
         for line in stream:
             lines.append(line.rstrip("\n"))
 
-    def until(self, happened: Callable[[], Any], what: str, seconds: float = 60) -> None:
-        """Wait for something that the recipe brings about."""
-        deadline = time.monotonic() + seconds
-        while not happened():
-            said = "\n".join(self.heard[-5:] + self.complaints[-20:])
-            assert self._process.poll() is None, f"the recipe has ended:\n{said}"
-            assert time.monotonic() < deadline, f"never: {what}\n{said}"
-            time.sleep(0.02)
-
     def hears_orders(self, what: str) -> None:
         """Let orders happen, one a second at most, until the recipe has told of one."""
         numbers: list[str] = []
 
         def heard() -> bool:
+            assert self._process.poll() is None, f"the recipe has ended:\n{self._said()}"
             if time.monotonic() >= self._next_order:
                 self._next_order = time.monotonic() + 1
                 numbers.append(str(self._place.exchange.emit_order(API_KEY)))
             return any(line.partition(" ")[0] in numbers for line in self.heard)
 
-        self.until(heard, f"an order is heard {what}")
+        eventually(heard, lambda: f"no order is heard {what}:\n{self._said()}")
+
+    def _said(self) -> str:
+        return "\n".join(self.heard[-5:] + self.complaints[-20:])
 
     def interrupt(self) -> None:
         """End it as Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(30)
+        self._process.wait(SECONDS)
 
     def end(self) -> None:
         self._process.kill()

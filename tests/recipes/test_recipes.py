@@ -4,7 +4,7 @@ import pytest
 
 from tests.recipes.conftest import API_KEY, ENVIRONMENTS, another_process_takes_the_stream
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.clients
 
 
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)

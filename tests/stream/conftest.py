@@ -17,12 +17,12 @@ from local.binance.exchange import PATHS
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import World
+from tests.waiting import SECONDS
 
 from .clock import StreamClock
 
 ALICE = "alice".ljust(64, "0")
 HOUR = 3600
-SECONDS = 30  # real ones, for whatever must happen
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -1,8 +1,6 @@
 """SyncUserDataStream: the same for code without asyncio."""
 
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,17 +8,9 @@ import pytest
 from listenkey_keeper import Gap, ListenKeys, ListenKeyUnavailable, SyncUserDataStream
 from local.binance.stream import StreamServer
 from local.world import World
+from tests.waiting import SECONDS, eventually
 
-from .conftest import ALICE, SECONDS, Keeper, StreamClock
-
-Open = Callable[..., SyncUserDataStream]
-
-
-def wait(happened: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not happened():
-        assert time.monotonic() < deadline, "never happened"
-        time.sleep(0.002)
+from .conftest import ALICE, Keeper, StreamClock
 
 
 @pytest.fixture
@@ -47,11 +37,11 @@ def test_pings_are_answered_and_keys_followed_while_the_bot_is_busy(
 ) -> None:
     keeper.renew()
     with alice as stream:
-        wait(lambda: stream.alive)
+        eventually(lambda: stream.alive)
         world.exchange.rotate(ALICE, "usdm")
         listen_key = keeper.renew()
         stream.wake()
-        wait(lambda: world.exchange.listeners(listen_key))
+        eventually(lambda: world.exchange.listeners(listen_key))
         assert stream.expires_at
         assert repr(stream) == "<SyncUserDataStream alice: alive>"
         kinds = [type(stream.get(timeout=SECONDS)) for _ in range(2)]
@@ -92,8 +82,8 @@ def test_leaving_closes_the_socket_and_the_thread_and_ends_the_loop(
     with alice as stream:
         assert isinstance(next(stream), Gap)
     assert list(stream) == []
-    wait(lambda: streams.connections == 0)
-    wait(lambda: threading.active_count() <= threads)
+    eventually(lambda: streams.connections == 0)
+    eventually(lambda: threading.active_count() <= threads)
     assert not stream.alive
 
 
@@ -105,7 +95,7 @@ def test_another_thread_may_close_it_while_an_item_is_waited_for(
     with alice as stream:
         taker = threading.Thread(target=lambda: items.extend(stream))
         taker.start()
-        wait(lambda: items)
+        eventually(lambda: items)
     taker.join(SECONDS)
     assert not taker.is_alive()
 

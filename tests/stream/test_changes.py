@@ -2,8 +2,7 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,17 +11,11 @@ from botocore.exceptions import ClientError
 from listenkey_keeper import ListenKeyChanges, UserDataStream
 from listenkeys.aws.announcements import Announcer
 from local.world import World
+from tests.waiting import eventually
 
-from .conftest import ALICE, SECONDS, Bot, in_loop, listening, until
+from .conftest import ALICE, Bot, in_loop, listening, until
 
 PATTERN = {"source": ["listenkey-keeper"], "detail-type": ["Listen Key Changed"]}
-
-
-def wait(happened: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not happened():
-        assert time.monotonic() < deadline, "never happened"
-        time.sleep(0.002)
 
 
 def readers() -> int:
@@ -49,7 +42,7 @@ def changes(world: World, queue_url: str) -> Iterator[ListenKeyChanges]:
     yield made
     for account, wake in list(made._subscribed):
         made.unsubscribe(account, wake)
-    wait(lambda: readers() == 0)
+    eventually(lambda: readers() == 0)
 
 
 def announce(world: World, account: str) -> None:
@@ -83,9 +76,9 @@ def test_only_the_streams_of_that_account_are_woken(world: World, changes: Liste
     for name, account in (("alice", "alice"), ("alice again", "alice"), ("bob", "bob")):
         changes.subscribe(account, lambda name=name: woken.append(name))
     announce(world, "alice")
-    wait(lambda: len(woken) == 2)
+    eventually(lambda: len(woken) == 2)
     announce(world, "bob")
-    wait(lambda: len(woken) == 3)
+    eventually(lambda: len(woken) == 3)
     assert sorted(woken) == ["alice", "alice again", "bob"]
 
 
@@ -98,7 +91,7 @@ def test_what_is_no_announcement_is_taken_away_and_ignored(
     sqs.send_message(QueueUrl=queue_url, MessageBody=body or " ")
     changes.subscribe("alice", lambda: woken.append(True))
     announce(world, "alice")
-    wait(lambda: woken)
+    eventually(lambda: woken)
     assert len(woken) == 1
 
 
@@ -120,7 +113,7 @@ def test_trouble_is_logged_by_its_code_once(
     sqs: Any = Refusing()
     changes = ListenKeyChanges("url", sqs=sqs)
     changes.subscribe("alice", print)
-    wait(lambda: sqs.asked > 3)
+    eventually(lambda: sqs.asked > 3)
     changes.unsubscribe("alice", print)
     assert caplog.messages == ["the queue of changes cannot be read (AccessDenied)"]
 
@@ -131,7 +124,7 @@ def test_the_queue_is_read_while_somebody_listens_and_by_one_thread(changes: Lis
     assert readers() == 1
     for account in ("alice", "bob"):
         changes.unsubscribe(account, print)
-    wait(lambda: readers() == 0)
+    eventually(lambda: readers() == 0)
     changes.subscribe("alice", print)
     assert readers() == 1
     changes.unsubscribe("alice", print)

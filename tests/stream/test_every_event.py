@@ -18,12 +18,11 @@ from local.binance.exchange import Exchange
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import World
+from tests.waiting import SECONDS
 
 from .conftest import ALICE, bounds
 from .relay import Relay
 from .troubles import Troubles
-
-SECONDS = 20  # real ones, for one example
 
 
 def unaccounted(orders: dict[int, datetime], items: list[Any]) -> list[str]:

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from tests.pages import ROOT, blocks
+from tests.waiting import SECONDS
 
-from .conftest import ALICE, SECONDS
+from .conftest import ALICE
 
 [README] = blocks((ROOT / "README.md").read_text(), "python")
 STREAM = blocks((ROOT / "docs/stream.md").read_text(), "python")[0]

@@ -18,6 +18,7 @@ from local.binance.exchange import PATHS
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import World
+from tests.waiting import SECONDS
 
 from .clock import StreamClock
 from .conftest import ALICE, Bot, Table
@@ -172,4 +173,4 @@ def _awaited(task: Any) -> Iterator[str]:
 
 def _round_trip(socket: ServerConnection) -> None:
     with suppress(ConnectionClosed):
-        socket.ping(ack_on_close=True).wait(1)
+        socket.ping(ack_on_close=True).wait(SECONDS)

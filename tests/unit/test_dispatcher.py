@@ -22,6 +22,7 @@ from listenkeys.errors import AccountError, ErrorCode, RateLimited, Refused, Rej
 from listenkeys.renewal import Renewal
 from listenkeys.report import Outcome, Result
 from local.clock import VirtualClock
+from tests.waiting import SECONDS
 
 TROUBLE = Transient(ErrorCode.SERVER_ERROR, "500")
 LIMITED = RateLimited("429", 30.0)
@@ -101,7 +102,7 @@ def test_the_first_request_goes_alone_and_the_others_after_its_answer() -> None:
     assert not second
 
     made.done(probe, success(probe), None, last=False)
-    waiting.join(5)
+    waiting.join(SECONDS)
 
     assert [task and int(task.id[1:]) for task in second] == [1]
     assert made.next() is not None  # wide now: two are under way at once
@@ -277,7 +278,7 @@ def test_a_closed_dispatcher_lets_waiting_workers_go_and_takes_no_late_answer() 
     waiting.start()
 
     left = end(made)
-    waiting.join(5)
+    waiting.join(SECONDS)
     made.done(first, success(first), None, last=False)
 
     assert got == [None]

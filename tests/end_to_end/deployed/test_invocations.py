@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import pytest
 from local.aws.runtime import ROOT, Answer, RuntimeEmulator
 from local.world import World
 from tests.end_to_end.deployed.stack import SamDeployed
+from tests.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -25,13 +25,6 @@ EVENTS = sorted((ROOT / "events").glob("*.json"))
 TICK = json.loads((EVENTS[0].parent / "scheduled.json").read_text())
 SWEEP = {"overdueOnly": True}
 DEMO = {"alice": "EXTENDED", "bob": "CREATED", "carol": "RECREATED", "dave": "REJECTED"}
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def outcomes(world: World, accounts: list[str]) -> set[str | None]:
@@ -215,9 +208,9 @@ def test_a_run_that_is_killed_leaves_its_records_and_the_next_one_does_the_rest(
     held = world.exchange.fault("hang", api_key=stuck)
     with deployed.emulator(world) as function, ThreadPoolExecutor(1) as pool:
         running = pool.submit(function.invoke, TICK)
-        wait_for(lambda: held.hits and outcomes(world, names) == {"CREATED"})
+        eventually(lambda: held.hits and outcomes(world, names) == {"CREATED"})
         function.kill()
-        killed = running.result(timeout=30)
+        killed = running.result(timeout=SECONDS)
         before = {name: world.ledger(name) for name in names}
         held.clear()
         end_the_minute(world)
