@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .aws.accounts import Account, Accounts
-from .aws.items import NOTHING, Current, iso
-from .aws.records import Records
+from .aws.calls import batch_get
+from .aws.items import NOTHING, Current, iso, key_of, read
 from .settings import AT_RISK_MINUTES
 
 if TYPE_CHECKING:
@@ -90,20 +90,6 @@ def no_wait(_seconds: float) -> None:
     """Do not sleep: a person asks again sooner than a back-off would."""
 
 
-class _WithoutKeys:
-    """DynamoDB's client for Records: it asks for ATTRIBUTES alone."""
-
-    def __init__(self, dynamodb: "DynamoDBClient") -> None:
-        self._dynamodb = dynamodb
-
-    def batch_get_item(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - AWS's name
-        """Call BatchGetItem."""
-        names = {f"#{name}": name for name in ATTRIBUTES}  # some, such as "record", are reserved words
-        asked = {"ProjectionExpression": ",".join(names), "ExpressionAttributeNames": names}
-        items: Any = {table: {**request, **asked} for table, request in RequestItems.items()}
-        return self._dynamodb.batch_get_item(RequestItems=items)
-
-
 def read_status(
     dynamodb: "DynamoDBClient", accounts_table: str, listen_keys_table: str, now: datetime
 ) -> list[AccountStatus]:
@@ -112,8 +98,9 @@ def read_status(
     Raises listenkeys.errors.Unavailable when a table cannot be read.
     """
     accounts = [a for page in Accounts(dynamodb, accounts_table, "", no_wait).pages() for a in page]
-    without_keys: Any = _WithoutKeys(dynamodb)
-    current = Records(without_keys, listen_keys_table, "all", 1, no_wait).current([a.id for a in accounts])
+    keys = [key_of(account.id) for account in accounts]
+    items = batch_get(dynamodb, listen_keys_table, keys, no_wait, consistent=True, only=ATTRIBUTES)
+    current = {item["accountId"]["S"]: read(item) for item in items}
 
     def status(account: Account) -> AccountStatus:
         known = current.get(account.id, NOTHING)

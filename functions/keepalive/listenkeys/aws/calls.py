@@ -96,11 +96,17 @@ def batch_get(
     keys: Sequence[dict[str, Any]],
     sleep: Callable[[float], None],
     consistent: bool = False,
+    only: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Return the items with these keys, to the last one: what DynamoDB leaves unprocessed is asked for again.
 
-    Raises Unavailable when they cannot all be read in MAX_TRIES.
+    `only` names the attributes to read; empty for all of them.
+    Raises Unavailable when the items cannot all be read in MAX_TRIES.
     """
+    how: Any = {"ConsistentRead": consistent}
+    if only:
+        names = {f"#{name}": name for name in only}  # some, such as "record", are reserved words
+        how |= {"ProjectionExpression": ",".join(names), "ExpressionAttributeNames": names}
     items: list[dict[str, Any]] = []
     for start in range(0, len(keys), _BATCH_GET):
         left: Any = keys[start : start + _BATCH_GET]
@@ -109,9 +115,8 @@ def batch_get(
             if attempt:
                 sleep(jitter(attempt))
             try:
-                answer = dynamodb.batch_get_item(
-                    RequestItems={table: {"Keys": left, "ConsistentRead": consistent}}
-                )
+                asked: Any = {table: {"Keys": left, **how}}
+                answer = dynamodb.batch_get_item(RequestItems=asked)
             except AwsError as error:
                 why = error_code(error)
                 break  # botocore has tried three times already
