@@ -15,7 +15,7 @@ The run:
     report         what a run did
     settings       what the environment says, checked once
     products       Binance's products, their endpoints and weight groups
-    errors, clock  the exception tree and the error codes; time, passed in
+    errors, clock  the exceptions and the error codes; time, passed in
 
 aws/
     accounts       who: rows of AccountsTable

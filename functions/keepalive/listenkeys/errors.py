@@ -1,17 +1,4 @@
-"""Everything that can go wrong, named.
-
-    KeeperError
-    ├── SettingsError            the environment is incomplete or makes no sense: nothing runs
-    ├── InvalidEvent             the event is not one of those documented: nothing is done
-    ├── KeepaliveIncomplete      a run ended with something left that is worth another try
-    ├── Unavailable              an AWS service did not answer, after its retries
-    └── AccountError             one account's trouble: `code`, `retryable`, `http_status`
-        ├── Rejected             needs a person: key, permission, address, secret or row
-        ├── ListenKeyNotFound    Binance has no live listenKey for the account (-1125)
-        ├── Transient            worth another try, soon
-        └── Refused              Binance wants nothing more from this IP address for now
-            ├── Blocked          403: this request, or this address
-            └── RateLimited      429: it says for how long
+"""Everything that can go wrong, named: the exceptions, and the codes of what goes wrong for one account.
 
 Messages are fixed texts and checked parts, never a piece of a request, a header or a page of HTML: they end
 up in logs, records and dead letters, where no API key or listenKey may be.
@@ -56,11 +43,11 @@ class KeeperError(Exception):
 
 
 class SettingsError(KeeperError):
-    """The environment is incomplete or makes no sense."""
+    """The environment is incomplete or makes no sense: nothing runs."""
 
 
 class InvalidEvent(KeeperError):
-    """The event is not one that the function understands."""
+    """The event is not one of those documented: nothing is done."""
 
 
 class KeepaliveIncomplete(KeeperError):

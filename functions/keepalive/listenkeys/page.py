@@ -91,13 +91,9 @@ def page(
         style += f"@media (prefers-color-scheme:dark){{.lk.auto{{{_DARK}}}}}"
     table = ""
     if shown:
-        heads = [
-            "Account",
-            f"Minutes left (line at {AT_RISK_MINUTES})",
-            "Last try",
-            "Why, and what to do",
-            *["Renew" for _ in [1] if action],
-        ]
+        heads = ["Account", f"Minutes left (line at {AT_RISK_MINUTES})", "Last try", "Why, and what to do"]
+        if action:
+            heads.append("Renew")
         heading = "".join(f'<th scope="col">{head}</th>' for head in heads)
         body = "".join(_row(row, now, action) for row in shown)
         table = f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"

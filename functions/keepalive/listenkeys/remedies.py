@@ -53,8 +53,6 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.INTERNAL: "report the message as a bug",
 }
-_NEW = "wait for the next sweep: it makes the first key"
-_NO_RUN = "no run has renewed this key in time: check that both rules are enabled (MissedRunsAlarm)"
 
 
 def remedy(code: str, account_id: str) -> str | None:
@@ -70,5 +68,7 @@ def what_to_do(row: "AccountStatus") -> str | None:
     if row.problem:
         return remedy(row.problem[0], row.account.id)
     if row.tried_minutes_ago is None:
-        return _NEW
-    return _NO_RUN if row.at_risk else None
+        return "wait for the next sweep: it makes the first key"
+    if row.at_risk:
+        return "no run has renewed this key in time: check that both rules are enabled (MissedRunsAlarm)"
+    return None

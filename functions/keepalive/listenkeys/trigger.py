@@ -73,12 +73,5 @@ def _flag(event: dict[str, Any], field: str) -> bool:
 
 
 def _kind(value: Any) -> str:
-    names = {
-        type(None): "null",
-        str: "a string",
-        int: "a number",
-        float: "a number",
-        bool: "a boolean",
-        list: "a list",
-    }
-    return names.get(type(value), "an object")
+    names = {type(None): "null", str: "a string", bool: "a boolean", list: "a list", dict: "an object"}
+    return names.get(type(value), "a number")

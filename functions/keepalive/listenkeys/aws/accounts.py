@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_RENEW_AFTER = 38  # minutes: what RenewAfterMinutes allows
-ACCOUNT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ID_CHARACTERS = "A-Za-z0-9._-"
+ACCOUNT_ID = re.compile(f"[{ID_CHARACTERS}]{{1,64}}")
 # Names as Secrets Manager's CreateSecret allows them; an ARN adds colons.
 SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}|arn:aws[a-z-]*:secretsmanager:[A-Za-z0-9:/_+=.@-]{1,1024}")
 

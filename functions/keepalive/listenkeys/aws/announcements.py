@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Unavailable
 from ..remedies import remedy
 from ..report import SUCCESSES, Outcome, Result
+from .accounts import ID_CHARACTERS
 from .calls import AwsError, error_code
 from .items import iso
 
@@ -23,9 +24,6 @@ CHANGED = "Listen Key Changed"
 FAILING = "Listen Key Failing"
 RECOVERED = "Listen Key Recovered"
 _BATCH = 10  # PutEvents' limit
-# Only a row that is refused has such an id. It must not break the JSON that a rule's input transformer makes:
-# "EventBridge does not escape values" (User Guide, "Amazon EventBridge input transformation").
-_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def news(result: Result) -> list[str]:
@@ -36,10 +34,11 @@ def news(result: Result) -> list[str]:
             kinds.append(CHANGED)
         if before.consecutive_failures:
             kinds.append(RECOVERED)
-    else:
-        if not before.consecutive_failures:
-            kinds.append(FAILING)
-    id_ = _NOT_IN_AN_ID.sub("?", result.account_id)[:64]
+    elif not before.consecutive_failures:
+        kinds.append(FAILING)
+    # A row with an invalid id must not break the JSON that a rule's input transformer makes:
+    # "EventBridge does not escape values" (User Guide, "Amazon EventBridge input transformation").
+    id_ = re.sub(f"[^{ID_CHARACTERS}]", "?", result.account_id)[:64]
     detail = {
         "accountId": id_,
         "product": result.product,
@@ -79,9 +78,8 @@ class Announcer:
             except AwsError as error:
                 why = error_code(error)
                 break
-            for (id_, _), sent in zip(batch, answer["Entries"], strict=True):
-                if sent.get("ErrorCode"):
-                    failed.add(id_)
+            sent = zip(batch, answer["Entries"], strict=True)
+            failed |= {id_ for (id_, _), entry in sent if entry.get("ErrorCode")}
         if why:
             raise Unavailable(f"EventBridge did not take the announcements: {why}")
         return {id_: texts for id_, texts in unannounced.items() if id_ not in failed}
