@@ -100,9 +100,10 @@ class _Connection:
             sender.join()
 
     def leave(self) -> None:
-        """Hear nothing more; safe to call twice."""
-        while self._leave:
-            self._leave.popitem()[1]()
+        """Hear nothing more; safe to call twice, also from two threads at once."""
+        with contextlib.suppress(KeyError):  # popitem's, when nothing is left
+            while True:
+                self._leave.popitem()[1]()
 
     def _join(self, listen_key: str, events: frozenset[str], products: set[str]) -> None:
         def hear(product: str, event: Event) -> None:
