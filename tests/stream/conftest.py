@@ -13,7 +13,7 @@ from listenkey_keeper.stream.gaps import MARGIN, Gap
 from listenkey_keeper.stream.keys import ListenKeys
 from listenkey_keeper.stream.outbox import Event
 from listenkey_keeper.stream.user_data import UserDataStream
-from local.binance.exchange import PATHS
+from local.binance.exchange import PATHS, Exchange
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import World
@@ -64,6 +64,19 @@ async def passes(bot: "Bot", seconds: float) -> None:
         lambda: bot.stream._follower.line and bot.stream._follower.line.proof.delivered == clock.now()
     )
     await listening(bot)
+
+
+async def hears(bot: "Bot", exchange: Exchange) -> None:
+    """Let an order happen, and wait until the bot has heard it: it, and no order before it."""
+    number = exchange.emit_order(ALICE)
+    await until(lambda: bot.orders == [number])
+
+
+async def follows(bot: "Bot", keeper: "Keeper") -> None:
+    """Record the account's key, and wait until the stream has followed it there: its second gap."""
+    keeper.renew()
+    bot.stream.wake()
+    await until(lambda: len(bot.gaps) == 2)
 
 
 async def without(bot: "Bot") -> None:
@@ -157,23 +170,34 @@ def keeper(world: World, clock: VirtualClock) -> Keeper:
 
 
 @pytest.fixture
-def keys(world: World, streams: StreamServer) -> ListenKeys:
-    table = world.aws.outputs["ListenKeysTableName"]
-    return ListenKeys(table, dynamodb=world.aws.client("dynamodb"), base_url=streams.url)
-
-
-@pytest.fixture
-def bot(keys: ListenKeys, time_: StreamClock) -> Callable[..., Bot]:
-    return lambda **options: Bot(UserDataStream("alice", keys, clock=time_, **options))
-
-
-@pytest.fixture
-def table(world) -> Table:
+def table(world: World) -> Any:
     return Table(world.aws.client("dynamodb"))
 
 
 @pytest.fixture
-def flaky(world, table, streams, time_) -> Bot:
+def keys_at(world: World, table: Any) -> Callable[[str], ListenKeys]:
+    """Make ListenKeys whose URLs are of this host."""
     name = world.aws.outputs["ListenKeysTableName"]
-    keys = ListenKeys(name, dynamodb=table, base_url=streams.url)
-    return Bot(UserDataStream("alice", keys, clock=time_))
+    return lambda url: ListenKeys(name, dynamodb=table, base_url=url)
+
+
+@pytest.fixture
+def keys(keys_at: Callable[[str], ListenKeys], streams: StreamServer) -> ListenKeys:
+    return keys_at(streams.url)
+
+
+@pytest.fixture
+def stream(keys: ListenKeys, time_: StreamClock) -> UserDataStream:
+    return UserDataStream("alice", keys, clock=time_)
+
+
+@pytest.fixture
+def bot(
+    keys_at: Callable[[str], ListenKeys], streams: StreamServer, time_: StreamClock
+) -> Callable[..., Bot]:
+    """Make a bot, of the stand-in unless another URL is given."""
+
+    def make(url: str = streams.url, **options: Any) -> Bot:
+        return Bot(UserDataStream("alice", keys_at(url), clock=time_, **options))
+
+    return make

@@ -3,6 +3,13 @@
 import asyncio
 from typing import Self
 
+from websockets.asyncio.server import Server
+
+
+def url_of(server: asyncio.Server | Server) -> str:
+    """Return what comes before a route on a server of the test's own."""
+    return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
 
 class Relay:
     """Passes on what comes, from and to a port, inside of `async with`."""
@@ -15,7 +22,7 @@ class Relay:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.url = url_of(self._server)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -33,7 +33,7 @@ def test_events_come_by_a_plain_loop(world: World, keeper: Keeper, alice: SyncUs
 
 
 def test_pings_are_answered_and_keys_followed_while_the_bot_is_busy(
-    world: World, keeper: Keeper, alice: SyncUserDataStream, time_: StreamClock
+    world: World, keeper: Keeper, alice: SyncUserDataStream
 ) -> None:
     keeper.renew()
     with alice as stream:
@@ -100,6 +100,6 @@ def test_another_thread_may_close_it_while_an_item_is_waited_for(
     assert not taker.is_alive()
 
 
-def test_it_is_open_inside_of_the_block_only(keeper: Keeper, alice: SyncUserDataStream) -> None:
+def test_it_is_open_inside_of_the_block_only(alice: SyncUserDataStream) -> None:
     with pytest.raises(RuntimeError, match="with"):
         next(alice)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from listenkey_keeper import ListenKeyChanges, UserDataStream
+from listenkey_keeper import ListenKeyChanges
 from listenkeys.aws.announcements import Announcer
 from local.world import World
 from tests.waiting import eventually
 
-from .conftest import ALICE, Bot, in_loop, listening, until
+from .conftest import ALICE, in_loop, listening, until
 
 PATTERN = {"source": ["listenkey-keeper"], "detail-type": ["Listen Key Changed"]}
 
@@ -52,10 +52,10 @@ def announce(world: World, account: str) -> None:
 
 @in_loop
 async def test_the_keepers_announcement_wakes_the_stream_and_leaves_the_queue_empty(
-    world, changes, queue_url, keys, keeper, time_
+    world, changes, queue_url, bot, keeper
 ):
     keeper.renew()
-    async with Bot(UserDataStream("alice", keys, clock=time_, changes=changes)) as alice:
+    async with bot(changes=changes) as alice:
         await listening(alice)
         world.exchange.rotate(ALICE, "usdm")
         keeper.renew()
@@ -115,6 +115,7 @@ def test_trouble_is_logged_by_its_code_once(
     changes.subscribe("alice", print)
     eventually(lambda: sqs.asked > 3)
     changes.unsubscribe("alice", print)
+    eventually(lambda: readers() == 0)
     assert caplog.messages == ["the queue of changes cannot be read (AccessDenied)"]
 
 

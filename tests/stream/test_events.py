@@ -9,9 +9,9 @@ from listenkey_keeper.stream.gaps import MARGIN, Gap
 from listenkey_keeper.stream.keys import ListenKeys
 from listenkey_keeper.stream.user_data import UserDataStream
 from local.binance.exchange import PATHS
-from local.binance.stream import StreamServer
 
-from .conftest import ALICE, HOUR, Bot, Table, bounds, in_loop, listening, until, without
+from .conftest import ALICE, HOUR, bounds, in_loop, listening, until, without
+from .relay import url_of
 
 
 @pytest.mark.parametrize("product", PATHS)
@@ -88,7 +88,7 @@ async def test_it_sends_nothing_to_the_rest_api(world, bot, keeper, streams, tim
 
 
 @in_loop
-async def test_only_events_are_yielded_whatever_else_a_server_says(world, keeper, table, time_):
+async def test_only_events_are_yielded_whatever_else_a_server_says(bot, keeper):
     said = [
         "not JSON", b"\xff\xfe", "7", "null", "[]", '"text"', '{"result":null,"id":1}', '{"data":3}',
         '{"e":"NO_TIME"}', '{"e":"ODD_TIME","E":"soon"}', '{"e":"FAR","E":1e300}', '{"e":"x","data":1,"E":1}',
@@ -100,17 +100,13 @@ async def test_only_events_are_yielded_whatever_else_a_server_says(world, keeper
             await socket.send(message)
         await socket.wait_closed()
 
-    async with serve(talk, "127.0.0.1", 0) as server:
-        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        keys = ListenKeys(world.aws.outputs["ListenKeysTableName"], dynamodb=table, base_url=url)
-        keeper.renew()
-        async with Bot(UserDataStream("alice", keys, clock=time_)) as alice:
-            await until(lambda: len(alice.items) == 6)
-            await without(alice)
+    keeper.renew()
+    async with serve(talk, "127.0.0.1", 0) as server, bot(url_of(server)) as alice:
+        await until(lambda: len(alice.items) == 6)
+        await without(alice)
     assert [item["e"] for item in alice.items[1:]] == ["NO_TIME", "ODD_TIME", "FAR", "x", "WRAPPED"]
 
 
-def test_there_are_streams_for_many_accounts(world, streams: StreamServer) -> None:
+def test_there_are_streams_for_many_accounts(keys: ListenKeys) -> None:
     """One ListenKeys, and so one boto3 client, for all of them."""
-    keys = ListenKeys("table", dynamodb=Table(None), base_url=streams.url)
     assert len({repr(UserDataStream(f"account{number}", keys)) for number in range(10)}) == 10

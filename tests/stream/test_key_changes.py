@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from local.binance.exchange import PATHS
 
-from .conftest import ALICE, HOUR, bounds, in_loop, listening, passes, until, without
+from .conftest import ALICE, HOUR, bounds, follows, hears, in_loop, listening, passes, until, without
 
 
 @in_loop
@@ -18,12 +18,9 @@ async def test_a_changed_key_is_followed_before_the_old_socket_goes(
         await passes(alice, 30)
         world.exchange.rotate(ALICE, "usdm")
         lost = world.exchange.emit_order(ALICE)
-        keeper.renew()
-        alice.stream.wake()
-        await until(lambda: len(alice.gaps) == 2)
+        await follows(alice, keeper)
         assert streams.connections == 2
-        heard = world.exchange.emit_order(ALICE)
-        await until(lambda: alice.orders == [heard])
+        await hears(alice, world.exchange)
         assert lost not in alice.orders
         assert alice.gaps[1].why == "key changed"
         assert bounds(alice.gaps[1]) == (alive_at, clock.now())
@@ -34,7 +31,7 @@ async def test_a_changed_key_is_followed_before_the_old_socket_goes(
 
 
 @in_loop
-async def test_without_a_word_a_changed_key_is_found_within_a_minute(world, bot, keeper, time_):
+async def test_without_a_word_a_changed_key_is_found_within_a_minute(world, bot, keeper):
     keeper.renew()
     async with bot() as alice:
         await listening(alice)
@@ -46,7 +43,7 @@ async def test_without_a_word_a_changed_key_is_found_within_a_minute(world, bot,
 
 @in_loop
 async def test_the_gap_of_a_key_that_died_silently_begins_when_it_was_last_known_to_live(
-    world, bot, keeper, clock, time_
+    world, bot, keeper, clock
 ):
     keeper.renew()
     async with bot() as alice:
@@ -59,14 +56,12 @@ async def test_the_gap_of_a_key_that_died_silently_begins_when_it_was_last_known
         await passes(alice, 100)
         world.exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": ALICE})
         await passes(alice, 600)
-        keeper.renew()
-        alice.stream.wake()
-        await until(lambda: len(alice.gaps) == 2)
+        await follows(alice, keeper)
     assert bounds(alice.gaps[1]) == (renewed_at, clock.now())
 
 
 @in_loop
-async def test_an_event_proves_that_the_key_lived(world, bot, keeper, clock, time_):
+async def test_an_event_proves_that_the_key_lived(world, bot, keeper, clock):
     keeper.renew()
     async with bot() as alice:
         await listening(alice)
@@ -76,9 +71,7 @@ async def test_an_event_proves_that_the_key_lived(world, bot, keeper, clock, tim
         await until(lambda: alice.orders)
         await passes(alice, 600)
         world.exchange.rotate(ALICE, "usdm")
-        keeper.renew()
-        alice.stream.wake()
-        await until(lambda: len(alice.gaps) == 2)
+        await follows(alice, keeper)
     assert bounds(alice.gaps[1]) == (heard_at, clock.now())
 
 
@@ -88,9 +81,7 @@ async def test_another_product_in_the_row_is_another_url(world, bot, keeper, str
     async with bot() as alice:
         await listening(alice)
         keeper.product = "coinm"
-        keeper.renew()
-        alice.stream.wake()
-        await until(lambda: len(alice.gaps) == 2)
+        await follows(alice, keeper)
         # The old product's key lives on, and is heard until its socket goes.
         both = [world.exchange.emit_order(ALICE, "usdm"), world.exchange.emit_order(ALICE, "coinm")]
         await until(lambda: sorted(alice.orders) == both)
@@ -115,8 +106,7 @@ async def test_an_expired_key_leaves_a_gap_until_there_is_another(world, bot, ke
         keeper.renew()
         time_.advance(8)
         await listening(alice)
-        heard = world.exchange.emit_order(ALICE)
-        await until(lambda: alice.orders == [heard])
+        await hears(alice, world.exchange)
     assert lost not in alice.orders
     assert alice.gaps[1].why == "key expired"
     assert bounds(alice.gaps[1]) == (died_at, clock.now())
@@ -160,16 +150,12 @@ async def test_past_the_hour_that_the_table_knows_of_an_expiry_may_have_been_ann
 
 
 @in_loop
-async def test_a_keeper_whose_clock_is_ahead_makes_no_gap_end_before_it_begins(
-    world, bot, keeper, clock, time_
-):
+async def test_a_keeper_whose_clock_is_ahead_makes_no_gap_end_before_it_begins(world, bot, keeper, clock):
     listen_key = keeper.renew()
     world.put_current("alice", listen_key, clock.now() + timedelta(minutes=5))
     async with bot() as alice:
         await listening(alice)
         await passes(alice, 66)
         world.exchange.rotate(ALICE, "usdm")
-        keeper.renew()
-        alice.stream.wake()
-        await until(lambda: len(alice.gaps) == 2)
+        await follows(alice, keeper)
     assert bounds(alice.gaps[1]) == (clock.now(), clock.now())

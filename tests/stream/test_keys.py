@@ -82,7 +82,7 @@ def test_a_key_cannot_change_the_url_around_it(world: World, table: Any, clock: 
 
 
 def test_table_and_host_may_come_from_the_environment(
-    world: World, table: dict[str, Any], clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.put_current("alice", KEY, clock.now(), product="coinm")
     for name, value in world.environment().items():

@@ -5,24 +5,25 @@ import asyncio
 import pytest
 
 from listenkey_keeper.stream import outbox
-from listenkey_keeper.stream.user_data import UserDataStream
 
 from .conftest import ALICE, bounds, in_loop, until
 
 
 @in_loop
-async def test_a_bug_is_raised_to_the_bot_and_does_not_hang(flaky, table):
+async def test_a_bug_is_raised_to_the_bot_and_does_not_hang(stream, table):
     table.get_item = lambda **_: 1 / 0
-    async with flaky.stream as stream:
+    async with stream:
         with pytest.raises(ZeroDivisionError):
             await anext(stream)
 
 
 @in_loop
-async def test_what_nobody_takes_is_dropped_and_lies_in_a_gap(world, keys, keeper, clock, time_, monkeypatch):
+async def test_what_nobody_takes_is_dropped_and_lies_in_a_gap(
+    world, stream, keeper, clock, time_, monkeypatch
+):
     monkeypatch.setattr(outbox, "MOST", 10)
     keeper.renew()
-    async with UserDataStream("alice", keys, clock=time_) as stream:
+    async with stream:
         await until(lambda: stream.alive)
         emitted = []
         for _ in range(30):
@@ -41,9 +42,9 @@ async def test_what_nobody_takes_is_dropped_and_lies_in_a_gap(world, keys, keepe
 
 
 @in_loop
-async def test_taking_an_item_may_be_given_up_and_loses_nothing(world, keys, keeper, time_):
+async def test_taking_an_item_may_be_given_up_and_loses_nothing(world, stream, keeper):
     keeper.renew()
-    async with UserDataStream("alice", keys, clock=time_) as stream:
+    async with stream:
         await anext(stream)
         numbers, heard = [], []
         for _ in range(200):
@@ -58,9 +59,8 @@ async def test_taking_an_item_may_be_given_up_and_loses_nothing(world, keys, kee
 
 
 @in_loop
-async def test_leaving_closes_everything_and_ends_who_still_waits(world, keys, keeper, streams, time_):
+async def test_leaving_closes_everything_and_ends_who_still_waits(world, stream, keeper, streams, time_):
     listen_key = keeper.renew()
-    stream = UserDataStream("alice", keys, clock=time_)
     async with stream:
         await anext(stream)
         waiting = asyncio.create_task(anext(stream, "the end"))
@@ -74,18 +74,17 @@ async def test_leaving_closes_everything_and_ends_who_still_waits(world, keys, k
 
 @pytest.mark.parametrize("moment", range(12))
 @in_loop
-async def test_it_may_be_cancelled_at_any_moment(keys, keeper, streams, time_, moment):
+async def test_it_may_be_cancelled_at_any_moment(stream, keeper, streams, moment):
     keeper.renew()
-    async with UserDataStream("alice", keys, clock=time_):
+    async with stream:
         await asyncio.sleep(moment * 0.001)
     assert len(asyncio.all_tasks()) == 1
     await until(lambda: streams.connections == 0)
 
 
 @in_loop
-async def test_it_is_open_inside_of_the_block_only_and_once(keys, keeper, time_):
+async def test_it_is_open_inside_of_the_block_only_and_once(stream, keeper):
     keeper.renew()
-    stream = UserDataStream("alice", keys, clock=time_)
     with pytest.raises(RuntimeError, match="async with"):
         await anext(stream)
     async with stream:

@@ -11,11 +11,11 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from listenkey_keeper.stream.connection import Connection, ConnectionFailed
-from listenkey_keeper.stream.keys import ListenKeys
-from listenkey_keeper.stream.user_data import UserDataStream
+from tests.certificates import self_signed
 from tests.leaks import search, texts_of
 
-from .conftest import Bot, in_loop, until
+from .conftest import in_loop, until
+from .relay import url_of
 
 KEY = "CANARYlistenKey".ljust(64, "7")
 URL = f"/private/ws?listenKey={KEY}"
@@ -61,60 +61,39 @@ async def test_a_url_that_is_none(time_, caplog, url):
     await refuse(caplog, f"{url}{URL}", time_)
 
 
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: %(length)d\r\n\r\n%(request)s", "HTTP 403"),
+        (
+            b"HTTP/1.1 307 Elsewhere\r\nLocation: /elsewhere?%(url)s\r\nContent-Length: 0\r\n\r\n",
+            "HTTP 307",
+        ),
+        (b"%(request)s", "InvalidMessage"),
+    ],
+    ids=["a refusal", "a redirect", "nonsense"],
+)
 @in_loop
-async def test_an_answer_that_is_no_websocket(time_, caplog):
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(head), head))
+async def test_an_answer_that_is_no_websocket_is_the_end_of_it(time_, caplog, answer, what):
+    asked = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        asked.append(request)
+        writer.write(answer % {b"request": request, b"length": len(request), b"url": request.split()[1]})
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    assert str(await refuse(caplog, f"ws://127.0.0.1:{port}{URL}", time_)) == "HTTP 403"
-    server.close()
-
-
-@in_loop
-async def test_an_answer_that_makes_no_sense(time_, caplog):
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(await reader.readuntil(b"\r\n\r\n"))
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    assert str(await refuse(caplog, f"ws://127.0.0.1:{port}{URL}", time_)) == "InvalidMessage"
-    server.close()
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        assert str(await refuse(caplog, url_of(server) + URL, time_)) == what
+    assert len(asked) == 1
 
 
 @in_loop
 async def test_a_certificate_that_nobody_has_signed(time_, caplog, tmp_path):
-    from tests.certificates import self_signed
-
     context, _ = self_signed(tmp_path)
     async with serve(lambda socket: socket.wait_closed(), "127.0.0.1", 0, ssl=context) as server:
-        port = server.sockets[0].getsockname()[1]
-        assert "SSL" in str(await refuse(caplog, f"wss://127.0.0.1:{port}{URL}", time_))
-
-
-@in_loop
-async def test_a_redirect_is_not_followed(time_, caplog):
-    asked = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
-        asked.append(line)
-        head = (
-            b"HTTP/1.1 307 Elsewhere\r\nLocation: /elsewhere?%s\r\nContent-Length: 0\r\n\r\n"
-            % line.split()[1]
-        )
-        writer.write(head)
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    assert str(await refuse(caplog, f"ws://127.0.0.1:{port}{URL}", time_)) == "HTTP 307"
-    server.close()
-    assert len(asked) == 1
+        url = url_of(server).replace("ws:", "wss:") + URL
+        assert "SSL" in str(await refuse(caplog, url, time_))
 
 
 @in_loop
@@ -123,13 +102,11 @@ async def test_a_server_that_never_answers(time_, caplog):
         await reader.read()  # until the other side gives up
         writer.close()
 
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    attempt = asyncio.create_task(refuse(caplog, f"ws://127.0.0.1:{port}{URL}", time_))
-    await until(time_.sleeping)
-    time_.advance(10)
-    assert str(await attempt) == "TimeoutError"
-    server.close()
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        attempt = asyncio.create_task(refuse(caplog, url_of(server) + URL, time_))
+        await until(time_.sleeping)
+        time_.advance(10)
+        assert str(await attempt) == "TimeoutError"
 
 
 @pytest.mark.parametrize(
@@ -141,31 +118,27 @@ async def test_a_server_that_never_answers(time_, caplog):
     ids=["text", "error", "binary", "too long", "expired"],
 )  # fmt: skip
 @in_loop
-async def test_whatever_a_server_sends_and_however_it_ends(world, keeper, time_, caplog, message):
+async def test_whatever_a_server_sends_and_however_it_ends(bot, keeper, time_, caplog, message):
     async def talk(socket: ServerConnection) -> None:
         await socket.send(message)
         await socket.close(1008, KEY[:60])
 
-    async with serve(talk, "127.0.0.1", 0) as server:
-        table, dynamodb = world.aws.outputs["ListenKeysTableName"], world.aws.client("dynamodb")
-        port = server.sockets[0].getsockname()[1]
-        keys = ListenKeys(table, dynamodb=dynamodb, base_url=f"ws://127.0.0.1:{port}")
-        keeper.record(KEY)
-        log_everything(caplog)
-        async with Bot(UserDataStream("alice", keys, clock=time_)) as alice:
-            await until(lambda: alice.items)
-            await until(lambda: not alice.stream.alive)
-            time_.advance(30)
-            await asyncio.sleep(0.02)
-            search([KEY], [repr(alice.stream), repr(alice.items), repr(asyncio.all_tasks())])
+    keeper.record(KEY)
+    log_everything(caplog)
+    async with serve(talk, "127.0.0.1", 0) as server, bot(url_of(server)) as alice:
+        await until(lambda: alice.items)
+        await until(lambda: not alice.stream.alive)
+        time_.advance(30)
+        await asyncio.sleep(0.02)
+        search([KEY], [repr(alice.stream), repr(alice.items), repr(asyncio.all_tasks())])
 
 
 @in_loop
-async def test_a_bug_that_is_raised_to_the_bot(keeper, keys, time_, monkeypatch, caplog):
+async def test_a_bug_that_is_raised_to_the_bot(keeper, stream, monkeypatch, caplog):
     keeper.record(KEY)
     log_everything(caplog)
     monkeypatch.setattr("listenkey_keeper.stream.outbox.Outbox.put", lambda *_: 1 / 0)
-    async with UserDataStream("alice", keys, clock=time_) as stream:
+    async with stream:
         with pytest.raises(ZeroDivisionError) as raised:
             await anext(stream)
     search([KEY], texts_of(raised.value))

@@ -4,23 +4,22 @@ import pytest
 
 from listenkey_keeper.stream.keys import ListenKeyUnavailable
 
-from .conftest import ALICE, in_loop, listening, passes, until, without
+from .conftest import hears, in_loop, listening, passes, until, without
 
 
 @in_loop
 async def test_while_the_table_cannot_be_read_the_open_socket_is_heard_and_reopened(
-    world, flaky, table, keeper, streams, time_, caplog
+    world, bot, table, keeper, streams, time_, caplog
 ):
     keeper.renew()
-    async with flaky as alice:
+    async with bot() as alice:
         await listening(alice)
         table.code = "ProvisionedThroughputExceededException"
         for _ in range(3):
             reads = table.reads
             await passes(alice, 66)
             assert table.reads > reads
-        number = world.exchange.emit_order(ALICE)
-        await until(lambda: alice.orders == [number])
+        await hears(alice, world.exchange)
         streams.drop_connections()
         await without(alice)
         time_.advance(1)
@@ -31,10 +30,10 @@ async def test_while_the_table_cannot_be_read_the_open_socket_is_heard_and_reope
 
 
 @in_loop
-async def test_a_table_that_cannot_be_read_yet_is_waited_for(flaky, table, keeper, time_):
+async def test_a_table_that_cannot_be_read_yet_is_waited_for(bot, table, keeper, time_):
     keeper.renew()
     table.code = "InternalServerError"
-    async with flaky as alice:
+    async with bot() as alice:
         await until(lambda: table.reads == 1)
         table.code = ""
         await until(time_.sleeping)
@@ -44,9 +43,9 @@ async def test_a_table_that_cannot_be_read_yet_is_waited_for(flaky, table, keepe
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
 @in_loop
-async def test_what_no_waiting_helps_against_is_raised_at_the_start(flaky, table, code):
+async def test_what_no_waiting_helps_against_is_raised_at_the_start(stream, table, code):
     table.code = code
-    async with flaky.stream as stream:
+    async with stream:
         with pytest.raises(ListenKeyUnavailable, match=code) as raised:
             await anext(stream)
         assert raised.value.code == code
@@ -54,9 +53,9 @@ async def test_what_no_waiting_helps_against_is_raised_at_the_start(flaky, table
 
 
 @in_loop
-async def test_a_lost_permission_is_logged_and_ends_nothing(flaky, table, keeper, time_):
+async def test_a_lost_permission_is_logged_and_ends_nothing(bot, table, keeper):
     keeper.renew()
-    async with flaky as alice:
+    async with bot() as alice:
         await listening(alice)
         table.code = "AccessDeniedException"
         await passes(alice, 66)
