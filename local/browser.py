@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from listenkeys.page import document, page
+from listenkeys.page import page
 from listenkeys.status import AccountStatus
+from local.document import document
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

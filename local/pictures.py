@@ -29,13 +29,14 @@ from rich.console import Console
 from rich.text import Text
 
 from listenkey_keeper.cli.stack import CLOCK
-from listenkeys.page import document, page
+from listenkeys.page import page
 from listenkeys.status import AccountStatus, read_status
 from local import png
 from local.aws.stack import LocalAws
 from local.binance.exchange import Answer, Exchange
 from local.browser import chromium, picture
 from local.clock import VirtualClock
+from local.document import document
 from local.invoke import LocalFunction
 from local.terminal import doing
 from local.world import World

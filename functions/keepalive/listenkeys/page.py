@@ -103,16 +103,6 @@ def page(
     )
 
 
-def document(title: str, body: str, head: str = "") -> str:
-    """Return a whole page around a piece of HTML; `title` is escaped, the rest is not."""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>body{{margin:0}}</style>{head}</head><body>{body}</body></html>"
-    )
-
-
 def state(row: AccountStatus) -> str:
     """Return which of STATES an account is in."""
     if not row.account.enabled:
