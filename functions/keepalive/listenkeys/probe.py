@@ -27,25 +27,24 @@ def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, A
     names the `address` that the request came from. With any other answer, or none, `served` is false and
     there is an error code and message.
     """
-    answer: dict[str, Any] = {
-        "host": urlsplit(binance.host_of(PRODUCT)).hostname,
-        "served": False,
-        "address": None,
-        "errorCode": ErrorCode.BAD_RESPONSE,
-        "errorMessage": "a made-up API key was accepted: this is not Binance",
-    }
     group = PRODUCTS[PRODUCT].group
     clock.sleep(max(0.0, budget.opens_at(group, 1) - clock.monotonic()))
-    if not budget.take(group):
+    if budget.take(group):
+        budget.spend(group)
+        error = AccountError(ErrorCode.BAD_RESPONSE, "a made-up API key was accepted: this is not Binance")
+        try:
+            binance.keepalive(PRODUCT, MADE_UP)
+        except AccountError as refused:
+            error = refused
+    else:
         used_up = "not sent: this minute's weight is used up, try again in a minute"
-        return answer | {"errorCode": ErrorCode.RATE_LIMITED, "errorMessage": used_up}
-    budget.spend(group)
-    try:
-        binance.keepalive(PRODUCT, MADE_UP)
-    except AccountError as error:
-        if error.code != ErrorCode.INVALID_API_KEY:
-            return answer | {"errorCode": error.code, "errorMessage": error.message}
-        found = _ADDRESS.search(error.message)
-        served = {"served": True, "address": found and found[1], "errorCode": None, "errorMessage": None}
-        return answer | served
-    return answer
+        error = AccountError(ErrorCode.RATE_LIMITED, used_up)
+    served = error.code == ErrorCode.INVALID_API_KEY
+    found = _ADDRESS.search(error.message) if served else None
+    return {
+        "host": urlsplit(binance.host_of(PRODUCT)).hostname,
+        "served": served,
+        "address": found and found[1],
+        "errorCode": None if served else error.code,
+        "errorMessage": None if served else error.message,
+    }
