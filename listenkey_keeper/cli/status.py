@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from listenkey_keeper.program.aws.items import LEASE
-from listenkey_keeper.program.page import STATES, state
+from listenkey_keeper.program.page import STATES, by_urgency, state
 from listenkey_keeper.program.remedies import what_to_do
 from listenkey_keeper.program.status import LATE_MINUTES, AccountStatus, ago
 
@@ -37,9 +37,7 @@ class StatusTable:
     """
 
     def __init__(self, rows: Sequence[AccountStatus], run_id: str | None = None) -> None:
-        # Those that show the same minutes stay in the order of their names.
-        order = list(STATES)
-        self.rows = sorted(rows, key=lambda row: (order.index(state(row)), int(row.minutes_left or 0)))
+        self.rows = by_urgency(rows)
         self.run_id = run_id
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:

@@ -5,7 +5,7 @@ in it is escaped. Its style is part of it and names nothing outside: in CloudWat
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 
@@ -82,8 +82,7 @@ def page(
     Trouble comes first, then the key that expires soonest. `theme` is "light", "dark" or, to follow the
     browser, "auto". `action` returns HTML, such as a button, for an enabled account.
     """
-    # Those that show the same minutes stay in the order of their names.
-    ordered = sorted(rows, key=lambda row: (list(STATES).index(state(row)), int(row.minutes_left or 0)))
+    ordered = by_urgency(rows)
     shown, rest = ordered[:SHOWN], ordered[SHOWN:]
     style = _STYLE
     if theme not in ("light", "dark"):
@@ -112,6 +111,12 @@ def state(row: AccountStatus) -> str:
     if row.at_risk:
         return "risk"
     return "failing" if row.problem else "well"
+
+
+def by_urgency(rows: Iterable[AccountStatus]) -> list[AccountStatus]:
+    """Return the accounts, trouble first, then what expires soonest; the same minutes stay as they come."""
+    order = list(STATES)
+    return sorted(rows, key=lambda row: (order.index(state(row)), int(row.minutes_left or 0)))
 
 
 def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
