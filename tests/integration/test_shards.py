@@ -182,15 +182,3 @@ def test_a_manual_run_does_its_work_itself(world: World, function: LocalFunction
     assert done.report is not None
     assert done.report["created"] == 1
     assert messages(world) == []
-
-
-def test_a_message_of_an_earlier_version_is_understood(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    world.add_account("alice", "a" * 64)
-    function.invoke(TICK)
-    body = {"run_id": "r", "trigger": "tick", "segment": 0, "total": 1, "weight": 60}
-
-    assert work(function, world, clock, messages(world)[0] | {"body": json.dumps(body)}).error is None
-
-    assert world.current("alice")["outcome"] == "CREATED"

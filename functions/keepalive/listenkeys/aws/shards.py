@@ -32,11 +32,9 @@ class Shard:
     def from_message(cls, body: str) -> "Shard":
         """Read a message; raises InvalidEvent for one that no tick or sweep sends."""
         try:
-            message = json.loads(body)
-            message.pop("weight", None)  # earlier versions gave each shard a share of the weight
-            shard = cls(**message)
+            shard = cls(**json.loads(body))
             known = shard.trigger in (TICK, SWEEP) and 0 <= shard.segment < shard.total
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError):
             known = False
         if not known:
             raise InvalidEvent("the message is not one that a tick or a sweep sends")
