@@ -12,7 +12,6 @@ from .errors import SettingsError
 
 LEASE_MINUTES = 60
 AT_RISK_MINUTES = 15  # KeyAtRiskAlarm's line: a key that dies sooner may not live until a later run
-GRACE_MINUTES = 1
 # Plain http only to this machine: the API key travels in a header.
 _BASE_URL = re.compile(
     r"|(https://[A-Za-z0-9][A-Za-z0-9.-]*|http://(127\.0\.0\.1|localhost))(:[1-6]?\d{1,4})?"
@@ -82,7 +81,7 @@ class Settings:
         """
         after = renew_after_minutes or self.renew_after_minutes
         if (rate_minutes(self.schedule_expression) or 30) <= after:
-            return after + GRACE_MINUTES
+            return after + 1
         return max(1, after - (rate_minutes(self.sweep_expression) or 5) // 2)
 
 
