@@ -85,7 +85,7 @@ work_queue = build_work_queue(settings, clock)
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Keep the listenKeys alive that are due; with shards, send those their messages.
+    """Keep alive the listenKeys that are due; with shards, send a message for each shard.
 
     Raises InvalidEvent for an event that is not documented, KeepaliveIncomplete when a tick leaves
     something worth another try or any run could not read its accounts, and Unavailable when not all
@@ -136,7 +136,7 @@ def run(
 
 
 def publish(report: Report, shard: Shard | None = None) -> None:
-    """Log the run in one line, and one for each account that did not simply extend; count for the alarms."""
+    """Log the run in one line and each account that was not just extended in another; emit the metrics."""
     summary = report.to_dict()
     del summary["problems"]
     summary.pop("plan", None)

@@ -9,7 +9,7 @@ _making = threading.Lock()
 
 
 def lazy(make: Callable[[], object]) -> Any:
-    """Return what stands for the object that `make` returns: called at most once, at the first use."""
+    """Return a stand-in for what `make` returns; `make` is called once, at the first use."""
     return _Lazy(make)
 
 

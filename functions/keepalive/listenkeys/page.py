@@ -1,7 +1,7 @@
 """The accounts as a piece of HTML: for the dashboard's widget, the local world's page and the pictures.
 
 Reads nothing and sends nothing. The HTML holds no script, no address and never a listenKey, and every text
-in it is escaped. Its style is part of it and names nothing outside: in CloudWatch it stands in the console.
+in it is escaped. Its style comes with it and touches nothing else: CloudWatch shows it within the console.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from .settings import AT_RISK_MINUTES, LEASE_MINUTES
 from .status import LATE_MINUTES, AccountStatus, ago
 
 SHOWN = 50
-# Trouble first. The words stand in the totals, and the name is the class of the row.
+# Trouble first. The name is the row's CSS class, the words are for the totals.
 STATES = {
     "dead": "without a live key",
     "risk": f"with less than {AT_RISK_MINUTES} min left",
@@ -142,13 +142,12 @@ def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
 def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], str] | None) -> str:
     kind = state(row)
     minutes = row.minutes_left or 0.0
-    # A tick and a sweep have come and gone: not at risk yet, and not as it should be.
     late = " late" if kind == "well" and minutes < LATE_MINUTES else ""
-    left = {"disabled": "not kept alive", "dead": "no key"}.get(kind)
+    left = {"disabled": "not kept alive", "dead": "no key"}.get(kind, f"{int(minutes)} min")
+    if kind == "dead" and row.minutes_left is not None:
+        left = f"expired {ago(-minutes)}"
     width = 100 * min(1.0, max(0.0, minutes / LEASE_MINUTES))
     bar = "" if kind == "disabled" else f'<span class="bar"><i style="width:{width:.1f}%"></i><u></u></span>'
-    if row.minutes_left is not None and kind == "dead":
-        left = f"expired {ago(-minutes)}"
     tried = "never" if row.tried_minutes_ago is None else ago(row.tried_minutes_ago)
     why = ""
     if row.problem and kind != "disabled":
@@ -159,7 +158,7 @@ def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], st
     cells = (
         f'<th scope="row" class="who">{escape(row.account.id)}'
         f"<small>{escape(row.account.product)}</small></th>"
-        f'<td class="left"><b>{left or f"{int(minutes)} min"}</b>{bar}</td>'
+        f'<td class="left"><b>{left}</b>{bar}</td>'
         f"<td>{escape(row.outcome())}<small>{tried}</small></td>"
         f'<td class="why">{why}</td>'
     )

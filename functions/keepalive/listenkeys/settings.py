@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .errors import SettingsError
 
 LEASE_MINUTES = 60
-AT_RISK_MINUTES = 15  # KeyAtRiskAlarm's line: a key that dies sooner may not live until a later run
+AT_RISK_MINUTES = 15  # KeyAtRiskAlarm's threshold: a key that dies sooner may not live until a later run
 # Plain http only to this machine: the API key travels in a header.
 _BASE_URL = re.compile(
     r"|(https://[A-Za-z0-9][A-Za-z0-9.-]*|http://(127\.0\.0\.1|localhost))(:[1-6]?\d{1,4})?"
@@ -73,11 +73,10 @@ class Settings:
     def overdue_after(self, renew_after_minutes: int | None = None) -> int:
         """Return the age in minutes from which the sweep renews a key; a row may ask for its own.
 
-        EventBridge fires anywhere within the minute. Where the tick itself comes every
-        RenewAfterMinutes or sooner, the sweep waits a minute longer, so that a healthy system
-        leaves it nothing to do. Where the sweep is what renews, it comes half a sweep sooner: a sweep
-        that finds a key a second too young, as it was renewed late in its minute or at the end of a
-        long run, comes back only one whole sweep later.
+        EventBridge fires anywhere within the minute. Where the tick comes every RenewAfterMinutes or sooner,
+        the sweep waits a minute longer, so that it has nothing to do while all is well. Where the sweep
+        renews, it does so half an interval early: a key that was renewed late in its minute, or at the end
+        of a long run, may be a second too young, and the next sweep is a whole interval away.
         """
         after = renew_after_minutes or self.renew_after_minutes
         if (rate_minutes(self.schedule_expression) or 30) <= after:

@@ -17,7 +17,7 @@ ATTRIBUTES = (
     "accountId", "record", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
     "errorCode", "errorMessage", "runId",
 )  # fmt: skip
-LATE_MINUTES = 24  # a tick and a sweep have come and gone without renewing it
+LATE_MINUTES = 24  # not at risk yet, but a tick and a sweep have come and gone without renewing it
 
 
 @dataclass(frozen=True, slots=True)

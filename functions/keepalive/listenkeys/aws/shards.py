@@ -42,7 +42,7 @@ class Shard:
 
 
 class WorkQueue:
-    """WorkQueue, written."""
+    """Sends the shards' messages to WorkQueue."""
 
     def __init__(self, sqs: "SQSClient", url: str, shards: int, sleep: Callable[[float], None]) -> None:
         self._sqs = sqs
