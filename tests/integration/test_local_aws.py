@@ -62,7 +62,6 @@ def test_the_functions_settings_are_the_parameters_and_the_tables(aws: LocalAws)
         "LEDGER_MODE": aws.parameters["LedgerMode"],
         "LEDGER_DAYS": aws.parameters["LedgerDays"],
         "SHARD_COUNT": "1",
-        "SHARD_CONCURRENCY": "2",
         "WORK_QUEUE_URL": "",
         "POWERTOOLS_SERVICE_NAME": aws.stack_name,
         "POWERTOOLS_METRICS_NAMESPACE": "ListenKeyKeeper",

@@ -95,7 +95,6 @@ ENVIRONMENT = {
     "LEDGER_MODE": {"Ref": "LedgerMode"},
     "LEDGER_DAYS": {"Ref": "LedgerDays"},
     "SHARD_COUNT": {"Ref": "ShardCount"},
-    "SHARD_CONCURRENCY": {"Ref": "ShardConcurrency"},
     "WORK_QUEUE_URL": "",
     "POWERTOOLS_SERVICE_NAME": {"Ref": "AWS::StackName"},
     "POWERTOOLS_METRICS_NAMESPACE": "ListenKeyKeeper",

@@ -20,7 +20,7 @@ GOOD = {
     "LEDGER_MODE": "all",
     "LEDGER_DAYS": "30",
 }
-ONE_FUNCTION = {"SHARD_COUNT": "1", "SHARD_CONCURRENCY": "2", "WORK_QUEUE_URL": ""}
+ONE_FUNCTION = {"SHARD_COUNT": "1", "WORK_QUEUE_URL": ""}
 
 
 def read(environ: dict[str, str]) -> Settings:

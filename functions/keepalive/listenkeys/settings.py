@@ -35,7 +35,6 @@ class Settings:
     ledger_mode: str
     ledger_days: int
     shard_count: int
-    shard_concurrency: int
     work_queue_url: str
 
     @classmethod
@@ -62,7 +61,6 @@ class Settings:
             ledger_mode=_matching(environ, "LEDGER_MODE", "all|changes", "all or changes"),
             ledger_days=_number(environ, "LEDGER_DAYS", 1, 3650),
             shard_count=_number(environ, "SHARD_COUNT", 1, 10_000),
-            shard_concurrency=_number(environ, "SHARD_CONCURRENCY", 2, 1000),
             # Empty where one function does all the work.
             work_queue_url=_text(environ, "WORK_QUEUE_URL", may_be_empty=True),
         )
