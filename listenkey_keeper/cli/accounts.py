@@ -134,7 +134,8 @@ def set_(
         )
         said.append(f"is renewed once its key is {minutes} minutes old")
     if create_if_missing is not None:
-        said.append(f"gets {'a' if create_if_missing else 'no'} new listenKey when Binance has none")
+        gets = "a new listenKey" if create_if_missing else "an alarm instead of a new listenKey"
+        said.append(f"gets {gets} if Binance has none for it")
     _change(Registry(stack), accounts, row, " and ".join(said), as_json)
 
 

@@ -371,7 +371,8 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
     assert (sweep.report["extended"], sweep.report["skipped"]) == (1, 1)
 
     done = run("accounts", "set", "alice", "bob", "--renew-after", "default", "--no-create-if-missing")
-    said = "is renewed once its key is 30 minutes old and gets no new listenKey when Binance has none"
+    said = "is renewed once its key is 30 minutes old"
+    said += " and gets an alarm instead of a new listenKey if Binance has none for it"
     assert (done.exit_code, done.stdout) == (0, f"alice {said}\nbob {said}\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "createIfMissing": {"BOOL": False}}
     clock.advance(minutes=5)
