@@ -55,7 +55,7 @@ def svg() -> str:
             x, y = _x(died), _y(0)
             cross = f"M{x - 5:.1f} {y - 5:.1f}l10 10m0-10l-10 10"
             parts.append(f'<path d="{cross}" stroke="{colour}" stroke-width="3"/>')
-            parts.append(_text(x + 16, y - 30, "this key dies: the next is another,", colour))
+            parts.append(_text(x + 16, y - 30, "this key dies, the next one differs,", colour))
             parts.append(_text(x + 16, y - 14, "and bots still listen to this one", colour))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}"'
     font = 'font-family="system-ui, sans-serif" font-size="13" role="img"'

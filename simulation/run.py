@@ -243,9 +243,10 @@ def table(days: int, accounts: int, seed: str, measured: list[Measured]) -> str:
         "Two accounts that Binance refuses: one revoked as an outage begins, one that the firewall refuses;",
         "they have keys of their own, which do not count.",
         "",
-        "Longest outage of each kind, in minutes. 429 and ban are no outages but refusals, which are",
+        "Longest outage of each kind, in minutes. 429 and ban are refusals, not outages: a run",
+        "gives up early and leaves the accounts to the next.",
+        "",
     ]
-    lines += ["not pressed: a run gives up early and leaves them to the next.", ""]
     lines += [f"{'':46} " + " ".join(f"{kind:>15}" for kind in (*OUTAGES, *REFUSALS))]
     for schedule, one in zip(compared, measured, strict=True):
         if not schedule.loop:

@@ -35,7 +35,7 @@ async def main():
     client = await KeptClient.create(os.environ.get("BINANCE_API_KEY"), os.environ.get("BINANCE_API_SECRET"))
     try:
         while True:
-            # It asks for the listenKey every `user_timeout` seconds, and reconnects when it is another.
+            # It asks for the listenKey every `user_timeout` seconds, and reconnects when it has changed.
             manager = BinanceSocketManager(client, user_timeout=LOOK_SECONDS)
             try:
                 async with manager.futures_user_socket() as socket:

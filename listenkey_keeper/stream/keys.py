@@ -64,7 +64,7 @@ class ListenKeyUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListenKey:
-    """A listenKey as it was recorded. `key` and `url` are secrets: who has one of them can listen.
+    """A listenKey as it was recorded. Keep `key` and `url` secret: either is enough to listen.
 
     `expires_at` is 60 minutes after `renewed_at`, when the last successful request for it was sent; both are
     aware UTC. Past `expires_at` the key is dead, or nobody keeps it alive.

@@ -266,9 +266,9 @@ class Exchange:
             return self._start(api_key, product, self._now()).listen_key
 
     def emit_order(self, api_key: str, product: str = "usdm", **fields: object) -> int:
-        """Let an order happen and return its number; who listens to a live listenKey hears of it.
+        """Let an order happen and return its number; the listeners of the live listenKey get its event.
 
-        `fields` replace those of the event's `o`. Orders are numbered from 1, whoever hears of them.
+        `fields` replace those of the event's `o`. Orders are numbered from 1, heard or not.
         """
         with self._lock:
             self._notice_expired()
