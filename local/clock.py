@@ -7,7 +7,7 @@ from typing import Self
 
 from listenkeys.clock import Clock
 
-_LOOK_AGAIN = 0.5  # real seconds: a request may move the clock and then hang
+_LOOK_AGAIN = 0.02  # real seconds: a request may move the clock and then hang
 
 
 class VirtualClock:
@@ -43,12 +43,14 @@ class VirtualClock:
             self.slept.append(seconds)
 
     def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
-        """Move the time on where only time can change anything; else wait for the condition."""
+        """Move the time on where only time can change anything; else wait for the condition or the time."""
         if idle:
             assert seconds is not None
             self.sleep(seconds)
-        else:
-            condition.wait(_LOOK_AGAIN)
+            return
+        ends = float("inf") if seconds is None else self._elapsed + seconds
+        while not condition.wait(_LOOK_AGAIN) and self._elapsed < ends:
+            pass
 
     def advance(self, seconds: float = 0.0, minutes: float = 0.0) -> None:
         """Move the time on; nothing has slept."""

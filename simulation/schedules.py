@@ -24,6 +24,7 @@ each is its schedule and what it does about a failure; all are assumed never to 
 from __future__ import annotations
 
 import heapq
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -145,7 +146,9 @@ class _Actor(_Inline):
 @contextmanager
 def _acting(timeline: Timeline) -> Iterator[None]:
     """Let a run's threads be actors of the timeline."""
-    by_the_clock = SimpleNamespace(Thread=partial(_Actor, timeline), Condition=timeline.condition)
+    by_the_clock = SimpleNamespace(
+        Thread=partial(_Actor, timeline), Lock=timeline.lock, Condition=threading.Condition
+    )
     with (
         patch.object(workers, "threading", by_the_clock),
         patch.object(dispatcher, "threading", by_the_clock),

@@ -59,9 +59,9 @@ class Timeline(VirtualClock):
         self._next()
         go_on.wait()
 
-    def condition(self) -> threading.Condition:
-        """Return a condition variable for actors: who waits for its lock gives way to who holds it."""
-        return threading.Condition(_Lock(self))  # type: ignore[arg-type]
+    def lock(self) -> threading.Lock:
+        """Return a lock for actors, also for their condition variables: who waits for it gives way."""
+        return _Lock(self)  # type: ignore[return-value]
 
     def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
         """Let the others go on for a while; who waits looks again then, whether it was notified or not."""

@@ -36,6 +36,8 @@ def news(result: Result) -> list[str]:
             kinds.append(RECOVERED)
     elif not before.consecutive_failures:
         kinds.append(FAILING)
+    if not kinds:
+        return []
     # A row with an invalid id must not break the JSON that a rule's input transformer makes:
     # "EventBridge does not escape values" (User Guide, "Amazon EventBridge input transformation").
     id_ = re.sub(f"[^{ID_CHARACTERS}]", "?", result.account_id)[:64]

@@ -1,8 +1,8 @@
 """Who sends what, and when: the tasks of a run, handed to its workers one request at a time.
 
 Each host has a lane of tasks. A lane admits a portion of them at a time, with weight from the stack's
-budget, and its gates say when to hold back. One condition variable guards everything here, and waiting goes
-through the injected clock.
+budget, and its gates say when to hold back. One lock guards everything here, and waiting goes through the
+injected clock.
 """
 
 import heapq
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..report import Result
 
 PORTION = 100  # accounts admitted at a time: as many records as one BatchGetItem reads
+HANDFUL = 50  # results collected at a time: as many as one transaction records
 
 
 class Dispatcher:
@@ -41,7 +42,9 @@ class Dispatcher:
     ) -> None:
         self._budget, self._screen, self._clock = budget, screen, clock
         self._deadline = deadline
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._collectable = threading.Condition(lock)
         self._lanes = lanes_of(tasks, patience)
         self._finished: list[Result] = []
         self._closed = False
@@ -94,15 +97,16 @@ class Dispatcher:
             self._workers -= 1
             self._bug = self._bug or bug
             self._changed.notify_all()
+            self._collectable.notify()
 
     def collect(self, seconds: float) -> "list[Result] | None":
-        """Wait for results, at most `seconds`, and return them; None when all workers have ended.
+        """Return a HANDFUL of results, fewer after `seconds`; None when all workers have ended.
 
         Raises what a worker raised: that is a bug in this program.
         """
         with self._changed:
-            if not self._finished and self._workers:
-                self._clock.wait(self._changed, seconds, False)
+            if len(self._finished) < HANDFUL and self._workers:
+                self._clock.wait(self._collectable, seconds, False)
             if self._bug:
                 raise self._bug
             if not self._finished and not self._workers:
@@ -168,3 +172,5 @@ class Dispatcher:
     def _finish(self, task: Task, result: "Result") -> None:
         result.attempts = task.attempts
         self._finished.append(result)
+        if len(self._finished) >= HANDFUL:  # the collector shares the processor with the workers
+            self._collectable.notify()
