@@ -97,8 +97,8 @@ def batch_get(
     sleep: Callable[[float], None],
     consistent: bool = False,
     only: Sequence[str] = (),
-) -> list[dict[str, Any]]:
-    """Return the items with these keys, to the last one: what DynamoDB leaves unprocessed is asked for again.
+) -> Iterator[dict[str, Any]]:
+    """Yield the items with these keys, to the last one: what DynamoDB leaves unprocessed is asked for again.
 
     `only` names the attributes to read; empty for all of them.
     Raises Unavailable when the items cannot all be read in MAX_TRIES.
@@ -107,7 +107,6 @@ def batch_get(
     if only:
         names = {f"#{name}": name for name in only}  # some, such as "record", are reserved words
         how |= {"ProjectionExpression": ",".join(names), "ExpressionAttributeNames": names}
-    items: list[dict[str, Any]] = []
     for start in range(0, len(keys), _BATCH_GET):
         left: Any = keys[start : start + _BATCH_GET]
         why = "unprocessed keys remained"
@@ -120,11 +119,10 @@ def batch_get(
             except AwsError as error:
                 why = error_code(error)
                 break  # botocore has tried three times already
-            items += answer["Responses"].get(table, [])
+            yield from answer["Responses"].get(table, [])
             unprocessed: Any = answer.get("UnprocessedKeys", {})
             left = unprocessed.get(table, {}).get("Keys")
             if not left:
                 break
         if left:
             raise Unavailable(f"a table could not be read: {why}")
-    return items
