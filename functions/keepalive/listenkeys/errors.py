@@ -38,27 +38,23 @@ class ErrorCode(StrEnum):
     INTERNAL = auto()
 
 
-class KeeperError(Exception):
-    """Base of every error this program raises on purpose."""
-
-
-class SettingsError(KeeperError):
+class SettingsError(Exception):
     """The environment is incomplete or makes no sense: nothing runs."""
 
 
-class InvalidEvent(KeeperError):
+class InvalidEvent(Exception):
     """The event is not one of those documented: nothing is done."""
 
 
-class KeepaliveIncomplete(KeeperError):
+class KeepaliveIncomplete(Exception):
     """A run ended with something left that is worth another try."""
 
 
-class Unavailable(KeeperError):
+class Unavailable(Exception):
     """An AWS service did not answer, after its retries."""
 
 
-class AccountError(KeeperError):
+class AccountError(Exception):
     """One account's trouble.
 
     `retryable` says whether another try may help without a person, `http_status` is Binance's status

@@ -4,6 +4,7 @@ An announcement is recorded with the account first (`unannounced`), then sent, t
 in between, or a bus that does not answer, delays it but does not lose it.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -88,12 +89,10 @@ class Announcer:
 
     def _entry(self, text: str) -> Any:
         """Return what to send, None for a text that no version of this program has recorded."""
-        try:
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             recorded = json.loads(text)
             kind, detail = recorded["detailType"], recorded["detail"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return None
-        if not (kind and isinstance(kind, str) and isinstance(detail, dict)):
-            return None
-        detail["listenKeysTable"] = self._table
-        return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}
+            if kind and isinstance(kind, str) and isinstance(detail, dict):
+                detail["listenKeysTable"] = self._table
+                return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}
+        return None

@@ -31,14 +31,11 @@ class Shard:
     @classmethod
     def from_message(cls, body: str) -> "Shard":
         """Read a message; raises InvalidEvent for one that no tick or sweep sends."""
-        try:
+        with contextlib.suppress(ValueError, TypeError):
             shard = cls(**json.loads(body))
-            known = shard.trigger in (TICK, SWEEP) and 0 <= shard.segment < shard.total
-        except (ValueError, TypeError):
-            known = False
-        if not known:
-            raise InvalidEvent("the message is not one that a tick or a sweep sends")
-        return shard
+            if shard.trigger in (TICK, SWEEP) and 0 <= shard.segment < shard.total:
+                return shard
+        raise InvalidEvent("the message is not one that a tick or a sweep sends")
 
 
 class WorkQueue:
