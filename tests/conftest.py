@@ -7,6 +7,7 @@ import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonpath_ng.ext
 import pytest
@@ -16,6 +17,8 @@ from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
 from local.clock import VirtualClock
 from local.world import World
+from tests.faults.matrix import add_live
+from tests.integration.watched import Watched
 from tests.leaks import WatchedFunction, search
 
 
@@ -67,6 +70,19 @@ def function(world: World, clock: VirtualClock) -> Iterator[WatchedFunction]:
     made = WatchedFunction(world, clock)
     yield made
     made.search_world()
+
+
+@pytest.fixture
+def botocore_sleeps(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let botocore's own back-off move the virtual clock: it sleeps for real otherwise."""
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=clock.sleep))
+
+
+@pytest.fixture
+def watched(world: World, function: WatchedFunction, clock: VirtualClock) -> Watched:
+    """Two accounts with live keys, the rules, and CloudWatch."""
+    add_live(world, clock, "alice", "bob", minutes=10)
+    return Watched(world, function, clock)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,10 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from botocore.awsrequest import AWSResponse
 
 from local.clock import VirtualClock
@@ -133,6 +131,14 @@ class Refusals:
 
         self._events(service).register(self._name("before-call", service, operation), changed)
 
+    def watch(self, service: str, operation: str, look: Callable[[Body], None]) -> None:
+        """Call `look` with what AWS is asked, before it is sent or refused."""
+
+        def before_send(request: Any, **_: Any) -> None:
+            look(json.loads(request.body))
+
+        self._events(service).register_first(self._name("before-send", service, operation), before_send)
+
     def _register(
         self,
         service: str,
@@ -182,8 +188,3 @@ def is_of(*account_ids: str) -> Callable[[Body], bool]:
         return (action.get("Key") or action["Item"])["accountId"]["S"] in account_ids
 
     return meets
-
-
-def botocore_sleeps_by(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let botocore's own back-off move the virtual clock: it sleeps for real otherwise."""
-    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=clock.sleep))

@@ -12,7 +12,7 @@ from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import HookedExchange, add_live, api_key_of, kept
-from tests.faults.refusals import Refusals, botocore_sleeps_by
+from tests.faults.refusals import Refusals
 from tests.faults.shards import Shards
 from tests.integration.alarms import ALARM, OK, Alarms, Metrics
 from tests.integration.watched import Watched
@@ -20,11 +20,7 @@ from tests.integration.watched import Watched
 CRASHED, WAITING, MISSED = "CrashedShardsAlarm", "WaitingShardsAlarm", "MissedRunsAlarm"
 DEAD_LETTER, REJECTED, AT_RISK = "DeadLetterAlarm", "RejectedAccountsAlarm", "KeyAtRiskAlarm"
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
-
-
-@pytest.fixture(autouse=True)
-def _botocore(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    botocore_sleeps_by(clock, monkeypatch)
+pytestmark = pytest.mark.usefixtures("botocore_sleeps")
 
 
 def mails(alarms: Alarms, since: float) -> dict[str, list[tuple[float, str]]]:

@@ -16,17 +16,23 @@ from listenkeys.aws.items import LEASE, iso
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
-from tests.faults.matrix import SWEEP, TICK, add_live, api_key_of, events, kept, metrics, raised, summary
-from tests.faults.refusals import SDK_ATTEMPTS, Body, Refusals, asks_for, botocore_sleeps_by, is_of
+from tests.faults.matrix import (
+    INCOMPLETE,
+    SWEEP,
+    TICK,
+    add_live,
+    api_key_of,
+    events,
+    kept,
+    metrics,
+    raised,
+    summary,
+)
+from tests.faults.refusals import SDK_ATTEMPTS, Body, Refusals, asks_for, is_of
 from tests.rules import Rules
 
-INCOMPLETE = "KeepaliveIncomplete"
 ALL = {"force": True}
-
-
-@pytest.fixture(autouse=True)
-def _botocore(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    botocore_sleeps_by(clock, monkeypatch)
+pytestmark = pytest.mark.usefixtures("botocore_sleeps")
 
 
 @pytest.fixture
@@ -42,10 +48,6 @@ def outcomes(world: World, *names: str) -> dict[str, Any]:
         code = current.get("errorCode")
         found[name] = f"{current.get('outcome')} {code}" if code else current.get("outcome")
     return found
-
-
-def requests_of(world: World, name: str) -> list[str]:
-    return [r.method for r in world.exchange.requests if r.api_key == api_key_of(name)]
 
 
 def many(count: int) -> list[str]:
@@ -184,7 +186,7 @@ def test_one_secret_that_makes_the_whole_call_invalid_does_not_take_the_others_a
     assert refusals.requests["BatchGetSecretValue"] <= 2 * 5 + 1  # halved until it stands alone
 
 
-def answer_with(refusals: Refusals, world: World, secret_id: str, errors: list[dict[str, str]]) -> None:
+def answer_with(refusals: Refusals, secret_id: str, errors: list[dict[str, str]]) -> None:
     """Let Secrets Manager leave out a secret, and say these errors in its place."""
 
     def partly(answer: Body) -> None:
@@ -215,7 +217,7 @@ def test_an_error_that_names_a_secret_in_another_form_is_still_that_secrets(
         world.put_row("bob", secretId=ARN)
     real = world.aws.client("secretsmanager").describe_secret(SecretId="listenkeys/bob")["ARN"]
     errors = [{"SecretId": named, "ErrorCode": "InternalServiceError", "Message": "no"}]
-    answer_with(refusals, world, "listenkeys/bob", errors)
+    answer_with(refusals, "listenkeys/bob", errors)
     if asked_by == "arn":  # moto's own random end is another one
         refusals.ask_for(
             "secretsmanager",
@@ -244,7 +246,7 @@ def test_an_error_in_another_form_still_calls_a_person_where_one_is_needed(
 ) -> None:
     add_live(world, clock, "alice", "bob", minutes=30)
     errors = [{"SecretId": ARN, "ErrorCode": code, "Message": "no"}]
-    answer_with(refusals, world, "listenkeys/bob", errors)
+    answer_with(refusals, "listenkeys/bob", errors)
 
     function.invoke(TICK)
 
@@ -256,7 +258,7 @@ def test_a_secret_that_the_answer_does_not_mention_is_not_a_missing_secret(
     world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
 ) -> None:
     add_live(world, clock, "alice", "bob", minutes=30)
-    answer_with(refusals, world, "listenkeys/bob", [])
+    answer_with(refusals, "listenkeys/bob", [])
 
     done = function.invoke(TICK)
 

@@ -27,7 +27,7 @@ from local.clock import VirtualClock
 from local.invoke import Context
 from local.world import World
 from tests.faults.matrix import SWEEP, TICK, add_live, api_key_of
-from tests.faults.refusals import Body, Refusals, botocore_sleeps_by
+from tests.faults.refusals import Body, Refusals
 from tests.leaks import WatchedFunction, texts_of
 from tests.widget import event_of, load_widget
 
@@ -87,9 +87,8 @@ class Stage:
 
 @pytest.fixture
 def stage(
-    world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, clock: VirtualClock, botocore_sleeps: None, caplog: pytest.LogCaptureFixture
 ) -> Stage:
-    botocore_sleeps_by(clock, monkeypatch)
     function = WatchedFunction(world, clock, POWERTOOLS_LOG_LEVEL="DEBUG")
     for name, product in LIVE.items():
         add_live(world, clock, name, minutes=0, product=product)

@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 import time
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from local.world import World
 from tests.faults.matrix import (
     INCOMPLETE,
     TICK,
+    TWENTY,
     HookedExchange,
     add_live,
     api_key_of,
@@ -30,11 +30,10 @@ from tests.faults.matrix import (
     variant,
 )
 from tests.faults.processes import Handler, add_due, asked
-from tests.faults.refusals import Body, Refusals, botocore_sleeps_by
+from tests.faults.refusals import Body, Refusals, is_of
 from tests.faults.sockets import BareServer, read_request
 from tests.waiting import SECONDS
 
-TWENTY = tuple(f"account{number:02}" for number in range(20))
 WRITES = ("TransactWriteItems", "UpdateItem", "PutItem", "BatchWriteItem", "DeleteItem")
 
 
@@ -92,10 +91,10 @@ def test_writes_that_are_never_answered_cost_no_key_and_no_report(aws: LocalAws)
 
 @pytest.mark.slow
 @pytest.mark.row(57)
+@pytest.mark.usefixtures("botocore_sleeps")
 def test_failures_to_record_with_successes_between_do_not_end_the_recording(
-    world: World, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    world: World, clock: VirtualClock
 ) -> None:
-    botocore_sleeps_by(clock, monkeypatch)
     names = [f"account{number:02}" for number in range(60)]
     for name in names:
         add_live(world, clock, name, minutes=0.01)  # so that their order is known
@@ -136,8 +135,8 @@ def overtake(world: World, function: LocalFunction, clock: VirtualClock, fault: 
     overtaking = variant(world, clock)
     met = []
 
-    def before_send(request: Any, **_: Any) -> None:
-        if met or b'"alice"' not in request.body:
+    def look(body: Body) -> None:
+        if met or not any(map(is_of("alice"), body["TransactItems"])):
             return
         met.append(True)
         if fault:
@@ -147,9 +146,7 @@ def overtake(world: World, function: LocalFunction, clock: VirtualClock, fault: 
         assert not raised(done)
         assert world.current("alice")["outcome"] in ("EXTENDED", "CHANGED"), "the later result is recorded"
 
-    Refusals(function, clock)._events("dynamodb").register_first(
-        "before-send.dynamodb.TransactWriteItems", before_send
-    )
+    Refusals(function, clock).watch("dynamodb", "TransactWriteItems", look)
 
 
 @pytest.mark.row(59)
@@ -220,7 +217,7 @@ def test_a_result_that_comes_during_the_last_write_is_not_lost(world: World, clo
     function = variant(world, clock)
     met = []
 
-    def hang(**_: Any) -> None:
+    def hang(_: Body) -> None:
         if not met and held.is_set():
             met.append(True)
             arrive.set()
@@ -228,9 +225,7 @@ def test_a_result_that_comes_during_the_last_write_is_not_lost(world: World, clo
             time.sleep(0.5)  # until the worker has brought its result
             clock.advance(minutes=5)  # and the run is at its end
 
-    Refusals(function, clock)._events("dynamodb").register_first(
-        "before-send.dynamodb.TransactWriteItems", hang
-    )
+    Refusals(function, clock).watch("dynamodb", "TransactWriteItems", hang)
     try:
         done = function.invoke(TICK)
     finally:

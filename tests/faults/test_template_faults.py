@@ -13,8 +13,8 @@ from local.aws.stack import choose, expand
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
-from tests.faults.matrix import add_live, api_key_of, kept
-from tests.faults.refusals import Refusals, botocore_sleeps_by
+from tests.faults.matrix import api_key_of, kept
+from tests.faults.refusals import Refusals
 from tests.integration.alarms import Alarm
 from tests.integration.watched import Watched
 from tests.policies import statements_of
@@ -26,17 +26,7 @@ QUEUE = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
 FUNCTION = {"Fn::GetAtt": ["KeepaliveFunction", "Arn"]}
 TOPIC = {"Ref": "AlarmTopic"}
 RULES = (TICK, SWEEP)
-
-
-@pytest.fixture(autouse=True)
-def _botocore(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    botocore_sleeps_by(clock, monkeypatch)
-
-
-@pytest.fixture
-def watched(world: World, function: LocalFunction, clock: VirtualClock) -> Watched:
-    add_live(world, clock, "alice", "bob", minutes=10)
-    return Watched(world, function, clock)
+pytestmark = pytest.mark.usefixtures("botocore_sleeps")
 
 
 @pytest.mark.row(37)

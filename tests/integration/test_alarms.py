@@ -18,24 +18,13 @@ from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
 from tests.dashboard import widgets_of
-from tests.faults.matrix import add_live, api_key_of, kept
-from tests.faults.refusals import botocore_sleeps_by
+from tests.faults.matrix import api_key_of, kept
 from tests.integration.alarms import Metrics
 from tests.integration.watched import Watched
 
 MISSED, AT_RISK, REJECTED = "MissedRunsAlarm", "KeyAtRiskAlarm", "RejectedAccountsAlarm"
 DEAD_LETTER = "DeadLetterAlarm"
-
-
-@pytest.fixture(autouse=True)
-def _botocore(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    botocore_sleeps_by(clock, monkeypatch)
-
-
-@pytest.fixture
-def watched(world: World, function: LocalFunction, clock: VirtualClock) -> Watched:
-    add_live(world, clock, "alice", "bob", minutes=10)
-    return Watched(world, function, clock)
+pytestmark = pytest.mark.usefixtures("botocore_sleeps")
 
 
 @pytest.mark.slow
