@@ -1,9 +1,9 @@
 """The code blocks of pages, so that what they show is what the tests run."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+
 PAGE = (ROOT / "docs/consumer.md").read_text()
 
 

@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from tests.paths import PYTHONPATH
 from tests.waiting import SECONDS
 
-ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "listenkey_keeper.cli.main")
 
 
@@ -26,7 +25,7 @@ class Terminal:
             start_new_session=True,
             env={
                 **os.environ,
-                "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}",
+                "PYTHONPATH": PYTHONPATH,
                 "COLUMNS": str(columns),
                 "LINES": "30",
                 "TERM": "xterm-256color",

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from listenkey_keeper.cli.main import app
+from tests.paths import ROOT
 
-PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+PAGE = (ROOT / "docs/operations.md").read_text()
 EVERYWHERE = {"--stack-name", "--region", "--profile", "--json", "--help"}
 
 

@@ -15,10 +15,11 @@ from local.binance.exchange import PATHS
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import STREAM_URL, World
+from tests.paths import PYTHONPATH
 from tests.waiting import SECONDS
 
 from .conftest import AwsFaults, Run, Start
-from .terminal import COMMAND, ROOT
+from .terminal import COMMAND
 
 Listen = Callable[..., subprocess.Popen[str]]
 
@@ -45,7 +46,7 @@ def listen(run: Run, clock: VirtualClock) -> Iterator[Listen]:
     started: list[subprocess.Popen[str]] = []
 
     def listenkeys(*options: str) -> subprocess.Popen[str]:
-        path = f"{ROOT / 'functions/keepalive'}:{ROOT}"
+        path = PYTHONPATH
         process = subprocess.Popen(
             [*COMMAND, "listen", "alice", *options],
             env={**os.environ, "PYTHONPATH": path, "LISTENKEYS_CLOCK": f"0,{clock.timestamp()},0"},
@@ -151,7 +152,7 @@ def test_without_websockets_it_says_how_to_install_them(run: Run, listen_key: st
     without = "import sys; sys.modules['websockets'] = None; from listenkey_keeper.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", without, "listen", "alice"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -13,10 +13,10 @@ from local.binance.limits import WEIGHT_LIMITS
 from local.binance.server import BinanceServer
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
+from tests.paths import ROOT
 from tests.waiting import eventually
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
 ALICE = "alice" * 12
 
 

@@ -19,11 +19,11 @@ from local.binance.exchange import PATHS, Exchange
 from local.clock import ScaledClock
 from local.invoke import LocalFunction
 from local.world import World
+from tests.paths import ROOT
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
-ROOT = Path(__file__).parent.parent.parent
 BOT = ROOT / "examples" / "bot"
 API_KEY = "alice".ljust(64, "0")
 

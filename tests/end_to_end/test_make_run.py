@@ -16,10 +16,10 @@ import pytest
 
 from local.binance.server import BinanceServer
 from local.world import MAKING
+from tests.paths import PYTHONPATH, ROOT
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
-ROOT = Path(__file__).parent.parent.parent
 EVENTS = ROOT / "events"
 OWN_KEY = "CANARYmyownkey".ljust(64, "x")
 Done = subprocess.CompletedProcess[str]
@@ -31,7 +31,7 @@ def python(tmp_path: Path) -> Iterator[Python]:
     """Run a module in an empty directory, as make does in the project's; a world left up is ended."""
     ours = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BINANCE_"))
-    } | {"PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}", "COLUMNS": "200"}
+    } | {"PYTHONPATH": PYTHONPATH, "COLUMNS": "200"}
 
     def run(*arguments: str, **variables: str) -> Done:
         done = subprocess.run(
@@ -227,7 +227,7 @@ def test_a_place_that_cannot_be_written_to_is_one_line(python: Python, tmp_path:
 
 def test_ctrl_c_ends_a_run_without_a_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "local", "run", str(EVENTS / "scheduled.json")]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 pytestmark = pytest.mark.e2e
 

@@ -2,14 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.pages import blocks
+from tests.paths import ROOT
+
 PAGE = (ROOT / "docs/clients.md").read_text()
 FILES = sorted(file for file in (ROOT / "examples/clients").iterdir() if file.suffix in (".py", ".mjs"))
-BLOCKS = re.findall(r"^```(?:python|javascript)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 # Which lock a row's version comes from: a requirements file, or the examples' package.json.
 LOCKED = {
     "ccxt pro": ("clients-ccxt.txt", "ccxt"),
@@ -30,7 +30,8 @@ def locked(file: str, package: str) -> str:
 
 
 def test_the_page_shows_the_files_that_are_tested_and_nothing_else() -> None:
-    assert sorted(BLOCKS) == sorted(file.read_text() for file in FILES)
+    shown = blocks(PAGE, "python") + blocks(PAGE, "javascript")
+    assert sorted(shown) == sorted(file.read_text() for file in FILES)
 
 
 def test_every_recipe_says_how_to_hand_over_the_key_what_of_keepalive_and_whether_it_sends_delete() -> None:

@@ -17,9 +17,9 @@ from listenkeys.remedies import REMEDIES
 from listenkeys.report import Outcome
 from local.aws.stack import REGION, choose, expand
 from local.front import VERBS
+from tests.paths import ROOT
 from tests.policies import statements_of
 
-ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()
 PAGES = [
     *ROOT.glob("*.md"),

@@ -3,11 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def test_make_calls_the_commands_that_the_tests_of_make_run_call() -> None:

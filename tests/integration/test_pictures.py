@@ -1,7 +1,6 @@
 """The pictures in docs/ are those that the code makes now; `make pictures` makes them again."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,9 @@ from local.pictures import IN_TURN, START, THEMES, Distant, Pictures, make
 from local.world import World
 from simulation.picture import svg
 from tests.leaks import WatchedFunction, search
+from tests.paths import ROOT
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 OUT_OF_DATE = "out of date: run `make pictures`"
 
 

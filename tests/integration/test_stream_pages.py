@@ -15,7 +15,8 @@ from listenkey_keeper.stream import gaps, keys
 from local.binance.exchange import PATHS
 from local.clock import VirtualClock
 from local.world import World
-from tests.pages import PAGE, ROOT, block, blocks
+from tests.pages import PAGE, block, blocks
+from tests.paths import ROOT
 
 STREAM_PAGE = (ROOT / "docs/stream.md").read_text()
 

@@ -1,9 +1,9 @@
 """Every check that is silenced says why where it stands, and docs/security.md lists the same ones."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.paths import ROOT
+
 SECTION = "## Checks that are suppressed, and why"
 CODE = [
     path

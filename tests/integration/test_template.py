@@ -15,9 +15,9 @@ from listenkeys.binance.lanes import AT_RISK
 from listenkeys.status import AT_RISK_MINUTES, ATTRIBUTES
 from local.aws.stack import choose, expand
 from tests.dashboard import body_of, widgets_of
+from tests.paths import ROOT
 from tests.policies import statements_of
 
-ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = expand()
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
 WITH_KEY = {"KmsKeyArn": KEY}

@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 from benchmarks.responders import responders
 from benchmarks.run import environment
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 CONNECTIONS = 16
 COUNTING = """
 import json, ssl, sys

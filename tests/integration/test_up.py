@@ -26,9 +26,8 @@ from local.kept import IN_USE, STATE, commands
 from local.up import main
 from local.world import World
 from tests.pages import blocks
+from tests.paths import PYTHONPATH, ROOT
 from tests.waiting import SECONDS, eventually
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_the_rules_are_those_of_the_deployed_stack(world: World) -> None:
@@ -194,7 +193,7 @@ def test_the_readmes_bot_hears_an_order_in_the_world_that_is_up(
     [example] = blocks((ROOT / "README.md").read_text(), "python")
     program = subprocess.Popen(
         [tmp_path / ".local/with", sys.executable, "-u", "-c", example],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -216,7 +215,7 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BINANCE_"))
     }
-    environment["PYTHONPATH"] = f"{ROOT / 'functions/keepalive'}:{ROOT}"
+    environment["PYTHONPATH"] = PYTHONPATH
     process = subprocess.Popen(
         [sys.executable, "-m", "local", "up", "--speed", "300"],
         cwd=tmp_path,
@@ -272,7 +271,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     run = subprocess.run(
         [sys.executable, "-m", "local", "run", str(ROOT / "events/force-all.json")],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
     )

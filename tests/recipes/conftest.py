@@ -18,9 +18,9 @@ from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import World
 from tests.certificates import self_signed
+from tests.paths import ROOT
 from tests.waiting import SECONDS, eventually
 
-ROOT = Path(__file__).parent.parent.parent
 RECIPES = ROOT / "examples" / "clients"
 STAND_IN = Path(__file__).parent / "stand_in"
 API_KEY = "alice".ljust(64, "0")

@@ -4,7 +4,6 @@ import dataclasses
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ import listenkey_keeper
 from listenkey_keeper import ListenKeys, ListenKeyUnavailable, read_listen_key
 from local.clock import VirtualClock
 from local.world import World
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 KEY = "CANARYlistenKey".ljust(64, "7")
 EVENTS = (
     "ORDER_TRADE_UPDATE/TRADE_LITE/ALGO_UPDATE/CONDITIONAL_ORDER_TRIGGER_REJECT/STRATEGY_UPDATE/GRID_UPDATE/"

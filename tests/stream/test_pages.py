@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.pages import ROOT, blocks
+from tests.pages import blocks
+from tests.paths import PYTHONPATH, ROOT
 from tests.waiting import SECONDS
 
 from .conftest import ALICE
@@ -29,7 +30,7 @@ def test_the_readmes_example_has_five_lines():
 def test_a_pages_bot_prints_a_gap_and_an_order(world, streams, keeper, example, gap, order):
     listen_key = keeper.renew()
     environment = world.environment() | {"BINANCE_STREAM_URL": streams.url}
-    path = f"{ROOT / 'functions/keepalive'}:{ROOT}"
+    path = PYTHONPATH
     code = example.replace("<ListenKeysTableName>", world.aws.outputs["ListenKeysTableName"])
     bot = subprocess.Popen(
         [sys.executable, "-u", "-c", code],

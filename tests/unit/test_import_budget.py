@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks.run import template_environment
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 # What any function with these libraries imports, and boto3 when it makes these clients.
 BARE = """
 import boto3, requests

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from listenkey_keeper import __version__
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PLACES = ("listenkey_keeper/__init__.py", "template.yaml", "CHANGELOG.md")
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import requires
-from pathlib import Path
 
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def locked(lock_file: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,9 @@ import pytest
 from listenkeys.errors import InvalidEvent
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 from tests.bad_events import BAD_EVENTS
+from tests.paths import ROOT
 
-EVENTS = Path(__file__).parent.parent.parent / "events"
+EVENTS = ROOT / "events"
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from zipfile import ZipFile
 from moto.backends import get_backend
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
-from local.aws.runtime import BUILD, ROOT, RuntimeEmulator, Unusable
+from local.aws.runtime import BUILD, RuntimeEmulator, Unusable
 from local.aws.stack import REGION, LocalAws, choose, expand, known_to_moto
 from local.world import World
+from tests.paths import ROOT
 
 RECORDER = Path(__file__).parent / "recorder"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from local.aws.runtime import ROOT
 from tests.end_to_end.deployed.stack import SamDeployed
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.e2e
 

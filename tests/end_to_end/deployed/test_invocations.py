@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from local.aws.runtime import ROOT, Answer, RuntimeEmulator
+from local.aws.runtime import Answer, RuntimeEmulator
 from local.world import World
 from tests.end_to_end.deployed.stack import SamDeployed
+from tests.paths import ROOT
 from tests.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.e2e

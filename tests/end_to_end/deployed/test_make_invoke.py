@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from local.aws import runtime
-from local.aws.runtime import ROOT
+from tests.paths import PYTHONPATH, ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -19,7 +19,7 @@ def invoke(folder: Path, event: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "local", "invoke", str(event)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'functions/keepalive'}:{ROOT}"},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
         timeout=100,
