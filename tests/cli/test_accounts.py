@@ -8,10 +8,10 @@ import pytest
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
+from tests.faults.matrix import SWEEP, TICK
 
 from .conftest import AwsFaults, Run
 
-TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 OTHER = "OTHERkey".ljust(64, "8")
 
 
@@ -366,7 +366,7 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
     assert (done.exit_code, done.stdout) == (0, "alice is renewed once its key is 5 minutes old\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "renewAfterMinutes": {"N": "5"}}
     clock.advance(minutes=5)
-    sweep = function.invoke({"overdueOnly": True})
+    sweep = function.invoke(SWEEP)
     assert sweep.report is not None
     assert (sweep.report["extended"], sweep.report["skipped"]) == (1, 1)
 
@@ -376,7 +376,7 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
     assert (done.exit_code, done.stdout) == (0, f"alice {said}\nbob {said}\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "createIfMissing": {"BOOL": False}}
     clock.advance(minutes=5)
-    sweep = function.invoke({"overdueOnly": True})
+    sweep = function.invoke(SWEEP)
     assert sweep.report is not None
     assert sweep.report["skipped"] == 2
 

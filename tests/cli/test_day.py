@@ -11,12 +11,12 @@ from listenkey_keeper.program.aws.items import iso
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
+from tests.faults.matrix import TICK
 
 from .conftest import Run, Start
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 
 
 def tried(hours_ago: float, outcome: str = "EXTENDED", dies_after: float | None = 1) -> dict[str, Any]:

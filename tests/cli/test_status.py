@@ -9,10 +9,10 @@ from local.clock import VirtualClock
 from local.front import Front
 from local.invoke import LocalFunction
 from local.world import World
+from tests.faults.matrix import TICK
 
 from .conftest import Run
 
-TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 LISTEN_KEY = "CANARYlisten".ljust(64, "9")
 
 

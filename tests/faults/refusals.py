@@ -24,7 +24,9 @@ _NAMESPACE = {"dynamodb": "com.amazonaws.dynamodb.v20120810#"}
 SDK_ATTEMPTS = 3  # of one call: what CLIENT_CONFIG allows botocore
 
 
-class _Raw(io.BytesIO):
+class Raw(io.BytesIO):
+    """The body of an AWSResponse."""
+
     def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
         yield self.read()
 
@@ -158,7 +160,7 @@ class Refusals:
             refusal.hits += 1
             status, text = answer(body)
             headers = {"Content-Type": "application/x-amz-json-1.0"}
-            return AWSResponse(request.url, status, headers, _Raw(text.encode()))
+            return AWSResponse(request.url, status, headers, Raw(text.encode()))
 
         self._events(service).register(self._name("before-send", service, operation), before_send)
         return refusal

@@ -1,22 +1,16 @@
 """The stand-in over real sockets: what a client sees of every answer and of every bad delivery."""
 
 import contextlib
-import datetime
-import ipaddress
 import socket
-import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from local.binance.exchange import PATHS, REAL_ANSWERS
 from local.binance.server import BinanceServer
+from tests.certificates import self_signed
 from tests.waiting import SECONDS
 
 ALICE = "alice" * 12
@@ -207,37 +201,19 @@ def test_it_listens_on_the_loopback_only(server):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A self-signed certificate for 127.0.0.1, with its private key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in")])
-    today = datetime.datetime.now(datetime.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(today - datetime.timedelta(days=1))
-        .not_valid_after(today + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "stand-in.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(built.public_bytes(serialization.Encoding.PEM) + private)
-    return str(path)
+def tls(tmp_path_factory):
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-def tls_server(certificate):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with BinanceServer(ssl_context=context) as server:
+def certificate(tls):
+    """The file of the certificate that `tls_server` shows."""
+    return str(tls[1])
+
+
+@pytest.fixture
+def tls_server(tls):
+    with BinanceServer(ssl_context=tls[0]) as server:
         server.exchange.add_account(ALICE)
         yield server
 

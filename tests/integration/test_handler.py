@@ -18,10 +18,9 @@ from local.clock import VirtualClock
 from local.invoke import Context, Invocation
 from local.world import World
 from tests.bad_events import BAD_EVENTS
+from tests.faults.matrix import SWEEP, TICK
 from tests.leaks import WatchedFunction
 
-TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
-SWEEP = {"overdueOnly": True}
 OUTCOMES = ("extended", "changed", "created", "recreated", "skipped", "failed", "deferred", "rejected")
 
 

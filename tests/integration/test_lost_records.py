@@ -6,8 +6,8 @@ from local.binance.exchange import PATHS
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
+from tests.faults.matrix import TICK
 
-TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 API_KEY = "a".ljust(64, "0")
 
 

@@ -12,10 +12,9 @@ from listenkeys.remedies import REMEDIES
 from local.clock import VirtualClock
 from local.invoke import Invocation
 from local.world import World
+from tests.faults.matrix import SWEEP, TICK
 from tests.leaks import WatchedFunction
 
-TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
-SWEEP = {"overdueOnly": True}
 REPORT = [
     "runId", "trigger", "accounts", "extended", "changed", "created", "recreated", "skipped",
     "failed", "deferred", "rejected", "minRemainingSeconds", "usedWeight", "durationMs", "problems",

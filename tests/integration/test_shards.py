@@ -11,10 +11,9 @@ from local.binance.exchange import Exchange
 from local.clock import VirtualClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
+from tests.faults.matrix import SWEEP, TICK
 
 SHARDS = 23
-TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
-SWEEP = {"overdueOnly": True}
 
 
 @pytest.fixture(scope="module")

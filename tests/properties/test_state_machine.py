@@ -8,12 +8,11 @@ arrived, the events against the ledger. A tick with nothing down must put every 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -55,6 +54,7 @@ from local.binance.exchange import Exchange, Fault
 from local.clock import VirtualClock
 from local.world import World
 from simulation.schedules import without_threads
+from tests.faults.refusals import Raw
 
 # More with `make test-deep`, fewer with `make dynamodb`.
 EXAMPLES, STEPS = (400, 60) if os.environ.get("DEEP") else (25, 25)
@@ -162,11 +162,6 @@ class Wire(BinanceClient):
         return answer
 
 
-class _Raw(io.BytesIO):
-    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        yield self.read()
-
-
 @dataclass
 class Subject:
     """An account, and what a test knows of it."""
@@ -232,7 +227,7 @@ class WholeProgram(RuleBasedStateMachine):
             raise ReadTimeoutError(endpoint_url=request.url)
         if any(operation in AWS_FAULTS[fault] for fault in self.down):
             body = json.dumps({"__type": "InternalServerError", "message": "no"})
-            return AWSResponse(request.url, 500, {}, _Raw(body.encode()))
+            return AWSResponse(request.url, 500, {}, Raw(body.encode()))
         if self.aws.dynamodb_url and ".dynamodb." in event_name:
             return None  # it is sent
         return self._moto(event_name, request)
