@@ -20,3 +20,8 @@ def statements_of(resources: Mapping[str, Any], role: str) -> list[dict[str, Any
         if resource["Type"] == "AWS::IAM::Policy" and {"Ref": role} in resource["Properties"]["Roles"]
     ]
     return [statement for document in documents for statement in document["Statement"]]
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a policy's actions or resources as a list: a single one may stand alone."""
+    return value if isinstance(value, list) else [value]

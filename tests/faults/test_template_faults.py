@@ -17,7 +17,7 @@ from tests.faults.matrix import api_key_of, kept
 from tests.faults.refusals import Refusals
 from tests.integration.alarms import Alarm
 from tests.integration.watched import Watched
-from tests.policies import statements_of
+from tests.policies import as_list, statements_of
 
 TEMPLATE = expand()
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
@@ -103,10 +103,6 @@ def statements(resources: dict[str, Any], policy: str) -> list[dict[str, Any]]:
         return statements_of(resources, policy)
     found: list[dict[str, Any]] = properties["PolicyDocument"]["Statement"]
     return found
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def allows(

@@ -16,7 +16,7 @@ from listenkeys.status import AT_RISK_MINUTES, ATTRIBUTES
 from local.aws.stack import choose, expand
 from tests.dashboard import body_of, widgets_of
 from tests.paths import ROOT
-from tests.policies import statements_of
+from tests.policies import as_list, statements_of
 
 TEMPLATE = expand()
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
@@ -187,10 +187,6 @@ def lines(statements: list[dict[str, Any]]) -> list[str]:
         for action in as_list(statement["Action"])
         for resource in as_list(statement["Resource"])
     )
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def granted(policies: list[dict[str, Any]]) -> list[str]:
