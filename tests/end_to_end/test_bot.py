@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
-from local.aws.stack import LocalAws, known_to_moto
+from local.aws.stack import LocalAws
 from local.binance.exchange import PATHS, Exchange
 from local.clock import ScaledClock
 from local.invoke import LocalFunction
 from local.world import World
+from tests.end_to_end.bot_stack import bot_stack
 from tests.paths import ROOT
 from tests.waiting import eventually
 
@@ -122,24 +121,16 @@ class Place:
         self.bot.until(listening, "it listens")
 
 
-def deploy(aws: LocalAws) -> str:
-    """Deploy the bot's template; return the queue's URL."""
-    cloudformation = aws.client("cloudformation")
-    template = known_to_moto(yaml_parse((BOT / "template.yaml").read_text()))
-    table = {"ParameterKey": "ListenKeysTableName", "ParameterValue": aws.outputs["ListenKeysTableName"]}
-    cloudformation.create_stack(StackName="bot", TemplateBody=json.dumps(template), Parameters=[table])
-    [stack] = cloudformation.describe_stacks(StackName="bot")["Stacks"]
-    assert stack["StackStatus"] == "CREATE_COMPLETE"
-    return next(output["OutputValue"] for output in stack["Outputs"] if output["OutputKey"] == "QueueUrl")
-
-
 @pytest.fixture
 def place(aws: LocalAws, tmp_path: Path) -> Iterator[Place]:
     aws.reset()
     clock = SetBack()
-    with World(exchange=Exchange(now=clock.timestamp), aws=aws, streams=True) as world:
+    table = aws.outputs["ListenKeysTableName"]
+    with (
+        World(exchange=Exchange(now=clock.timestamp), aws=aws, streams=True) as world,
+        bot_stack(aws, (BOT / "template.yaml").read_text(), ListenKeysTableName=table) as queue,
+    ):
         world.add_account("alice", API_KEY)
-        queue = deploy(aws)
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -151,7 +142,6 @@ def place(aws: LocalAws, tmp_path: Path) -> Iterator[Place]:
             **world.environment(),
         }
         yield Place(world, clock, Bot(environment, tmp_path), queue)
-        aws.client("cloudformation").delete_stack(StackName="bot")
 
 
 def test_the_bot_prints_every_order_whatever_befalls_the_key_binance_or_itself(place: Place) -> None:

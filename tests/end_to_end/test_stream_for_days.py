@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 from websockets.sync.client import connect
 
 from listenkey_keeper import Gap, ListenKeyChanges, ListenKeys, SyncUserDataStream
@@ -26,6 +25,7 @@ from local.binance.stream import StreamServer
 from local.clock import ScaledClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
+from tests.end_to_end.bot_stack import bot_stack
 from tests.pages import block
 from tests.waiting import SECONDS, eventually
 
@@ -110,26 +110,17 @@ class Days:
     runs: list[Invocation]
 
 
-def make_queue(aws: LocalAws) -> str:
-    """Deploy the page's queue and rule; return the queue's URL."""
-    template = yaml_parse(block("yaml"))
-    # moto knows no policies of queues.
-    del template["Resources"]["ListenKeyChangesPolicy"]
-    cloudformation = aws.client("cloudformation")
-    cloudformation.create_stack(StackName="bot", TemplateBody=json.dumps(template))
-    [stack] = cloudformation.describe_stacks(StackName="bot")["Stacks"]
-    assert stack["StackStatus"] == "CREATE_COMPLETE"
-    return str(stack["Outputs"][0]["OutputValue"])
-
-
 @pytest.fixture(scope="module")
 def days(aws: LocalAws) -> Iterator[Days]:
     aws.reset()
     clock = ScaledClock(SPEED)
     exchange = Exchange(now=clock.timestamp)
-    with World(exchange=exchange, aws=aws) as world, StreamServer(exchange) as streams:
-        yield live(world, clock, streams)
-        aws.client("cloudformation").delete_stack(StackName="bot")
+    with (
+        World(exchange=exchange, aws=aws) as world,
+        StreamServer(exchange) as streams,
+        bot_stack(aws, block("yaml")) as queue,
+    ):
+        yield live(world, clock, streams, queue)
 
 
 @contextmanager
@@ -147,13 +138,12 @@ def ended_at_last(ended: threading.Event, bots: list[Bot], threads: list[threadi
         assert not any(thread.is_alive() for thread in threads)
 
 
-def live(world: World, clock: ScaledClock, streams: StreamServer) -> Days:
+def live(world: World, clock: ScaledClock, streams: StreamServer, queue: str) -> Days:
     """Let more than five hours go by."""
     exchange, ended = world.exchange, threading.Event()
     for name in ("alice", "bob"):
         world.add_account(name, API_KEYS[name])
     exchange.add_account(API_KEYS["carol"])
-    queue = make_queue(world.aws)
     function = LocalFunction(world.environment(), clock.clock)
     runs: list[Invocation] = []
 
