@@ -6,7 +6,6 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 from .changes import ListenKeyChanges
@@ -84,9 +83,7 @@ class SyncUserDataStream:
         self._open.result()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._open.result().call_soon_threadsafe(self._closing.set)
         self._thread.join()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 from .changes import ListenKeyChanges
@@ -85,9 +84,7 @@ class UserDataStream:
             self._changes.subscribe(self.account, self.wake)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._changes:
             self._changes.unsubscribe(self.account, self.wake)
         if self._task:

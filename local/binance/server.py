@@ -12,7 +12,6 @@ import ssl
 import struct
 import threading
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Self
 
 from local.binance.exchange import Answer, Exchange
@@ -134,7 +133,7 @@ class _Server(socketserver.TCPServer):
                     # The plain socket's: an SSLSocket's own would let its thread read on unencrypted.
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
         for thread in threads:
-            thread.join(timeout=5)
+            thread.join(timeout=60)
 
 
 class BinanceServer:
@@ -162,7 +161,5 @@ class BinanceServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

@@ -4,8 +4,6 @@ import functools
 import http.client
 import json
 import os
-import socketserver
-import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
@@ -21,6 +19,7 @@ from local.aws.rules import FUNCTION
 from local.clock import VirtualClock
 from local.front import Desk, Front
 from local.invoke import LocalFunction
+from local.service import Service
 from local.world import World
 from tests.waiting import SECONDS
 
@@ -83,7 +82,7 @@ def front(
         yield made
 
 
-class AwsFaults:
+class AwsFaults(Service):
     """A way to AWS on which some operations fail: `fail("Scan", "AccessDeniedException")`."""
 
     def __init__(self, endpoint_url: str) -> None:
@@ -127,30 +126,19 @@ class AwsFaults:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
+        super().__init__(Handler)
 
     def fail(self, operation: str, code: str, message: str = "CANARYmessage", status: int = 400) -> None:
         """Answer this operation with this error from now on."""
         self.faults[operation] = code, message, status
 
-    def stop(self) -> None:
-        """End it."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
 
 @pytest.fixture
 def faults(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsFaults]:
     """Have the command reach AWS through these faults."""
-    made = AwsFaults(world.aws.endpoint_url)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
-    yield made
-    made.stop()
+    with AwsFaults(world.aws.endpoint_url) as made:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
+        yield made
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ class Bot:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stream.__aexit__(None, None, None)
+        await self.stream.__aexit__()
         await self._task
 
     async def _take(self) -> None:
