@@ -191,18 +191,18 @@ BOMB = gzip.compress(b"\0" * 50_000_000)
     ],
 )  # fmt: skip
 def test_a_bad_delivery_is_worth_another_try_and_ends_in_time(
-    server: BinanceServer, hasty: BinanceClient, fault: dict[str, Any], code: str
+    server: BinanceServer, client: BinanceClient, hasty: BinanceClient, fault: dict[str, Any], code: str
 ) -> None:
-    hasty.start("usdm", KEY)
+    client.start("usdm", KEY)
     server.exchange.fault(**fault)
 
-    error = trouble(hasty)
+    error = trouble(hasty if code == "TIMEOUT" else client)
 
     assert isinstance(error, Transient)
     assert (error.code, error.retryable) == (code, True)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("fault", [{"kind": "hang"}, {"kind": "drip", "delay": 1000.0}], ids=["hang", "drip"])
 def test_the_deadline_of_the_whole_answer_counts_however_long_the_next_byte_may_take(
     server: BinanceServer, clock: VirtualClock, fault: dict[str, Any]
@@ -213,11 +213,11 @@ def test_the_deadline_of_the_whole_answer_counts_however_long_the_next_byte_may_
 
 
 def test_an_answer_that_comes_slowly_but_in_time_is_taken(
-    server: BinanceServer, hasty: BinanceClient
+    server: BinanceServer, client: BinanceClient
 ) -> None:
     server.exchange.fault("drip", delay=0.0001, times=1)
 
-    assert hasty.start("usdm", KEY).listen_key == server.exchange.live_key(KEY, "usdm")
+    assert client.start("usdm", KEY).listen_key == server.exchange.live_key(KEY, "usdm")
 
 
 def test_a_redirect_is_not_followed(server: BinanceServer, client: BinanceClient) -> None:
