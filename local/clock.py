@@ -8,6 +8,7 @@ from typing import Self
 from listenkeys.clock import Clock
 
 _LOOK_AGAIN = 0.02  # real seconds: a request may move the clock and then hang
+_LOOKS = 25  # then the caller looks for itself: a notification that comes as a wait runs out is lost
 
 
 class VirtualClock:
@@ -49,8 +50,9 @@ class VirtualClock:
             self.sleep(seconds)
             return
         ends = float("inf") if seconds is None else self._elapsed + seconds
-        while not condition.wait(_LOOK_AGAIN) and self._elapsed < ends:
-            pass
+        for _ in range(_LOOKS):
+            if condition.wait(_LOOK_AGAIN) or self._elapsed >= ends:
+                return
 
     def advance(self, seconds: float = 0.0, minutes: float = 0.0) -> None:
         """Move the time on; nothing has slept."""
