@@ -2,6 +2,8 @@
 
 from typing import Any
 
+_BATCH = 25  # BatchWriteItem's limit
+
 
 def create(client: Any, table: Any) -> None:
     """Create a table of moto's in this DynamoDB: by what the template says, as moto understood it."""
@@ -17,5 +19,8 @@ def empty(client: Any, name: str) -> None:
     """Delete every item."""
     keys = [key["AttributeName"] for key in client.describe_table(TableName=name)["Table"]["KeySchema"]]
     for page in client.get_paginator("scan").paginate(TableName=name):
-        for item in page["Items"]:
-            client.delete_item(TableName=name, Key={key: item[key] for key in keys})
+        items = [{key: item[key] for key in keys} for item in page["Items"]]
+        for start in range(0, len(items), _BATCH):
+            deletes = [{"DeleteRequest": {"Key": key}} for key in items[start : start + _BATCH]]
+            if client.batch_write_item(RequestItems={name: deletes})["UnprocessedItems"]:
+                raise RuntimeError(f"not every item of {name} was deleted")
