@@ -40,11 +40,11 @@ def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, A
         used_up = "not sent: this minute's weight is used up, try again in a minute"
         error = AccountError(ErrorCode.RATE_LIMITED, used_up)
     served = error.code == ErrorCode.INVALID_API_KEY
-    found = _ADDRESS.search(error.message) if served else None
+    match = _ADDRESS.search(error.message) if served else None
     return {
         "host": urlsplit(binance.host_of(PRODUCT)).hostname,
         "served": served,
-        "address": found and found[1],
+        "address": match and match[1],
         "errorCode": None if served else error.code,
         "errorMessage": None if served else error.message,
     }
