@@ -46,10 +46,9 @@ def listen(run: Run, clock: VirtualClock) -> Iterator[Listen]:
     started: list[subprocess.Popen[str]] = []
 
     def listenkeys(*options: str) -> subprocess.Popen[str]:
-        path = PYTHONPATH
         process = subprocess.Popen(
             [*COMMAND, "listen", "alice", *options],
-            env={**os.environ, "PYTHONPATH": path, "LISTENKEYS_CLOCK": f"0,{clock.timestamp()},0"},
+            env={**os.environ, "PYTHONPATH": PYTHONPATH, "LISTENKEYS_CLOCK": f"0,{clock.timestamp()},0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
