@@ -27,6 +27,7 @@ import boto3
 
 from listenkeys.aws import budget
 from listenkeys.aws.items import LEASE, iso
+from local.aws import elsewhere
 from local.aws.dynamodb_local import dynamodb_local
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
@@ -255,11 +256,8 @@ class ScaledWorld:
             self._write("ListenKeysTable", records)
 
     def _write(self, table: str, items: list[dict[str, Any]]) -> None:
-        dynamodb, name = self.aws.client("dynamodb"), self.aws.resources[table]
-        for start in range(0, len(items), 25):  # BatchWriteItem's limit
-            puts = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
-            if dynamodb.batch_write_item(RequestItems={name: puts})["UnprocessedItems"]:
-                raise SystemExit("DynamoDB Local did not write every item")
+        puts = [{"PutRequest": {"Item": item}} for item in items]
+        elsewhere.write(self.aws.client("dynamodb"), self.aws.resources[table], puts)
 
 
 def most_in_a_minute(times: list[float]) -> int:

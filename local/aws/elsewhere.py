@@ -15,12 +15,17 @@ def create(client: Any, table: Any) -> None:
     )
 
 
+def write(client: Any, name: str, requests: list[dict[str, Any]]) -> None:
+    """Do requests of BatchWriteItem, however many there are."""
+    for start in range(0, len(requests), _BATCH):
+        batch = {name: requests[start : start + _BATCH]}
+        if client.batch_write_item(RequestItems=batch)["UnprocessedItems"]:
+            raise RuntimeError(f"not everything was written to {name}")
+
+
 def empty(client: Any, name: str) -> None:
     """Delete every item."""
     keys = [key["AttributeName"] for key in client.describe_table(TableName=name)["Table"]["KeySchema"]]
     for page in client.get_paginator("scan").paginate(TableName=name):
-        items = [{key: item[key] for key in keys} for item in page["Items"]]
-        for start in range(0, len(items), _BATCH):
-            deletes = [{"DeleteRequest": {"Key": key}} for key in items[start : start + _BATCH]]
-            if client.batch_write_item(RequestItems={name: deletes})["UnprocessedItems"]:
-                raise RuntimeError(f"not every item of {name} was deleted")
+        deletes = [{"DeleteRequest": {"Key": {key: item[key] for key in keys}}} for item in page["Items"]]
+        write(client, name, deletes)
