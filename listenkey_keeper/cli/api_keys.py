@@ -11,8 +11,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from listenkey_keeper.program.aws.calls import error_code
-from listenkey_keeper.program.aws.credentials import API_KEY
+from listenkeys.aws.calls import error_code
+from listenkeys.aws.credentials import API_KEY
 
 from .errors import CliError
 

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from listenkey_keeper.program.aws.items import LEASE
-from listenkey_keeper.program.report import SUCCESSES
+from listenkeys.aws.items import LEASE
+from listenkeys.report import SUCCESSES
 
 DAY = timedelta(hours=24)
 _BLOCK_MINUTES = (15, 20, 30, 60)

@@ -6,9 +6,9 @@ import traceback
 from botocore import exceptions as botocore
 from botocore.exceptions import BotoCoreError, ClientError
 
-from listenkey_keeper.program.aws.calls import error_code
-from listenkey_keeper.program.errors import Unavailable
 from listenkey_keeper.stream.keys import ListenKeyUnavailable
+from listenkeys.aws.calls import error_code
+from listenkeys.errors import Unavailable
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 _UNKNOWN_KEY = {

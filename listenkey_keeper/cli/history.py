@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from listenkey_keeper.program.aws.items import CURRENT, NOTHING, iso
-from listenkey_keeper.program.aws.records import Records
-from listenkey_keeper.program.report import SUCCESSES
-from listenkey_keeper.program.status import no_wait
+from listenkeys.aws.items import CURRENT, NOTHING, iso
+from listenkeys.aws.records import Records
+from listenkeys.report import SUCCESSES
+from listenkeys.status import no_wait
 
 from .output import Columns, problem
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.text import Text
 
-from listenkey_keeper.program.aws.items import iso
 from listenkey_keeper.stream.clock import SystemClock
 from listenkey_keeper.stream.gaps import Gap, event_time
 from listenkey_keeper.stream.keys import ListenKeys, ListenKeyUnavailable
+from listenkeys.aws.items import iso
 
 from .errors import CliError
 from .output import show

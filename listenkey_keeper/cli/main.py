@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from listenkey_keeper import __version__
-from listenkey_keeper.program.aws.items import LEASE
-from listenkey_keeper.program.status import AccountStatus, read_status
+from listenkeys.aws.items import LEASE
+from listenkeys.status import AccountStatus, read_status
 
 from . import accounts
 from .check import check as check_stack

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from listenkey_keeper.program.remedies import REMEDIES
+from listenkeys.remedies import REMEDIES
 
 from .errors import CliError
 from .findings import Finding

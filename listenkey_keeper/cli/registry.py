@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from listenkey_keeper.program.aws.accounts import SECRET_ID, Account, Accounts
-from listenkey_keeper.program.products import PRODUCTS
-from listenkey_keeper.program.status import no_wait
+from listenkeys.aws.accounts import SECRET_ID, Account, Accounts
+from listenkeys.products import PRODUCTS
+from listenkeys.status import no_wait
 
 from .api_keys import ApiKeys, TakenOut, same_secret
 from .errors import CliError

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from listenkey_keeper.program.aws.accounts import ACCOUNT_ID, MAX_RENEW_AFTER, Account
+from listenkeys.aws.accounts import ACCOUNT_ID, MAX_RENEW_AFTER, Account
 
 from .errors import CliError
 

@@ -14,7 +14,7 @@ import typer
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from listenkey_keeper.program.settings import rate_minutes
+from listenkeys.settings import rate_minutes
 
 from .errors import CliError
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from listenkey_keeper.program.aws.items import LEASE
-from listenkey_keeper.program.page import STATES, by_urgency, state
-from listenkey_keeper.program.remedies import what_to_do
-from listenkey_keeper.program.status import LATE_MINUTES, AccountStatus, ago
+from listenkeys.aws.items import LEASE
+from listenkeys.page import STATES, by_urgency, state
+from listenkeys.remedies import what_to_do
+from listenkeys.status import LATE_MINUTES, AccountStatus, ago
 
 from .output import Problems, abbreviate, can_draw, ellipsis
 

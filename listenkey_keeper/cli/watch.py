@@ -8,9 +8,9 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
-from listenkey_keeper.program.aws.calls import AwsError
-from listenkey_keeper.program.errors import Unavailable
-from listenkey_keeper.program.status import AccountStatus
+from listenkeys.aws.calls import AwsError
+from listenkeys.errors import Unavailable
+from listenkeys.status import AccountStatus
 
 from .errors import explain
 from .status import StatusTable, counted

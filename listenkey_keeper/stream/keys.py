@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import boto3
 
-from listenkey_keeper.program.aws.calls import CLIENT_CONFIG, AwsError, error_code
+from listenkeys.aws.calls import CLIENT_CONFIG, AwsError, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -7,7 +7,7 @@ import pytest
 
 from listenkey_keeper.cli.day import Day, day_of
 from listenkey_keeper.cli.history import expiry
-from listenkey_keeper.program.aws.items import iso
+from listenkeys.aws.items import iso
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World

@@ -18,7 +18,7 @@ from local.clock import ScaledClock
 from local.invoke import LocalFunction
 from local.world import World
 from tests.end_to_end.bot_stack import bot_stack
-from tests.paths import ROOT
+from tests.paths import PYTHONPATH, ROOT
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -133,7 +133,7 @@ def place(aws: LocalAws, tmp_path: Path) -> Iterator[Place]:
         world.add_account("alice", API_KEY)
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHONPATH,
             "ACCOUNT": "alice",
             "SYMBOL": "BTCUSDT",
             "BINANCE_API_KEY": API_KEY,

@@ -92,15 +92,15 @@ def contents(wheel: Path) -> Iterator[str]:
     yield from zipfile.ZipFile(wheel).namelist()
 
 
-def test_the_wheel_owns_one_package_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_owns_its_two_packages_and_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in contents(wheel) if ".dist-info/" not in name}
-    assert tops == {"listenkey_keeper"}
+    assert tops == {"listenkey_keeper", "listenkeys"}
 
 
 def test_the_program_is_in_it_file_for_file(wheel: Path) -> None:
     program = ROOT / "functions/keepalive/listenkeys"
     expected = {str(path.relative_to(program)) for path in program.rglob("*.py")}
-    prefix = "listenkey_keeper/program/"
+    prefix = "listenkeys/"
     assert {name.removeprefix(prefix) for name in contents(wheel) if name.startswith(prefix)} == expected
     assert "listenkey_keeper/py.typed" in contents(wheel)
 

@@ -18,7 +18,7 @@ from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import World
 from tests.certificates import self_signed
-from tests.paths import ROOT
+from tests.paths import PYTHONPATH, ROOT
 from tests.waiting import SECONDS, eventually
 
 RECIPES = ROOT / "examples" / "clients"
@@ -76,7 +76,7 @@ class Place:
         return {
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),
-            "PYTHONPATH": f"{STAND_IN}:{ROOT}",
+            "PYTHONPATH": f"{STAND_IN}:{PYTHONPATH}",
             "NODE_OPTIONS": f"--require={STAND_IN / 'stand_in.cjs'}",
             "NODE_EXTRA_CA_CERTS": str(self.certificate),
             "STAND_IN_CERTIFICATE": str(self.certificate),

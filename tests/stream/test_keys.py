@@ -13,7 +13,7 @@ import listenkey_keeper
 from listenkey_keeper import ListenKeys, ListenKeyUnavailable, read_listen_key
 from local.clock import VirtualClock
 from local.world import World
-from tests.paths import ROOT
+from tests.paths import PYTHONPATH
 
 KEY = "CANARYlistenKey".ljust(64, "7")
 EVENTS = (
@@ -177,7 +177,7 @@ except ImportError as error:
 def test_reading_a_key_needs_boto3_alone_and_the_stream_says_what_it_needs() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT],
-        env={"PYTHONPATH": str(ROOT), "AWS_DEFAULT_REGION": "eu-west-1"},
+        env={"PYTHONPATH": PYTHONPATH, "AWS_DEFAULT_REGION": "eu-west-1"},
         cwd="/",
         capture_output=True,
         text=True,
