@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from listenkeys.page import page
-from listenkeys.status import AccountStatus
+from listenkeys.view.page import page
+from listenkeys.view.status import AccountStatus
 from local.document import document
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs
 
-from listenkeys.page import page
-from listenkeys.status import AccountStatus
+from listenkeys.view.page import page
+from listenkeys.view.status import AccountStatus
 from local.document import document
 from local.service import Service
 

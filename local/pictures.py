@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.text import Text
 
 from listenkey_keeper.cli.stack import CLOCK
-from listenkeys.page import page
-from listenkeys.status import AccountStatus, read_status
+from listenkeys.view.page import page
+from listenkeys.view.status import AccountStatus, read_status
 from local import png
 from local.aws.stack import LocalAws
 from local.binance.exchange import Answer, Exchange

@@ -13,7 +13,7 @@ from rich.console import Console
 from listenkey_keeper.cli.renew import report_view
 from listenkey_keeper.cli.stack import CLOCK
 from listenkey_keeper.cli.status import StatusTable
-from listenkeys.status import read_status
+from listenkeys.view.status import read_status
 from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction, environment
 from local.kept import STATE, kept_environment, kept_world

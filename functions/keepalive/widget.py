@@ -14,9 +14,9 @@ from botocore.config import Config
 
 from listenkeys.aws.calls import CLIENT_CONFIG
 from listenkeys.errors import Unavailable
-from listenkeys.page import page
 from listenkeys.settings import Settings
-from listenkeys.status import AccountStatus, read_status
+from listenkeys.view.page import page
+from listenkeys.view.status import AccountStatus, read_status
 
 DESCRIPTION = """## Accounts of listenkey-keeper
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from listenkeys.aws.items import CURRENT, NOTHING, iso
 from listenkeys.aws.records import Records
 from listenkeys.report import SUCCESSES
-from listenkeys.status import no_wait
+from listenkeys.view.status import no_wait
 
 from .output import Columns, problem
 

@@ -9,7 +9,7 @@ import typer
 
 from listenkey_keeper import __version__
 from listenkeys.aws.items import LEASE
-from listenkeys.status import AccountStatus, read_status
+from listenkeys.view.status import AccountStatus, read_status
 
 from . import accounts
 from .check import check as check_stack

@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from listenkeys.remedies import REMEDIES
+from listenkeys.view.remedies import REMEDIES
 
 _NO_WRAPPING = 100_000  # in a pipe a line is a record, however long
 _MOST_NAMES = 100  # of the accounts that one error hits

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from listenkeys.remedies import REMEDIES
+from listenkeys.view.remedies import REMEDIES
 
 from .errors import CliError
 from .findings import Finding

@@ -10,7 +10,7 @@ from typing import Any
 
 from listenkeys.aws.accounts import SECRET_ID, Account, Accounts
 from listenkeys.products import PRODUCTS
-from listenkeys.status import no_wait
+from listenkeys.view.status import no_wait
 
 from .api_keys import ApiKeys, TakenOut, same_secret
 from .errors import CliError

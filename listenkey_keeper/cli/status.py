@@ -8,9 +8,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from listenkeys.aws.items import LEASE
-from listenkeys.page import STATES, by_urgency, state
-from listenkeys.remedies import what_to_do
-from listenkeys.status import LATE_MINUTES, AccountStatus, ago
+from listenkeys.view.page import STATES, by_urgency, state
+from listenkeys.view.remedies import what_to_do
+from listenkeys.view.status import LATE_MINUTES, AccountStatus, ago
 
 from .output import Problems, abbreviate, can_draw, ellipsis
 

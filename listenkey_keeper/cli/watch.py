@@ -10,7 +10,7 @@ from rich.text import Text
 
 from listenkeys.aws.calls import AwsError
 from listenkeys.errors import Unavailable
-from listenkeys.status import AccountStatus
+from listenkeys.view.status import AccountStatus
 
 from .errors import explain
 from .status import StatusTable, counted

@@ -12,7 +12,7 @@ import pytest
 from listenkeys.aws.accounts import Account
 from listenkeys.aws.items import Current
 from listenkeys.errors import Rejected
-from listenkeys.status import AccountStatus
+from listenkeys.view.status import AccountStatus
 from local.browser import chromium
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from listenkeys.page import SHOWN
-from listenkeys.status import AccountStatus, read_status
+from listenkeys.view.page import SHOWN
+from listenkeys.view.status import AccountStatus, read_status
 from local.browser import picture
 from local.clock import VirtualClock
 from local.front import Desk

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from listenkeys.page import page as render
+from listenkeys.view.page import page as render
 from local.clock import VirtualClock
 from local.page_server import PageServer
 from local.world import World

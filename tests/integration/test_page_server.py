@@ -6,7 +6,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from listenkeys.status import AccountStatus, read_status
+from listenkeys.view.status import AccountStatus, read_status
 from local.clock import VirtualClock
 from local.front import VERBS, Desk
 from local.page_server import BUTTONS, PageServer

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.remedies import REMEDIES
+from listenkeys.view.remedies import REMEDIES
 from local.clock import VirtualClock
 from local.invoke import Invocation
 from local.world import World

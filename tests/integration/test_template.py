@@ -12,7 +12,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from listenkeys.binance.lanes import AT_RISK
-from listenkeys.status import AT_RISK_MINUTES, ATTRIBUTES
+from listenkeys.view.status import AT_RISK_MINUTES, ATTRIBUTES
 from local.aws.stack import choose, expand
 from tests.dashboard import body_of, widgets_of
 from tests.paths import ROOT

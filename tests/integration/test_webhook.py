@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.remedies import REMEDIES
+from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import choose, expand
 from local.clock import VirtualClock
 from local.invoke import LocalFunction

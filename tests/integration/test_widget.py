@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.status import read_status
+from listenkeys.view.status import read_status
 from local.clock import VirtualClock
 from local.world import World
 from tests.leaks import WatchedFunction

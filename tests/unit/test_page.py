@@ -7,8 +7,8 @@ import pytest
 
 from listenkeys.aws.accounts import Account
 from listenkeys.aws.items import Current
-from listenkeys.page import SHOWN, page, state
-from listenkeys.status import AccountStatus
+from listenkeys.view.page import SHOWN, page, state
+from listenkeys.view.status import AccountStatus
 from local.document import document
 
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)

@@ -5,8 +5,8 @@ import pytest
 from listenkeys.aws.accounts import Account
 from listenkeys.aws.items import Current
 from listenkeys.errors import Rejected
-from listenkeys.remedies import what_to_do
-from listenkeys.status import AccountStatus
+from listenkeys.view.remedies import what_to_do
+from listenkeys.view.status import AccountStatus
 
 ALICE = Account("alice", "usdm")
 

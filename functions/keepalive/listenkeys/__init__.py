@@ -37,7 +37,7 @@ binance/
     dispatcher     who sends what, and when
     workers        the threads that send
 
-For people who look:
+view/, for people who look:
     status         how every account stands now
     remedies       what to do about an account in trouble
     page           the accounts as HTML

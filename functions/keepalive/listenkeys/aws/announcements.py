@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
-from ..remedies import remedy
 from ..report import SUCCESSES, Outcome, Result
+from ..view.remedies import remedy
 from .accounts import ID_CHARACTERS
 from .calls import AwsError, error_code
 from .items import iso

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .errors import ErrorCode
+from ..errors import ErrorCode
 
 if TYPE_CHECKING:
     from .status import AccountStatus

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 
+from ..settings import AT_RISK_MINUTES, LEASE_MINUTES
 from .remedies import what_to_do
-from .settings import AT_RISK_MINUTES, LEASE_MINUTES
 from .status import LATE_MINUTES, AccountStatus, ago
 
 SHOWN = 50
