@@ -26,7 +26,8 @@ from typing import Any
 import boto3
 
 from listenkeys.aws import budget
-from listenkeys.aws.items import LEASE, iso
+from listenkeys.aws.items import iso
+from listenkeys.model import LEASE
 from local.aws import elsewhere
 from local.aws.dynamodb_local import dynamodb_local
 from local.aws.stack import LocalAws

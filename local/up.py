@@ -16,7 +16,7 @@ from typing import Any
 
 from listenkey_keeper.cli.stack import CLOCK
 from listenkeys.errors import InvalidEvent
-from listenkeys.report import Outcome
+from listenkeys.model import Outcome
 from listenkeys.trigger import Trigger
 from listenkeys.view.status import AccountStatus, read_status
 from local.aws.rules import FUNCTION, SWEEP, TICK, Call, Scheduler

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import requests
 
-from listenkeys.aws.items import LEASE, iso
+from listenkeys.aws.items import iso
+from listenkeys.model import LEASE
 from listenkeys.products import PRODUCTS
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange

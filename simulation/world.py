@@ -16,16 +16,15 @@ from datetime import datetime
 
 import requests
 
-from listenkeys.aws.accounts import Account, Accounts
+from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
 from listenkeys.aws.counter import Taken, WeightCounter
 from listenkeys.aws.credentials import ApiKey, Credentials, Fetched
-from listenkeys.aws.items import LEASE, NOTHING, Current
 from listenkeys.aws.records import Records, Saved
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import ErrorCode, Transient, Unavailable
+from listenkeys.model import LEASE, NOTHING, SUCCESSES, Account, Current, Result
 from listenkeys.products import PRODUCTS
-from listenkeys.report import SUCCESSES, Result
 from local.binance.exchange import REAL_ANSWERS, Exchange, _Lease
 from simulation.timeline import Timeline
 

@@ -20,7 +20,8 @@ from listenkeys.clock import SYSTEM_CLOCK, Clock
 from listenkeys.errors import KeepaliveIncomplete
 from listenkeys.keeper import Keeper
 from listenkeys.lazy import lazy
-from listenkeys.report import SUCCESSES, Outcome, Report
+from listenkeys.model import SUCCESSES, Outcome
+from listenkeys.report import Report
 from listenkeys.settings import Settings
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 

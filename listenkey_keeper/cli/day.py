@@ -8,8 +8,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from listenkeys.aws.items import LEASE
-from listenkeys.report import SUCCESSES
+from listenkeys.model import LEASE, SUCCESSES
 
 DAY = timedelta(hours=24)
 _BLOCK_MINUTES = (15, 20, 30, 60)

@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from listenkeys.aws.items import CURRENT, NOTHING, iso
+from listenkeys.aws.items import CURRENT, iso
 from listenkeys.aws.records import Records
-from listenkeys.report import SUCCESSES
+from listenkeys.model import NOTHING, SUCCESSES
 from listenkeys.view.status import no_wait
 
 from .output import Columns, problem

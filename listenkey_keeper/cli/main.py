@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from listenkey_keeper import __version__
-from listenkeys.aws.items import LEASE
+from listenkeys.model import LEASE
 from listenkeys.view.status import AccountStatus, read_status
 
 from . import accounts

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from listenkeys.aws.accounts import SECRET_ID, Account, Accounts
+from listenkeys.aws.accounts import SECRET_ID, Accounts
+from listenkeys.model import Account
 from listenkeys.products import PRODUCTS
 from listenkeys.view.status import no_wait
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from listenkeys.report import RETRYABLE, SUCCESSES, Outcome
+from listenkeys.model import RETRYABLE, SUCCESSES, Outcome
 
 from .errors import CliError
 from .output import Columns, Problems

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from listenkeys.aws.accounts import ACCOUNT_ID, MAX_RENEW_AFTER, Account
+from listenkeys.aws.accounts import ACCOUNT_ID, MAX_RENEW_AFTER
+from listenkeys.model import Account
 
 from .errors import CliError
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from listenkeys.aws.items import LEASE
+from listenkeys.model import LEASE
 from listenkeys.view.page import STATES, by_urgency, state
 from listenkeys.view.remedies import what_to_do
 from listenkeys.view.status import LATE_MINUTES, AccountStatus, ago

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from listenkeys.aws.accounts import Account
-from listenkeys.aws.items import Current
 from listenkeys.errors import Rejected
+from listenkeys.model import Account, Current
 from listenkeys.view.status import AccountStatus
 from local.browser import chromium
 

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from listenkeys.aws.records import Saved
-from listenkeys.report import Result
+from listenkeys.model import Result
 from local.binance.exchange import PATHS
 from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction

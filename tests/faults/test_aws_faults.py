@@ -12,7 +12,8 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 
 from listenkeys.aws.calls import MAX_TRIES
-from listenkeys.aws.items import LEASE, iso
+from listenkeys.aws.items import iso
+from listenkeys.model import LEASE
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World

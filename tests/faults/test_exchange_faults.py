@@ -15,14 +15,12 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.accounts import Account
-from listenkeys.aws.items import LEASE, Current
 from listenkeys.aws.records import Saved
 from listenkeys.binance.client import BinanceClient
 from listenkeys.binance.gate import MAX_ATTEMPTS, MAX_PAUSES
 from listenkeys.errors import Transient
 from listenkeys.keeper import PATIENCE
-from listenkeys.report import Result
+from listenkeys.model import LEASE, Account, Current, Result
 from local.aws import rules
 from local.binance.exchange import PATHS
 from local.binance.server import BinanceServer

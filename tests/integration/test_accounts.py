@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from listenkeys.aws.accounts import Account, Accounts
+from listenkeys.aws.accounts import Accounts
 from listenkeys.errors import Unavailable
+from listenkeys.model import Account
 from local.aws.stack import LocalAws
 from local.clock import VirtualClock
 from local.world import World

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from listenkeys.aws.accounts import Account
 from listenkeys.aws.credentials import BATCH, ApiKey, Credentials, Fetched
 from listenkeys.errors import AccountError
+from listenkeys.model import Account
 from local.aws.stack import LocalAws
 from local.world import World
 

@@ -13,7 +13,7 @@ import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from listenkeys.errors import ErrorCode
-from listenkeys.report import Outcome
+from listenkeys.model import Outcome
 from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import REGION, choose, expand
 from local.front import VERBS

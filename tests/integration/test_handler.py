@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.items import LEASE, iso
+from listenkeys.aws.items import iso
 from listenkeys.errors import InvalidEvent, KeepaliveIncomplete
+from listenkeys.model import LEASE
 from local.binance.exchange import PATHS
 from local.clock import VirtualClock
 from local.invoke import Context, Invocation

@@ -11,10 +11,10 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from listenkeys.aws.calls import MAX_TRIES
-from listenkeys.aws.items import LEASE, MAX_UNANNOUNCED, NOTHING, Current, iso
+from listenkeys.aws.items import MAX_UNANNOUNCED, iso
 from listenkeys.aws.records import BATCH, Records, Saved
 from listenkeys.errors import AccountError, ErrorCode, Unavailable
-from listenkeys.report import Outcome, Result
+from listenkeys.model import LEASE, NOTHING, Current, Outcome, Result
 from local.aws.stack import LocalAws
 from local.clock import VirtualClock
 from local.world import World

@@ -46,8 +46,9 @@ from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
 from listenkeys.binance.client import BinanceClient
 from listenkeys.keeper import Keeper
+from listenkeys.model import RETRYABLE
 from listenkeys.products import PRODUCTS
-from listenkeys.report import RETRYABLE, Report
+from listenkeys.report import Report
 from listenkeys.trigger import SWEEP, TICK, Trigger
 from local.aws.stack import REGION, LocalAws
 from local.binance.exchange import Exchange, Fault

@@ -12,9 +12,8 @@ import pytest
 from botocore.stub import Stubber
 
 from listenkeys.aws.announcements import Announcer, news
-from listenkeys.aws.items import LEASE, NOTHING, Current
 from listenkeys.errors import Unavailable
-from listenkeys.report import SUCCESSES, Outcome, Result
+from listenkeys.model import LEASE, NOTHING, SUCCESSES, Current, Outcome, Result
 from listenkeys.view.remedies import REMEDIES
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -10,17 +10,15 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.accounts import Account
 from listenkeys.aws.budget import Budget
 from listenkeys.aws.counter import Taken, WeightCounter
 from listenkeys.aws.credentials import ApiKey
-from listenkeys.aws.items import NOTHING
 from listenkeys.binance.dispatcher import PORTION, Dispatcher
 from listenkeys.binance.gate import DOWN_AFTER, MAX_ATTEMPTS, MAX_PAUSES, SUSPECT_AFTER
 from listenkeys.binance.lanes import Task
 from listenkeys.errors import AccountError, ErrorCode, RateLimited, Refused, Rejected, Transient
+from listenkeys.model import NOTHING, Account, Outcome, Result
 from listenkeys.renewal import Renewal
-from listenkeys.report import Outcome, Result
 from local.clock import VirtualClock
 from tests.waiting import SECONDS
 

@@ -5,8 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from listenkeys.aws.accounts import Account
-from listenkeys.aws.items import Current
+from listenkeys.model import Account, Current
 from listenkeys.view.page import SHOWN, page, state
 from listenkeys.view.status import AccountStatus
 from local.document import document

@@ -2,9 +2,8 @@
 
 import pytest
 
-from listenkeys.aws.accounts import Account
-from listenkeys.aws.items import Current
 from listenkeys.errors import Rejected
+from listenkeys.model import Account, Current
 from listenkeys.view.remedies import what_to_do
 from listenkeys.view.status import AccountStatus
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from listenkeys.aws.items import NOTHING
 from listenkeys.errors import AccountError
-from listenkeys.report import Outcome, Report, Result
+from listenkeys.model import NOTHING, Outcome, Result
+from listenkeys.report import Report
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIELDS = [

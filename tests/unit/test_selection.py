@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.accounts import Account
-from listenkeys.aws.items import LEASE, NOTHING, Current
 from listenkeys.errors import ErrorCode, Rejected
+from listenkeys.model import LEASE, NOTHING, Account, Current
 from listenkeys.selection import Judge, Selection, select
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 

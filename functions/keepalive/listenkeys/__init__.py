@@ -13,6 +13,7 @@ The run:
     probe          does Binance serve this function, and which IP address does it see?
     journal        results on their way out: recorded in batches, then announced
     report         what a run did
+    model          Account, Current, Result, Outcome
     settings       what the environment says, checked once
     products       Binance's products, their endpoints and weight groups
     errors, clock  the exceptions and the error codes; time, passed in

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from .aws.announcements import Announcer, news
-from .aws.items import Current
 from .aws.records import BATCH, Records
 from .clock import Clock
 from .errors import ErrorCode, Unavailable
-from .report import SUCCESSES, Outcome, Report, Result
+from .model import SUCCESSES, Current, Outcome, Result
+from .report import Report
 
 FLUSH_SECONDS = 1.0
 _PAUSE_CAP = 30.0  # seconds between two tries while DynamoDB takes nothing

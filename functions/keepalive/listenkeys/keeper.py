@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from .aws.accounts import Account, Accounts
+from .aws.accounts import Accounts
 from .aws.announcements import Announcer
 from .aws.budget import Budget
 from .aws.calls import Deadline
 from .aws.credentials import ApiKey, Credentials
-from .aws.items import NOTHING, Current
 from .aws.records import Records
 from .aws.shards import Shard
 from .binance.lanes import AT_RISK
 from .clock import Clock
 from .errors import AccountError, Unavailable
 from .journal import FLUSH_SECONDS, Journal
+from .model import NOTHING, Account, Current, Outcome, Result
 from .probe import probe
 from .renewal import Renewal
-from .report import Outcome, Report, Result
+from .report import Report
 from .selection import Judge, select
 from .sending import Sending
 from .trigger import MANUAL, SWEEP, TICK, Trigger

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from .aws.accounts import Account
 from .aws.credentials import ApiKey
-from .aws.items import LEASE, Current
 from .binance.answers import Answer
 from .errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient
-from .report import Outcome, Result
+from .model import LEASE, Account, Current, Outcome, Result
 
 if TYPE_CHECKING:
     from .binance.client import BinanceClient

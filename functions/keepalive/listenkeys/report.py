@@ -1,81 +1,16 @@
-"""What a run did: outcomes, one result per account, the report."""
+"""What a run did: its results, and what is counted from them."""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .errors import AccountError, ErrorCode
-
-if TYPE_CHECKING:
-    from .aws.items import Current
+from .errors import ErrorCode
+from .model import RETRYABLE, Outcome, Result
 
 MAX_PROBLEMS = 50
 MAX_PLAN = 1000
-
-
-class Outcome(StrEnum):
-    """What became of one account in one run."""
-
-    EXTENDED = "EXTENDED"  # PUT ok: the same key, or the first time it is learnt
-    CHANGED = "CHANGED"  # PUT ok, but Binance extended another key than the recorded one
-    CREATED = "CREATED"  # no key existed: POST made the first one
-    RECREATED = "RECREATED"  # Binance had forgotten the recorded key: POST made a new one
-    SKIPPED = "SKIPPED"  # nothing to do yet
-    FAILED = "FAILED"  # transient, retries used up
-    DEFERRED = "DEFERRED"  # not attempted: rate limit, ban, exchange down, deadline
-    REJECTED = "REJECTED"  # needs a person
-
-
-SUCCESSES = frozenset({Outcome.EXTENDED, Outcome.CHANGED, Outcome.CREATED, Outcome.RECREATED})
-RETRYABLE = frozenset({Outcome.FAILED, Outcome.DEFERRED})
-
-
-@dataclass(slots=True)
-class Result:
-    """What became of one account.
-
-    `at` is when the last request was sent; without one, when the outcome was known. `before` is the record
-    that the run began from, `expires_at` when the key dies by what is known after it. `latency_ms` is of
-    the last request, `attempts` counts all of them. `unannounced` are the announcements to be recorded with
-    it, as JSON texts.
-    """
-
-    account_id: str
-    product: str
-    outcome: Outcome
-    at: datetime
-    before: "Current"
-    listen_key: str | None = field(default=None, repr=False)
-    expires_at: datetime | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-    http_status: int | None = None
-    attempts: int = 0
-    latency_ms: int | None = None
-    used_weight: int = 0
-    to_record: bool = True
-    unannounced: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.expires_at = self.expires_at or self.before.expires_at
-
-    def explain(self, error: AccountError) -> "Result":
-        """Take over what an error says; returns the result itself."""
-        self.error_code, self.error_message = error.code, error.message
-        self.http_status = error.http_status
-        return self
-
-    def as_problem(self) -> dict[str, Any]:
-        """Return what the report says of an account that did not come out well."""
-        return {
-            "accountId": self.account_id,
-            "outcome": str(self.outcome),
-            "errorCode": self.error_code,
-            "errorMessage": self.error_message,
-        }
 
 
 @dataclass(slots=True)

@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from .aws.accounts import Account
-from .aws.items import LEASE, NOTHING, Current
 from .errors import AccountError, ErrorCode
-from .report import SUCCESSES, Outcome, Result
+from .model import LEASE, NOTHING, SUCCESSES, Account, Current, Outcome, Result
 from .trigger import SWEEP, TICK, Trigger
 
 FRESH = timedelta(minutes=5)  # renewed less than this ago: a duplicate or a retry, nothing to do

@@ -5,16 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .aws.budget import Budget
-from .aws.items import NOTHING, Current
 from .aws.records import Records
 from .binance.dispatcher import Dispatcher
 from .binance.lanes import NEVER, Task
 from .binance.workers import renew_all
 from .clock import Clock
 from .errors import Unavailable
+from .model import NOTHING, Current, Outcome, Result
 from .products import PRODUCTS
 from .renewal import Renewal
-from .report import Outcome, Result
 from .selection import Judge
 from .trigger import MANUAL
 

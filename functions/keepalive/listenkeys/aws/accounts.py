@@ -5,10 +5,10 @@ This file only reads. `credentials` reads the accounts' secrets.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ErrorCode, Rejected, Unavailable
+from ..model import Account
 from ..products import PRODUCTS
 from .calls import AwsError, batch_get, error_code
 
@@ -20,20 +20,6 @@ ID_CHARACTERS = "A-Za-z0-9._-"
 ACCOUNT_ID = re.compile(f"[{ID_CHARACTERS}]{{1,64}}")
 # Names as Secrets Manager's CreateSecret allows them; an ARN adds colons.
 SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}|arn:aws[a-z-]*:secretsmanager:[A-Za-z0-9:/_+=.@-]{1,1024}")
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An account whose key is to be kept alive, or the id of a row that has a `problem`."""
-
-    id: str
-    product: str = ""
-    secret_id: str = ""
-    secret_field: str = ""
-    create_if_missing: bool = True
-    enabled: bool = True
-    renew_after: int | None = None  # minutes; None: the stack's RenewAfterMinutes
-    problem: Rejected | None = None
 
 
 class Accounts:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
-from ..report import SUCCESSES, Outcome, Result
+from ..model import SUCCESSES, Outcome, Result
 from ..view.remedies import remedy
 from .accounts import ID_CHARACTERS
 from .calls import AwsError, error_code

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AccountError, ErrorCode, Rejected, Transient
-from .accounts import Account
+from ..model import Account
 from .calls import AwsError, error_code
 
 if TYPE_CHECKING:

@@ -6,14 +6,11 @@ place, a missing or broken one counts as unknown. Writes never move a record bac
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..report import SUCCESSES, Outcome, Result
-from ..settings import LEASE_MINUTES
+from ..model import LEASE, SUCCESSES, Current, Outcome, Result
 
-LEASE = timedelta(minutes=LEASE_MINUTES)
 CURRENT = "CURRENT"
 MAX_UNANNOUNCED = 20
 # Ignore an attemptedAt that isn't a timestamp or is over an hour ahead; otherwise it blocks all later writes.
@@ -23,25 +20,6 @@ _NO_NEWER = "NOT attribute_type(attemptedAt, :text) OR attemptedAt <= :at OR att
 def iso(moment: datetime) -> str:
     """Return ISO 8601 in UTC with milliseconds and Z: it sorts as text."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Current:
-    """What is recorded of an account's listenKey; None where nothing is."""
-
-    listen_key: str | None = field(default=None, repr=False)
-    outcome: str | None = None
-    attempted_at: datetime | None = None
-    renewed_at: datetime | None = None
-    expires_at: datetime | None = None
-    consecutive_failures: int = 0
-    error_code: str | None = None
-    error_message: str | None = None
-    unannounced: tuple[str, ...] = ()
-    run_id: str | None = None
-
-
-NOTHING = Current()
 
 
 def key_of(account_id: str) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
-from ..report import Result
+from ..model import Current, Result
 from .calls import MAX_TRIES, AwsError, batch_get, error_code, jitter
-from .items import Current, clearing_of, entry_of, key_of, read, repeats, update_of
+from .items import clearing_of, entry_of, key_of, read, repeats, update_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

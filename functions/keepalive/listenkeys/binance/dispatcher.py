@@ -16,7 +16,7 @@ from ..errors import AccountError, ErrorCode
 from .lanes import NEVER, Lane, Task, lanes_of
 
 if TYPE_CHECKING:
-    from ..report import Result
+    from ..model import Result
 
 PORTION = 100  # accounts admitted at a time: as many records as one BatchGetItem reads
 HANDFUL = 50  # results collected at a time: as many as one transaction records

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..errors import AccountError, ErrorCode
+from ..model import Result
 from ..renewal import internal
-from ..report import Result
 from .dispatcher import Dispatcher
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..aws.accounts import Account, Accounts
+from ..aws.accounts import Accounts
 from ..aws.calls import batch_get
-from ..aws.items import NOTHING, Current, iso, key_of, read
+from ..aws.items import iso, key_of, read
+from ..model import NOTHING, Account, Current
 from ..settings import AT_RISK_MINUTES
 
 if TYPE_CHECKING:

@@ -1,0 +1,106 @@
+"""An account, what is recorded of its listenKey, and what became of it in a run. No AWS, no HTTP."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from .errors import AccountError, Rejected
+from .settings import LEASE_MINUTES
+
+LEASE = timedelta(minutes=LEASE_MINUTES)
+
+
+class Outcome(StrEnum):
+    """What became of one account in one run."""
+
+    EXTENDED = "EXTENDED"  # PUT ok: the same key, or the first time it is learnt
+    CHANGED = "CHANGED"  # PUT ok, but Binance extended another key than the recorded one
+    CREATED = "CREATED"  # no key existed: POST made the first one
+    RECREATED = "RECREATED"  # Binance had forgotten the recorded key: POST made a new one
+    SKIPPED = "SKIPPED"  # nothing to do yet
+    FAILED = "FAILED"  # transient, retries used up
+    DEFERRED = "DEFERRED"  # not attempted: rate limit, ban, exchange down, deadline
+    REJECTED = "REJECTED"  # needs a person
+
+
+SUCCESSES = frozenset({Outcome.EXTENDED, Outcome.CHANGED, Outcome.CREATED, Outcome.RECREATED})
+RETRYABLE = frozenset({Outcome.FAILED, Outcome.DEFERRED})
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account whose key is to be kept alive, or the id of a row that has a `problem`."""
+
+    id: str
+    product: str = ""
+    secret_id: str = ""
+    secret_field: str = ""
+    create_if_missing: bool = True
+    enabled: bool = True
+    renew_after: int | None = None  # minutes; None: the stack's RenewAfterMinutes
+    problem: Rejected | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What is recorded of an account's listenKey; None where nothing is."""
+
+    listen_key: str | None = field(default=None, repr=False)
+    outcome: str | None = None
+    attempted_at: datetime | None = None
+    renewed_at: datetime | None = None
+    expires_at: datetime | None = None
+    consecutive_failures: int = 0
+    error_code: str | None = None
+    error_message: str | None = None
+    unannounced: tuple[str, ...] = ()
+    run_id: str | None = None
+
+
+NOTHING = Current()
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one account.
+
+    `at` is when the last request was sent; without one, when the outcome was known. `before` is the record
+    that the run began from, `expires_at` when the key dies by what is known after it. `latency_ms` is of
+    the last request, `attempts` counts all of them. `unannounced` are the announcements to be recorded with
+    it, as JSON texts.
+    """
+
+    account_id: str
+    product: str
+    outcome: Outcome
+    at: datetime
+    before: Current
+    listen_key: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    http_status: int | None = None
+    attempts: int = 0
+    latency_ms: int | None = None
+    used_weight: int = 0
+    to_record: bool = True
+    unannounced: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.expires_at = self.expires_at or self.before.expires_at
+
+    def explain(self, error: AccountError) -> "Result":
+        """Take over what an error says; returns the result itself."""
+        self.error_code, self.error_message = error.code, error.message
+        self.http_status = error.http_status
+        return self
+
+    def as_problem(self) -> dict[str, Any]:
+        """Return what the report says of an account that did not come out well."""
+        return {
+            "accountId": self.account_id,
+            "outcome": str(self.outcome),
+            "errorCode": self.error_code,
+            "errorMessage": self.error_message,
+        }
