@@ -96,7 +96,7 @@ def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
         if state == "ACTIVE":
             told.append("the webhook")
         else:
-            yield Finding("mail", False, f"the webhook is {state}: deploy with AlarmWebhookUrl again")
+            yield Finding("mail", False, f"the webhook is {state}: deploy with AlarmWebhookSecretId again")
     for who in waiting:
         yield Finding("mail", False, f"{who} is not confirmed, so no alarm reaches it: {_CONFIRM}")
     if told:

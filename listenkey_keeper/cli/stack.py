@@ -63,8 +63,8 @@ class Stack:
 def connect(stack_name: str | None, region: str | None, profile: str | None) -> Stack:
     """Find the stack.
 
-    What is not given comes from the environment, then from samconfig.toml in this directory, as `sam
-    deploy --guided` wrote it. Raises CliError when there is no such stack, and what botocore raises.
+    What is not given comes from the environment, then from samconfig.toml in this directory, where SAM
+    keeps it. Raises CliError when there is no such stack, and what botocore raises.
     """
     saved = _samconfig()
     name = stack_name or saved.get("stack_name") or DEFAULT_NAME
@@ -84,7 +84,7 @@ def connect(stack_name: str | None, region: str | None, profile: str | None) -> 
         described = None
     if described is None:
         raise CliError(
-            f"there is no stack {name} in {session.region_name}: deploy it (`sam deploy --guided`), "
+            f"there is no stack {name} in {session.region_name}: deploy it (`sam deploy`), "
             "or pass --stack-name and --region"
         )
     outputs = {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", ())}

@@ -21,7 +21,7 @@ from tests.leaks import WatchedFunction
 TEMPLATE = expand()
 EVERYTHING = {
     "AlarmEmail": "ops@example.com",
-    "AlarmWebhookUrl": "https://hooks.slack.com/services/T000/B000/XXXX",
+    "AlarmWebhookSecretId": "ops/chat",
     "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c",
     "SubnetIds": "subnet-1",
     "SecurityGroupIds": "sg-1",

@@ -239,7 +239,7 @@ def test_an_unknown_parameter_is_refused_as_cloudformation_would() -> None:
     [
         {"KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"},
         {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"},
-        {"ReservedConcurrency": "2", "AlarmEmail": "ops@example.com"},
+        {"ReservedConcurrency": "3", "AlarmEmail": "ops@example.com"},
     ],
     ids=lambda parameters: "+".join(parameters),
 )

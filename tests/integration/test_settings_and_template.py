@@ -96,9 +96,14 @@ def test_a_parameter_reaches_the_setting_of_its_name() -> None:
 TEMPLATE = expand()
 # What the patterns let through: the ends of each range, and what lies oddest within it.
 TEXTS = {
-    "ScheduleExpression": ["rate(1 minute)", "rate(30 minutes)", "rate(9999 days)", "cron(0/30 * * * ? *)"],
+    "ScheduleExpression": ["rate(1 minute)", "rate(30 minutes)", "rate(999 days)", "cron(0/30 * * * ? *)"],
     "SweepExpression": [f"rate({minutes} minutes)" for minutes in range(2, 9)],
     "SecretPrefix": ["a", "team/keys@eu=1+.-_"],
+    "RenewAfterMinutes": ["5", "38"],
+    "MaxConcurrency": ["1", "64"],
+    "MaxWeightPerMinute": ["1", "2400"],
+    "LedgerDays": ["1", "3650"],
+    "ShardCount": ["1", "10000"],
     "BinanceBaseUrl": ["", "https://demo-fapi.binance.com:59999", "http://127.0.0.1:1", "http://localhost"],
 }
 
@@ -117,8 +122,6 @@ def limits(parameter: str) -> list[str]:
     declared = TEMPLATE["Parameters"][parameter]
     if "AllowedValues" in declared:
         return [str(value) for value in declared["AllowedValues"]]
-    if declared["Type"] == "Number":
-        return [str(declared["MinValue"]), str(declared["MaxValue"])]
     return TEXTS[parameter]
 
 
@@ -159,18 +162,43 @@ def test_settings_take_whatever_a_pattern_takes(draw: DataObject) -> None:
     settings_of(defaults | {parameter: text})
 
 
+# Where a whole number has its limits; no other number passes, in whichever way it is written.
+NUMBERS = {
+    "RenewAfterMinutes": (5, 38),
+    "MaxConcurrency": (1, 64),
+    "MaxWeightPerMinute": (1, 2400),
+    "LedgerDays": (1, 3650),
+    "MemorySize": (128, 3008),
+    "ShardCount": (1, 10_000),
+    "ShardConcurrency": (2, 1000),
+}
+
+
+@pytest.mark.parametrize("parameter", NUMBERS)
+def test_a_whole_number_within_its_limits_passes_and_no_other_text(parameter: str) -> None:
+    least, most = NUMBERS[parameter]
+    pattern = re.compile(TEMPLATE["Parameters"][parameter]["AllowedPattern"])
+    passed = [number for number in range(12_000) if pattern.fullmatch(str(number))]
+
+    assert passed == list(range(least, most + 1))
+    for text in ("", "7.5", "30.0", "3e1", "+30", "-30", "030", " 30", "30 ", "1_0", "٣٠", "thirty"):
+        assert not pattern.fullmatch(text), text
+
+
+def test_no_parameter_is_a_number_to_cloudformation_and_reserved_concurrency_is_none_or_enough() -> None:
+    declared = TEMPLATE["Parameters"]
+    assert not [name for name, parameter in declared.items() if parameter["Type"] == "Number"]
+    pattern = declared["ReservedConcurrency"]["AllowedPattern"]
+    passed = [number for number in range(12_000) if re.fullmatch(pattern, str(number))]
+    # A tick, a sweep and Lambda's retry may run at the same time.
+    assert passed == [0, *range(3, 10_000)]
+
+
 @pytest.mark.parametrize(
-    ("parameter", "setting"),
-    [
-        (parameter, setting)
-        for setting, parameter in variables().items()
-        if TEMPLATE["Parameters"][parameter]["Type"] == "Number" and parameter != "ShardCount"
-    ],
+    "setting", ["RENEW_AFTER_MINUTES", "MAX_CONCURRENCY", "MAX_WEIGHT_PER_MINUTE", "LEDGER_DAYS"]
 )
-def test_settings_refuse_the_numbers_that_cloudformation_refuses(
-    aws: LocalAws, parameter: str, setting: str
-) -> None:
-    least, most = map(int, limits(parameter))
+def test_settings_refuse_the_numbers_that_cloudformation_refuses(aws: LocalAws, setting: str) -> None:
+    least, most = NUMBERS[variables()[setting]]
     for number in (least - 1, most + 1):
         with pytest.raises(Exception, match=f"^{setting} must be"):
             Settings.from_env(aws.function_environment() | {setting: str(number)})

@@ -17,9 +17,8 @@ from local.world import World
 from tests.eventbridge import matches, transformed
 from tests.faults.matrix import TICK, add_live, api_key_of
 
-URL = "https://hooks.slack.com/services/T000/B000/CanaryWebhookUrl"
 TEMPLATE = expand()
-WITH = {"AlarmWebhookUrl": URL}
+WITH = {"AlarmWebhookSecretId": "ops/chat"}
 ALARM_ARN = "arn:aws:cloudwatch:ap-northeast-1:123456789012:alarm:"
 
 
@@ -188,7 +187,7 @@ def test_no_description_or_remedy_that_is_put_into_a_body_can_break_its_json() -
         posted(broken)
 
 
-def test_the_webhook_is_called_with_the_url_that_was_given_and_left_out_without_one() -> None:
+def test_the_webhook_is_called_with_the_url_in_the_secret_that_was_named_and_left_out_without_one() -> None:
     with_url, without = stack(), choose(TEMPLATE, {})["Resources"]
     made = {name: resource["Type"] for name, resource in with_url.items() if name not in without}
 
@@ -196,9 +195,10 @@ def test_the_webhook_is_called_with_the_url_that_was_given_and_left_out_without_
         ["AWS::Events::ApiDestination", "AWS::Events::Connection", "AWS::IAM::Role"]
         + ["AWS::Events::Rule"] * 4
     )
-    assert with_url["Webhook"]["Properties"]["InvocationEndpoint"] == {"Ref": "AlarmWebhookUrl"}
-    assert TEMPLATE["Parameters"]["AlarmWebhookUrl"]["NoEcho"] is True
-    assert json.dumps(TEMPLATE["Resources"]).count('"AlarmWebhookUrl"') == 1
+    assert with_url["Webhook"]["Properties"]["InvocationEndpoint"] == {
+        "Fn::Sub": "{{resolve:secretsmanager:${AlarmWebhookSecretId}}}"
+    }
+    assert not any("NoEcho" in parameter for parameter in TEMPLATE["Parameters"].values())
     [statement] = with_url["WebhookRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
     assert (statement["Action"], statement["Resource"]) == (
         "events:InvokeApiDestination", {"Fn::GetAtt": ["Webhook", "Arn"]}
@@ -214,20 +214,18 @@ def test_what_the_webhook_does_not_take_is_tried_again_for_a_while_and_makes_no_
 
 
 @pytest.mark.parametrize(
-    ("url", "taken"),
+    ("secret", "taken"),
     [
         ("", True),
-        (URL, True),
-        ("https://discord.com/api/webhooks/123456789/abc_DEF-ghi", True),
-        ("https://api.telegram.org/bot123456:ABC-def_ghi/sendMessage?chat_id=-1001234", True),
-        ("http://hooks.slack.com/services/T000", False),
-        ("https://hooks.slack.com/*", False),
-        ('https://hooks.slack.com/"', False),
-        ("hooks.slack.com", False),
+        ("ops/chat", True),
+        ("arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:ops/chat-a1B2c3", True),
+        ("https://hooks.slack.com/services/T000", False),
+        ("ops/chat:SecretString:url", False),
     ],
 )
-def test_the_urls_of_slack_discord_and_telegram_are_taken(url: str, taken: bool) -> None:
-    assert bool(re.fullmatch(TEMPLATE["Parameters"]["AlarmWebhookUrl"]["AllowedPattern"], url)) is taken
+def test_the_webhooks_secret_is_named_and_its_url_refused(secret: str, taken: bool) -> None:
+    pattern = TEMPLATE["Parameters"]["AlarmWebhookSecretId"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, secret)) is taken
 
 
 @pytest.mark.parametrize(
