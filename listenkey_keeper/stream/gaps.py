@@ -18,6 +18,17 @@ _REMEMBERED = 2000
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupted:
+    """From `since` on (aware UTC) events may be missing, and nothing says yet that they come again.
+
+    Comes at the moment in which the stream stops being sure to hear. One Gap follows, once it hears again.
+    """
+
+    since: datetime
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Events between two moments (aware UTC) may have been missed: ask Binance by REST what happened then.
 

@@ -1,0 +1,56 @@
+"""Tells the keeper that a listenKey is dead, so that it need not find out at its next run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import HTTPClientError
+
+from listenkeys.aws.calls import AwsError, error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+
+log = logging.getLogger("listenkey_keeper.stream")
+SOURCE = "listenkey-keeper.bot"
+DETAIL_TYPE = "Listen Key Expired"
+# Of calls that a bot waits for, or whose answer is of no use later.
+QUICK = Config(
+    connect_timeout=2,
+    read_timeout=3,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    parameter_validation=False,
+)
+
+
+def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeClient | None = None) -> bool:
+    """Tell the keeper that this listenKey of the account is dead: it renews the account within seconds.
+
+    For programs with a websocket of their own, when Binance has sent listenKeyExpired. UserDataStream does it
+    by itself. The event has the key's fingerprint, not the key; the keeper ignores it if another key is
+    recorded by now, or if it has just tried.
+
+    `eventbridge` is a boto3 client for the region of the stack, by default one of the default session. Needs
+    events:PutEvents, which ReaderPolicy grants for this event alone. Blocks for up to some 10 s; in asyncio
+    call it in a thread. Returns whether EventBridge took the event; where not, the reason is logged, and the
+    keeper finds out by itself at its next tick.
+    """
+    detail = {"accountId": account, "fingerprint": hashlib.sha256(listen_key.encode()).hexdigest()[:12]}
+    try:
+        client = eventbridge or boto3.client("events", config=QUICK)
+        answer = client.put_events(
+            Entries=[{"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}]
+        )
+    except (*AwsError, HTTPClientError, OSError, RuntimeError) as error:
+        why = error_code(error)
+    else:
+        if not answer["FailedEntryCount"]:
+            return True
+        why = str(answer["Entries"][0].get("ErrorCode", "Unknown"))
+    log.warning("%s: the keeper could not be told that the listenKey is dead (%s)", account, why)
+    return False
