@@ -97,6 +97,15 @@ SOURCES := $(shell find functions -type f -not -path '*/__pycache__/*')
 
 build: .aws-sam/build/template.yaml  ## Build the function as it is deployed, if it has changed
 
+# The source with the function built: unpacked, `sam deploy` deploys it, and `pip install '.[cli]'` installs the command.
+RELEASE = listenkey-keeper-$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' listenkey_keeper/__init__.py)
+dist: build  ## Make the zip that a release publishes, in dist/
+	@rm -rf dist/$(RELEASE) && mkdir -p dist/$(RELEASE)/.aws-sam
+	@git ls-files -z | tar --null -T - -cf - | tar -xf - -C dist/$(RELEASE)
+	@cp -R .aws-sam/build dist/$(RELEASE)/.aws-sam/
+	@cd dist && $(PYTHON) -m zipfile -c $(RELEASE).zip $(RELEASE) && rm -rf $(RELEASE)
+	@echo "dist/$(RELEASE).zip"
+
 lock:  ## Compile the requirements, with hashes (needs uv)
 	for name in functions/keepalive/requirements $(patsubst %.in,%,$(wildcard requirements/*.in)); do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
@@ -146,4 +155,4 @@ bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  #
 costs: install  ## Compute docs/costs.md's table from what was measured last
 	$(BIN)/python -m benchmarks.costs
 
-.PHONY: help install run up down test proofs test-deep check build invoke e2e clients browser dynamodb pictures simulate scale bench costs lock clean
+.PHONY: help dist install run up down test proofs test-deep check build invoke e2e clients browser dynamodb pictures simulate scale bench costs lock clean

@@ -21,9 +21,8 @@ from local.front import Desk, Front
 from local.invoke import LocalFunction
 from local.service import Service
 from local.world import World
+from tests.terminal import Terminal
 from tests.waiting import SECONDS
-
-from .terminal import Terminal
 
 Run = Callable[..., Result]
 Start = Callable[..., Terminal]

@@ -16,10 +16,10 @@ from local.binance.stream import StreamServer
 from local.clock import VirtualClock
 from local.world import STREAM_URL, World
 from tests.paths import PYTHONPATH
+from tests.terminal import COMMAND
 from tests.waiting import SECONDS
 
 from .conftest import AwsFaults, Run, Start
-from .terminal import COMMAND
 
 Listen = Callable[..., subprocess.Popen[str]]
 

@@ -174,6 +174,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.row(74)
 @pytest.mark.parametrize("parameter", NUMBERS)
 def test_a_whole_number_within_its_limits_passes_and_no_other_text(parameter: str) -> None:
     least, most = NUMBERS[parameter]
