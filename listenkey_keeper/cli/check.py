@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from . import samconfig
 from .errors import CliError, explain
 from .findings import Finding
 from .probe import dry_run
@@ -20,6 +21,7 @@ def check(stack: Stack) -> Iterator[Finding]:
     resources: Resources = {}
     parts: list[tuple[str, Callable[[Stack, Resources], Iterable[Finding]]]] = [
         ("stack", _stack),
+        ("settings", lambda stack, _: _settings(stack)),
         ("rules", _rules),
         ("mail", _mail),
         ("alarms", _alarms),
@@ -46,6 +48,25 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
         yield Finding(
             "stack", False, f"{status}: the stack's events say why, and what runs is not what was deployed"
         )
+
+
+def _settings(stack: Stack) -> Iterator[Finding]:
+    """Compare the stack's parameters with those that the next `sam deploy` here would send."""
+    written = samconfig.parameter_overrides()
+    if in_local_world() or not written or samconfig.location().get("stack_name") != stack.name:
+        return
+    differ = {name: value for name, value in written.items() if stack.parameters.get(name) != value}
+    for name, value in differ.items():
+        deployed = stack.parameters.get(name)
+        has = "the stack does not have it" if deployed is None else f"the stack has {deployed or 'none'}"
+        yield Finding(
+            "settings",
+            False,
+            f"{name} is {value or 'empty'} in {samconfig.FILE}, and {has}: the next `sam deploy` sends the "
+            "file's; edit it if that is the wrong one",
+        )
+    if not differ:
+        yield Finding("settings", True, f"the stack has the parameters of {samconfig.FILE}")
 
 
 def _of_type(resources: Resources, *kinds: str) -> dict[str, str]:

@@ -3,10 +3,8 @@
 import os
 import re
 import time
-import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import boto3
@@ -16,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from listenkeys.settings import rate_minutes
 
+from . import samconfig
 from .errors import CliError
 
 DEFAULT_NAME = "listenkey-keeper"
@@ -66,7 +65,7 @@ def connect(stack_name: str | None, region: str | None, profile: str | None) -> 
     What is not given comes from the environment, then from samconfig.toml in this directory, where SAM
     keeps it. Raises CliError when there is no such stack, and what botocore raises.
     """
-    saved = _samconfig()
+    saved = samconfig.location()
     name = stack_name or saved.get("stack_name") or DEFAULT_NAME
     chosen = profile or os.environ.get("AWS_PROFILE")
     if not chosen and "AWS_ACCESS_KEY_ID" not in os.environ:
@@ -96,23 +95,6 @@ def connect(stack_name: str | None, region: str | None, profile: str | None) -> 
         )
     parameters = {p["ParameterKey"]: p.get("ParameterValue", "") for p in described.get("Parameters", ())}
     return Stack(name, str(session.region_name), outputs, parameters, session)
-
-
-def _samconfig() -> dict[str, str]:
-    """Return where the stack is as samconfig.toml has it; nothing where it is missing or broken."""
-    try:
-        config: Any = tomllib.loads(Path("samconfig.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    found: dict[str, str] = {}
-    for command in ("global", "deploy"):  # a command's own parameters win
-        section = config
-        for part in ("default", command, "parameters"):
-            section = section.get(part) if isinstance(section, dict) else None
-        for key in ("stack_name", "region", "profile"):
-            if isinstance(section, dict) and isinstance(section.get(key), str):
-                found[key] = section[key]
-    return found
 
 
 def in_local_world() -> bool:

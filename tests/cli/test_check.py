@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -106,6 +107,40 @@ def test_a_deployment_that_failed_is_not_well(told: Told, status: str) -> None:
     [finding] = said(told, "stack")
     assert finding.well is False
     assert status in finding.says
+
+
+OVERRIDES = {
+    "a list": """[ 'AlarmEmail=""', 'RenewAfterMinutes=30', 'ScheduleExpression="rate(30 minutes)"' ]""",
+    "by --guided": """'AlarmEmail="" RenewAfterMinutes="30" ScheduleExpression="rate(30 minutes)"'""",
+    "a table": """{ AlarmEmail = "", RenewAfterMinutes = 30, ScheduleExpression = "rate(30 minutes)" }""",
+}
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES.values(), ids=OVERRIDES)
+def test_a_parameter_that_the_next_deployment_would_change_back_is_named(
+    stack: Stack, overrides: str
+) -> None:
+    Path("samconfig.toml").write_text(
+        f'[default.deploy.parameters]\nstack_name = "{stack.name}"\nparameter_overrides = {overrides}\n'
+    )
+    [finding] = said(stack, "settings")
+    assert finding.well
+
+    [finding] = said(Told(stack, RenewAfterMinutes="10"), "settings")
+    assert finding.well is False
+    assert finding.says.startswith("RenewAfterMinutes is 30 in samconfig.toml, and the stack has 10: ")
+
+    [finding] = said(Told(stack, AlarmEmail=MAIL), "settings")
+    assert finding.says.startswith(f"AlarmEmail is empty in samconfig.toml, and the stack has {MAIL}: ")
+
+
+def test_another_stacks_samconfig_and_a_broken_one_are_not_compared(stack: Stack) -> None:
+    for content in (
+        'stack_name = "another"\nparameter_overrides = ["LedgerDays=7"]',
+        "parameter_overrides = [1]",
+    ):
+        Path("samconfig.toml").write_text(f"[default.deploy.parameters]\n{content}\n")
+        assert said(Told(stack), "settings") == []
 
 
 def test_enabled_rules_are_well(stack: Stack) -> None:

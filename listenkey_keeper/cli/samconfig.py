@@ -1,0 +1,49 @@
+"""What samconfig.toml in this directory says: where the stack is, and which parameters are deployed."""
+
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+FILE = Path("samconfig.toml")
+
+
+def location() -> dict[str, str]:
+    """Return stack_name, region and profile, as far as the file has them."""
+    found: dict[str, str] = {}
+    for command in ("global", "deploy"):  # a command's own parameters win
+        for key in ("stack_name", "region", "profile"):
+            if isinstance(value := _section(command).get(key), str):
+                found[key] = value
+    return found
+
+
+def parameter_overrides() -> dict[str, str]:
+    """Return the parameters that the next `sam deploy` sends; empty if the file has none.
+
+    SAM takes a list of Key=value, one line of them (as `sam deploy --guided` saves its answers), or a table.
+    """
+    written = _section("deploy").get("parameter_overrides", [])
+    if isinstance(written, dict):
+        return {name: str(value) for name, value in written.items()}
+    try:
+        parts = [
+            part
+            for line in ([written] if isinstance(written, str) else written)
+            for part in shlex.split(line)
+        ]
+    except (AttributeError, TypeError, ValueError):
+        return {}
+    pairs = [part.partition("=") for part in parts]
+    return {name: value for name, equals, value in pairs if equals}
+
+
+def _section(command: str) -> dict[str, Any]:
+    """Return a command's parameters; nothing where the file is missing or broken."""
+    try:
+        section: Any = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    for part in ("default", command, "parameters"):
+        section = section.get(part) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else {}
