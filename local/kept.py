@@ -23,6 +23,7 @@ STATE = Path(".local/world.json")
 START_SECONDS, END_SECONDS = 60, 10
 IN_USE = 3  # how a second world of this directory ends
 _ROOT = Path(__file__).resolve().parent.parent
+_PYTHONPATH = f"{_ROOT}/functions/keepalive:{_ROOT}"
 
 
 def kept_world() -> dict[str, Any] | None:
@@ -107,7 +108,7 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
     """Keep three commands in .local that reach this world, and no other, from any terminal."""
     listenkeys, binance, with_it = (STATE.with_name(name) for name in ("listenkeys", "binance", "with"))
     python = f"exec {shlex.quote(sys.executable)} -m"
-    path = f"export PYTHONPATH={shlex.quote(f'{_ROOT}/functions/keepalive:{_ROOT}')}\n"
+    path = f"export PYTHONPATH={shlex.quote(_PYTHONPATH)}\n"
     # A world that was killed leaves these behind.
     lines = [
         f"kill -0 {os.getpid()} 2>/dev/null || {{ echo 'the local world is down: make up' >&2; exit 2; }}"
@@ -123,8 +124,11 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
         listenkeys: "\n".join(lines) + f'\n{path}{python} listenkey_keeper.cli.main "$@"\n',
         # It looks for .local/world.json.
         binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
-        # A program of the user's own, with this world's environment.
-        with_it: "\n".join(lines) + '\nexec "$@"\n',
+        # A program of the user's own, with this world's environment. Where there is no `python`, this one's.
+        with_it: "\n".join(lines)
+        + f'\nexport PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}'
+        + f'\nexport PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}"{shlex.quote(_PYTHONPATH)}'
+        + '\nexec "$@"\n',
     }
     try:
         for file, text in scripts.items():

@@ -17,20 +17,30 @@ from listenkeys.view.status import read_status
 from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction, environment
 from local.kept import STATE, kept_environment, kept_world
+from local.real import RealAccount, add_options, chosen
 from local.terminal import doing
-from local.world import MAKING, world_of_environment
+from local.world import MAKING, STREAM_URL, demo_world
 
+# The stand-in's world alone: a real account is not meant to fail.
+NEXT = """
+dave is meant to fail: the stand-in does not know his API key, as when somebody deletes one at Binance.
+Next: `make up SPEED=60` shows an hour in a minute, with a page to break things on; "Deploy" in README.md."""
 REPEATED = {"level", "message", "location", "timestamp", "service", "cold_start"}
 
 
-def options(command: str, description: str | None, arguments: list[str]) -> tuple[Any, bool]:
-    """Return the event, and whether the world is to stay up. Raises SystemExit with one line."""
+def options(
+    command: str, description: str | None, arguments: list[str]
+) -> tuple[Any, bool, RealAccount | None]:
+    """Return the event, whether the world stays up, and a real account; raises SystemExit with one line."""
     parser = argparse.ArgumentParser(prog=f"make {command}", description=description)
     parser.add_argument("event", type=Path, help="a file of events/")
     parser.add_argument("--keep", action="store_true", help="keep the world up for the next run")
+    add_options(parser)
     read = parser.parse_args(arguments)
+    if read.keep and chosen(read):
+        raise SystemExit("KEEP=1 is not for a real account: `make up ACCOUNT=real` keeps a world with yours")
     try:
-        return json.loads(read.event.read_text()), read.keep
+        return json.loads(read.event.read_text()), read.keep, chosen(read)
     except OSError as error:
         raise SystemExit(f"{read.event}: {error.strerror}") from None
     except ValueError as error:
@@ -38,18 +48,23 @@ def options(command: str, description: str | None, arguments: list[str]) -> tupl
 
 
 @contextmanager
-def world(keep: bool) -> Iterator[Mapping[str, str]]:
+def world(keep: bool, real: RealAccount | None) -> Iterator[Mapping[str, str]]:
     """Yield the environment of a world: the one that is up, one that stays up, or one for this run alone."""
-    if keep or kept_world():
-        with doing(MAKING if not kept_world() else "using the local world that is up"):
+    found = None if real else kept_world()
+    if keep or found:
+        using = "using the local world that is up"
+        if found and STREAM_URL not in found["environment"]:
+            using += ", with your account at Binance"
+        with doing(using if found else MAKING):
             variables = kept_environment()
         yield variables
         if keep:
             print(f"\nThis world stays up for the next run. {STATE.parent}/listenkeys status looks at it,")
             print("`make down` ends it.")
         return
+    made = real.world() if real else None
     with doing(MAKING):
-        made = world_of_environment()
+        made = made or demo_world()
     with made:
         yield made.environment()
 
@@ -87,8 +102,8 @@ def show(report: dict[str, Any] | None, error: str, variables: Mapping[str, str]
 
 
 def main(arguments: list[str]) -> int:
-    event, keep = options("run", __doc__, arguments)
-    with world(keep) as variables:
+    event, keep, real = options("run", __doc__, arguments)
+    with world(keep, real) as variables:
         # The time of a world that `make up` keeps may run faster than the real one.
         clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
         done = LocalFunction(variables, clock.clock).invoke(event, Context())
@@ -96,4 +111,6 @@ def main(arguments: list[str]) -> int:
         for line in done.output.splitlines():
             print(shortened(line))
         show(done.report, f"{type(done.error).__name__}: {done.error}", variables, clock)
+        if STREAM_URL in variables:
+            print(NEXT)
     return 0 if done.error is None else 1

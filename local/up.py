@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import threading
 from collections import deque
@@ -25,8 +24,9 @@ from local.front import DESK, Desk, Front
 from local.invoke import Context, Invocation, LocalFunction
 from local.kept import IN_USE, STATE, Told, alone, commands, kept_world, state
 from local.page_server import PageServer
+from local.real import RealAccount, add_options, chosen
 from local.terminal import doing
-from local.world import MAKING, SPARE_KEYS, World, world_of_environment
+from local.world import MAKING, SPARE_KEYS, World, demo_world
 
 FASTEST = 600.0
 LOG = STATE.with_name("function.log")
@@ -89,12 +89,13 @@ def _told(done: Invocation, if_it_fails: str) -> str:
     return ("dry run: " if done.report.get("dryRun") else "") + (", ".join(counts) or "no accounts") + left
 
 
-def serve(speed: float, still: bool = False) -> None:
+def serve(speed: float, still: bool = False, real: RealAccount | None = None) -> None:
     """Keep the world up until Ctrl-C; in a `still` one no rule fires."""
     told, ended = Told(), threading.Event()
     clock = ScaledClock(speed)
+    made = real.world() if real else None
     with doing(MAKING):
-        made = world_of_environment(clock)
+        made = made or demo_world(clock)
     with made as world:
         runs = Runs(LocalFunction(world.environment(), clock.clock), clock, ended)
 
@@ -149,9 +150,9 @@ def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) ->
     runs.say('\nIn another terminal, here:\n\n  alias listenkeys="$PWD/.local/listenkeys"')
     runs.say("  listenkeys status --watch\n")
     if world.binance:
-        runs.say("alice's key is well, bob is new, Binance has forgotten carol's key and does not")
+        runs.say("alice's key is healthy, bob is new, Binance has forgotten carol's key and does not")
         runs.say(f"know dave's API key. It would take these: {SPARE_KEYS[0]} to {SPARE_KEYS[-1]}.")
-        runs.say("To mend dave, to break things, and to have something to hear (.local/binance --help):\n")
+        runs.say("To fix dave, to break things, and to have something to hear (.local/binance --help):\n")
         runs.say("  listenkeys accounts add dave --replace")
         runs.say("  .local/binance revoke alice")
         runs.say("  .local/binance order alice\n")
@@ -164,15 +165,17 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make up", description=__doc__)
     parser.add_argument("--speed", type=float, default=1.0, help=f"how fast time runs, up to {FASTEST:g}")
     parser.add_argument("--still", action="store_true", help="fire no rules: a world for `make run KEEP=1`")
+    add_options(parser)
     options = parser.parse_args(arguments)
     speed: float = options.speed
     if not 1 <= speed <= FASTEST:
         raise SystemExit(f"SPEED must be from 1 to {FASTEST:g}, not {speed:g}")
-    if speed != 1 and os.environ.get("BINANCE_API_KEY"):
-        raise SystemExit("SPEED must be 1 with BINANCE_API_KEY: Binance's own keys live by the real time")
+    real = chosen(options)
+    if speed != 1 and real:
+        raise SystemExit("SPEED must be 1 with ACCOUNT=real: Binance's own keys live by the real time")
     try:
         with alone():
-            serve(speed, options.still)
+            serve(speed, options.still, real)
     except BlockingIOError:
         found = kept_world()
         process = f" (process {found['pid']})" if found else ""

@@ -6,16 +6,12 @@ Used by `make run`, the tests and whatever else needs a place where the function
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-import requests
-
 from listenkeys.aws.items import iso
 from listenkeys.model import LEASE
-from listenkeys.products import PRODUCTS
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
 from local.binance.server import BinanceServer
@@ -147,35 +143,13 @@ class World:
         self.put_current("alice", json.loads(answer.body)["listenKey"], earlier)
         self.put_current("carol", "forgotten".ljust(64, "0"), earlier - timedelta(minutes=40))
 
-    def add_own_account(self, api_key: str, product: str) -> None:
-        """Add the account of the person at the keyboard."""
-        self.add_account("mine", api_key, known=False, product=product)
 
-
-def world_of_environment(clock: ScaledClock | None = None) -> World:
-    """Make a world: BINANCE_API_KEY's account at Binance (or BINANCE_BASE_URL), or the demo accounts."""
-    api_key = os.environ.get("BINANCE_API_KEY")
-    if not api_key:
-        clock = clock or ScaledClock()
-        world = World(exchange=Exchange(now=clock.timestamp), streams=True)
-        world.add_demo_accounts(clock.now())
-        return world
-    url, product = os.environ.get("BINANCE_BASE_URL", ""), os.environ.get("BINANCE_PRODUCT", "usdm")
-    if product not in PRODUCTS:
-        raise SystemExit(f"BINANCE_PRODUCT must be one of {', '.join(PRODUCTS)}")
-    _reach(url or PRODUCTS[product].host)
-    world = World(binance_url=url)
-    world.add_own_account(api_key, product)
+def demo_world(clock: ScaledClock | None = None) -> World:
+    """Make a world of the demo accounts, with the stand-in's websockets."""
+    clock = clock or ScaledClock()
+    world = World(exchange=Exchange(now=clock.timestamp), streams=True)
+    world.add_demo_accounts(clock.now())
     return world
-
-
-def _reach(url: str) -> None:
-    """Raise SystemExit where no answer of any kind comes from there: the function would try for minutes."""
-    try:
-        requests.get(url, timeout=(3, 5), allow_redirects=False).close()
-    except requests.RequestException as error:
-        why = type(error).__name__
-        raise SystemExit(f"{url} does not answer ({why}): check the network and the proxy") from None
 
 
 def _attribute(value: Any) -> dict[str, Any]:

@@ -234,12 +234,12 @@ def _answer(body: bytes) -> Answer:
 
 
 def main(arguments: list[str]) -> int:
-    event, keep = options("invoke", __doc__, arguments)
+    event, keep, real = options("invoke", __doc__, arguments)
     try:
         emulator()
         function = function_of(BUILD / "template.yaml")
         proxies = {name: os.environ[name] for name in _OF_THIS_MACHINE if name in os.environ}
-        with world(keep) as variables:
+        with world(keep, real) as variables:
             clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
             if clock.speed != 1:
                 raise Unusable(

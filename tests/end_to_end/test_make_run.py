@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from local.binance.server import BinanceServer
 from local.world import MAKING
 from tests.paths import PYTHONPATH, ROOT
+from tests.terminal import Terminal
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -33,10 +35,10 @@ def python(tmp_path: Path) -> Iterator[Python]:
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BINANCE_"))
     } | {"PYTHONPATH": PYTHONPATH, "COLUMNS": "200"}
 
-    def run(*arguments: str, **variables: str) -> Done:
+    def run(*arguments: str, typed: str = "", **variables: str) -> Done:
         done = subprocess.run(
             [sys.executable, "-m", *arguments],
-            cwd=tmp_path, env=ours | variables, capture_output=True, text=True, timeout=100, check=False,
+            cwd=tmp_path, env=ours | variables, input=typed, capture_output=True, text=True, timeout=100,
         )  # fmt: skip
         # Every API key and listenKey here has 64 letters and digits.
         assert not re.search(r"[A-Za-z0-9]{60}", done.stdout + done.stderr)
@@ -79,6 +81,9 @@ def test_a_newcomer_sees_four_accounts_in_four_states_and_what_to_do(python: Pyt
     advice = done.stdout.split("what it returned")[1]
     assert "INVALID_API_KEY" in advice
     assert "check that it is right" in " ".join(advice.split())
+    meant, then = done.stdout.splitlines()[-2:]
+    assert meant.startswith("dave is meant to fail: ")
+    assert then.startswith("Next: `make up SPEED=60`")
     assert not (tmp_path / ".local").exists()
 
 
@@ -105,20 +110,23 @@ def test_a_world_that_is_kept_shows_what_a_second_run_skips_and_ends_when_told_t
     assert "no local world is up" in python("local", "down").stdout
 
 
-def test_an_account_of_ones_own_is_used_instead_of_the_stand_in(python: Python) -> None:
+def test_an_account_of_ones_own_is_used_when_asked_for_and_named_before_the_key_is_asked_for(
+    tmp_path: Path,
+) -> None:
     with BinanceServer() as binance:
         binance.exchange.add_account(OWN_KEY)
-
-        done = python(
-            "local",
-            "run",
-            str(EVENTS / "scheduled.json"),
-            BINANCE_API_KEY=OWN_KEY,
-            BINANCE_BASE_URL=binance.url,
-            BINANCE_PRODUCT="coinm",
-        )
-
-        assert outcomes(done) == {"mine": "CREATED"}
+        run = ("local", "run", str(EVENTS / "scheduled.json"), "--account", "real", "--product", "coinm")
+        environment = {"PYTHONPATH": PYTHONPATH, "BINANCE_API_KEY": "another"}
+        command = (sys.executable, "-m", *run, "--host", binance.url)
+        with closing(Terminal((), 200, environment, command, tmp_path)) as terminal:
+            terminal.wait_for("API key (not shown): ")
+            assert f"an account of yours at Binance (coinm), at {binance.url}" in terminal.output
+            assert binance.exchange.requests == []
+            terminal.type(f"{OWN_KEY}\n")
+            assert terminal.end() == 0
+            assert re.search(r"mine +coinm +\S*CREATED", terminal.output)
+            assert OWN_KEY not in terminal.output
+            assert "dave" not in terminal.output
         # First whether anything answers there at all, without the key.
         assert [(request.method, request.api_key) for request in binance.exchange.requests] == [
             ("GET", None),
@@ -193,14 +201,36 @@ def test_the_aws_settings_of_the_person_at_the_keyboard_do_not_matter(
         assert re.search(r"EXTENDED +3", renewed.stdout)
 
 
-def test_a_binance_that_cannot_be_reached_ends_the_command_before_a_world_is_made(python: Python) -> None:
+def test_an_exported_api_key_sends_nothing_to_binance(python: Python) -> None:
+    with BinanceServer() as binance:
+        binance.exchange.add_account(OWN_KEY)
+        done = python(
+            "local", "run", str(EVENTS / "scheduled.json"),
+            BINANCE_API_KEY=OWN_KEY, BINANCE_BASE_URL=binance.url, BINANCE_PRODUCT="coinm", ACCOUNT="real",
+        )  # fmt: skip
+
+        assert set(outcomes(done)) == {"alice", "bob", "carol", "dave"}
+        assert binance.exchange.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "says"),
+    [
+        (("--host", "http://127.0.0.1:1"), OWN_KEY, "http://127.0.0.1:1 does not answer (ConnectionError)"),
+        ((), "no key", "that is not an API key"),
+        (("--keep",), OWN_KEY, "`make up ACCOUNT=real` keeps a world with yours"),
+    ],
+)
+def test_a_real_account_that_cannot_be_used_ends_the_command_before_a_world_is_made(
+    python: Python, arguments: tuple[str, ...], key: str, says: str
+) -> None:
     done = python(
-        "local", "run", str(EVENTS / "scheduled.json"),
-        BINANCE_API_KEY=OWN_KEY, BINANCE_BASE_URL="http://127.0.0.1:1",
-    )  # fmt: skip
+        "local", "run", str(EVENTS / "scheduled.json"), "--account", "real", *arguments, typed=f"{key}\n"
+    )
 
     assert done.returncode == 1
-    assert "http://127.0.0.1:1 does not answer (ConnectionError)" in done.stderr
+    assert says in done.stderr
+    assert MAKING not in done.stderr
     assert "Traceback" not in done.stderr
 
 

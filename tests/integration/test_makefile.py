@@ -1,5 +1,6 @@
 """The Makefile: what its targets call, what `make` shows, and what a Python that is too old is told."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,14 @@ def test_make_calls_the_commands_that_the_tests_of_make_run_call() -> None:
     assert '-m local run "events/dry-run.json" --keep' in recipe("run", "EVENT=events/dry-run.json", "KEEP=1")
     assert '-m local run "my event.json"' in recipe("run", "EVENT=my event.json")
     assert "-m local down" in recipe("down")
+    assert '--account "real" --product "coinm"' in recipe("run", "ACCOUNT=real", "PRODUCT=coinm")
+    assert '--speed 1 --account "real"' in recipe("up", "ACCOUNT=real")
+    # Exported, as by somebody who trades, these are not meant for it.
+    environment = {**os.environ, "ACCOUNT": "real", "HOST": "https://host", "PRODUCT": "coinm"}
+    told = ["make", "--no-print-directory", "--dry-run", "--assume-old=install", "run"]
+    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    assert "--account" not in done.stdout
+    assert "--host" not in done.stdout
 
 
 def test_make_help_fits_a_terminal_and_has_every_target() -> None:

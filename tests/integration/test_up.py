@@ -323,11 +323,9 @@ def test_the_command_of_a_world_that_was_killed_says_that_it_is_down(
 
 
 @pytest.mark.parametrize(
-    ("speed", "key", "says"), [("0", "", "SPEED must be from 1"), ("60", "x", "SPEED must be 1 with")]
+    ("speed", "account", "says"),
+    [("0", "demo", "SPEED must be from 1"), ("60", "real", "SPEED must be 1 with ACCOUNT=real")],
 )
-def test_a_speed_that_makes_no_sense_is_refused(
-    monkeypatch: pytest.MonkeyPatch, speed: str, key: str, says: str
-) -> None:
-    monkeypatch.setenv("BINANCE_API_KEY", key)
+def test_a_speed_that_makes_no_sense_is_refused(speed: str, account: str, says: str) -> None:
     with pytest.raises(SystemExit, match=says):
-        main(["--speed", speed])
+        main(["--speed", speed, "--account", account])
