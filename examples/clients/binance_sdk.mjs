@@ -12,7 +12,12 @@ import {
 } from "@binance/derivatives-trading-usds-futures";
 
 const ACCOUNT = "alice";
-const LOOK_MS = 10_000; // between two looks at the table, and at the socket
+const LOOK_MS = 10_000; // between two looks at the table
+const DEAD_MS = 2_000; // the same while the key is dead
+const TABLE_MS = 5_000; // for an answer of the table
+const PING_MS = 10_000; // between two pings: the SDK sends none. The answer has as long
+const MOST_MS = 60_000; // between two tries to connect
+const LINGER_MS = 2_000; // for so long a replaced socket is still heard: an order may be told twice
 const REOPEN_MS = 22 * 3_600_000; // the SDK would renew a connection after 23 hours, in the same way
 
 const dynamodb = new DynamoDBClient();
@@ -24,50 +29,105 @@ async function readListenKey() {
       Key: { accountId: { S: ACCOUNT }, record: { S: "CURRENT" } },
       ConsistentRead: true,
     }),
+    { abortSignal: AbortSignal.timeout(TABLE_MS) }, // by itself it would wait for ever
   );
   return Item?.listenKey?.S;
 }
 
-function hear(event) {
-  if (event.e === "ORDER_TRADE_UPDATE") {
-    console.log(String(event.o.i), event.o.s, event.o.X);
-  }
-}
+let key; // as last read from the table
+let dead; // the key that Binance said has expired
 
-// Opens the private socket alone, and returns a way to leave it. After each opening, reconcile by REST.
-async function listen(key, onClose) {
-  const streams = new WebsocketStreamsBase(
-    {
-      wsURL: DERIVATIVES_TRADING_USDS_FUTURES_WS_STREAMS_PROD_URL,
-      reconnectDelay: 2 ** 31 - 1, // never: the SDK would put the listenKey into a URL without events
-    },
-    [],
-    ["private"],
-  );
-  // Before it connects: in `client.websocketStreams.connect()` an error that nobody listens to ends the process.
-  streams.on("error", (error) => console.error(error.name));
-  streams.on("close", onClose);
-  await streams.connect();
-  const { WebsocketStreamsConnection } = DerivativesTradingUsdsFuturesWebsocketStreams;
-  new WebsocketStreamsConnection(streams).userData(key).on("message", hear);
-  return () => streams.disconnect();
-}
-
-let known, leave, openedAt, closed;
-for (;;) {
-  try {
-    const key = (await readListenKey()) ?? known;
-    const old = Date.now() - openedAt > REOPEN_MS;
-    if (key && (key !== known || closed || old)) {
-      closed = false;
-      const before = leave;
-      leave = await listen(key, () => (closed = true));
-      [known, openedAt] = [key, Date.now()];
-      before?.();
+// Beside the socket: a table that hangs holds up nothing.
+async function follow() {
+  for (;;) {
+    await sleep(key === dead ? DEAD_MS : LOOK_MS);
+    try {
+      key = (await readListenKey()) ?? key;
+    } catch (error) {
+      console.error(error.name);
     }
-  } catch (error) {
-    closed = true;
-    console.error(error.name);
   }
-  await sleep(LOOK_MS);
+}
+
+// The private socket alone, with one listenKey. `over`: nothing is heard on it any more.
+class Line {
+  constructor(listenKey) {
+    this.key = listenKey;
+    this.openedAt = Date.now();
+    this.over = false;
+    this.answered = true;
+    this.streams = new WebsocketStreamsBase(
+      {
+        wsURL: DERIVATIVES_TRADING_USDS_FUTURES_WS_STREAMS_PROD_URL,
+        reconnectDelay: 2 ** 31 - 1, // never: the SDK would put the listenKey into a URL without events
+      },
+      [],
+      ["private"],
+    );
+    // Before it connects: in `client.websocketStreams.connect()` an error that nobody listens to ends the process.
+    this.streams.on("error", (error) => console.error(error.name));
+    this.streams.on("close", () => (this.over = true));
+    this.streams.on("pong", () => (this.answered = true));
+  }
+
+  // After it, reconcile by REST. Rejects after 10 seconds.
+  async open() {
+    await this.streams.connect();
+    const { WebsocketStreamsConnection } = DerivativesTradingUsdsFuturesWebsocketStreams;
+    new WebsocketStreamsConnection(this.streams).userData(this.key).on("message", (event) => this.hear(event));
+  }
+
+  hear(event) {
+    if (event.e === "ORDER_TRADE_UPDATE") {
+      console.log(String(event.o.i), event.o.s, event.o.X);
+    } else if (event.e === "listenKeyExpired") {
+      console.error("the listenKey has expired");
+      dead = this.key;
+    }
+  }
+
+  async ping() {
+    while (!this.over && this.answered) {
+      this.answered = false;
+      this.streams.pingServer();
+      await sleep(PING_MS);
+    }
+    this.over = true;
+  }
+
+  close() {
+    this.over = true;
+    for (const connection of this.streams.connectionPool) {
+      connection.closeInitiated = true;
+      this.streams.cleanup(connection.ws); // its listeners, and the timers that would open another
+      connection.ws?.on("error", () => {}).close();
+    }
+  }
+}
+
+key = await readListenKey();
+if (!key) {
+  throw new Error("there is no listenKey yet");
+}
+follow();
+let line;
+for (let failures = 0; ; ) {
+  await sleep(Math.min(1000 * 2 ** failures, MOST_MS));
+  const old = Date.now() - line?.openedAt > REOPEN_MS;
+  if (key === dead || (line && !line.over && line.key === key && !old)) {
+    continue;
+  }
+  const opening = new Line(key);
+  try {
+    await opening.open();
+    opening.ping();
+    const before = line;
+    setTimeout(() => before?.close(), LINGER_MS);
+    line = opening;
+    failures = 0;
+  } catch (error) {
+    console.error(error.name);
+    opening.close();
+    failures = Math.min(failures + 1, 6);
+  }
 }

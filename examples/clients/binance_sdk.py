@@ -7,62 +7,130 @@ LISTEN_KEYS_TABLE.
 import asyncio
 import contextlib
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from binance_common.configuration import ConfigurationWebSocketStreams
 from binance_common.constants import DERIVATIVES_TRADING_USDS_FUTURES_WS_STREAMS_PROD_URL
 from binance_sdk_derivatives_trading_usds_futures.derivatives_trading_usds_futures import (
     DerivativesTradingUsdsFutures,
 )
-from binance_sdk_derivatives_trading_usds_futures.websocket_streams.models import OrderTradeUpdate
+from binance_sdk_derivatives_trading_usds_futures.websocket_streams.models import (
+    ListenKeyExpired,
+    OrderTradeUpdate,
+)
 
 from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
+DEAD_SECONDS = 2  # the same while the key is dead
+CALL_SECONDS = 5  # for an answer of AWS
+OPEN_SECONDS = 10  # for a socket to open, and for one to close
+PING_SECONDS = 10  # between two pings: the SDK sends none. The answer has as long
+LINGER_SECONDS = 2  # for so long a replaced socket is still heard: an order may be told twice
+MOST_SECONDS = 60  # between two tries to connect
+KEYS = ListenKeys()
+THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 
 
-def hear(event):
-    if isinstance(event.actual_instance, OrderTradeUpdate):
-        order = event.actual_instance.to_dict()["o"]
-        print(order["i"], order["s"], order["X"], flush=True)
+async def call(function, *arguments):
+    """Call a function of AWS in a thread. Raises TimeoutError when no answer comes."""
+    calling = asyncio.get_running_loop().run_in_executor(THREADS, function, *arguments)
+    return await asyncio.wait_for(calling, CALL_SECONDS)
 
 
-async def listen(key):
-    """Open the sockets and subscribe; return them, and an event that says when one of them is closed."""
-    configuration = ConfigurationWebSocketStreams(
-        stream_url=DERIVATIVES_TRADING_USDS_FUTURES_WS_STREAMS_PROD_URL
-    )
-    client = DerivativesTradingUsdsFutures(config_ws_streams=configuration)
-    streams = await client.websocket_streams.create_connection()
-    closed = asyncio.Event()
-    streams.on_connection("close", closed.set)
-    stream = await streams.user_data(key)
-    stream.on("message", hear)
-    return streams, closed
+class Kept:
+    """The listenKey as it was last read from the table. `dead`: Binance has said that it has expired."""
+
+    def __init__(self, key):
+        self.key, self.dead = key, asyncio.Event()
+
+    async def follow(self):
+        """Read the table, for as long as the program runs."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.dead.wait(), LOOK_SECONDS)
+            if self.dead.is_set():
+                await asyncio.sleep(DEAD_SECONDS)
+            try:
+                found = (await call(KEYS.read, ACCOUNT)).key
+                if found != self.key:
+                    self.key = found
+                    self.dead.clear()
+            except (ListenKeyUnavailable, TimeoutError) as error:
+                logging.warning("the table cannot be read (%s)", type(error).__name__)
+
+
+class Line:
+    """The SDK's private socket with one listenKey. `over`: nothing is heard on it any more."""
+
+    def __init__(self, kept):
+        self.key, self.over = kept.key, False
+        self._kept, self._answered, self._pinging = kept, True, None
+        configuration = ConfigurationWebSocketStreams(
+            stream_url=DERIVATIVES_TRADING_USDS_FUTURES_WS_STREAMS_PROD_URL
+        )
+        self._streams = DerivativesTradingUsdsFutures(config_ws_streams=configuration).websocket_streams
+        self._streams.url_paths = ["private"]  # the SDK would open two sockets for market data, too
+
+    async def open(self):
+        if not await self._streams.create_connection():
+            raise ConnectionError  # the SDK raises nothing: it has logged why
+        self._streams.on_connection("close", self._end)
+        self._streams.on_connection("pong", self._answer)
+        stream = await self._streams.user_data(self.key)
+        stream.on("message", self._hear)
+        self._pinging = asyncio.create_task(self._ping())
+
+    async def close(self):
+        if self._pinging:
+            self._pinging.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._streams.close_connection(), OPEN_SECONDS)
+
+    def _hear(self, event):
+        if isinstance(event.actual_instance, OrderTradeUpdate):
+            order = event.actual_instance.to_dict()["o"]
+            print(order["i"], order["s"], order["X"], flush=True)
+        elif isinstance(event.actual_instance, ListenKeyExpired) and self.key == self._kept.key:
+            logging.warning("the listenKey has expired")
+            self._kept.dead.set()
+
+    def _end(self):
+        self.over = True
+
+    def _answer(self):
+        self._answered = True
+
+    async def _ping(self):
+        while self._answered:
+            self._answered = False
+            for connection in self._streams.connections:
+                await self._streams.ping_server(connection)
+            await asyncio.sleep(PING_SECONDS)
+        logging.warning("no answer to a ping")
+        self.over = True
 
 
 async def main():
-    keys = ListenKeys()
-    known, streams, closed = None, None, asyncio.Event()
-    while True:
+    kept = Kept((await call(KEYS.read, ACCOUNT)).key)
+    following = asyncio.create_task(kept.follow())
+    line, failures = None, 0
+    while not following.done():
+        await asyncio.sleep(min(2**failures, MOST_SECONDS))
+        if kept.dead.is_set() or (line and not line.over and line.key == kept.key):
+            continue
+        before, opening = line, Line(kept)
         try:
-            key = (await asyncio.to_thread(keys.read, ACCOUNT)).key
-        except ListenKeyUnavailable as error:
-            logging.warning("%s", error)
-            key = known
-        if key and (key != known or closed.is_set()):
-            try:
-                before = streams
-                streams, closed = await listen(key)  # reconcile by REST from here on
-                known = key
-                if before:
-                    await before.close_connection()
-            except Exception as error:
-                logging.warning("%s", type(error).__name__)
-                await asyncio.sleep(5)
-                continue
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(closed.wait(), LOOK_SECONDS)
+            await asyncio.wait_for(opening.open(), OPEN_SECONDS)
+            line, failures = opening, 0  # reconcile by REST from here on
+        except Exception as error:
+            logging.warning("%s", type(error).__name__)
+            before, failures = opening, min(failures + 1, 6)
+        if before:
+            await asyncio.sleep(LINGER_SECONDS)
+            await before.close()
+    following.result()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,11 @@ import { DynamoDBClient, GetItemCommand } from "@aws-sdk/client-dynamodb";
 import ccxt from "ccxt";
 
 const ACCOUNT = "alice";
-const LOOK_MS = 60_000; // between two looks at the table
-const EVENTS = "&events=ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
+const LOOK_MS = 10_000; // between two looks at the table
+const DEAD_MS = 2_000; // the same while the key is dead
+const TABLE_MS = 5_000; // for an answer of the table
+const PING_MS = 5_000; // a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
+const EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
 const NEVER = 1e15; // ccxt starts and extends a listenKey of its own once this time, in ms, is past
 
 const dynamodb = new DynamoDBClient();
@@ -20,49 +23,63 @@ async function readListenKey() {
       Key: { accountId: { S: ACCOUNT }, record: { S: "CURRENT" } },
       ConsistentRead: true,
     }),
+    { abortSignal: AbortSignal.timeout(TABLE_MS) }, // by itself it would wait for ever
   );
   return Item?.listenKey?.S;
 }
 
-function use(exchange, key) {
-  // ccxt puts the listenKey at the end of its URL, so the events can follow it.
-  const kept = { listenKey: key + EVENTS, lastAuthenticatedTime: NEVER };
-  // USDⓈ-M futures are "linear" in ccxt 4.5.90 and "future" in 4.5.84.
-  Object.assign(exchange.options, { linear: kept, future: kept });
-  for (const [url, client] of Object.entries(exchange.clients)) {
-    if (url.includes("listenKey=")) {
-      client.onError(new ccxt.NetworkError("the listenKey has changed")); // watchOrders throws it
-      client.close();
-    }
-  }
-}
-
-async function follow(exchange, key) {
-  for (;;) {
-    await sleep(LOOK_MS);
-    try {
-      const found = await readListenKey();
-      if (found && found !== key) {
-        key = found;
-        use(exchange, key);
+// ccxt with a listenKey that it is handed, and none of its own.
+class KeptBinance extends ccxt.pro.binance {
+  use(key) {
+    this.key = key;
+    // ccxt puts the listenKey at the end of its URL, so the events can follow it.
+    const kept = { listenKey: key + EVENTS, lastAuthenticatedTime: NEVER };
+    // USDⓈ-M futures are "linear" in ccxt 4.5.90 and "future" in 4.5.84.
+    Object.assign(this.options, { linear: kept, future: kept });
+    for (const [url, client] of Object.entries(this.clients)) {
+      if (url.includes("listenKey=")) {
+        client.onError(new ccxt.NetworkError("the listenKey has changed")); // watchOrders throws it
+        client.close();
       }
-    } catch (error) {
-      console.error(error.name);
+    }
+  }
+
+  handleMessage(client, message) {
+    if (message.e !== "listenKeyExpired") {
+      super.handleMessage(client, message);
+    } else if (message.listenKey === this.key) {
+      console.error("the listenKey has expired"); // ccxt has no use for it
+      this.dead = this.key;
+    }
+  }
+
+  async follow() {
+    for (;;) {
+      await sleep(this.key === this.dead ? DEAD_MS : LOOK_MS);
+      try {
+        const found = await readListenKey();
+        if (found && found !== this.key) {
+          this.use(found);
+        }
+      } catch (error) {
+        console.error(error.name);
+      }
     }
   }
 }
 
-const exchange = new ccxt.pro.binance({
+const exchange = new KeptBinance({
   apiKey: process.env.BINANCE_API_KEY,
   secret: process.env.BINANCE_API_SECRET,
   options: { defaultType: "swap" },
+  streaming: { keepAlive: PING_MS },
 });
 const key = await readListenKey();
 if (!key) {
   throw new Error("there is no listenKey yet");
 }
-use(exchange, key);
-follow(exchange, key);
+exchange.use(key);
+exchange.follow();
 for (;;) {
   try {
     // Every call after an error opens a new socket: reconcile by REST then.

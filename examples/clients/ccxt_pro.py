@@ -4,8 +4,10 @@ Needs listenkey-keeper and ccxt, and the table's name in LISTEN_KEYS_TABLE.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import ccxt.pro
 
@@ -13,45 +15,70 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
-EVENTS = "&events=ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
+DEAD_SECONDS = 2  # the same while the key is dead
+CALL_SECONDS = 5  # for an answer of AWS
+PING_MS = 5000  # a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
+EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
 NEVER = 10**15  # ccxt starts and extends a listenKey of its own once this time, in ms, is past
+KEYS = ListenKeys()
+THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 
 
-def use(exchange, key):
-    # ccxt puts the listenKey at the end of its URL, so the events can follow it.
-    kept = {"listenKey": key + EVENTS, "lastAuthenticatedTime": NEVER}
-    # USDⓈ-M futures are "linear" in ccxt 4.5.90 and "future" in 4.5.84.
-    exchange.options.update(linear=kept, future=kept)
-    for url, client in list(exchange.clients.items()):
-        if "listenKey=" in url:
-            client.on_error(ccxt.NetworkError("the listenKey has changed"))  # watch_orders raises it
+async def call(function, *arguments):
+    """Call a function of AWS in a thread. Raises TimeoutError when no answer comes."""
+    calling = asyncio.get_running_loop().run_in_executor(THREADS, function, *arguments)
+    return await asyncio.wait_for(calling, CALL_SECONDS)
 
 
-async def follow(exchange, keys, key):
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        try:
-            found = await asyncio.to_thread(keys.read, ACCOUNT)
-        except ListenKeyUnavailable as error:
-            logging.warning("%s", error)
-            continue
-        if found.key != key:
-            key = found.key
-            use(exchange, key)
+class KeptBinance(ccxt.pro.binance):
+    """ccxt with a listenKey that it is handed, and none of its own."""
+
+    def use(self, key):
+        self.key, self.expired = key, asyncio.Event()
+        # ccxt puts the listenKey at the end of its URL, so the events can follow it.
+        kept = {"listenKey": key + EVENTS, "lastAuthenticatedTime": NEVER}
+        # USDⓈ-M futures are "linear" in ccxt 4.5.90 and "future" in 4.5.84.
+        self.options.update(linear=kept, future=kept)
+        for url, client in list(self.clients.items()):
+            if "listenKey=" in url:
+                client.on_error(ccxt.NetworkError("the listenKey has changed"))  # watch_orders raises it
+
+    def handle_message(self, client, message):
+        if message.get("e") != "listenKeyExpired":  # ccxt has no use for it
+            super().handle_message(client, message)
+        elif message.get("listenKey") == self.key:
+            self.expired.set()
+
+    async def follow(self):
+        """Use the key that is in the table, for as long as the program runs."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.expired.wait(), LOOK_SECONDS)
+            if self.expired.is_set():
+                logging.warning("the listenKey has expired")
+            while True:
+                try:
+                    found = (await call(KEYS.read, ACCOUNT)).key
+                    if found != self.key:
+                        self.use(found)
+                except (ListenKeyUnavailable, TimeoutError) as error:
+                    logging.warning("the table cannot be read (%s)", type(error).__name__)
+                if not self.expired.is_set():
+                    break
+                await asyncio.sleep(DEAD_SECONDS)
 
 
 async def main():
-    keys = ListenKeys()
-    key = keys.read(ACCOUNT).key
-    exchange = ccxt.pro.binance(
+    exchange = KeptBinance(
         {
             "apiKey": os.environ.get("BINANCE_API_KEY"),
             "secret": os.environ.get("BINANCE_API_SECRET"),
             "options": {"defaultType": "swap"},
+            "streaming": {"keepAlive": PING_MS},
         }
     )
-    use(exchange, key)
-    following = asyncio.create_task(follow(exchange, keys, key))
+    exchange.use((await call(KEYS.read, ACCOUNT)).key)
+    following = asyncio.create_task(exchange.follow())
     try:
         while True:
             try:

@@ -6,23 +6,50 @@ Needs listenkey-keeper and python-binance, and the table's name in LISTEN_KEYS_T
 import asyncio
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from binance import AsyncClient, BinanceSocketManager
+from binance.ws.keepalive_websocket import KeepAliveWebsocket
 
-from listenkey_keeper import ListenKeys
+from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
-EVENTS = "&events=ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
+DEAD_SECONDS = 2  # the same while the key is dead
+CALL_SECONDS = 5  # for an answer of AWS
+PING = {"ping_interval": 10, "ping_timeout": 10}  # a network that is dead is noticed after 20 s
+MOST_SECONDS = 60  # between two tries to connect
+EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
 KEYS = ListenKeys()
+THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
+
+KeepAliveWebsocket.TIMEOUT = 1  # so soon it acts on another key; 10 s by default
+
+
+async def call(function, *arguments):
+    """Call a function of AWS in a thread. Raises TimeoutError when no answer comes."""
+    calling = asyncio.get_running_loop().run_in_executor(THREADS, function, *arguments)
+    return await asyncio.wait_for(calling, CALL_SECONDS)
 
 
 class KeptClient(AsyncClient):
     """Takes the listenKey from the table, and sends nothing that starts, extends or ends one."""
 
+    known = None
+
+    async def look(self):
+        """Return the listenKey; the one that is known when the table does not answer."""
+        try:
+            self.known = (await call(KEYS.read, ACCOUNT)).key
+        except (ListenKeyUnavailable, TimeoutError) as error:
+            if not self.known:
+                raise
+            logging.warning("the table cannot be read (%s)", type(error).__name__)
+        return self.known
+
     async def futures_stream_get_listen_key(self):
         # python-binance puts it at the end of its URL, so the events can follow it.
-        return (await asyncio.to_thread(KEYS.read, ACCOUNT)).key + EVENTS
+        return await self.look() + EVENTS
 
     async def futures_stream_keepalive(self, listenKey):  # noqa: N803
         pass
@@ -31,24 +58,38 @@ class KeptClient(AsyncClient):
         pass
 
 
+async def listen(client):
+    """Print orders until the listenKey has expired."""
+    # It asks for the listenKey every `user_timeout` seconds, and reconnects when it has changed.
+    manager = BinanceSocketManager(client, user_timeout=LOOK_SECONDS)
+    manager.ws_kwargs = PING
+    async with manager.futures_user_socket() as socket:  # reconcile by REST from here on
+        while True:
+            event = await socket.recv()
+            if event["e"] == "ORDER_TRADE_UPDATE":
+                order = event["o"]
+                print(order["i"], order["s"], order["X"], flush=True)
+            elif event["e"] == "listenKeyExpired" and event["listenKey"] == client.known:
+                return
+            elif event["e"] == "error":
+                logging.warning("%s", event["type"])  # it reconnects: reconcile by REST
+
+
 async def main():
     client = await KeptClient.create(os.environ.get("BINANCE_API_KEY"), os.environ.get("BINANCE_API_SECRET"))
+    failures = 0
     try:
         while True:
-            # It asks for the listenKey every `user_timeout` seconds, and reconnects when it has changed.
-            manager = BinanceSocketManager(client, user_timeout=LOOK_SECONDS)
             try:
-                async with manager.futures_user_socket() as socket:
-                    while True:
-                        event = await socket.recv()
-                        if event["e"] == "ORDER_TRADE_UPDATE":
-                            order = event["o"]
-                            print(order["i"], order["s"], order["X"], flush=True)
-                        elif event["e"] == "error":
-                            logging.warning("%s", event["type"])  # it reconnects: reconcile by REST
+                await listen(client)
+                failures, dead = 0, client.known
+                logging.warning("the listenKey has expired")
+                while await client.look() == dead:
+                    await asyncio.sleep(DEAD_SECONDS)
             except Exception as error:
                 logging.warning("%s", type(error).__name__)  # its text may hold the URL
-                await asyncio.sleep(5)
+                failures = min(failures + 1, 6)
+                await asyncio.sleep(min(2**failures, MOST_SECONDS))
     finally:
         await client.close_connection()
 

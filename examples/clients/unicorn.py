@@ -5,6 +5,7 @@ Needs listenkey-keeper and unicorn-binance-websocket-api, and the table's name i
 
 import json
 import logging
+import threading
 import time
 
 from unicorn_binance_websocket_api import BinanceWebSocketApiManager
@@ -13,34 +14,70 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
+DEAD_SECONDS = 2  # the same while the key is dead
+SILENT_SECONDS = 30  # a stream's thread shows once a second that it lives
+MOST_SECONDS = 60  # between two streams, when one after the other fails
+EVENTS = ("ORDER_TRADE_UPDATE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "listenKeyExpired")
+KEYS = ListenKeys()
 
 
-def hear(message):
-    event = json.loads(message)
-    if event.get("e") == "ORDER_TRADE_UPDATE":
-        print(event["o"]["i"], event["o"]["s"], event["o"]["X"], flush=True)
+class Kept(threading.Thread):
+    """The listenKey as it was last read from the table, in a thread: a table that hangs holds up nothing."""
+
+    def __init__(self, key):
+        super().__init__(daemon=True)
+        self.key, self.dead = key, threading.Event()  # Binance has said that the key has expired
+
+    def run(self):
+        while True:
+            if self.dead.wait(LOOK_SECONDS):
+                time.sleep(DEAD_SECONDS)
+            try:
+                found = KEYS.read(ACCOUNT).key
+                if found != self.key:
+                    self.key = found
+                    self.dead.clear()
+            except ListenKeyUnavailable as error:
+                logging.warning("%s", error)
+
+    def hear(self, message):
+        event = json.loads(message)
+        if event.get("e") == "ORDER_TRADE_UPDATE":
+            print(event["o"]["i"], event["o"]["s"], event["o"]["X"], flush=True)
+        elif event.get("e") == "listenKeyExpired" and event["listenKey"] == self.key:
+            logging.warning("the listenKey has expired")
+            self.dead.set()
 
 
 def main():
-    keys = ListenKeys()
+    kept = Kept(KEYS.read(ACCOUNT).key)
+    kept.start()
+    # It pings every 5 seconds, with 10 for the answer, and opens a lost socket again by itself.
     manager = BinanceWebSocketApiManager(exchange="binance.com-futures")
-    known, stream = None, None
+    known, stream, failures = None, None, 0
     try:
         while True:
-            try:
-                key = keys.read(ACCOUNT).key
-            except ListenKeyUnavailable as error:
-                logging.warning("%s", error)
-                key = known
-            if key != known:
-                before, known = stream, key
-                # It names the events in its URL. After each opening, reconcile by REST.
+            info = manager.get_stream_info(stream) if stream else {"status": "none yet"}
+            status = info["status"].partition(" ")[0]
+            # One handshake that is answered with 429, and it gives a stream up: "crashed".
+            over = status in ("crashed", "stopped")
+            over = over or (info.get("seconds_to_last_heartbeat") or 0) > SILENT_SECONDS
+            if over:
+                logging.warning("the stream is over: %s", status)
+                failures = min(failures + 1, 6)
+                time.sleep(min(2**failures, MOST_SECONDS))
+            elif status == "running":
+                failures = 0
+            if (over or kept.key != known) and not kept.dead.is_set():
+                before, known = stream, kept.key
+                # After each opening, reconcile by REST.
                 stream = manager.create_stream(
-                    "arr", "!userData", listen_key=key, keep_listen_key_alive=False, process_stream_data=hear
-                )
+                    "arr", "!userData", listen_key=known, keep_listen_key_alive=False, events=EVENTS,
+                    process_stream_data=kept.hear,
+                )  # fmt: skip
                 if before:
                     manager.stop_stream(before, delete_listen_key=False)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(1)
     finally:
         manager.stop_manager(delete_listen_key=False)  # True, its default, sends DELETE
 

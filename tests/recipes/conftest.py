@@ -1,5 +1,7 @@
 """A recipe of examples/clients in a process of its own, in a world where the stand-in is binance.com."""
 
+import asyncio
+import http
 import json
 import os
 import signal
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.http11 import Request, Response
+from websockets.sync.server import ServerConnection
 
 from local.binance.exchange import PATHS, Answer, Exchange
 from local.binance.server import BinanceServer
@@ -19,6 +23,7 @@ from local.clock import VirtualClock
 from local.world import World
 from tests.certificates import self_signed
 from tests.paths import PYTHONPATH, ROOT
+from tests.stream.relay import Relay
 from tests.waiting import SECONDS, eventually
 
 RECIPES = ROOT / "examples" / "clients"
@@ -47,6 +52,51 @@ class Watched:
         return self._exchange.handle(method, path, headers, address)
 
 
+class Streams(StreamServer):
+    """The stand-in's websockets, which refuse as many handshakes as they are told to."""
+
+    refusals = 0
+
+    def _look(self, socket: ServerConnection, request: Request) -> Response | None:
+        if not self.refusals:
+            return super()._look(socket, request)
+        self.refusals -= 1
+        answer = socket.respond(http.HTTPStatus.TOO_MANY_REQUESTS, "Too many requests.\n")
+        answer.headers["Retry-After"] = "1"
+        return answer
+
+
+class Network:
+    """A relay to a port, in a thread of its own: what is on its way there can be held back."""
+
+    def __init__(self, port: int) -> None:
+        self._relay, self._ready = Relay(port), threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread.start()
+        assert self._ready.wait(SECONDS)
+        self.port = int(self._relay.url.rpartition(":")[2])
+
+    async def _serve(self) -> None:
+        async with self._relay:
+            self._loop, self._closed = asyncio.get_running_loop(), asyncio.Event()
+            self._ready.set()
+            await self._closed.wait()
+
+    def die(self, black_hole: bool = False) -> None:
+        """Pass nothing on any more on the connections of now, without a word; or on new ones, too."""
+        self._relay.black_hole = black_hole
+        self._loop.call_soon_threadsafe(self._relay.freeze)
+
+    def live(self) -> None:
+        """Pass on again."""
+        self._relay.black_hole = False
+        self._loop.call_soon_threadsafe(self._relay.thaw)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._closed.set)
+        self._thread.join()
+
+
 class Place:
     """The world, the keeper and a stand-in that speaks TLS, for the account of a recipe."""
 
@@ -56,7 +106,10 @@ class Place:
         context, self.certificate = self_signed(folder, "*.binance.com")
         self.watched = Watched(self.exchange)
         self._rest = BinanceServer(self.watched, ssl_context=context)  # type: ignore[arg-type]
-        self.streams = StreamServer(self.exchange, events_required=True, ssl_context=context)
+        self.streams = Streams(self.exchange, events_required=True, ssl_context=context)
+        self.network = Network(self.streams.port)
+        table = world.aws.dynamodb_url or world.aws.endpoint_url
+        self.way_to_the_table = Network(int(table.rpartition(":")[2]))
         world.add_account("alice", API_KEY)
         self.keep()
 
@@ -81,14 +134,17 @@ class Place:
             "NODE_EXTRA_CA_CERTS": str(self.certificate),
             "STAND_IN_CERTIFICATE": str(self.certificate),
             "STAND_IN_REST": str(self._rest.port),
-            "STAND_IN_STREAMS": str(self.streams.port),
+            "STAND_IN_STREAMS": str(self.network.port),
             "STAND_IN_RECIPE": str(recipe),
             "BINANCE_API_KEY": API_KEY,
             "BINANCE_API_SECRET": "s" * 64,
             **self.world.aws.environment(),
+            "AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{self.way_to_the_table.port}",
         }
 
     def close(self) -> None:
+        self.network.close()
+        self.way_to_the_table.close()
         self.streams.stop()
         self._rest.stop()
 

@@ -40,3 +40,25 @@ def test_it_hears_orders_through_all_that_befalls_a_key_and_sends_nothing_about_
     assert [request.path for request in place.exchange.requests if request.status == 404] == []
     assert place.exchange.live_key(API_KEY, "usdm")
     assert place.world.current("alice")["listenKey"] not in "\n".join(recipe.heard + recipe.complaints)
+
+
+@pytest.mark.row(91)
+@pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
+def test_it_hears_orders_again_whatever_the_network_the_table_or_a_handshake_does(recipe, place):
+    recipe.hears_orders("at first")
+
+    place.network.die()
+    recipe.hears_orders("once the network has died without a word: half-open TCP")
+
+    place.streams.refusals = 2
+    place.streams.drop_connections()
+    recipe.hears_orders("once two handshakes were answered with 429")
+
+    place.way_to_the_table.die(black_hole=True)
+    place.streams.drop_connections()
+    recipe.hears_orders("while the table hangs and the socket was lost")
+
+    another_process_takes_the_stream(place.exchange)
+    assert place.keep() == "CHANGED"
+    place.way_to_the_table.live()
+    recipe.hears_orders("once the table answers again, and has another key")

@@ -18,6 +18,7 @@ class Relay:
         self._target = port
         self._gates: dict[int, asyncio.Event] = {}  # by the port from which the relay connects
         self._serving: set[asyncio.Task[None]] = set()
+        self.black_hole = False  # a new connection is frozen from its beginning
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -57,7 +58,8 @@ class Relay:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, forth = await asyncio.open_connection("127.0.0.1", self._target)
         gate = self._gates[forth.get_extra_info("sockname")[1]] = asyncio.Event()
-        gate.set()
+        if not self.black_hole:
+            gate.set()
         pair = [
             asyncio.create_task(self._pass(reader, forth, gate)),
             asyncio.create_task(self._pass(back, writer, gate)),

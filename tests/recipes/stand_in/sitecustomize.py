@@ -1,7 +1,8 @@
 """Puts the stand-in in Binance's place for a recipe in Python: no client is told another URL.
 
 Python imports this by itself before the recipe: binance.com then leads to the stand-in, whose certificate is
-trusted, every other name leads nowhere, and what the recipe waits for takes a hundredth of the time.
+trusted, and every other name leads nowhere. What the recipe waits for takes a hundredth of the time: a pause
+no less than 0.2 s, and what has to happen in time a second, because the machine may be busy.
 """
 
 import asyncio
@@ -9,12 +10,19 @@ import os
 import socket
 import ssl
 import sys
+import threading
 import time
 
 REST, STREAMS = int(os.environ["STAND_IN_REST"]), int(os.environ["STAND_IN_STREAMS"])
 CERTIFICATE = os.environ["STAND_IN_CERTIFICATE"]
-# python-binance waits by itself: for its next look at the listenKey, and until its socket notices a change.
-HURRIED = (os.environ["STAND_IN_RECIPE"], "keepalive_websocket.py", "reconnecting_websocket.py")
+# python-binance waits by itself: for its next look at the listenKey, and until its socket notices a change. The
+# websockets library waits between its pings, and for their answers.
+HURRIED = (
+    os.environ["STAND_IN_RECIPE"],
+    "keepalive_websocket.py",
+    "reconnecting_websocket.py",
+    "websockets/asyncio/connection.py",
+)
 SPEED = 100
 
 _look_up = socket.getaddrinfo
@@ -48,22 +56,27 @@ ssl.SSLContext.load_verify_locations = trusting(_load)
 ssl.SSLContext.load_default_certs = trusting(ssl.SSLContext.load_default_certs)
 
 
-def hurry(function, position, name):
-    """Divide an argument, seconds, by SPEED in the calls that the recipe makes."""
+def hurry(function, position, name, least):
+    """Divide an argument, seconds, by SPEED in the calls that the recipe makes, down to `least`."""
+
+    def shorter(seconds):
+        return seconds if seconds is None else min(seconds, max(seconds / SPEED, least))
 
     def hurried(*arguments, **named):
         if sys._getframe(1).f_code.co_filename.endswith(HURRIED):
             arguments = list(arguments)
             if name in named:
-                named[name] /= SPEED
+                named[name] = shorter(named[name])
             else:
-                arguments[position] /= SPEED
+                arguments[position] = shorter(arguments[position])
         return function(*arguments, **named)
 
     return hurried
 
 
-asyncio.sleep = hurry(asyncio.sleep, 0, "delay")
-asyncio.wait_for = hurry(asyncio.wait_for, 1, "timeout")
-asyncio.BaseEventLoop.call_later = hurry(asyncio.BaseEventLoop.call_later, 1, "delay")
-time.sleep = hurry(time.sleep, 0, "seconds")
+asyncio.sleep = hurry(asyncio.sleep, 0, "delay", 0.2)
+asyncio.wait_for = hurry(asyncio.wait_for, 1, "timeout", 1)
+asyncio.timeout = hurry(asyncio.timeout, 0, "delay", 1)
+asyncio.BaseEventLoop.call_later = hurry(asyncio.BaseEventLoop.call_later, 1, "delay", 0.2)
+threading.Event.wait = hurry(threading.Event.wait, 1, "timeout", 0.2)
+time.sleep = hurry(time.sleep, 0, "seconds", 0.2)

@@ -1,7 +1,8 @@
 // Puts the stand-in in Binance's place for a recipe in JavaScript: no client is told another URL.
 //
 // Node loads this before the recipe: binance.com then leads to the stand-in (NODE_EXTRA_CA_CERTS has its
-// certificate), every other name leads nowhere, and what the recipe waits for takes a hundredth of the time.
+// certificate), every other name leads nowhere, and what the recipe waits for takes a hundredth of the time,
+// 0.2 s at the least, because the machine may be busy.
 
 const { syncBuiltinESMExports } = require("node:module");
 const tls = require("node:tls");
@@ -20,5 +21,5 @@ tls.connect = (options, ...rest) => {
   return connect({ ...options, servername: name, host: "127.0.0.1", port: Number(port) }, ...rest);
 };
 // Only recipes wait this way; the clients' own timers keep their pace.
-timers.setTimeout = (milliseconds, ...rest) => wait(milliseconds / SPEED, ...rest);
+timers.setTimeout = (milliseconds, ...rest) => wait(Math.max(milliseconds / SPEED, 200), ...rest);
 syncBuiltinESMExports();
