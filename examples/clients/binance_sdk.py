@@ -19,7 +19,7 @@ from binance_sdk_derivatives_trading_usds_futures.websocket_streams.models impor
     OrderTradeUpdate,
 )
 
-from listenkey_keeper import ListenKeys, ListenKeyUnavailable
+from listenkey_keeper import ListenKeys, ListenKeyUnavailable, report_expired
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -51,14 +51,19 @@ class Kept:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.dead.wait(), LOOK_SECONDS)
             if self.dead.is_set():
+                logging.warning("the listenKey has expired")
+                asyncio.get_running_loop().run_in_executor(THREADS, report_expired, ACCOUNT, self.key)
+            while True:
+                try:
+                    found = (await call(KEYS.read, ACCOUNT)).key
+                    if found != self.key:
+                        self.key = found
+                        self.dead.clear()
+                except (ListenKeyUnavailable, TimeoutError) as error:
+                    logging.warning("the table cannot be read (%s)", type(error).__name__)
+                if not self.dead.is_set():
+                    break
                 await asyncio.sleep(DEAD_SECONDS)
-            try:
-                found = (await call(KEYS.read, ACCOUNT)).key
-                if found != self.key:
-                    self.key = found
-                    self.dead.clear()
-            except (ListenKeyUnavailable, TimeoutError) as error:
-                logging.warning("the table cannot be read (%s)", type(error).__name__)
 
 
 class Line:
@@ -93,7 +98,6 @@ class Line:
             order = event.actual_instance.to_dict()["o"]
             print(order["i"], order["s"], order["X"], flush=True)
         elif isinstance(event.actual_instance, ListenKeyExpired) and self.key == self._kept.key:
-            logging.warning("the listenKey has expired")
             self._kept.dead.set()
 
     def _end(self):

@@ -10,7 +10,7 @@ import time
 
 from unicorn_binance_websocket_api import BinanceWebSocketApiManager
 
-from listenkey_keeper import ListenKeys, ListenKeyUnavailable
+from listenkey_keeper import ListenKeys, ListenKeyUnavailable, report_expired
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -31,21 +31,25 @@ class Kept(threading.Thread):
     def run(self):
         while True:
             if self.dead.wait(LOOK_SECONDS):
+                logging.warning("the listenKey has expired")
+                report_expired(ACCOUNT, self.key)
+            while True:
+                try:
+                    found = KEYS.read(ACCOUNT).key
+                    if found != self.key:
+                        self.key = found
+                        self.dead.clear()
+                except ListenKeyUnavailable as error:
+                    logging.warning("%s", error)
+                if not self.dead.is_set():
+                    break
                 time.sleep(DEAD_SECONDS)
-            try:
-                found = KEYS.read(ACCOUNT).key
-                if found != self.key:
-                    self.key = found
-                    self.dead.clear()
-            except ListenKeyUnavailable as error:
-                logging.warning("%s", error)
 
     def hear(self, message):
         event = json.loads(message)
         if event.get("e") == "ORDER_TRADE_UPDATE":
             print(event["o"]["i"], event["o"]["s"], event["o"]["X"], flush=True)
         elif event.get("e") == "listenKeyExpired" and event["listenKey"] == self.key:
-            logging.warning("the listenKey has expired")
             self.dead.set()
 
 

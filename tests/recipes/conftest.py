@@ -120,6 +120,10 @@ class Place:
         assert done.report is not None
         return str(self.world.ledger("alice")[-1]["outcome"])
 
+    def event_types(self) -> list[str]:
+        """Return the detail types of the events that were sent to the default bus."""
+        return [str(event["detail-type"]) for event in self.world.aws.sent_events()]
+
     def listen_key_requests(self) -> list[tuple[str, str]]:
         """Return what the recipe's client has sent to Binance about listenKeys."""
         return [request for request in self.watched.sent if "listenKey" in request[1]]
@@ -154,8 +158,9 @@ class Recipe:
 
     def __init__(self, name: str, place: Place) -> None:
         self._place = place
+        self.in_python = name.endswith(".py")
         file = RECIPES / name
-        program = str(ENVIRONMENTS[name]) if name.endswith(".py") else "node"
+        program = str(ENVIRONMENTS[name]) if self.in_python else "node"
         self._process = subprocess.Popen(
             [program, file],
             env=place.environment(file),

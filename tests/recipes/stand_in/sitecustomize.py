@@ -15,8 +15,8 @@ import time
 
 REST, STREAMS = int(os.environ["STAND_IN_REST"]), int(os.environ["STAND_IN_STREAMS"])
 CERTIFICATE = os.environ["STAND_IN_CERTIFICATE"]
-# python-binance waits by itself: for its next look at the listenKey, and until its socket notices a change. The
-# websockets library waits between its pings, and for their answers.
+# python-binance waits by itself: for its next look at the listenKey, and until its socket notices a change.
+# The websockets library waits between its pings, and for their answers.
 HURRIED = (
     os.environ["STAND_IN_RECIPE"],
     "keepalive_websocket.py",
