@@ -13,10 +13,17 @@ def main(home, lock):
         sys.exit("Python 3.11 or newer is needed, and this is %s: make PYTHON=python3.13 ..." % found)
     python = os.path.join(home, "bin", "python")
     made = subprocess.run(
-        [sys.executable, "-m", "venv", home], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, "-m", "venv", home],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
     )
     if made.returncode:
-        sys.exit("this Python makes no virtual environments (on Debian: apt-get install python3-venv)")
+        if "ensurepip" in made.stdout:
+            sys.exit("this Python makes no virtual environments (on Debian: apt-get install python3-venv)")
+        sys.exit(
+            "%s was not made: %s" % (home, (made.stdout.strip().splitlines() or ["no reason given"])[-1])
+        )
     with open(lock) as file:
         total = len(re.findall(r"^[\w.-]+==", file.read(), re.MULTILINE))
     say("installing up to %d packages into %s, once" % (total, home), end="" if sys.stderr.isatty() else "\n")
@@ -35,6 +42,8 @@ def main(home, lock):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
+        # Settings of a person's pip that would lead it out of the environment, or stop it there.
+        env=dict(os.environ, PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PIP_TARGET="", PIP_PREFIX=""),
     )
     lines, fetched = [], 0
     for line in process.stdout:

@@ -1,6 +1,6 @@
 """Prints an account's orders, and after each gap asks Binance for what may have been missed in it.
 
-Needs listenkey-keeper[stream]. README.md says what has to be in the environment.
+Needs listenkey-keeper with its extra `stream`. README.md says what has to be in the environment.
 """
 
 import asyncio

@@ -10,5 +10,5 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in ("rich", "typer"):
             raise
-        sys.exit(f"listenkeys: {missing.name} is missing: pip install 'listenkey-keeper[cli]'")
+        sys.exit(f"listenkeys: {missing.name} is missing: pip install '.[cli]' in listenkey-keeper's folder")
     app(prog_name="listenkeys")

@@ -47,7 +47,9 @@ def listen(
     try:
         from listenkey_keeper.stream.user_data import UserDataStream
     except ImportError:
-        raise CliError("listen needs websockets: pip install 'listenkey-keeper[stream]'") from None
+        raise CliError(
+            "listen needs websockets: pip install '.[cli,stream]' in listenkey-keeper's folder"
+        ) from None
     stack = connect(stack_name, region, profile)
     keys = ListenKeys(stack.outputs["ListenKeysTableName"], dynamodb=stack.client("dynamodb"))
     _check_key(stack, keys, account)

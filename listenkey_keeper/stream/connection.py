@@ -18,7 +18,7 @@ try:
     from websockets.exceptions import InvalidStatus
 except ImportError as missing:
     raise ImportError(
-        "the stream needs websockets: pip install 'listenkey-keeper[stream]'", name=missing.name
+        "the stream needs websockets: pip install '.[stream]' in listenkey-keeper's folder", name=missing.name
     ) from None
 
 log = logging.getLogger("listenkey_keeper.stream")

@@ -157,4 +157,7 @@ def test_without_websockets_it_says_how_to_install_them(run: Run, listen_key: st
         timeout=SECONDS,
     )
     assert done.returncode == 2
-    assert done.stderr == "listenkeys: listen needs websockets: pip install 'listenkey-keeper[stream]'\n"
+    assert (
+        done.stderr
+        == "listenkeys: listen needs websockets: pip install '.[cli,stream]' in listenkey-keeper's folder\n"
+    )

@@ -128,7 +128,7 @@ def test_listenkeys_version_works_without_aws(installed: Path, wheel: Path, tmp_
 def test_without_its_extra_the_command_says_what_to_install(installed: Path) -> None:
     done = subprocess.run([installed / "bin/listenkeys", "status"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "listenkeys: typer is missing: pip install 'listenkey-keeper[cli]'\n"
+    assert done.stderr == "listenkeys: typer is missing: pip install '.[cli]' in listenkey-keeper's folder\n"
 
 
 @pytest.mark.parametrize("installed", ["stream"], indirect=True)
@@ -146,4 +146,4 @@ def test_without_its_extra_a_key_can_be_read_and_the_stream_says_what_to_install
     importing = [python, "-c", "from listenkey_keeper import UserDataStream"]
     done = subprocess.run(importing, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "pip install 'listenkey-keeper[stream]'" in done.stderr.splitlines()[-1]
+    assert "pip install '.[stream]' in listenkey-keeper's folder" in done.stderr.splitlines()[-1]

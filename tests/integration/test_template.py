@@ -767,10 +767,12 @@ def test_a_deployment_goes_to_tokyo_unless_somebody_says_otherwise_and_the_readm
     assert "`ap-northeast-1`" in readme
 
 
-def test_the_readme_leads_from_nothing_to_a_checked_deployment_in_four_commands() -> None:
+def test_the_readme_leads_from_a_clone_to_a_checked_deployment_in_six_commands() -> None:
     readme = (ROOT / "README.md").read_text().partition("\n## Deploy\n")[2].partition("\n## ")[0]
     commands = re.findall(r"^\$ (.+)$", readme, re.MULTILINE)
     assert commands == [
+        "python3 -m venv .venv-cli && . .venv-cli/bin/activate",
+        "pip install '.[cli]'",
         "sam build",
         "sam deploy",
         "listenkeys accounts add alice",

@@ -185,7 +185,7 @@ def test_reading_a_key_needs_boto3_alone_and_the_stream_says_what_it_needs() -> 
     )
     assert done.stdout.splitlines() == [
         "[]",
-        "the stream needs websockets: pip install 'listenkey-keeper[stream]'",
+        "the stream needs websockets: pip install '.[stream]' in listenkey-keeper's folder",
     ]
 
 
