@@ -1,4 +1,4 @@
-"""Prints an account's orders, and after each gap asks Binance for what may have been missed in it.
+"""Prints an account's orders of a symbol, and after each gap asks Binance for those that it may have missed.
 
 Needs listenkey-keeper with its extra `stream`. README.md says what has to be in the environment.
 """
@@ -10,56 +10,213 @@ import json
 import logging
 import os
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from listenkey_keeper import Gap, ListenKeyChanges, UserDataStream
+from listenkey_keeper import Gap, Interrupted, ListenKeyChanges, UserDataStream
 
 ACCOUNT, SYMBOL = os.environ["ACCOUNT"], os.environ["SYMBOL"]
 API_KEY, API_SECRET = os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"]
 BINANCE = os.environ.get("BINANCE_BASE_URL") or "https://fapi.binance.com"
-HANDLED = Path("bot.state")  # until when (epoch s) all is printed: where a restart goes on
+STATE = Path("bot.state")
+WEEK, QUARTER = 7 * 86_400_000, 90 * 86_400_000  # ms: the longest span, and the oldest trades, of userTrades
+OPEN = {"NEW", "PARTIALLY_FILLED"}
+NO_SUCH_ORDER = -2013
+# Trying again may help: of HTTP, and of Binance's own codes in an answer of 400.
+PASSING = {403, 408, 418, 429, -1000, -1001, -1003, -1006, -1007, -1008, -1016}
 
 
-def latest_orders():
-    # Not by startTime: that is when an order was placed, and it may have been filled in the gap.
-    query = urlencode({"symbol": SYMBOL, "limit": 1000, "timestamp": int(time.time() * 1000)})
-    signature = hmac.new(API_SECRET.encode(), query.encode(), hashlib.sha256).hexdigest()
-    url = f"{BINANCE}/fapi/v1/allOrders?{query}&signature={signature}"
-    with urlopen(Request(url, headers={"X-MBX-APIKEY": API_KEY}), timeout=10) as answer:
-        return json.load(answer)
+class Refused(Exception):
+    """Binance has answered with an error."""
 
-
-async def reconcile(gap):
-    while True:
-        asked = time.time()
+    def __init__(self, status, headers, body):
         try:
-            orders = await asyncio.to_thread(latest_orders)
-            break
-        except OSError as error:  # Binance may still be away
-            logging.warning("cannot reconcile yet: %s", error)
-            await asyncio.sleep(5)
-    for order in orders:
-        if order["updateTime"] >= gap.since.timestamp() * 1000:
-            print(order["orderId"], order["symbol"], order["status"], flush=True)
-    HANDLED.write_text(str(asked))
+            answer = json.loads(body)
+            self.code, message = answer["code"], answer["msg"]
+        except (ValueError, KeyError, TypeError):  # a page of HTML
+            self.code, message = 0, "no JSON"
+        super().__init__(f"HTTP {status}, Binance's code {self.code}: {message}")
+        self.passing = status >= 500 or bool({status, self.code} & PASSING)
+        after = headers.get("Retry-After", "")
+        self.retry_after = int(after) if after.isdigit() else 0  # seconds
+
+
+class State:
+    """What a restart goes on from: until when all is printed, and which orders were open then.
+
+    Times are ms, by Binance's clock. An order has its number, a stop or take-profit order `algo-` before it.
+    """
+
+    def __init__(self):
+        self.heard, self.gaps = 0, []  # all is printed until `heard`, but for what lies in the gaps
+        self.orders = {}  # by number: when each changed last, and its status
+        try:
+            kept = json.loads(STATE.read_text())
+            self.heard = int(kept["printedUntil"])
+            self.orders = dict.fromkeys(kept["open"], (0, "NEW"))
+        except FileNotFoundError:
+            pass
+        except (ValueError, LookupError, TypeError) as error:
+            logging.warning("%s: %s. It was written less than an hour after the last order.", STATE, error)
+            self.heard = int((STATE.stat().st_mtime - 3600) * 1000)
+
+    def tell(self, number, at, status):
+        """Print an order, unless something later of it has been printed."""
+        if at < self.orders.get(number, (0, ""))[0]:
+            return
+        print(number, SYMBOL, status, flush=True)
+        self.orders[number] = at, status
+
+    def open_orders(self):
+        return [number for number, (_, status) in self.orders.items() if status in OPEN]
+
+    def save(self):
+        until = min([self.heard, *(milliseconds(gap.since) for gap in self.gaps)])
+        # Another file, renamed: a bot that is killed in the middle of a write leaves the one before.
+        new = STATE.with_suffix(".new")
+        new.write_text(json.dumps({"printedUntil": until, "open": self.open_orders()}))
+        new.replace(STATE)
+
+
+def numbered(order):
+    """Return an order of REST as the state has it."""
+    number = str(order["orderId"]) if "orderId" in order else f"algo-{order['algoId']}"
+    return number, (order["updateTime"], order.get("status") or order["algoStatus"])
+
+
+def milliseconds(moment):
+    return int(moment.timestamp() * 1000)
+
+
+def ask(path, headers=None, **parameters):
+    """Return Binance's answer. Raises Refused, or what a broken network or answer raises."""
+    url = f"{BINANCE}/fapi/v1/{path}?{urlencode(parameters)}"
+    try:
+        with urlopen(Request(url, headers=headers or {}), timeout=10) as answer:
+            return json.load(answer)
+    except HTTPError as error:
+        raise Refused(error.code, error.headers, error.read()) from None
+
+
+class Account:
+    """The signed requests of one reconciliation, at the time that Binance has now."""
+
+    def __init__(self):
+        self.now = ask("time")["serverTime"]
+        self._ahead = self.now - int(time.time() * 1000)
+
+    def ask(self, path, **parameters):
+        # The widest window: what is refused with -1021 in spite of it will be refused again.
+        parameters |= {"symbol": SYMBOL, "recvWindow": 60_000}
+        parameters |= {"timestamp": int(time.time() * 1000) + self._ahead}
+        signature = hmac.new(API_SECRET.encode(), urlencode(parameters).encode(), hashlib.sha256).hexdigest()
+        return ask(path, {"X-MBX-APIKEY": API_KEY}, **parameters, signature=signature)
+
+    def trades(self, since):
+        """Yield the trades since then, ms."""
+        since = max(since, self.now - QUARTER)
+        while since < self.now:
+            until = min(since + WEEK, self.now)
+            page = self.ask("userTrades", startTime=since, endTime=until, limit=1000)
+            yield from page
+            while len(page) == 1000:
+                page = self.ask("userTrades", fromId=page[-1]["id"] + 1, limit=1000)
+                yield from page
+            since = until + 1
+
+    def changed(self, since, known):
+        """Return the orders that changed since then, ms, each with when and its status; and Binance's time.
+
+        Not by the startTime of allOrders: Binance does not say whether an order that was placed before it and
+        filled after it is found.
+        """
+        orders = {}
+        for path in ("allOrders", "openOrders", "allAlgoOrders", "openAlgoOrders"):
+            orders |= dict(numbered(order) for order in self.ask(path))
+        known = {*known, *(str(trade["orderId"]) for trade in self.trades(since))}
+        for number in known - orders.keys():
+            algo = number.removeprefix("algo-")
+            try:
+                order = (
+                    self.ask("algoOrder", algoId=algo)
+                    if algo != number
+                    else self.ask("order", orderId=number)
+                )
+                orders |= dict([numbered(order)])
+            except Refused as error:
+                if error.code != NO_SUCH_ORDER:
+                    raise
+                # Binance forgets an order that was never filled three days after it was placed.
+                orders[number] = self.now, "FORGOTTEN"
+        return {number: order for number, order in orders.items() if order[0] >= since}, self.now
+
+
+async def changed_orders(since, known):
+    """Return what `Account.changed` does, as soon as Binance answers. Raises Refused if it never will."""
+    pause = 1
+    while True:
+        try:
+            return await asyncio.to_thread(lambda: Account().changed(since, known))
+        except Refused as error:
+            if not error.passing:
+                raise
+            why, wait = str(error), max(error.retry_after, pause)
+        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+            # The network is away, or the answer was cut off.
+            why, wait = f"{type(error).__name__}: {error}", pause
+        logging.warning("cannot reconcile yet, next try in %d s: %s", wait, why)
+        await asyncio.sleep(wait)
+        pause = min(2 * pause, 60)
+
+
+async def reconcile(state, arrived):
+    """Print what happened in the gaps, while the stream is heard."""
+    while True:
+        await arrived.wait()
+        arrived.clear()
+        gaps = list(state.gaps)
+        try:
+            orders, now = await changed_orders(
+                min(milliseconds(gap.since) for gap in gaps), state.open_orders()
+            )
+        except Refused as error:
+            # A person has to see to it: until then the bot would not know its orders. The state has the gap.
+            raise SystemExit(f"cannot reconcile: {error}") from None
+        for number, (at, status) in sorted(orders.items(), key=lambda order: order[1]):
+            state.tell(number, at, status)
+        state.gaps = state.gaps[len(gaps) :]
+        state.heard = max(state.heard, now)
+        state.orders = {number: state.orders[number] for number in state.open_orders()}
+        state.save()
 
 
 async def main():
-    since = datetime.fromtimestamp(float(HANDLED.read_text()), UTC) if HANDLED.exists() else None
+    state, arrived = State(), asyncio.Event()
+    since = datetime.fromtimestamp(state.heard / 1000, UTC) if state.heard else None
     queue = os.environ.get("QUEUE_URL")  # without one a new key is noticed within a minute
     changes = ListenKeyChanges(queue) if queue else None
-    async with UserDataStream(ACCOUNT, since=since, changes=changes) as stream:
+    async with UserDataStream(ACCOUNT, since=since, changes=changes) as stream, asyncio.TaskGroup() as tasks:
+        tasks.create_task(reconcile(state, arrived))
         async for item in stream:
-            if isinstance(item, Gap):
-                await reconcile(item)
-            elif item["e"] == "ORDER_TRADE_UPDATE":
+            if isinstance(item, Interrupted):
+                # A bot that trades stops here, or hedges by REST: it hears nothing until the next Gap.
+                logging.warning("hears nothing since %s: %s", item.since, item.why)
+            elif isinstance(item, Gap):
+                state.gaps.append(item)
+                arrived.set()
+            elif item["e"] in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE") and item["o"]["s"] == SYMBOL:
                 order = item["o"]
-                print(order["i"], order["s"], order["X"], flush=True)
-                HANDLED.write_text(str(item["E"] / 1000))
+                number = str(order["i"]) if "i" in order else f"algo-{order['aid']}"
+                state.tell(number, item["T"], order["X"])
+                state.heard = item["E"]
+                state.save()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main())

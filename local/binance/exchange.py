@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
+from urllib.parse import parse_qsl
 
+from local.binance import orders
 from local.binance.limits import WEIGHT_LIMITS, Refusal, Usage, group_of
 from local.binance.markets import exchange_info
-from local.binance.user_data import Audience, Event, Hear, listen_key_expired, order_answer, order_update
+from local.binance.user_data import Audience, Event, Hear, algo_update, listen_key_expired, order_update
 
 PATHS = {
     "usdm": "/fapi/v1/listenKey",
@@ -44,7 +46,6 @@ _EMPTY = re.compile(
     r"/sapi/v1/(capital/config/getall|margin/(isolated/)?allPairs)"
     r"|/(fapi|dapi|papi)/v\d/((um|cm)/)?(leverageBracket|positionRisk)"
 )
-_ALL_ORDERS = "/fapi/v1/allOrders"
 _API_KEY = re.compile(r"[A-Za-z0-9]{10,128}")
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -132,6 +133,7 @@ REAL_ANSWERS: dict[str, Answer] = {
     ),
 }
 # What this Binance answers itself: only this machine reaches it, so every request has this address.
+_NO_SUCH_ORDER = _error(400, -2013, "Order does not exist.")
 _UNKNOWN_API_KEY = _error(401, -2015, "Invalid API-key, IP, or permissions for action, request ip: 127.0.0.1")
 _HERE = "127.0.0.1"
 _NOT_FOUND = Answer(404, {}, b"<html><body><h2>404 Not found</h2></body></html>\n")
@@ -191,6 +193,7 @@ class Exchange:
         self.lease_seconds = lease_seconds
         self.weight_limits = {**WEIGHT_LIMITS, **(weight_limits or {})}
         self.coinm_put_answers_key = coinm_put_answers_key
+        self.recent_orders = 500  # how many allOrders answers
         self.requests: list[Request] = []
         self.count = 0  # goes on when a test clears `requests`
         self._now = now
@@ -203,6 +206,7 @@ class Exchange:
         self._faults: list[Fault] = []
         self._audiences: dict[str, Audience] = {}
         self._orders: list[tuple[str, str, Event]] = []
+        self._numbers = 0  # of orders so far
 
     def now(self) -> float:
         """Return epoch seconds by the exchange's clock."""
@@ -268,23 +272,33 @@ class Exchange:
     def emit_order(self, api_key: str, product: str = "usdm", **fields: object) -> int:
         """Let an order happen and return its number; the listeners of the live listenKey get its event.
 
-        `fields` replace those of the event's `o`. Orders are numbered from 1, heard or not.
+        `fields` replace those of the event's `o`: with an `i`, an order that there is changes. Orders are
+        numbered from 1, heard or not.
         """
         with self._lock:
-            self._notice_expired()
-            order_id, now = len(self._orders) + 1, self._now()
-            event = order_update(product, now, order_id, fields)
-            self._orders.append((api_key, product, event))
-            lease = self._live(api_key, product, now)
-            audience = self._audiences.get(lease.listen_key) if lease else None
-            if audience:
-                audience.tell(event)
-            return order_id
+            if "i" not in fields:
+                self._numbers += 1
+            number = int(str(fields.get("i", self._numbers)))
+            self._order(api_key, product, order_update(product, self._now(), number, fields))
+            return number
+
+    def emit_algo_order(self, api_key: str, **fields: object) -> int:
+        """The same for a take-profit order of USDⓈ-M, by its `aid`."""
+        with self._lock:
+            if "aid" not in fields:
+                self._numbers += 1
+            number = int(str(fields.get("aid", self._numbers)))
+            self._order(api_key, "usdm", algo_update(self._now(), number, fields))
+            return number
 
     def orders(self, api_key: str, product: str = "usdm") -> list[int]:
-        """Return the numbers of an account's orders, oldest first, as a request for all orders would."""
+        """Return the numbers of an account's orders, oldest first."""
         with self._lock:
-            return [n for n, order in enumerate(self._orders, 1) if order[:2] == (api_key, product)]
+            events = self._events(api_key, product)
+            return list(dict.fromkeys(event["o"]["i"] for event in events if "i" in event["o"]))
+
+    def _events(self, api_key: str, product: str) -> list[Mapping[str, Any]]:
+        return [event for who, what, event in self._orders if (who, what) == (api_key, product)]
 
     def listen(
         self, listen_key: str, products: Iterable[str], hear: Hear, address: str = _HERE
@@ -379,8 +393,8 @@ class Exchange:
             self._faults.clear()
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], address: str = _HERE) -> Answer:
-        """Answer a request from an address; its query and body are ignored: no call has parameters."""
-        path = path.partition("?")[0]
+        """Answer a request from an address. Its query counts where orders are asked for, its body never."""
+        path, _, query = path.partition("?")
         api_key = next((value for name, value in headers.items() if name.lower() == "x-mbx-apikey"), None)
         host = path.split("/", 2)[1] if path.startswith("/") else ""
         with self._lock:
@@ -389,7 +403,7 @@ class Exchange:
             fault = self._next_fault(now, _HOSTS.get(host), method, api_key)
             answer = _NOT_FOUND
             if fault is None or fault.effect:
-                answer = self._real(method, path, api_key, group_of(host), now, address)
+                answer = self._real(method, path, query, api_key, group_of(host), now, address)
             if fault:
                 answer = (fault.content or answer)._replace(transport=fault.transport, delay=fault.delay)
             self.count += 1
@@ -413,12 +427,12 @@ class Exchange:
         return None
 
     def _real(
-        self, method: str, path: str, api_key: str | None, group: str, now: float, address: str
+        self, method: str, path: str, query: str, api_key: str | None, group: str, now: float, address: str
     ) -> Answer:
         refusal = self._usage[group].refusal(now, self.weight_limits[group])
         if refusal:
             return _refused(refusal, self.weight_limits[group])
-        product, asked = PRODUCTS.get(path), path == _ALL_ORDERS or _EMPTY.fullmatch(path)
+        product, asked = PRODUCTS.get(path), path in orders.PATHS or _EMPTY.fullmatch(path)
         if product is None and not asked:
             return self._public(method, path, now)
         if method not in (("GET",) if asked else ("POST", "PUT", "DELETE")):
@@ -431,9 +445,11 @@ class Exchange:
             return _error(401, -2015, msg)
         if product:
             return self._listen_key(method, api_key, product, now)
-        orders = self._orders if path == _ALL_ORDERS else ()
-        found = [order_answer(event) for who, what, event in orders if (who, what) == (api_key, "usdm")]
-        return Answer(200, {}, json.dumps(found).encode())
+        if path not in orders.PATHS:
+            return Answer(200, {}, b"[]")
+        events = self._events(api_key, "usdm")
+        found = orders.answer(path, dict(parse_qsl(query)), events, self.recent_orders)
+        return _NO_SUCH_ORDER if found is None else Answer(200, {}, json.dumps(found).encode())
 
     def _public(self, method: str, path: str, now: float) -> Answer:
         found = _PUBLIC.fullmatch(path)
@@ -487,6 +503,17 @@ class Exchange:
             if lease is None or lease.listen_key != listen_key:
                 del self._audiences[listen_key]
                 audience.tell(listen_key_expired(audience.product, now, listen_key))
+
+    def _order(self, api_key: str, product: str, event: Event) -> None:
+        self._notice_expired()
+        self._orders.append((api_key, product, event))
+        self._emit(api_key, product, event, self._now())
+
+    def _emit(self, api_key: str, product: str, event: Event, now: float) -> None:
+        lease = self._live(api_key, product, now)
+        audience = self._audiences.get(lease.listen_key) if lease else None
+        if audience:
+            audience.tell(event)
 
     def _live(self, api_key: str, product: str, now: float) -> _Lease | None:
         lease = self._leases.get((api_key, product))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 Event = Mapping[str, object]
 Hear = Callable[[str, Event], None]  # the product, and what happened; must not block
@@ -51,17 +50,19 @@ def order_update(product: str, at: float, order_id: int, fields: Mapping[str, ob
     return event | {"fs": "UM"} if product == "portfolio" else event
 
 
-def order_answer(event: Mapping[str, Any]) -> dict[str, object]:
-    """Return the order of an update as GET /fapi/v1/allOrders does. Shape: "All Orders"."""
-    order = event["o"]
-    named = {
-        "orderId": "i", "symbol": "s", "clientOrderId": "c", "status": "X", "side": "S", "positionSide": "ps",
-        "type": "o", "origType": "ot", "timeInForce": "f", "origQty": "q", "executedQty": "z", "price": "p",
-        "avgPrice": "ap", "stopPrice": "sp", "workingType": "wt", "reduceOnly": "R", "closePosition": "cp",
-        "priceProtect": "pP", "priceMatch": "pm", "selfTradePreventionMode": "V", "goodTillDate": "gtd",
+def algo_update(at: float, algo_id: int, fields: Mapping[str, object]) -> Event:
+    """Return an ALGO_UPDATE of a new take-profit order of USDⓈ-M; `fields` replace those of `o`.
+
+    Shape: "Event: Algo Order Update". Stop and take-profit orders have numbers of their own.
+    """
+    ms = int(at * 1000)
+    order: dict[str, object] = {
+        "caid": f"algo-{algo_id}", "aid": algo_id, "at": "CONDITIONAL", "o": "TAKE_PROFIT",
+        "s": _SYMBOLS["usdm"], "S": "SELL", "ps": "BOTH", "f": "GTC", "q": "0.001", "X": "NEW", "ai": "",
+        "ap": "0", "aq": "0", "act": "0", "tp": "9500", "p": "9500", "V": "NONE", "wt": "CONTRACT_PRICE",
+        "pm": "NONE", "cp": False, "pP": False, "R": False, "tt": 0, "gtd": 0, "rm": "",
     }  # fmt: skip
-    answer = {name: order[letters] for name, letters in named.items()}
-    return answer | {"cumQuote": "0", "time": order["T"], "updateTime": event["T"]}
+    return {"e": "ALGO_UPDATE", "E": ms, "T": ms, "o": order | dict(fields)}
 
 
 def listen_key_expired(product: str, at: float, listen_key: str) -> Event:

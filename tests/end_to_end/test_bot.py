@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from local.aws.stack import LocalAws
-from local.binance.exchange import PATHS, Exchange
+from local.binance.exchange import PATHS, REAL_ANSWERS, Answer, Exchange
 from local.clock import ScaledClock
 from local.invoke import LocalFunction
 from local.world import World
 from tests.end_to_end.bot_stack import bot_stack
 from tests.paths import PYTHONPATH, ROOT
-from tests.waiting import eventually
+from tests.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -41,11 +42,13 @@ class Bot:
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self._environment, self._folder = environment, folder
+        self.state = folder / "bot.state"
         self.printed: list[str] = []
         self.complaints: list[str] = []
 
     @contextmanager
-    def alive(self) -> Iterator[None]:
+    def alive(self, ends: bool = False) -> Iterator[subprocess.Popen[str]]:
+        """Run it until the block ends. It has to run until then, unless it `ends` by itself."""
         process = subprocess.Popen(
             [sys.executable, BOT / "bot.py"],
             cwd=self._folder,
@@ -61,8 +64,8 @@ class Bot:
         for thread in threads:
             thread.start()
         try:
-            yield
-            assert process.poll() is None, self.complaints
+            yield process
+            assert ends or process.poll() is None, self.complaints
         finally:
             process.kill()
             process.wait()
@@ -75,8 +78,12 @@ class Bot:
         """Wait for something that the process brings about."""
         eventually(happened, lambda: f"never: {what}\n{self.printed}\n{self.complaints}")
 
-    def has_printed(self, order: int) -> bool:
-        return f"{order} BTCUSDT NEW\n" in self.printed
+    def has_printed(self, order: int | str, status: str = "NEW") -> bool:
+        return f"{order} BTCUSDT {status}\n" in self.printed
+
+    def complains(self, text: str) -> None:
+        """Wait until it has logged this."""
+        self.until(lambda: any(text in line for line in self.complaints), text)
 
 
 class Place:
@@ -108,8 +115,18 @@ class Place:
     def order(self) -> int:
         return self.exchange.emit_order(API_KEY)
 
-    def prints(self, order: int, what: str) -> None:
-        self.bot.until(lambda: self.bot.has_printed(order), f"it prints the order {what}")
+    def prints(self, order: int | str, what: str, status: str = "NEW") -> None:
+        self.bot.until(lambda: self.bot.has_printed(order, status), f"it prints the order {what}")
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Keep its socket shut; after the block it listens again."""
+        assert self.world.streams
+        self.world.streams.down = True
+        self.world.streams.drop_connections()
+        yield
+        self.world.streams.down = False
+        self.listens()
 
     def listens(self) -> None:
         """Wait until the bot's socket is open on the key that lives."""
@@ -174,7 +191,7 @@ def test_the_bot_prints_every_order_whatever_befalls_the_key_binance_or_itself(p
         streams.drop_connections()
         missed = place.order()
         streams.down = False
-        bot.until(lambda: any("cannot reconcile yet" in line for line in bot.complaints), "it tries")
+        bot.complains("cannot reconcile yet")
         outage.clear()
         place.prints(missed, "from the outage")
 
@@ -190,3 +207,100 @@ def test_the_bot_prints_every_order_whatever_befalls_the_key_binance_or_itself(p
     said = "".join(bot.printed + bot.complaints)
     assert str(place.world.current("alice")["listenKey"]) not in said
     assert API_KEY not in said
+
+
+FILLED = {"X": "FILLED", "x": "TRADE", "L": "9000", "l": "0.001"}
+
+
+def test_it_finds_what_happened_in_a_gap_to_orders_of_any_age(place: Place) -> None:
+    exchange = place.exchange
+    place.keep()
+    with place.bot.alive():
+        place.listens()
+        filled, cancelled, stop = place.order(), place.order(), exchange.emit_algo_order(API_KEY)
+        place.prints(f"algo-{stop}", "that waits for its price")
+        place.prints(cancelled, "that is open")
+        exchange.recent_orders = 1
+        with place.unheard():
+            short = place.order()
+            exchange.emit_order(API_KEY, i=short, **FILLED)
+            exchange.emit_order(API_KEY, i=filled, **FILLED)
+            exchange.emit_order(API_KEY, i=cancelled, X="CANCELED", x="CANCELED")
+            exchange.emit_algo_order(API_KEY, aid=stop, X="CANCELED")
+            place.order()  # the only one that allOrders has
+        place.prints(filled, "that was filled", "FILLED")
+        place.prints(short, "that came and was filled", "FILLED")
+        place.prints(cancelled, "that was cancelled", "CANCELED")
+        place.prints(f"algo-{stop}", "that waited for its price, cancelled", "CANCELED")
+
+
+def test_while_it_cannot_reconcile_it_hears_and_it_asks_as_it_is_told_to(place: Place) -> None:
+    bot, exchange = place.bot, place.exchange
+    place.keep()
+    with bot.alive():
+        place.listens()
+        place.prints(place.order(), "at first")
+        away = exchange.fault(status=503, method="GET")
+        with place.unheard():
+            missed = place.order()
+        bot.complains("cannot reconcile yet")
+        place.prints(place.order(), "that is heard while Binance answers nothing")
+        away.clear()
+        place.prints(missed, "that was missed meanwhile")
+
+        limited = exchange.fault(status=429, headers={"Retry-After": "3"}, method="GET", times=1)
+        with place.unheard():
+            missed = place.order()
+        bot.complains("next try in 3 s: HTTP 429, Binance's code -1003")
+        place.prints(missed, "once it may ask again")
+        asked = [request.at for request in exchange.requests if request.method == "GET"]
+        refused = next(r.at for r in exchange.requests if (r.method, r.status) == ("GET", 429))
+        assert limited.hits == 1
+        assert min(at for at in asked if at > refused) >= refused + 3
+
+        exchange.fault("truncate", method="GET", times=1)
+        with place.unheard():
+            missed = place.order()
+        place.prints(missed, "although an answer was cut off")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (REAL_ANSWERS["invalid_api_key"], "HTTP 401, Binance's code -2015"),
+        (
+            Answer(
+                400, {}, b'{"code":-1021,"msg":"Timestamp for this request is outside of the recvWindow."}'
+            ),
+            "HTTP 400, Binance's code -1021",
+        ),
+    ],
+    ids=["-2015", "-1021"],
+)
+def test_an_error_that_only_a_person_can_end_ends_it_and_the_next_start_makes_up_for_it(
+    place: Place, answer: Answer, said: str
+) -> None:
+    bot = place.bot
+    place.keep()
+    with bot.alive():
+        place.listens()
+        place.prints(place.order(), "at first")
+    missed = place.order()
+    refused = place.exchange.fault(answer=answer, method="GET")
+    with bot.alive(ends=True) as process:
+        assert process.wait(SECONDS) == 1
+    bot.complains(f"cannot reconcile: {said}")
+    refused.clear()
+    with bot.alive():
+        place.prints(missed, "from before the error")
+
+
+@pytest.mark.parametrize("text", ["", '{"printedUntil": 17', "0"], ids=["empty", "cut off", "another's"])
+def test_it_starts_with_a_state_file_that_is_broken(place: Place, text: str) -> None:
+    place.keep()
+    missed = place.order()
+    place.bot.state.write_text(text)
+    with place.bot.alive():
+        place.prints(missed, "from before it was started")
+        place.bot.until(lambda: place.bot.state.read_text() != text, "it writes another")
+    assert json.loads(place.bot.state.read_text())["open"] == [str(missed)]
