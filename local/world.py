@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from listenkeys.aws.items import iso
+from listenkeys.aws.items import iso, key_of
 from listenkeys.model import LEASE
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
@@ -107,28 +107,33 @@ class World:
         self.aws.client("dynamodb").put_item(TableName=self.aws.outputs["ListenKeysTableName"], Item=item)
 
     def records(self, account_id: str) -> list[dict[str, Any]]:
-        """Return what ListenKeysTable holds of an account, the ledger first, oldest first, CURRENT last."""
+        """Return all that is recorded of an account: the ledger, oldest first, and the current record."""
+        current = self.current(account_id)
+        return self.ledger(account_id) + ([current] if current else [])
+
+    def all_records(self) -> Iterator[dict[str, Any]]:
+        """Yield everything that ListenKeysTable and LedgerTable hold."""
+        scan = self.aws.client("dynamodb").get_paginator("scan")
+        for table in ("ListenKeysTableName", "LedgerTableName"):
+            for page in scan.paginate(TableName=self.aws.outputs[table]):
+                for item in page["Items"]:
+                    yield {name: _plain(value) for name, value in item.items()}
+
+    def current(self, account_id: str) -> dict[str, Any]:
+        """Return an account's current record; empty without one."""
+        answer = self.aws.client("dynamodb").get_item(
+            TableName=self.aws.outputs["ListenKeysTableName"], Key=key_of(account_id), ConsistentRead=True
+        )
+        return {name: _plain(value) for name, value in answer.get("Item", {}).items()}
+
+    def ledger(self, account_id: str) -> list[dict[str, Any]]:
+        """Return an account's ledger, oldest first."""
         answer = self.aws.client("dynamodb").query(
-            TableName=self.aws.outputs["ListenKeysTableName"],
+            TableName=self.aws.outputs["LedgerTableName"],
             KeyConditionExpression="accountId = :id",
             ExpressionAttributeValues={":id": {"S": account_id}},
         )
         return [{name: _plain(value) for name, value in item.items()} for item in answer["Items"]]
-
-    def all_records(self) -> Iterator[dict[str, Any]]:
-        """Yield everything that ListenKeysTable holds."""
-        scan = self.aws.client("dynamodb").get_paginator("scan")
-        for page in scan.paginate(TableName=self.aws.outputs["ListenKeysTableName"]):
-            for item in page["Items"]:
-                yield {name: _plain(value) for name, value in item.items()}
-
-    def current(self, account_id: str) -> dict[str, Any]:
-        """Return an account's current record; empty without one."""
-        return next((item for item in self.records(account_id) if item["record"] == "CURRENT"), {})
-
-    def ledger(self, account_id: str) -> list[dict[str, Any]]:
-        """Return an account's ledger, oldest first."""
-        return [item for item in self.records(account_id) if item["record"] != "CURRENT"]
 
     def add_demo_accounts(self, now: datetime) -> None:
         """Add four accounts: a live key, a new account, a key that Binance forgot, a bad API key."""

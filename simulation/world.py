@@ -243,10 +243,10 @@ class MemoryRecords(Records):
         self._current: dict[str, Current] = {}
         self.ledger = 0
 
-    def current(self, account_ids: Iterable[str]) -> dict[str, Current]:
+    def read(self, account_ids: Iterable[str] | None = None) -> Iterator[tuple[str, Current]]:
         if self._world.down(DYNAMODB):
             raise Unavailable("a table could not be read")
-        return dict(self._current)
+        yield from self._current.items()
 
     def save(self, results: Sequence[Result], run_id: str) -> Saved:
         if self._world.down(DYNAMODB) or self._world.down(WRITES):

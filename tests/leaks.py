@@ -80,7 +80,7 @@ class WatchedFunction(LocalFunction):
 
     def _items(self) -> Iterator[dict[str, Any]]:
         """Yield every stored item in DynamoDB's notation."""
-        for table in ("AccountsTable", "ListenKeysTable"):
+        for table in ("AccountsTable", "ListenKeysTable", "LedgerTable"):
             yield from self.world.aws.items(table)
 
     def _learn(self) -> None:

@@ -50,14 +50,14 @@ def build_keeper(settings: Settings, clock: Clock) -> Keeper:
     """Make what every run needs, once for all runs of this environment; the rest is made when first used."""
     deadline = Deadline(clock.monotonic)
     dynamodb = client("dynamodb", deadline)
-    table = settings.listen_keys_table
+    table, ledger = settings.listen_keys_table, settings.ledger_table
     return Keeper(
         accounts=Accounts(dynamodb, settings.accounts_table, settings.secret_prefix, clock.sleep),
         credentials=Credentials(lazy(partial(client, "secretsmanager", deadline))),
         binance=lazy(partial(build_binance, settings, clock)),
-        records=Records(dynamodb, table, settings.ledger_mode, settings.ledger_days, clock.sleep),
+        records=Records(dynamodb, table, ledger, settings.ledger_mode, settings.ledger_days, clock.sleep),
         announcer=Announcer(lazy(partial(client, "events", deadline)), table),
-        budget=Budget(WeightCounter(dynamodb, table, deadline), settings.max_weight_per_minute, clock),
+        budget=Budget(WeightCounter(dynamodb, ledger, deadline), settings.max_weight_per_minute, clock),
         clock=clock,
         overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),
         max_concurrency=settings.max_concurrency,

@@ -6,10 +6,8 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from listenkeys.aws.items import CURRENT, iso
-from listenkeys.aws.records import Records
-from listenkeys.model import NOTHING, SUCCESSES
-from listenkeys.view.status import no_wait
+from listenkeys.aws.items import iso, key_of, read
+from listenkeys.model import SUCCESSES
 
 from .output import Columns, problem
 
@@ -21,14 +19,12 @@ _TEXTS = ("outcome", "errorCode", "errorMessage", "expiresAt", "listenKeyFingerp
 def read_history(
     dynamodb: Any, table: str, account_id: str, limit: int, since: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """Return the last `limit` attempts and all those after `since`, newest first, as they were recorded."""
+    """Return the last `limit` attempts and all those after `since`, newest first, as LedgerTable has them."""
     entries: list[dict[str, Any]] = []
     request: dict[str, Any] = {
         "TableName": table,
-        # A ledger entry's name is a time, and digits come before letters.
-        "KeyConditionExpression": "accountId = :id AND #record < :current",
-        "ExpressionAttributeNames": {"#record": "record"},
-        "ExpressionAttributeValues": {":id": {"S": account_id}, ":current": {"S": CURRENT}},
+        "KeyConditionExpression": "accountId = :id",
+        "ExpressionAttributeValues": {":id": {"S": account_id}},
         "ScanIndexForward": False,
     }
     oldest = iso(since) if since else "9"
@@ -42,10 +38,9 @@ def read_history(
 
 
 def expiry(dynamodb: Any, table: str, account_id: str) -> datetime | None:
-    """Return when the account's key expires, as its current record says."""
-    return (
-        Records(dynamodb, table, "all", 1, no_wait).current([account_id]).get(account_id, NOTHING).expires_at
-    )
+    """Return when the account's key expires, as ListenKeysTable says."""
+    answer = dynamodb.get_item(TableName=table, Key=key_of(account_id), ConsistentRead=True)
+    return read(answer.get("Item", {})).expires_at
 
 
 def history_table(entries: list[dict[str, Any]]) -> Group:

@@ -131,10 +131,11 @@ def history(
     """
     check_id(account)
     stack = connect(stack_name, region, profile)
-    dynamodb, table, at = stack.client("dynamodb"), stack.outputs["ListenKeysTableName"], now()
+    dynamodb, tables, at = stack.client("dynamodb"), stack.outputs, now()
     draw = not as_json and can_draw(console().options)
     # A key renewed an hour before the day began was alive in it.
-    entries = read_history(dynamodb, table, account, limit, at - DAY - LEASE if draw else None)
+    since = at - DAY - LEASE if draw else None
+    entries = read_history(dynamodb, tables["LedgerTableName"], account, limit, since)
     if not entries:
         Registry(stack).get(account)  # an account that was removed still has its ledger
     if as_json:
@@ -142,7 +143,8 @@ def history(
     elif entries:
         if draw:
             changes_only = stack.parameters.get("LedgerMode") == "changes"
-            show(day_of(entries, at, expiry(dynamodb, table, account) if changes_only else None), "")
+            until = expiry(dynamodb, tables["ListenKeysTableName"], account) if changes_only else None
+            show(day_of(entries, at, until), "")
         show(history_table(entries[:limit]))
     else:
         show(f"{account} has no attempts yet: `listenkeys renew {account}` makes one now")

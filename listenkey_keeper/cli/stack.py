@@ -19,7 +19,9 @@ from .errors import CliError
 
 DEFAULT_NAME = "listenkey-keeper"
 CLOCK = "LISTENKEYS_CLOCK"
-_OUTPUTS = ("KeepaliveFunctionName", "AccountsTableName", "ListenKeysTableName", "SecretPrefix")
+_OUTPUTS = (
+    "KeepaliveFunctionName", "AccountsTableName", "ListenKeysTableName", "LedgerTableName", "SecretPrefix",
+)  # fmt: skip
 _CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
 # A run may take as long as the function's timeout, 300 s, and a second one beside it helps nobody.
 _ONE_LONG_CALL = Config(connect_timeout=3, read_timeout=310, retries={"total_max_attempts": 1})

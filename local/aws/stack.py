@@ -30,6 +30,7 @@ from local.aws import dynamodb, elsewhere
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 REGION = "eu-west-1"
+TABLES = ("AccountsTable", "ListenKeysTable", "LedgerTable")
 _CODE = {"Bucket": "local-code", "Key": "function.zip"}
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 _NO_SETTINGS = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
@@ -286,7 +287,7 @@ class LocalAws:
             if "PhysicalResourceId" in resource
         }
         if self.dynamodb_url:
-            for name in ("AccountsTable", "ListenKeysTable"):
+            for name in TABLES:
                 table = _backend("dynamodb").tables[self.resources[name]]
                 elsewhere.create(self.client("dynamodb"), table)
         self._look_up()
@@ -321,7 +322,7 @@ class LocalAws:
     def _look_up(self) -> None:
         """Ask each service for what the stack says it made; what a service then answers is raised."""
         ids = self.resources
-        for table in ("AccountsTable", "ListenKeysTable"):
+        for table in TABLES:
             self.client("dynamodb").describe_table(TableName=ids[table])
         for rule in ("KeepaliveFunctionTick", "KeepaliveFunctionSweep"):
             self.client("events").describe_rule(Name=ids[rule])

@@ -182,6 +182,13 @@ def asks_for(*names: str) -> Callable[[Body], bool]:
     return lambda body: not set(names).isdisjoint(body["SecretIdList"])
 
 
+def of_table(name: str) -> Callable[[Body], bool]:
+    """Return a condition: a request of this table alone, by its logical id."""
+    return lambda body: any(
+        f"-{name}-" in table for table in (body.get("TableName"), *body.get("RequestItems", ())) if table
+    )
+
+
 def is_of(*account_ids: str) -> Callable[[Body], bool]:
     """Return a condition: an item of a transaction that is one of these accounts'."""
 

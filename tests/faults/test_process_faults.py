@@ -126,11 +126,12 @@ def test_the_later_request_wins_whoever_writes_last(world: World, clock: Virtual
     assert held.wait(SECONDS)
     sent_later = clock.advance(minutes=1) or clock.now()
     later = Running(variant(world, clock), "later").ended()
-    recorded = world.records("alice")
+    recorded = world.current("alice")
     release.set()
     assert earlier.ended().incomplete() is None
     assert later.incomplete() is None
-    assert world.records("alice") == recorded, "the earlier one came too late to write"
+    assert world.current("alice") == recorded, "the earlier one came too late to write"
+    assert [entry["runId"] for entry in world.ledger("alice")] == ["earlier", "later"]
     assert world.current("alice")["renewedAt"] == iso(sent_later)
     assert world.current("alice")["runId"] == "later"
     assert kept(world, "alice")
@@ -344,6 +345,7 @@ def test_a_bug_that_meets_every_account_ends_after_one_try_each(
         ("ACCOUNTS_TABLE", None),
         ("LISTEN_KEYS_TABLE", None),
         ("LISTEN_KEYS_TABLE", " "),
+        ("LEDGER_TABLE", None),
         ("SECRET_PREFIX", None),
         ("SCHEDULE_EXPRESSION", None),
         ("SWEEP_EXPRESSION", None),

@@ -203,7 +203,7 @@ def test_keys_that_dynamodb_leaves_unprocessed_are_asked_for_again_after_a_pause
     rows = [{"accountId": {"S": name}} for name in ("alice", "bob")]
 
     def request(*keys: Any) -> dict[str, Any]:
-        return {"RequestItems": {"accounts": {"Keys": list(keys), "ConsistentRead": False}}}
+        return {"RequestItems": {"accounts": {"Keys": list(keys), "ConsistentRead": True}}}
 
     with Stubber(dynamodb) as stub:
         first = {

@@ -24,12 +24,12 @@ def tables(world: World) -> LocalAws:
 
 def budget_of(aws: LocalAws, clock: VirtualClock, cap: int = CAP) -> Budget:
     deadline = Deadline(clock.clock.monotonic)
-    counter = WeightCounter(aws.client("dynamodb"), aws.outputs["ListenKeysTableName"], deadline)
+    counter = WeightCounter(aws.client("dynamodb"), aws.outputs["LedgerTableName"], deadline)
     return Budget(counter, cap, clock.clock)
 
 
 def counters(aws: LocalAws) -> list[dict[str, Any]]:
-    return list(aws.items("ListenKeysTable"))
+    return list(aws.items("LedgerTable"))
 
 
 def send(budget: Budget, *ids: str) -> int:
@@ -127,7 +127,7 @@ def test_a_broken_counter_costs_no_run_its_cap(tables: LocalAws, clock: VirtualC
     budget_of(tables, clock).admit("futures", {"alice": 1})
     [counter] = counters(tables)
     counter["used"] = {"S": "many"}
-    tables.client("dynamodb").put_item(TableName=tables.outputs["ListenKeysTableName"], Item=counter)
+    tables.client("dynamodb").put_item(TableName=tables.outputs["LedgerTableName"], Item=counter)
     budget = budget_of(tables, clock)
 
     admitted, _ = budget.admit("futures", {f"b{n}": 1 for n in range(CAP + 1)})

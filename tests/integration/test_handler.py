@@ -67,14 +67,14 @@ def before_each(client: Any, operation: str, do: Any) -> Iterator[None]:
 
 
 @contextmanager
-def broken(client: Any, operation: str, from_call: int = 1) -> Iterator[None]:
-    """Let calls of this operation go to a port where nobody listens, from this one on."""
+def broken(client: Any, operation: str, table: str = "", from_call: int = 1) -> Iterator[None]:
+    """Let calls of this operation (on this table) go to a port where nobody listens, from this one on."""
     calls = 0
 
     def elsewhere(request: Any, **_: Any) -> None:
         nonlocal calls
-        calls += 1
-        if calls >= from_call:
+        calls += table.encode() in request.body
+        if calls >= from_call and table.encode() in request.body:
             request.url = "http://127.0.0.1:1/"
 
     name = f"before-send.{client.meta.service_model.service_id.hyphenize()}.{operation}"
@@ -316,7 +316,7 @@ def test_a_newer_record_of_another_run_wins_and_the_others_of_the_batch_are_writ
     assert counts(done) == {"extended": 1, "skipped": 1}, "bob's is the other run's"
     assert world.current("bob")["runId"] == "another"
     assert world.current("bob")["attemptedAt"] == iso(later)
-    assert world.ledger("bob") == []
+    assert [entry["outcome"] for entry in world.ledger("bob")] == ["EXTENDED"], "superseded, and kept"
     assert world.current("alice")["renewedAt"] == iso(started)
 
 
@@ -779,10 +779,12 @@ def test_any_run_raises_that_could_not_read_what_is_recorded(
     add(world, "alice")
     client = function.app.keeper.records._dynamodb
 
-    with broken(client, "BatchGetItem"):
+    table = world.aws.outputs["ListenKeysTableName"]
+    with broken(client, "Scan", table), broken(client, "BatchGetItem", table):
         done = function.invoke(event)
 
     assert isinstance(done.error, KeepaliveIncomplete)
+    assert "ListenKeysTable could not be read" in str(done.error)
     assert world.exchange.requests == []
 
 

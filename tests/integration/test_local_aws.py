@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from local.aws.stack import LocalAws, choose
+from local.aws.stack import TABLES, LocalAws, choose
 
 PARAMETERS = {"SecretPrefix": "team/keys", "MaxConcurrency": "3", "BinanceBaseUrl": "http://127.0.0.1:9"}
 
@@ -44,14 +44,16 @@ def test_the_tables_have_their_keys_and_only_the_ledger_forgets(aws: LocalAws) -
 
     assert keys("AccountsTableName") == [("accountId", "HASH")]
     assert keys("ListenKeysTableName") == [("accountId", "HASH"), ("record", "RANGE")]
-    assert time_to_live("AccountsTableName") is None
-    assert time_to_live("ListenKeysTableName") == "ttl"
+    assert keys("LedgerTableName") == keys("ListenKeysTableName")
+    tables = ("AccountsTableName", "ListenKeysTableName", "LedgerTableName")
+    assert [time_to_live(table) for table in tables] == [None, None, "ttl"]
 
 
 def test_the_functions_settings_are_the_parameters_and_the_tables(aws: LocalAws) -> None:
     assert aws.function_environment() == {
         "ACCOUNTS_TABLE": aws.outputs["AccountsTableName"],
         "LISTEN_KEYS_TABLE": aws.outputs["ListenKeysTableName"],
+        "LEDGER_TABLE": aws.outputs["LedgerTableName"],
         "SECRET_PREFIX": "team/keys",
         "SCHEDULE_EXPRESSION": aws.parameters["ScheduleExpression"],
         "SWEEP_EXPRESSION": aws.parameters["SweepExpression"],
@@ -112,7 +114,7 @@ def test_an_event_that_was_sent_can_be_read_back(aws: LocalAws) -> None:
 
 
 def test_a_reset_empties_everything_and_leaves_the_stack(aws: LocalAws) -> None:
-    tables = [aws.outputs["AccountsTableName"], aws.outputs["ListenKeysTableName"]]
+    tables = [aws.outputs[f"{name}Name"] for name in TABLES]
     dynamodb, secrets, sqs = (aws.client(name) for name in ("dynamodb", "secretsmanager", "sqs"))
     for table in tables:
         dynamodb.put_item(TableName=table, Item={"accountId": {"S": "alice"}, "record": {"S": "CURRENT"}})
@@ -122,7 +124,7 @@ def test_a_reset_empties_everything_and_leaves_the_stack(aws: LocalAws) -> None:
 
     aws.reset()
 
-    assert [dynamodb.scan(TableName=table)["Items"] for table in tables] == [[], []]
+    assert [dynamodb.scan(TableName=table)["Items"] for table in tables] == [[], [], []]
     assert secrets.list_secrets()["SecretList"] == []
     assert "Messages" not in sqs.receive_message(QueueUrl=aws.resources["DeadLetterQueue"])
     assert aws.sent_events() == []

@@ -83,7 +83,7 @@ def counter(clock: VirtualClock) -> dict[str, Any]:
 def test_its_weight_is_taken_from_the_stack_s_budget(
     world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
-    table = world.aws.outputs["ListenKeysTableName"]
+    table = world.aws.outputs["LedgerTableName"]
     for sent in (1, 2):
         probed(function)
         item = world.aws.client("dynamodb").get_item(TableName=table, Key=counter(clock))["Item"]
@@ -93,7 +93,7 @@ def test_its_weight_is_taken_from_the_stack_s_budget(
 def test_where_the_minute_s_weight_is_used_up_nothing_is_sent(
     world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
-    table = world.aws.outputs["ListenKeysTableName"]
+    table = world.aws.outputs["LedgerTableName"]
     item = counter(clock) | {"used": {"N": "1200"}}
     world.aws.client("dynamodb").put_item(TableName=table, Item=item)
     found = probed(function)

@@ -1,8 +1,9 @@
-"""ListenKeysTable in moto: what a record holds, and that it never moves backwards or loses a key."""
+"""The tables in moto: what a record holds, and that it never moves backwards or loses a key."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -26,9 +27,8 @@ SUCCESSES = ["EXTENDED", "CHANGED", "CREATED", "RECREATED"]
 
 
 def records_of(aws: LocalAws, mode: str = "all", days: int = 30) -> Records:
-    return Records(
-        aws.client("dynamodb"), aws.outputs["ListenKeysTableName"], mode, days, VirtualClock().sleep
-    )
+    tables = aws.outputs["ListenKeysTableName"], aws.outputs["LedgerTableName"]
+    return Records(aws.client("dynamodb"), *tables, mode, days, VirtualClock().sleep)
 
 
 @pytest.fixture
@@ -49,23 +49,19 @@ def failure(id_: str = "alice", minutes: float = 0, outcome: str = "FAILED") -> 
     return made.explain(AccountError(ErrorCode.SERVER_ERROR, "Binance could not process the request", 503))
 
 
-def save(records: Records, *results: Result, run_id: str = "run-1", **unannounced: list[str]) -> None:
+def save(records: Records, *results: Result, run_id: str = "run-1") -> None:
     """Record results as a run would: after reading what is recorded."""
     before = records.current([result.account_id for result in results])
     for result in results:
-        result.before = before.get(result.account_id, NOTHING)
-        result.unannounced = unannounced.get(result.account_id, [])
+        result.before = before[result.account_id]
+        result.expires_at = result.expires_at or result.before.expires_at
     assert records.save(results, run_id).lost == set()
 
 
-def raw(world: World, account_id: str) -> list[dict[str, Any]]:
-    answer = world.aws.client("dynamodb").query(
-        TableName=world.aws.outputs["ListenKeysTableName"],
-        KeyConditionExpression="accountId = :id",
-        ExpressionAttributeValues={":id": {"S": account_id}},
-    )
-    items: list[dict[str, Any]] = answer["Items"]
-    return items
+def raw(world: World) -> list[dict[str, Any]]:
+    """Return all that is recorded, the ledger first, but for what is to be announced."""
+    items = [*world.aws.items("LedgerTable"), *world.aws.items("ListenKeysTable")]
+    return [{name: value for name, value in item.items() if name != "unannounced"} for item in items]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +80,7 @@ def test_times_are_text_that_sorts(moment: datetime, text: str) -> None:
 def test_a_success_is_recorded_as_the_contract_says(world: World, records: Records) -> None:
     save(records, success(outcome="CREATED"))
 
-    ledger, current = raw(world, "alice")
+    ledger, current = raw(world)
     assert current == {
         "accountId": {"S": "alice"},
         "record": {"S": "CURRENT"},
@@ -119,7 +115,7 @@ def test_a_failure_is_recorded_as_the_contract_says_and_touches_no_key(
 
     save(records, failure(minutes=30), run_id="run-2")
 
-    _, ledger, current = raw(world, "alice")
+    _, ledger, current = sorted(raw(world), key=lambda item: item["record"]["S"])
     assert current == {
         "accountId": {"S": "alice"},
         "record": {"S": "CURRENT"},
@@ -197,13 +193,33 @@ def test_a_success_that_named_no_key_keeps_the_recorded_one(world: World, record
 
 
 @pytest.mark.parametrize("late", [success(minutes=-1, key=OTHER), failure(minutes=-1)])
-def test_an_older_attempt_leaves_a_newer_record_alone(world: World, records: Records, late: Result) -> None:
+def test_an_older_attempt_leaves_a_newer_record_alone_and_has_its_ledger_entry(
+    world: World, records: Records, late: Result
+) -> None:
     save(records, success())
-    before = world.records("alice")
+    before = world.current("alice")
 
     save(records, late, run_id="late")
 
-    assert world.records("alice") == before
+    assert world.current("alice") == before
+    assert [entry["runId"] for entry in world.ledger("alice")] == ["late", "run-1"]
+
+
+def test_of_a_success_before_a_recorded_failure_the_key_is_kept_and_the_failure_stands(
+    world: World, records: Records
+) -> None:
+    save(records, success(minutes=-30))
+    save(records, failure(), run_id="failed")
+    save(records, success(minutes=-1, outcome="RECREATED", key=OTHER), run_id="late")
+
+    current = world.current("alice")
+    assert (current["outcome"], current["consecutiveFailures"]) == ("FAILED", 1)
+    assert (current["listenKey"], current["renewedAt"]) == (OTHER, iso(AT - timedelta(minutes=1)))
+    assert kinds(current) == ["Failing", "Changed"]
+
+
+def kinds(current: dict[str, Any]) -> list[str]:
+    return [json.loads(text)["detailType"].split()[-1] for text in current.get("unannounced", [])]
 
 
 @pytest.mark.slow
@@ -219,7 +235,7 @@ def test_a_refused_account_does_not_cost_the_others_of_its_batch_theirs(
         expected = (KEY, iso(AT + timedelta(minutes=5))) if f"a{n}" in newer else (OTHER, iso(AT))
         current = world.current(f"a{n}")
         assert (current["listenKey"], current["attemptedAt"]) == expected
-        assert len(world.ledger(f"a{n}")) == 1
+        assert len(world.ledger(f"a{n}")) == (2 if f"a{n}" in newer else 1)
 
 
 def test_a_full_batch_is_one_call(world: World, records: Records) -> None:
@@ -275,7 +291,7 @@ def test_mode_changes_leaves_out_an_extended_that_follows_an_extended(
             save(records, made(id_, 30 * n, outcome))
 
     assert [len(world.ledger("all")), len(world.ledger("changes"))] == [in_all, in_changes]
-    currents = [world.current(id_) | {"accountId": ""} for id_ in ("all", "changes")]
+    currents = [world.current(id_) | {"accountId": "", "unannounced": ""} for id_ in ("all", "changes")]
     assert currents[0] == currents[1]
 
 
@@ -290,23 +306,26 @@ def test_an_entry_lives_for_ledger_days_and_the_current_record_for_ever(world: W
 @pytest.mark.parametrize("outcome", ALL_RESULTS)
 def test_what_is_written_is_read(world: World, records: Records, outcome: Outcome) -> None:
     done = outcome in SUCCESSES
-    save(records, (success if done else failure)(outcome=outcome), alice=['{"a": 1}'])
+    result = (success if done else failure)(outcome=outcome)
+    save(records, result)
 
-    [(id_, current)] = records.current(["alice", "nobody"]).items()
-
-    assert id_ == "alice"
-    assert current == Current(
-        listen_key=KEY if done else None,
-        outcome=outcome,
-        attempted_at=AT,
-        renewed_at=AT if done else None,
-        expires_at=AT + LEASE if done else None,
-        consecutive_failures=0 if done else 1,
-        error_code=None if done else "SERVER_ERROR",
-        error_message=None if done else "Binance could not process the request",
-        unannounced=('{"a": 1}',),
-        run_id="run-1",
-    )
+    assert dict(records.read()) == {"alice": records.current(["alice"])["alice"]}
+    assert records.current(["alice", "nobody"]) == {
+        "nobody": NOTHING,
+        "alice": Current(
+            listen_key=KEY if done else None,
+            outcome=outcome,
+            attempted_at=AT,
+            renewed_at=AT if done else None,
+            expires_at=AT + LEASE if done else None,
+            consecutive_failures=0 if done else 1,
+            error_code=None if done else "SERVER_ERROR",
+            error_message=None if done else "Binance could not process the request",
+            unannounced=tuple(result.unannounced),
+            run_id="run-1",
+            attempted=iso(AT),
+        ),
+    }
 
 
 @pytest.mark.parametrize(
@@ -333,7 +352,7 @@ def test_a_broken_or_unknown_attribute_does_not_cost_the_others(
     world.put_current("alice", KEY, AT, **{attribute: value})
 
     read = records.current(["alice"])["alice"]
-    expected = Current(KEY, "EXTENDED", AT, AT, AT + LEASE, run_id="earlier")
+    expected = Current(KEY, "EXTENDED", AT, AT, AT + LEASE, run_id="earlier", attempted=iso(AT))
 
     differing = {name for name in Current.__slots__ if getattr(read, name) != getattr(expected, name)}
     names = {"listenKey": "listen_key", "renewedAt": "renewed_at", "expiresAt": "expires_at"}
@@ -352,31 +371,35 @@ def test_more_accounts_than_a_batch_takes_are_all_read(world: World, records: Re
     written = ["a0", "a99", "a100", "a229"]
     save(records, *(success(id_) for id_ in written))
 
-    # In which order, DynamoDB does not say; moto keeps the one of the keys.
-    assert set(records.current([f"a{n}" for n in range(230)])) == set(written)
+    found = records.current([f"a{n}" for n in range(230)])
+    assert (len(found), {id_ for id_, record in found.items() if record != NOTHING}) == (230, set(written))
 
 
 def test_what_was_announced_is_cleared_unless_more_has_come(world: World, records: Records) -> None:
-    save(records, success("alice"), success("bob"), alice=["one"], bob=["one"])
-    save(records, success("bob", minutes=1), bob=["two"])
+    alice, bob = failure("alice"), failure("bob")
+    save(records, alice, bob)
+    save(records, success("bob", minutes=1))
 
-    records.announced({"alice": ["one"], "bob": ["one"]})
+    records.announced({"alice": alice.unannounced, "bob": bob.unannounced})
 
     assert "unannounced" not in world.current("alice")
-    assert world.current("bob")["unannounced"] == ["one", "two"]
+    assert kinds(world.current("bob")) == ["Failing", "Recovered"]
 
 
 def test_what_could_not_be_announced_is_kept_up_to_a_bound(world: World, records: Records) -> None:
+    sent = []
     for n in range(MAX_UNANNOUNCED + 5):
-        save(records, success(minutes=n), alice=[str(n)])
+        result = success(minutes=n, outcome="CHANGED", key=str(n))
+        save(records, result)
+        sent += result.unannounced
 
-    assert world.current("alice")["unannounced"] == [str(n) for n in range(5, MAX_UNANNOUNCED + 5)]
+    assert world.current("alice")["unannounced"] == sent[5:]
 
 
 def stubbed(aws: LocalAws) -> tuple[Any, Records, VirtualClock]:
     client = aws._session.client("dynamodb", aws_access_key_id="x", aws_secret_access_key="x")
     clock = VirtualClock()
-    return client, Records(client, "keys", "all", 30, clock.sleep), clock
+    return client, Records(client, "keys", "ledger", "all", 30, clock.sleep), clock
 
 
 def cancelled(stub: Stubber, *codes: str) -> None:
@@ -411,14 +434,14 @@ def test_a_record_that_does_not_take_the_write_is_named_and_the_others_are_writt
 
     client.meta.events.register("provide-client-params.dynamodb.TransactWriteItems", note)
     with Stubber(client) as stub:
-        cancelled(stub, "None", "None", "ValidationError", "None", "ConditionalCheckFailed", "None")
+        cancelled(stub, "None", "None", "ValidationError", "None")
         stub.add_response("transact_write_items", {})
 
-        saved = records.save([success(name) for name in ("a", "b", "c")], "run")
+        saved = records.save([success(name) for name in ("a", "b")], "run")
 
         stub.assert_no_pending_responses()
-    assert saved == Saved(superseded={"c"}, lost={"b"})
-    assert written == [{"a", "b", "c"}, {"a"}]
+    assert saved == Saved(lost={"b"})
+    assert written == [{"a", "b"}, {"a"}]
 
 
 def test_a_table_that_stays_busy_is_given_up_after_a_few_tries(aws: LocalAws) -> None:
@@ -454,7 +477,7 @@ def test_a_table_that_cannot_be_read_is_unavailable(aws: LocalAws, code: str) ->
     with Stubber(client) as stub:
         stub.add_client_error("batch_get_item", code, f"about {KEY}")
 
-        with pytest.raises(Unavailable, match=rf"^a table could not be read: {code}$") as raised:
+        with pytest.raises(Unavailable, match=rf"^ListenKeysTable could not be read: {code}$") as raised:
             records.current(["alice"])
 
     assert not isinstance(raised.value.__context__, ClientError)
@@ -470,7 +493,7 @@ def test_the_current_records_are_read_consistently(aws: LocalAws) -> None:
             {"RequestItems": {"keys": {"Keys": [key], "ConsistentRead": True}}},
         )
 
-        assert records.current(["alice"]) == {}
+        assert records.current(["alice"]) == {"alice": NOTHING}
 
 
 def test_a_key_does_not_show_in_what_is_read() -> None:

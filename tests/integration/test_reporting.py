@@ -241,6 +241,7 @@ def test_changes_are_announced_as_the_contract_says(demo: World, function: Watch
         "bob": (
             CHANGED,
             {
+                "id": f"bob/{demo.current('bob')['attemptedAt']}/Changed",
                 "accountId": "bob", "product": "usdm", "outcome": "CREATED", "errorCode": None,
                 "expiresAt": demo.current("bob")["expiresAt"], **table,
             },
@@ -248,6 +249,7 @@ def test_changes_are_announced_as_the_contract_says(demo: World, function: Watch
         "carol": (
             CHANGED,
             {
+                "id": f"carol/{demo.current('carol')['attemptedAt']}/Changed",
                 "accountId": "carol", "product": "usdm", "outcome": "RECREATED", "errorCode": None,
                 "expiresAt": demo.current("carol")["expiresAt"], **table,
             },
@@ -255,6 +257,7 @@ def test_changes_are_announced_as_the_contract_says(demo: World, function: Watch
         "dave": (
             FAILING,
             {
+                "id": f"dave/{demo.current('dave')['attemptedAt']}/Failing",
                 "accountId": "dave", "product": "usdm", "outcome": "REJECTED",
                 "errorCode": "INVALID_API_KEY", "expiresAt": None,
                 "remedy": REMEDIES["INVALID_API_KEY"], **table,

@@ -91,6 +91,7 @@ def test_a_parameter_reaches_the_setting_of_its_name() -> None:
     }
     assert settings.accounts_table == outputs["AccountsTableName"]
     assert settings.listen_keys_table == outputs["ListenKeysTableName"]
+    assert settings.ledger_table == outputs["LedgerTableName"]
 
 
 TEMPLATE = expand()
@@ -128,8 +129,9 @@ def limits(parameter: str) -> list[str]:
 def settings_of(values: Mapping[str, str]) -> Settings:
     """Return the settings of a function deployed with these parameters."""
     queue = "" if values["ShardCount"] == "1" else "https://sqs.example/queue"
-    tables = {"ACCOUNTS_TABLE": "accounts", "LISTEN_KEYS_TABLE": "keys", "WORK_QUEUE_URL": queue}
-    return Settings.from_env(tables | {name: values[parameter] for name, parameter in variables().items()})
+    tables = {"ACCOUNTS_TABLE": "accounts", "LISTEN_KEYS_TABLE": "keys", "LEDGER_TABLE": "ledger"}
+    named = tables | {"WORK_QUEUE_URL": queue}
+    return Settings.from_env(named | {name: values[parameter] for name, parameter in variables().items()})
 
 
 def test_settings_take_every_combination_of_the_limits_that_cloudformation_takes() -> None:

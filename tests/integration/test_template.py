@@ -34,6 +34,7 @@ RESOURCES = {
     "KeepaliveLogGroup": "AWS::Logs::LogGroup",
     "AccountsTable": "AWS::DynamoDB::Table",
     "ListenKeysTable": "AWS::DynamoDB::Table",
+    "LedgerTable": "AWS::DynamoDB::Table",
     "DeadLetterQueue": "AWS::SQS::Queue",
     "AlarmTopic": "AWS::SNS::Topic",
     "Dashboard": "AWS::CloudWatch::Dashboard",
@@ -77,6 +78,7 @@ OUTPUTS = {
     "KeepaliveFunctionName",
     "AccountsTableName",
     "ListenKeysTableName",
+    "LedgerTableName",
     "SecretPrefix",
     "AlarmTopicArn",
     "DashboardUrl",
@@ -85,6 +87,7 @@ OUTPUTS = {
 ENVIRONMENT = {
     "ACCOUNTS_TABLE": {"Ref": "AccountsTable"},
     "LISTEN_KEYS_TABLE": {"Ref": "ListenKeysTable"},
+    "LEDGER_TABLE": {"Ref": "LedgerTable"},
     "SECRET_PREFIX": {"Ref": "SecretPrefix"},
     "SCHEDULE_EXPRESSION": {"Ref": "ScheduleExpression"},
     "SWEEP_EXPRESSION": {"Ref": "SweepExpression"},
@@ -118,8 +121,9 @@ HERE = "${AWS::Region}:${AWS::AccountId}"
 GRANTS: list[tuple[str, Any, Any]] = [
     ("dynamodb:Scan", {"Fn::GetAtt": ["AccountsTable", "Arn"]}, None),
     ("dynamodb:BatchGetItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
-    ("dynamodb:PutItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
     ("dynamodb:UpdateItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
+    ("dynamodb:PutItem", {"Fn::GetAtt": ["LedgerTable", "Arn"]}, None),
+    ("dynamodb:UpdateItem", {"Fn::GetAtt": ["LedgerTable", "Arn"]}, None),
     (
         "secretsmanager:GetSecretValue",
         {"Fn::Sub": f"arn:${{AWS::Partition}}:secretsmanager:{HERE}:secret:${{SecretPrefix}}/*"},
@@ -143,6 +147,7 @@ GRANTS: list[tuple[str, Any, Any]] = [
 ]
 OF_KEEPALIVE: list[tuple[str, Any, Any]] = [
     ("dynamodb:BatchGetItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]}, None),
+    ("dynamodb:Scan", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None),
     ("sqs:SendMessage", {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}, None),
 ]
 KEY_GRANTS: list[tuple[str, Any, Any]] = [
@@ -402,7 +407,7 @@ def test_the_widget_may_read_what_it_shows_and_no_key(parameters: dict[str, str]
     through = {"StringEquals": {"kms:ViaService": {"Fn::Sub": "dynamodb.${AWS::Region}.amazonaws.com"}}}
     grants = [
         ("dynamodb:Scan", {"Fn::GetAtt": ["AccountsTable", "Arn"]}, None),
-        ("dynamodb:BatchGetItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, named),
+        ("dynamodb:Scan", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, named),
         ("logs:CreateLogStream", {"Fn::GetAtt": ["KeepaliveLogGroup", "Arn"]}, None),
         ("logs:PutLogEvents", {"Fn::GetAtt": ["KeepaliveLogGroup", "Arn"]}, None),
     ]

@@ -242,7 +242,7 @@ class WholeProgram(RuleBasedStateMachine):
             accounts=Accounts(dynamodb, outputs["AccountsTableName"], outputs["SecretPrefix"], sleep),
             credentials=Credentials(self.clients["secretsmanager"]),
             binance=Wire(self, self.clock.now, self.world.binance_url),
-            records=Records(dynamodb, table, "all", 30, sleep),
+            records=Records(dynamodb, table, outputs["LedgerTableName"], "all", 30, sleep),
             announcer=Announcer(self.clients["events"], table),
             budget=Budget(WeightCounter(dynamodb, table, deadline), CAPS["futures"], self.clock.clock),
             clock=self.clock.clock,
@@ -493,9 +493,9 @@ class WholeProgram(RuleBasedStateMachine):
     # What is promised
 
     def read_records(self) -> None:
-        """Read the table, and compare it with what it was."""
+        """Read the tables, and compare the records with what they were."""
         before, self.current, self.ledger = self.current, {}, defaultdict(list)
-        for item in self.aws.items("ListenKeysTable"):
+        for item in (*self.aws.items("ListenKeysTable"), *self.aws.items("LedgerTable")):
             plain = {
                 name: int(value) if kind == "N" else value
                 for name, typed in item.items()

@@ -60,6 +60,7 @@ def test_the_detail_says_until_when_the_key_lives_and_what_to_do_and_never_which
     [never] = news(Result("carol", "usdm", Outcome.FAILED, NOW, NOTHING, error_code="TIMEOUT"))
 
     assert json.loads(success)["detail"] == {
+        "id": "alice/2026-01-01T12:00:00.000Z/Changed",
         "accountId": "alice",
         "product": "usdm",
         "outcome": "CREATED",
@@ -67,6 +68,7 @@ def test_the_detail_says_until_when_the_key_lives_and_what_to_do_and_never_which
         "expiresAt": "2026-01-01T13:00:00.000Z",
     }
     assert json.loads(failure)["detail"] == {
+        "id": "bob/2026-01-01T12:00:00.000Z/Failing",
         "accountId": "bob",
         "product": "coinm",
         "outcome": "FAILED",

@@ -10,6 +10,7 @@ from listenkeys.settings import Settings, rate_minutes
 GOOD = {
     "ACCOUNTS_TABLE": "accounts",
     "LISTEN_KEYS_TABLE": "keys",
+    "LEDGER_TABLE": "ledger",
     "SECRET_PREFIX": "listenkeys",
     "SCHEDULE_EXPRESSION": "rate(30 minutes)",
     "SWEEP_EXPRESSION": "rate(5 minutes)",

@@ -21,10 +21,10 @@ The run:
 aws/
     accounts       who: rows of AccountsTable
     credentials    their API keys: Secrets Manager
-    records        ListenKeysTable: current state and ledger
+    records        ListenKeysTable, the current state; LedgerTable, the attempts
     items          how those look in DynamoDB
     budget         the weight that all runs of a stack share
-    counter        its counters in ListenKeysTable
+    counter        its counters in LedgerTable
     announcements  EventBridge: a key changed, is failing, or has recovered
     shards         beyond one function: a run as messages, one per segment of the accounts
     calls          how the AWS clients are set up, and their errors

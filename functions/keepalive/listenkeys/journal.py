@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .aws.announcements import Announcer, news
+from .aws.announcements import Announcer
 from .aws.records import BATCH, Records
 from .clock import Clock
 from .errors import ErrorCode, Unavailable
@@ -34,7 +34,6 @@ class Journal:
         self._report.results.append(result)
         self._report.used_weight = max(self._report.used_weight, result.used_weight)
         if result.to_record:
-            result.unannounced = news(result)
             self._unsaved.append(result)
 
     def flush(self) -> None:

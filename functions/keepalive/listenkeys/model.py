@@ -56,6 +56,7 @@ class Current:
     error_message: str | None = None
     unannounced: tuple[str, ...] = ()
     run_id: str | None = None
+    attempted: str | None = None  # attemptedAt as it is recorded, even if that is no time
 
 
 NOTHING = Current()
@@ -66,7 +67,7 @@ class Result:
     """What became of one account.
 
     `at` is when the last request was sent; without one, when the outcome was known. `before` is the record
-    that the run began from, `expires_at` when the key dies by what is known after it. `latency_ms` is of
+    that it is judged by, `expires_at` when the key dies by what is known after it. `latency_ms` is of
     the last request, `attempts` counts all of them. `unannounced` are the announcements to be recorded with
     it, as JSON texts.
     """
@@ -89,6 +90,33 @@ class Result:
 
     def __post_init__(self) -> None:
         self.expires_at = self.expires_at or self.before.expires_at
+
+    @property
+    def late(self) -> bool:
+        """Whether a later attempt is recorded; one over an hour ahead is a clock's mistake, no attempt."""
+        recorded = self.before.attempted_at
+        return recorded is not None and self.at < recorded <= self.at + timedelta(hours=1)
+
+    @property
+    def renews(self) -> bool:
+        """Whether it is a success and none that was sent later is recorded."""
+        renewed_at = self.before.renewed_at
+        return self.outcome in SUCCESSES and (renewed_at is None or renewed_at < self.at)
+
+    def against(self, record: Current) -> None:
+        """Judge the result by another record: is its key another than the recorded one?"""
+        self.before = record
+        key, known = self.listen_key or record.listen_key, record.listen_key
+        if self.outcome not in SUCCESSES:
+            self.expires_at = record.expires_at
+        elif not self.renews:
+            pass  # it was true before the recorded success
+        elif key == known:
+            self.outcome = Outcome.EXTENDED
+        elif self.outcome in (Outcome.CREATED, Outcome.RECREATED):
+            self.outcome = Outcome.RECREATED if known else Outcome.CREATED
+        else:
+            self.outcome = Outcome.CHANGED if known else Outcome.EXTENDED
 
     def explain(self, error: AccountError) -> "Result":
         """Take over what an error says; returns the result itself."""

@@ -25,6 +25,7 @@ class Settings:
 
     accounts_table: str
     listen_keys_table: str
+    ledger_table: str
     secret_prefix: str
     schedule_expression: str
     sweep_expression: str
@@ -47,6 +48,7 @@ class Settings:
         settings = cls(
             accounts_table=_text(environ, "ACCOUNTS_TABLE"),
             listen_keys_table=_text(environ, "LISTEN_KEYS_TABLE"),
+            ledger_table=_text(environ, "LEDGER_TABLE"),
             secret_prefix=_text(environ, "SECRET_PREFIX"),
             schedule_expression=_matching(
                 environ, "SCHEDULE_EXPRESSION", r"(rate|cron)\(.+\)", "rate(...) or cron(...)"

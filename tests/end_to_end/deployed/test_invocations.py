@@ -231,7 +231,7 @@ def test_a_run_that_is_killed_leaves_its_records_and_the_next_one_does_the_rest(
 
 def end_the_minute(world: World) -> None:
     """Remove the weight counters: what a killed run claimed is its own for the clock minute only."""
-    dynamodb, table = world.aws.client("dynamodb"), world.aws.outputs["ListenKeysTableName"]
+    dynamodb, table = world.aws.client("dynamodb"), world.aws.outputs["LedgerTableName"]
     for item in dynamodb.scan(TableName=table)["Items"]:
         if item["accountId"]["S"].startswith("#"):
             key = {name: item[name] for name in ("accountId", "record")}

@@ -7,14 +7,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ErrorCode, Rejected, Unavailable
+from ..errors import ErrorCode, Rejected
 from ..model import Account
 from ..products import PRODUCTS
-from .calls import AwsError, batch_get, error_code
+from .calls import batch_get, scan
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+_NAME = "AccountsTable"
 MAX_RENEW_AFTER = 38  # minutes: what RenewAfterMinutes allows
 ID_CHARACTERS = "A-Za-z0-9._-"
 ACCOUNT_ID = re.compile(f"[{ID_CHARACTERS}]{{1,64}}")
@@ -36,30 +37,20 @@ class Accounts:
     def pages(self, segment: int = 0, total: int = 1) -> Iterator[list[Account]]:
         """Yield every account of a segment, a page at a time (1 MB of rows at most).
 
-        Raises Unavailable when a page cannot be read: an unread page is not an empty one.
+        Raises Unavailable when a page cannot be read.
         """
-        request: dict[str, Any] = {"TableName": self._table}
-        if total > 1:
-            request |= {"Segment": segment, "TotalSegments": total}
-        while True:
-            try:
-                page = self._dynamodb.scan(**request)
-            except AwsError as error:
-                failure = error_code(error)
-                break
-            yield [self._account(row) for row in page["Items"]]
-            if not page.get("LastEvaluatedKey"):
-                return
-            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
-        raise Unavailable(f"AccountsTable could not be read: {failure}")
+        part: Any = {"Segment": segment, "TotalSegments": total} if total > 1 else {}
+        for rows in scan(self._dynamodb, self._table, _NAME, **part):
+            yield [self._account(row) for row in rows]
 
     def named(self, ids: Sequence[str]) -> list[Account]:
         """Return the accounts with these ids, in this order; an unknown one has a problem, ACCOUNT_NOT_FOUND.
 
         Raises Unavailable when the table cannot be read.
         """
-        rows = batch_get(self._dynamodb, self._table, [{"accountId": {"S": id_}} for id_ in ids], self._sleep)
-        found = {account.id: account for account in map(self._account, rows)}
+        keys = [{"accountId": {"S": id_}} for id_ in ids]
+        rounds = batch_get(self._dynamodb, self._table, _NAME, keys, self._sleep)
+        found = {account.id: account for _, rows in rounds for account in map(self._account, rows)}
         missing = "there is no such row in AccountsTable: check the spelling, or add it"
         return [
             found.get(id_) or Account(id_, problem=Rejected(ErrorCode.ACCOUNT_NOT_FOUND, missing))

@@ -1,5 +1,7 @@
 """Events on the default event bus: a key changed, is failing, or has recovered. At least once, never the key.
 
+Copies of an event have the same `id` in their detail.
+
 An announcement is recorded with the account first (`unannounced`), then sent, then cleared: a run that dies
 in between, or a bus that does not answer, delays it but does not lose it.
 """
@@ -33,9 +35,9 @@ def news(result: Result) -> list[str]:
     if result.outcome in SUCCESSES:
         if result.outcome is not Outcome.EXTENDED:
             kinds.append(CHANGED)
-        if before.consecutive_failures:
+        if before.consecutive_failures and not result.late:
             kinds.append(RECOVERED)
-    elif not before.consecutive_failures:
+    elif not before.consecutive_failures and not result.late:
         kinds.append(FAILING)
     if not kinds:
         return []
@@ -51,7 +53,12 @@ def news(result: Result) -> list[str]:
     }
     if result.error_code:
         detail["remedy"] = remedy(result.error_code, id_)
-    return [json.dumps({"detailType": kind, "detail": detail}) for kind in kinds]
+    # The same however often it is recorded or sent.
+    ids = [f"{id_}/{iso(result.at)}/{kind.rpartition(' ')[2]}" for kind in kinds]
+    return [
+        json.dumps({"detailType": kind, "detail": {"id": event, **detail}})
+        for kind, event in zip(kinds, ids, strict=True)
+    ]
 
 
 class Announcer:

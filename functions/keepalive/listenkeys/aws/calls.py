@@ -15,7 +15,7 @@ from ..errors import Unavailable
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-MAX_TRIES = 5  # for what DynamoDB left undone, on top of botocore's own retries of a failed call
+MAX_TRIES = 5  # in a row in which DynamoDB does nothing, on top of botocore's own retries of a failed call
 _BATCH_GET = 100  # keys in a BatchGetItem
 
 # A VPC without a route does not fail, it hangs: botocore's own 60 s + 60 s, five to ten times over,
@@ -90,39 +90,52 @@ def jitter(attempt: int) -> float:
     return random.uniform(0, min(2.0, 0.1 * 2**attempt))  # nosec B311 # noqa: S311 - not for secrets
 
 
+def scan(dynamodb: "DynamoDBClient", table: str, name: str, **how: Any) -> Iterator[list[dict[str, Any]]]:
+    """Yield a table's items, a page at a time (1 MB at most). `name` is what an error calls the table.
+
+    Raises Unavailable when a page cannot be read: an unread page is not an empty one.
+    """
+    while True:
+        try:
+            page: Any = dynamodb.scan(TableName=table, **how)
+        except AwsError as error:
+            why = error_code(error)
+            break
+        yield page["Items"]
+        if not page.get("LastEvaluatedKey"):
+            return
+        how["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+    raise Unavailable(f"{name} could not be read: {why}")
+
+
 def batch_get(
     dynamodb: "DynamoDBClient",
     table: str,
+    name: str,
     keys: Sequence[dict[str, Any]],
     sleep: Callable[[float], None],
-    consistent: bool = False,
-    only: Sequence[str] = (),
-) -> Iterator[dict[str, Any]]:
-    """Yield the items with these keys, to the last one: what DynamoDB leaves unprocessed is asked for again.
+) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Yield keys and the items that there are of them, read consistently, to the last key.
 
-    `only` names the attributes to read; empty for all of them.
-    Raises Unavailable when the items cannot all be read in MAX_TRIES.
+    What DynamoDB leaves unprocessed is asked for again. Raises Unavailable when the rest cannot be read.
     """
-    how: Any = {"ConsistentRead": consistent}
-    if only:
-        names = {f"#{name}": name for name in only}  # some, such as "record", are reserved words
-        how |= {"ProjectionExpression": ",".join(names), "ExpressionAttributeNames": names}
     for start in range(0, len(keys), _BATCH_GET):
-        left: Any = keys[start : start + _BATCH_GET]
+        left = list(keys[start : start + _BATCH_GET])
+        tried = 0  # rounds since the last that got anywhere
         why = "unprocessed keys remained"
-        for attempt in range(MAX_TRIES):
-            if attempt:
-                sleep(jitter(attempt))
+        while left and tried < MAX_TRIES:
+            if tried:
+                sleep(jitter(tried))
             try:
-                asked: Any = {table: {"Keys": left, **how}}
-                answer = dynamodb.batch_get_item(RequestItems=asked)
+                answer: Any = dynamodb.batch_get_item(
+                    RequestItems={table: {"Keys": left, "ConsistentRead": True}}
+                )
             except AwsError as error:
                 why = error_code(error)
                 break  # botocore has tried three times already
-            yield from answer["Responses"].get(table, [])
-            unprocessed: Any = answer.get("UnprocessedKeys", {})
-            left = unprocessed.get(table, {}).get("Keys")
-            if not left:
-                break
+            unprocessed = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+            done = [key for key in left if key not in unprocessed]
+            yield done, answer["Responses"].get(table, [])
+            left, tried = unprocessed, 1 if done else tried + 1
         if left:
-            raise Unavailable(f"a table could not be read: {why}")
+            raise Unavailable(f"{name} could not be read: {why}")

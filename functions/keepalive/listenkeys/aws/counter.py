@@ -1,4 +1,4 @@
-"""The weight counters of a stack: in ListenKeysTable, one item for each weight group and clock minute.
+"""The weight counters of a stack: in LedgerTable, one item for each weight group and clock minute.
 
 accountId  "#weight:<group>", which no account can be called
 record     the clock minute in UTC, as Binance counts: "2026-11-24T09:31Z"

@@ -1,7 +1,8 @@
-"""A listenKey's current record and its ledger entries, as items of ListenKeysTable.
+"""A listenKey's current record and its ledger entries, as items of ListenKeysTable and LedgerTable.
 
 The only file that knows how they look in DynamoDB. Reads are tolerant: an unknown attribute is left in
-place, a missing or broken one counts as unknown. Writes never move a record backwards.
+place, a missing or broken one counts as unknown. A write replaces the record that it was judged by, and no
+other.
 """
 
 import hashlib
@@ -13,8 +14,6 @@ from ..model import LEASE, SUCCESSES, Current, Outcome, Result
 
 CURRENT = "CURRENT"
 MAX_UNANNOUNCED = 20
-# Ignore an attemptedAt that isn't a timestamp or is over an hour ahead; otherwise it blocks all later writes.
-_NO_NEWER = "NOT attribute_type(attemptedAt, :text) OR attemptedAt <= :at OR attemptedAt > :ahead"
 
 
 def iso(moment: datetime) -> str:
@@ -41,40 +40,42 @@ def read(item: dict[str, Any]) -> Current:
         error_message=item.get("errorMessage", {}).get("S"),
         unannounced=tuple(text["S"] for text in item.get("unannounced", {}).get("L", ()) if "S" in text),
         run_id=item.get("runId", {}).get("S"),
+        attempted=item.get("attemptedAt", {}).get("S"),
     )
 
 
-def update_of(result: Result, run_id: str) -> dict[str, Any]:
-    """Return how a result changes the current record, refused where a newer attempt is recorded."""
-    before = result.before
-    values: dict[str, Any] = {
-        ":at": {"S": iso(result.at)},
-        ":text": {"S": "S"},
-        ":ahead": {"S": iso(result.at + timedelta(hours=1))},
-        ":outcome": {"S": result.outcome},
-        ":run": {"S": run_id},
-        ":zero": {"N": "0"},
-    }
-    sets = ["attemptedAt = :at", "outcome = :outcome", "runId = :run"]
-    removes = ""
-    if result.product:  # invalid rows have no product: keep the recorded one
-        values[":product"] = {"S": result.product}
-        sets.append("product = :product")
-    if result.outcome in SUCCESSES:
+def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
+    """Return how a result changes the record that it was judged by; refused if another is there by now.
+
+    Of a success that is late, only the key is new. None: nothing is.
+    """
+    before, success = result.before, result.outcome in SUCCESSES
+    if result.late and not result.renews:
+        return None
+    at, zero = {"S": iso(result.at)}, {"N": "0"}
+    values: dict[str, Any] = {":run": {"S": run_id}, ":at": at}
+    same = f"{_still('attemptedAt', before.attempted, values)} AND {_still('runId', before.run_id, values)}"
+    sets, removes = ["runId = :run"], ""
+    if success:
         listen_key = _listen_key(result)
         values |= {":key": {"S": listen_key}, ":expires": {"S": iso(result.at + LEASE)}}
-        sets += ["renewedAt = :at", "expiresAt = :expires", "listenKey = :key", "consecutiveFailures = :zero"]
-        removes = " REMOVE errorCode, errorMessage"
+        sets += ["renewedAt = :at", "expiresAt = :expires", "listenKey = :key"]
         if listen_key != before.listen_key:
             sets.append("listenKeyChangedAt = :at")
-    else:
-        # A failure changes neither the key nor when it expires.
-        values |= {":one": {"N": "1"}, **_error(result, ":code", ":message")}
-        sets += [
-            "errorCode = :code", "errorMessage = :message",
-            "consecutiveFailures = if_not_exists(consecutiveFailures, :zero) + :one",
-        ]  # fmt: skip
+    if not result.late:
+        failures = zero if success else {"N": str(before.consecutive_failures + 1)}
+        values |= {":outcome": {"S": result.outcome}, ":failures": failures}
+        sets += ["attemptedAt = :at", "outcome = :outcome", "consecutiveFailures = :failures"]
+        if result.product:  # invalid rows have no product: keep the recorded one
+            values[":product"] = {"S": result.product}
+            sets.append("product = :product")
+        if success:
+            removes = " REMOVE errorCode, errorMessage"
+        else:
+            values |= _error(result, ":code", ":message")
+            sets += ["errorCode = :code", "errorMessage = :message"]
     if result.unannounced and len(before.unannounced) < MAX_UNANNOUNCED:
+        # Appended: another run may have cleared what was there.
         values |= {":news": _texts(result.unannounced), ":none": {"L": []}}
         sets.append("unannounced = list_append(if_not_exists(unannounced, :none), :news)")
     elif result.unannounced:
@@ -82,7 +83,7 @@ def update_of(result: Result, run_id: str) -> dict[str, Any]:
         sets.append("unannounced = :news")
     return {
         "Key": key_of(result.account_id),
-        "ConditionExpression": _NO_NEWER,
+        "ConditionExpression": same,
         "UpdateExpression": f"SET {', '.join(sets)}{removes}",
         "ExpressionAttributeValues": values,
     }
@@ -127,6 +128,12 @@ def clearing_of(account_id: str, sent: Sequence[str]) -> dict[str, Any]:
         "UpdateExpression": "REMOVE unannounced",
         "ExpressionAttributeValues": {":sent": _texts(sent)},
     }
+
+
+def _still(name: str, known: str | None, values: dict[str, Any]) -> str:
+    """Return the condition that an attribute is what was read of it: this text, or none."""
+    values[f":{name}"] = {"S": "S" if known is None else known}
+    return f"NOT attribute_type({name}, :{name})" if known is None else f"{name} = :{name}"
 
 
 def _listen_key(result: Result) -> str:

@@ -1,28 +1,30 @@
-"""ListenKeysTable: what is known of each listenKey now, and the ledger of attempts."""
+"""ListenKeysTable, what is known of each listenKey now, and LedgerTable, the attempts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
-from ..model import Current, Result
-from .calls import MAX_TRIES, AwsError, batch_get, error_code, jitter
-from .items import clearing_of, entry_of, key_of, read, repeats, update_of
+from ..model import NOTHING, Current, Result
+from .announcements import news
+from .calls import MAX_TRIES, AwsError, batch_get, error_code, jitter, scan
+from .items import clearing_of, entry_of, iso, key_of, read, repeats, update_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 BATCH = 50  # accounts in a TransactWriteItems: 100 items, two for each
+_NAME = "ListenKeysTable"
 _REFUSED = "ConditionalCheckFailed"
 _HOPELESS = {"ValidationError", "ItemCollectionSizeLimitExceeded", "AccessDenied"}
 
 
 @dataclass(slots=True)
 class Saved:
-    """The accounts of a batch whose results were not recorded.
+    """The accounts of a batch whose results are not their records.
 
-    `superseded`: a newer attempt is recorded. `lost`: the record does not take the write.
+    `superseded`: a later attempt is recorded. `lost`: the record does not take the write.
     """
 
     superseded: set[str] = field(default_factory=set)
@@ -30,7 +32,7 @@ class Saved:
 
 
 class Records:
-    """ListenKeysTable, read and written.
+    """Both tables, read and written.
 
     `ledger_mode` "changes" leaves out an EXTENDED that follows an EXTENDED; `ledger_days` is how long
     an entry is kept.
@@ -40,32 +42,57 @@ class Records:
         self,
         dynamodb: "DynamoDBClient",
         table: str,
+        ledger: str,
         ledger_mode: str,
         ledger_days: int,
         sleep: Callable[[float], None],
     ) -> None:
         self._dynamodb = dynamodb
         self._table = table
+        self._ledger = ledger
         self._all_entries = ledger_mode == "all"
         self._keep = timedelta(days=ledger_days)
         self._sleep = sleep
 
-    def current(self, account_ids: Iterable[str]) -> dict[str, Current]:
-        """Return the current record of each account that has one, read consistently.
+    def read(self, account_ids: Iterable[str] | None = None) -> Iterator[tuple[str, Current]]:
+        """Yield the current records, consistently: of these accounts, NOTHING where there is none, or all.
 
-        Raises Unavailable when they cannot be read.
+        Raises Unavailable when the rest cannot be read.
         """
+        if account_ids is None:
+            for page in scan(self._dynamodb, self._table, _NAME, ConsistentRead=True):
+                for item in page:
+                    yield item["accountId"]["S"], read(item)
+            return
         keys = [key_of(id_) for id_ in account_ids]
-        items = batch_get(self._dynamodb, self._table, keys, self._sleep, consistent=True)
-        return {item["accountId"]["S"]: read(item) for item in items}
+        for done, items in batch_get(self._dynamodb, self._table, _NAME, keys, self._sleep):
+            found = {item["accountId"]["S"]: read(item) for item in items}
+            for key in done:
+                yield key["accountId"]["S"], found.get(key["accountId"]["S"], NOTHING)
+
+    def current(self, account_ids: Iterable[str]) -> dict[str, Current]:
+        """Return the current record of each of these accounts. Raises Unavailable if one cannot be read."""
+        return dict(self.read(account_ids))
 
     def save(self, results: Sequence[Result], run_id: str) -> Saved:
-        """Record results, current state and ledger entry together, unless a newer attempt is recorded.
+        """Record results, with what they call for to be announced; current state and ledger entry together.
 
         Takes up to BATCH of them, in one transaction: an account whose write is refused is left out
-        and the others are written. Raises Unavailable when DynamoDB did not take the rest.
+        and the others are written. Raises Unavailable when DynamoDB did not take the rest; saving the same
+        results again writes none of them twice.
         """
-        return self._transact({result.account_id: self._writes(result, run_id) for result in results})
+        saved, by_id = Saved(), {result.account_id: result for result in results}
+        refused, saved.lost = self._transact({r.account_id: self._writes(r, run_id, saved) for r in results})
+        if refused:
+            again = {}
+            for id_, record in self.read(refused):
+                result = by_id[id_]
+                if (record.run_id, record.attempted) == (run_id, iso(result.at)):
+                    continue  # it is recorded: the answer was lost
+                result.against(record)
+                again[id_] = self._writes(result, run_id, saved)
+            saved.lost = saved.lost.union(*self._transact(again))
+        return saved
 
     def announced(self, sent: dict[str, Sequence[str]]) -> None:
         """Clear what has been announced, account by account, unless more has come in the meantime.
@@ -77,15 +104,16 @@ class Records:
             part = ids[start : start + 2 * BATCH]
             self._transact({id_: [self._update(clearing_of(id_, sent[id_]))] for id_ in part})
 
-    def _transact(self, groups: dict[str, list[Any]]) -> Saved:
-        saved = Saved()
+    def _transact(self, groups: dict[str, list[Any]]) -> tuple[set[str], set[str]]:
+        """Write each account's items, all or none; return the accounts refused, and those hopeless."""
+        refused, hopeless = set[str](), set[str]()
         why = ""
         for attempt in range(MAX_TRIES):
             if attempt:
                 self._sleep(jitter(attempt))
             items = [(id_, item) for id_, items in groups.items() for item in items]
             if not items:
-                return saved
+                return refused, hopeless
             try:
                 self._dynamodb.transact_write_items(TransactItems=[item for _, item in items])
             except self._dynamodb.exceptions.TransactionCanceledException as cancelled:
@@ -94,26 +122,31 @@ class Records:
                 for (id_, _), reason in zip(items, reasons, strict=False):
                     if reason.get("Code") == _REFUSED:
                         groups.pop(id_, None)
-                        saved.superseded.add(id_)
+                        refused.add(id_)
                     elif reason.get("Code") in _HOPELESS:
                         groups.pop(id_, None)
-                        saved.lost.add(id_)
+                        hopeless.add(id_)
                 codes = {str(reason.get("Code")) for reason in reasons} - {"None"}
                 why = ", ".join(sorted(codes)) or "TransactionCanceled"
             except AwsError as error:
                 why = error_code(error)
                 break  # botocore has tried three times already
             else:
-                return saved
+                return refused, hopeless
         if not groups:
-            return saved
-        raise Unavailable(f"ListenKeysTable could not be written: {why}")
+            return refused, hopeless
+        raise Unavailable(f"{_NAME} could not be written: {why}")
 
-    def _writes(self, result: Result, run_id: str) -> list[dict[str, Any]]:
-        update = self._update(update_of(result, run_id))
-        if repeats(result) and not self._all_entries:
-            return [update]
-        return [update, {"Put": {"TableName": self._table, "Item": entry_of(result, run_id, self._keep)}}]
+    def _writes(self, result: Result, run_id: str, saved: Saved) -> list[dict[str, Any]]:
+        result.unannounced = news(result)
+        update, writes = update_of(result, run_id), list[dict[str, Any]]()
+        if update:
+            writes.append(self._update(update))
+        else:
+            saved.superseded.add(result.account_id)
+        if self._all_entries or not repeats(result):
+            writes.append({"Put": {"TableName": self._ledger, "Item": entry_of(result, run_id, self._keep)}})
+        return writes
 
     def _update(self, update: dict[str, Any]) -> dict[str, Any]:
         return {"Update": {"TableName": self._table, **update}}

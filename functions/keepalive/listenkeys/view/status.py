@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..aws.accounts import Accounts
-from ..aws.calls import batch_get
-from ..aws.items import iso, key_of, read
+from ..aws.calls import scan
+from ..aws.items import iso, read
 from ..model import NOTHING, Account, Current
 from ..settings import AT_RISK_MINUTES
 
@@ -99,9 +99,12 @@ def read_status(
     Raises listenkeys.errors.Unavailable when a table cannot be read.
     """
     accounts = [a for page in Accounts(dynamodb, accounts_table, "", no_wait).pages() for a in page]
-    keys = [key_of(account.id) for account in accounts]
-    items = batch_get(dynamodb, listen_keys_table, keys, no_wait, consistent=True, only=ATTRIBUTES)
-    current = {item["accountId"]["S"]: read(item) for item in items}
+    only: Any = {
+        "ProjectionExpression": ",".join(f"#{name}" for name in ATTRIBUTES),  # "record" is a reserved word
+        "ExpressionAttributeNames": {f"#{name}": name for name in ATTRIBUTES},
+    }
+    pages = scan(dynamodb, listen_keys_table, "ListenKeysTable", ConsistentRead=True, **only)
+    current = {item["accountId"]["S"]: read(item) for page in pages for item in page}
 
     def status(account: Account) -> AccountStatus:
         known = current.get(account.id, NOTHING)
