@@ -152,9 +152,13 @@ test-deep: install  ## Run the state machine at length (half an hour)
 scale: install $(DYNAMODB)  ## Run 100,000 accounts through shards (some fifteen minutes)
 	@$(BIN)/python -m benchmarks.scale
 
-bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, time, memory and cold start (ROUNDS=5, QUICK=1)
+bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, memory, cold start (ROUNDS=5, QUICK=1), or PEERS=1
+ifdef PEERS
+	$(BIN)/python -m benchmarks.peers --rounds $(or $(ROUNDS),3)
+else
 	$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5) $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.memory)
+endif
 
 costs: install  ## Compute docs/costs.md's table from what was measured last
 	$(BIN)/python -m benchmarks.costs

@@ -1,6 +1,5 @@
 """A recipe of examples/clients in a process of its own, in a world where the stand-in is binance.com."""
 
-import asyncio
 import http
 import json
 import os
@@ -23,7 +22,7 @@ from local.clock import VirtualClock
 from local.world import World
 from tests.certificates import self_signed
 from tests.paths import PYTHONPATH, ROOT
-from tests.stream.relay import Relay
+from tests.stream.relay import Network
 from tests.waiting import SECONDS, eventually
 
 RECIPES = ROOT / "examples" / "clients"
@@ -64,37 +63,6 @@ class Streams(StreamServer):
         answer = socket.respond(http.HTTPStatus.TOO_MANY_REQUESTS, "Too many requests.\n")
         answer.headers["Retry-After"] = "1"
         return answer
-
-
-class Network:
-    """A relay to a port, in a thread of its own: what is on its way there can be held back."""
-
-    def __init__(self, port: int) -> None:
-        self._relay, self._ready = Relay(port), threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-        self._thread.start()
-        assert self._ready.wait(SECONDS)
-        self.port = int(self._relay.url.rpartition(":")[2])
-
-    async def _serve(self) -> None:
-        async with self._relay:
-            self._loop, self._closed = asyncio.get_running_loop(), asyncio.Event()
-            self._ready.set()
-            await self._closed.wait()
-
-    def die(self, black_hole: bool = False) -> None:
-        """Pass nothing on any more on the connections of now, without a word; or on new ones, too."""
-        self._relay.black_hole = black_hole
-        self._loop.call_soon_threadsafe(self._relay.freeze)
-
-    def live(self) -> None:
-        """Pass on again."""
-        self._relay.black_hole = False
-        self._loop.call_soon_threadsafe(self._relay.thaw)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._closed.set)
-        self._thread.join()
 
 
 class Place:

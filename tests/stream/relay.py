@@ -1,9 +1,12 @@
 """A TCP relay in the test's own loop. Frozen, it keeps its connections open and passes nothing on."""
 
 import asyncio
+import threading
 from typing import Self
 
 from websockets.asyncio.server import Server
+
+from tests.waiting import SECONDS
 
 
 def url_of(server: asyncio.Server | Server) -> str:
@@ -78,3 +81,34 @@ class Relay:
         while data := await reader.read(65536):
             await gate.wait()
             writer.write(data)
+
+
+class Network:
+    """A relay to a port, in a thread of its own: what is on its way there can be held back."""
+
+    def __init__(self, port: int) -> None:
+        self._relay, self._ready = Relay(port), threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread.start()
+        assert self._ready.wait(SECONDS)
+        self.port = int(self._relay.url.rpartition(":")[2])
+
+    async def _serve(self) -> None:
+        async with self._relay:
+            self._loop, self._closed = asyncio.get_running_loop(), asyncio.Event()
+            self._ready.set()
+            await self._closed.wait()
+
+    def die(self, black_hole: bool = False) -> None:
+        """Pass nothing on any more on the connections of now, without a word; or on new ones, too."""
+        self._relay.black_hole = black_hole
+        self._loop.call_soon_threadsafe(self._relay.freeze)
+
+    def live(self) -> None:
+        """Pass on again."""
+        self._relay.black_hole = False
+        self._loop.call_soon_threadsafe(self._relay.thaw)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._closed.set)
+        self._thread.join()
