@@ -78,8 +78,8 @@ class Line {
   }
 
   hear(event) {
-    if (event.e === "ORDER_TRADE_UPDATE") {
-      console.log(String(event.o.i), event.o.s, event.o.X);
+    if (event.e === "ORDER_TRADE_UPDATE" || event.e === "ALGO_UPDATE") {
+      console.log(String(event.o.i ?? event.o.aid), event.o.s, event.o.X);
     } else if (event.e === "listenKeyExpired") {
       console.error("the listenKey has expired");
       dead = this.key;

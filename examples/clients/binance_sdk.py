@@ -15,11 +15,12 @@ from binance_sdk_derivatives_trading_usds_futures.derivatives_trading_usds_futur
     DerivativesTradingUsdsFutures,
 )
 from binance_sdk_derivatives_trading_usds_futures.websocket_streams.models import (
+    AlgoUpdate,
     ListenKeyExpired,
     OrderTradeUpdate,
 )
 
-from listenkey_keeper import ListenKeys, ListenKeyUnavailable, report_expired
+from listenkey_keeper import ListenKeys, report_expired
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -59,7 +60,7 @@ class Kept:
                     if found != self.key:
                         self.key = found
                         self.dead.clear()
-                except (ListenKeyUnavailable, TimeoutError) as error:
+                except Exception as error:
                     logging.warning("the table cannot be read (%s)", type(error).__name__)
                 if not self.dead.is_set():
                     break
@@ -94,9 +95,9 @@ class Line:
             await asyncio.wait_for(self._streams.close_connection(), OPEN_SECONDS)
 
     def _hear(self, event):
-        if isinstance(event.actual_instance, OrderTradeUpdate):
+        if isinstance(event.actual_instance, OrderTradeUpdate | AlgoUpdate):
             order = event.actual_instance.to_dict()["o"]
-            print(order["i"], order["s"], order["X"], flush=True)
+            print(order.get("i") or order["aid"], order["s"], order["X"], flush=True)
         elif isinstance(event.actual_instance, ListenKeyExpired) and self.key == self._kept.key:
             self._kept.dead.set()
 
@@ -118,7 +119,7 @@ class Line:
 
 async def main():
     kept = Kept((await call(KEYS.read, ACCOUNT)).key)
-    following = asyncio.create_task(kept.follow())
+    following = asyncio.create_task(kept.follow())  # asyncio forgets a task that nobody holds
     line, failures = None, 0
     while not following.done():
         await asyncio.sleep(min(2**failures, MOST_SECONDS))

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ccxt.pro
 
-from listenkey_keeper import ListenKeys, ListenKeyUnavailable, report_expired
+from listenkey_keeper import ListenKeys, report_expired
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -62,7 +62,7 @@ class KeptBinance(ccxt.pro.binance):
                     found = (await call(KEYS.read, ACCOUNT)).key
                     if found != self.key:
                         self.use(found)
-                except (ListenKeyUnavailable, TimeoutError) as error:
+                except Exception as error:
                     logging.warning("the table cannot be read (%s)", type(error).__name__)
                 if not self.expired.is_set():
                     break

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from binance import AsyncClient, BinanceSocketManager
 from binance.ws.keepalive_websocket import KeepAliveWebsocket
 
-from listenkey_keeper import ListenKeys, ListenKeyUnavailable, report_expired
+from listenkey_keeper import ListenKeys, report_expired
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -41,7 +41,7 @@ class KeptClient(AsyncClient):
         """Return the listenKey; the one that is known when the table does not answer."""
         try:
             self.known = (await call(KEYS.read, ACCOUNT)).key
-        except (ListenKeyUnavailable, TimeoutError) as error:
+        except Exception as error:
             if not self.known:
                 raise
             logging.warning("the table cannot be read (%s)", type(error).__name__)
@@ -66,9 +66,9 @@ async def listen(client):
     async with manager.futures_user_socket() as socket:  # reconcile by REST from here on
         while True:
             event = await socket.recv()
-            if event["e"] == "ORDER_TRADE_UPDATE":
+            if event["e"] in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE"):
                 order = event["o"]
-                print(order["i"], order["s"], order["X"], flush=True)
+                print(order.get("i") or order["aid"], order["s"], order["X"], flush=True)
             elif event["e"] == "listenKeyExpired" and event["listenKey"] == client.known:
                 return
             elif event["e"] == "error":

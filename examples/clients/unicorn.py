@@ -10,7 +10,7 @@ import time
 
 from unicorn_binance_websocket_api import BinanceWebSocketApiManager
 
-from listenkey_keeper import ListenKeys, ListenKeyUnavailable, report_expired
+from listenkey_keeper import ListenKeys, report_expired
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -39,16 +39,17 @@ class Kept(threading.Thread):
                     if found != self.key:
                         self.key = found
                         self.dead.clear()
-                except ListenKeyUnavailable as error:
-                    logging.warning("%s", error)
+                except Exception as error:
+                    logging.warning("the table cannot be read (%s)", type(error).__name__)
                 if not self.dead.is_set():
                     break
                 time.sleep(DEAD_SECONDS)
 
     def hear(self, message):
         event = json.loads(message)
-        if event.get("e") == "ORDER_TRADE_UPDATE":
-            print(event["o"]["i"], event["o"]["s"], event["o"]["X"], flush=True)
+        if event.get("e") in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE"):
+            order = event["o"]
+            print(order.get("i") or order["aid"], order["s"], order["X"], flush=True)
         elif event.get("e") == "listenKeyExpired" and event["listenKey"] == self.key:
             self.dead.set()
 

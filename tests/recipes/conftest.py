@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ class Recipe:
         for line in stream:
             lines.append(line.rstrip("\n"))
 
-    def hears_orders(self, what: str) -> None:
+    def hears_orders(self, what: str, emit: Callable[[str], int] | None = None) -> None:
         """Let orders happen, one a second at most, until the recipe has told of one."""
         numbers: list[str] = []
 
@@ -161,7 +161,7 @@ class Recipe:
             assert self._process.poll() is None, f"the recipe has ended:\n{self._said()}"
             if time.monotonic() >= self._next_order:
                 self._next_order = time.monotonic() + 1
-                numbers.append(str(self._place.exchange.emit_order(API_KEY)))
+                numbers.append(str((emit or self._place.exchange.emit_order)(API_KEY)))
             return any(line.partition(" ")[0] in numbers for line in self.heard)
 
         eventually(heard, lambda: f"no order is heard {what}:\n{self._said()}")

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.clients
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
 def test_it_hears_orders_through_all_that_befalls_a_key_and_sends_nothing_about_it(recipe, place):
     recipe.hears_orders("at first")
+    recipe.hears_orders("that wait for their price", place.exchange.emit_algo_order)
 
     place.exchange.expire(API_KEY, "usdm")
     if recipe.in_python:
