@@ -101,7 +101,7 @@ class Result:
     def renews(self) -> bool:
         """Whether it is a success and none that was sent later is recorded."""
         renewed_at = self.before.renewed_at
-        return self.outcome in SUCCESSES and (renewed_at is None or renewed_at < self.at)
+        return self.outcome in SUCCESSES and (renewed_at is None or renewed_at <= self.at)
 
     def against(self, record: Current) -> None:
         """Judge the result by another record: is its key another than the recorded one?"""

@@ -1,0 +1,253 @@
+"""What a result means follows from the record that it replaces: two runs at once, answers that are lost."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from local.clock import VirtualClock
+from local.invoke import LocalFunction
+from local.world import World
+from tests.faults.matrix import (
+    INCOMPLETE,
+    SWEEP,
+    TICK,
+    add_live,
+    api_key_of,
+    hooked,
+    kept,
+    raised,
+    variant,
+)
+from tests.faults.refusals import Body, Refusals, of_table
+from tests.faults.sockets import BareServer, read_request
+from tests.waiting import SECONDS
+
+BY_HAND = {"accounts": ["alice"], "force": True}
+pytestmark = pytest.mark.usefixtures("botocore_sleeps")
+
+
+def told(world: World) -> list[str]:
+    return [event["detail-type"].split()[-1] for event in world.aws.sent_events()]
+
+
+def during_the_first_request(world: World, meanwhile: Callable[[], None], then: Callable[[], None]) -> None:
+    """Call `meanwhile` while the first request is under way, and `then` with the second of the same run."""
+    calls = iter((meanwhile, then))
+    busy = threading.Lock()
+
+    def hook(_: str) -> None:
+        if busy.acquire(blocking=False):  # not for the other run's requests
+            try:
+                next(calls, lambda: None)()
+            finally:
+                busy.release()
+
+    hooked(world).hook = hook
+
+
+@pytest.mark.row(92)
+def test_a_run_that_succeeds_after_another_has_announced_a_failure_announces_the_recovery(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    person, fault = variant(world, clock), world.exchange.fault(status=500)
+
+    def fails() -> None:
+        done = person.invoke(BY_HAND)
+        assert done.report
+        assert done.report["failed"] == 1
+        assert told(world) == ["Failing"]
+
+    during_the_first_request(world, fails, fault.clear)
+    assert not raised(function.invoke(TICK))
+
+    assert told(world) == ["Failing", "Recovered"]
+    current = world.current("alice")
+    assert (current["outcome"], current["consecutiveFailures"]) == ("EXTENDED", 0)
+    assert [entry["outcome"] for entry in world.ledger("alice")] == ["FAILED", "EXTENDED"]
+
+
+@pytest.mark.row(92)
+def test_a_run_that_fails_after_another_has_announced_a_recovery_announces_the_failure(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    fault = world.exchange.fault(status=500)
+    assert raised(function.invoke(TICK)) == INCOMPLETE
+    person = variant(world, clock)
+    clock.advance(minutes=1)
+
+    def succeeds() -> None:
+        fault.clear()
+        assert not raised(person.invoke(BY_HAND))
+        world.exchange.fault(status=500)
+
+    during_the_first_request(world, succeeds, lambda: None)
+    assert raised(function.invoke(TICK)) == INCOMPLETE
+
+    assert told(world) == ["Failing", "Recovered", "Failing"]
+    current = world.current("alice")
+    assert (current["outcome"], current["consecutiveFailures"]) == ("FAILED", 1)
+    assert [entry["outcome"] for entry in world.ledger("alice")] == ["FAILED", "EXTENDED", "FAILED"]
+
+
+@pytest.mark.row(92)
+def test_a_key_that_another_run_has_recorded_meanwhile_is_no_change(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    new = world.exchange.rotate(api_key_of("alice"), "usdm")
+    person = variant(world, clock)
+
+    def learns() -> None:
+        assert not raised(person.invoke(BY_HAND))
+        world.exchange.fault(status=500, times=1)  # for the request that is under way
+
+    during_the_first_request(world, learns, lambda: None)
+    assert not raised(function.invoke(TICK))
+
+    assert told(world) == ["Changed"]
+    current = world.current("alice")
+    assert (current["listenKey"], current["outcome"]) == (new, "EXTENDED")
+    assert current["listenKeyChangedAt"] < current["renewedAt"]
+
+
+class Loser(BareServer):
+    """Passes on to DynamoDB all that it is asked, and loses the answers to `times` requests that `match`."""
+
+    def __init__(self, world: World, match: Callable[[str, Body], bool], times: int) -> None:
+        url = world.aws.dynamodb_url or world.aws.endpoint_url
+        self._port = int(url.rpartition(":")[2])
+        self._match = match
+        self.left = times
+        super().__init__(self._pass_on)
+
+    def _pass_on(self, client: socket.socket) -> None:
+        head, _, body = read_request(client).partition(b"\r\n\r\n")
+        fields = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:])
+        while len(body) < int(fields["content-length"]):
+            body += client.recv(65536)
+        operation = fields["x-amz-target"].partition(".")[2]
+        with socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS) as server:
+            server.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
+            answer = b""
+            while piece := server.recv(65536):
+                answer += piece
+        if self.left and self._match(operation, json.loads(body)):
+            self.left -= 1
+        else:
+            client.sendall(answer)
+
+
+def clears(body: Body) -> bool:
+    updates = [item.get("Update", {}).get("UpdateExpression", "") for item in body["TransactItems"]]
+    return all("REMOVE unannounced" in update for update in updates)
+
+
+LOSSES: dict[str, tuple[Callable[[str, Body], bool], int]] = {
+    "the accounts": (lambda name, body: name == "scan" and of_table("AccountsTable")(body), 1),
+    "the records": (lambda name, body: name == "scan" and of_table("ListenKeysTable")(body), 1),
+    "save": (lambda name, body: name == "transactwriteitems" and not clears(body), 1),
+    "save, for good": (lambda name, body: name == "transactwriteitems" and not clears(body), 3),
+    "clear": (lambda name, body: name == "transactwriteitems" and clears(body), 1),
+}
+
+
+@pytest.mark.row(93)
+@pytest.mark.parametrize(("match", "times"), LOSSES.values(), ids=LOSSES)
+def test_an_answer_of_dynamodb_that_is_lost_skips_and_repeats_nothing(
+    world: World, clock: VirtualClock, match: Callable[[str, Body], bool], times: int
+) -> None:
+    names = ["alice", "bob", "carol"]
+    add_live(world, clock, *names, minutes=30)
+    world.exchange.rotate(api_key_of("carol"), "usdm")
+    with Loser(world, match, times) as loser:
+        done = variant(world, clock, AWS_ENDPOINT_URL_DYNAMODB=loser.url).invoke(TICK)
+        assert loser.left == 0
+
+    assert not raised(done)
+    assert all(kept(world, name) for name in names)
+    assert Counter(request.api_key for request in world.exchange.requests) == Counter(map(api_key_of, names))
+    assert [len(world.ledger(name)) for name in names] == [1, 1, 1]
+    assert told(world) == ["Changed"]
+    assert not any("unannounced" in world.current(name) for name in names)
+
+
+@pytest.mark.row(95)
+@pytest.mark.parametrize("done_of", [lambda left: left // 2 or 1, lambda left: 1], ids=["half", "one"])
+def test_unprocessed_keys_are_read_to_the_end_however_many_rounds_it_takes(
+    world: World, function: LocalFunction, clock: VirtualClock, done_of: Callable[[int], int]
+) -> None:
+    names = [f"account{number:02}" for number in range(40)]
+    add_live(world, clock, *names, minutes=30)
+    rounds: list[int] = []
+
+    def partly(answer: Body) -> None:
+        for table, items in answer["Responses"].items():
+            done = done_of(len(items))
+            rounds.append(len(items))
+            left = [{n: item[n] for n in ("accountId", "record") if n in item} for item in items[done:]]
+            answer["Responses"][table] = items[:done]
+            answer["UnprocessedKeys"] = {table: {"Keys": left}} if left else {}
+
+    Refusals(function, clock).half_do("dynamodb", "BatchGetItem", partly)
+    done = function.invoke({"accounts": names})
+
+    assert len(rounds) >= 10
+    assert done.report
+    assert done.report["extended"] == len(names)
+
+
+@pytest.mark.row(95)
+def test_accounts_whose_records_were_read_are_renewed_and_the_others_left_for_another_try(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    names = [f"account{number:02}" for number in range(8)]
+    add_live(world, clock, *names, minutes=0)
+    for name in names:  # 1 MB is a page
+        world.put_current(name, world.current(name)["listenKey"], clock.now(), note="x" * 300_000)
+    world.add_account("new", api_key_of("new"))
+    clock.advance(minutes=30)
+    Refusals(function, clock).refuse(
+        "dynamodb", "Scan", "InternalServerError", status=500, when=lambda body: "ExclusiveStartKey" in body
+    )
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert "ListenKeysTable could not be read" in str(done.error)
+    renewed = {request.api_key for request in world.exchange.requests}
+    assert 0 < len(renewed) < len(names)
+    assert renewed <= set(map(api_key_of, names)), "whether the other one is new nobody knows"
+    written = [name for name in names if world.current(name)["runId"] != "earlier"]
+    assert len(written) == len(renewed)
+    assert all(kept(world, name) for name in written)
+
+
+@pytest.mark.row(97)
+def test_the_same_news_twice_has_the_same_id(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    world.exchange.rotate(api_key_of("alice"), "usdm")
+    refusal = Refusals(function, clock).refuse(
+        "dynamodb", "TransactWriteItems", "InternalServerError", status=500, when=clears
+    )
+    function.invoke(TICK)
+    refusal.end()
+    clock.advance(minutes=5)
+    function.invoke(SWEEP)
+    clock.advance(minutes=30)
+    function.invoke(TICK)
+
+    details: list[Any] = [event["detail"] for event in world.aws.sent_events()]
+    assert len(details) == 2
+    assert details[0] == details[1]
+    assert details[0]["id"]
