@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from listenkey_keeper import Gap, Interrupted, ListenKeyChanges, UserDataStream
 
@@ -26,7 +26,8 @@ BINANCE = os.environ.get("BINANCE_BASE_URL") or "https://fapi.binance.com"
 STATE = Path("bot.state")
 WEEK, QUARTER = 7 * 86_400_000, 90 * 86_400_000  # ms: the longest span, and the oldest trades, of userTrades
 OPEN = {"NEW", "PARTIALLY_FILLED"}
-NO_SUCH_ORDER = -2013
+WRONG_TIME = -1021
+RECONCILE_SECONDS = 120  # for all requests of one try
 # Trying again may help: of HTTP, and of Binance's own codes in an answer of 400.
 PASSING = {403, 408, 418, 429, -1000, -1001, -1003, -1006, -1007, -1008, -1016}
 
@@ -40,6 +41,7 @@ class Refused(Exception):
             self.code, message = answer["code"], answer["msg"]
         except (ValueError, KeyError, TypeError):  # a page of HTML
             self.code, message = 0, "no JSON"
+        self.status = status
         super().__init__(f"HTTP {status}, Binance's code {self.code}: {message}")
         self.passing = status >= 500 or bool({status, self.code} & PASSING)
         after = headers.get("Retry-After", "")
@@ -62,7 +64,7 @@ class State:
         except FileNotFoundError:
             pass
         except (ValueError, LookupError, TypeError) as error:
-            logging.warning("%s: %s. It was written less than an hour after the last order.", STATE, error)
+            logging.warning("%s is broken (%s): starting an hour before it was written", STATE, error)
             self.heard = int((STATE.stat().st_mtime - 3600) * 1000)
 
     def tell(self, number, at, status):
@@ -93,11 +95,21 @@ def milliseconds(moment):
     return int(moment.timestamp() * 1000)
 
 
+class NoRedirect(HTTPRedirectHandler):
+    """The API key goes to Binance and nowhere else: a redirect is an answer like any other."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+OPENER = build_opener(NoRedirect)
+
+
 def ask(path, headers=None, **parameters):
     """Return Binance's answer. Raises Refused, or what a broken network or answer raises."""
     url = f"{BINANCE}/fapi/v1/{path}?{urlencode(parameters)}"
     try:
-        with urlopen(Request(url, headers=headers or {}), timeout=10) as answer:
+        with OPENER.open(Request(url, headers=headers or {}), timeout=10) as answer:
             return json.load(answer)
     except HTTPError as error:
         raise Refused(error.code, error.headers, error.read()) from None
@@ -129,39 +141,42 @@ class Account:
                 yield from page
             since = until + 1
 
-    def changed(self, since, known):
-        """Return the orders that changed since then, ms, each with when and its status; and Binance's time.
+    def orders(self, since, known):
+        """Return the orders that may have changed since then, ms, and those that were known to be open.
 
         Not by the startTime of allOrders: Binance does not say whether an order that was placed before it and
         filled after it is found.
         """
-        orders = {}
+        found = {}
         for path in ("allOrders", "openOrders", "allAlgoOrders", "openAlgoOrders"):
-            orders |= dict(numbered(order) for order in self.ask(path))
-        known = {*known, *(str(trade["orderId"]) for trade in self.trades(since))}
-        for number in known - orders.keys():
+            found |= dict(numbered(order) for order in self.ask(path))
+        for number in {*known, *(str(trade["orderId"]) for trade in self.trades(since))} - found.keys():
             algo = number.removeprefix("algo-")
+            path, parameter = (
+                ("order", {"orderId": number}) if algo == number else ("algoOrder", {"algoId": algo})
+            )
             try:
-                order = (
-                    self.ask("algoOrder", algoId=algo)
-                    if algo != number
-                    else self.ask("order", orderId=number)
-                )
-                orders |= dict([numbered(order)])
+                found |= dict([numbered(self.ask(path, **parameter))])
             except Refused as error:
-                if error.code != NO_SUCH_ORDER:
+                if error.status != 400 or error.passing or error.code == WRONG_TIME:
                     raise
-                # Binance forgets an order that was never filled three days after it was placed.
-                orders[number] = self.now, "FORGOTTEN"
-        return {number: order for number, order in orders.items() if order[0] >= since}, self.now
+                # -2013: Binance forgets an order that was never filled three days after it was placed.
+                found[number] = self.now, f"FORGOTTEN ({error.code})"
+        return found
 
 
-async def changed_orders(since, known):
-    """Return what `Account.changed` does, as soon as Binance answers. Raises Refused if it never will."""
+def look_up(since, known):
+    """Return what `Account.orders` does, and Binance's time before."""
+    account = Account()
+    return account.orders(since, known), account.now
+
+
+async def patiently(since, known):
+    """Return what `look_up` does, as soon as Binance answers. Raises Refused if it never will."""
     pause = 1
     while True:
         try:
-            return await asyncio.to_thread(lambda: Account().changed(since, known))
+            return await asyncio.wait_for(asyncio.to_thread(look_up, since, known), RECONCILE_SECONDS)
         except Refused as error:
             if not error.passing:
                 raise
@@ -180,15 +195,15 @@ async def reconcile(state, arrived):
         await arrived.wait()
         arrived.clear()
         gaps = list(state.gaps)
+        since = min(milliseconds(gap.since) for gap in gaps)
         try:
-            orders, now = await changed_orders(
-                min(milliseconds(gap.since) for gap in gaps), state.open_orders()
-            )
+            orders, now = await patiently(since, state.open_orders())
         except Refused as error:
             # A person has to see to it: until then the bot would not know its orders. The state has the gap.
             raise SystemExit(f"cannot reconcile: {error}") from None
         for number, (at, status) in sorted(orders.items(), key=lambda order: order[1]):
-            state.tell(number, at, status)
+            if at >= since or status != state.orders.get(number, (at, status))[1]:
+                state.tell(number, at, status)
         state.gaps = state.gaps[len(gaps) :]
         state.heard = max(state.heard, now)
         state.orders = {number: state.orders[number] for number in state.open_orders()}
