@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import prices
 from benchmarks.run import template_environment
-from listenkeys.binance.dispatcher import PORTION
+from listenkeys.sending.send import PORTION
 from local.aws.stack import choose, expand
 
 ROOT = Path(__file__).parent.parent

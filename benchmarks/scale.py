@@ -25,9 +25,9 @@ from typing import Any
 
 import boto3
 
-from listenkeys.aws import budget
 from listenkeys.aws.items import iso
 from listenkeys.model import LEASE
+from listenkeys.sending import weight as budget
 from local.aws import elsewhere
 from local.aws.dynamodb_local import dynamodb_local
 from local.aws.stack import LocalAws

@@ -3,18 +3,18 @@
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Self
+from queue import SimpleQueue
+from typing import Any, Self
 
-from listenkeys.clock import Clock
+from listenkeys.clock import Clock, get
 
 _LOOK_AGAIN = 0.02  # real seconds: a request may move the clock and then hang
-_LOOKS = 25  # then the caller looks for itself: a notification that comes as a wait runs out is lost
 
 
 class VirtualClock:
     """Time for tests and the simulation; thread-safe. Starts at `start` (aware UTC).
 
-    `sleep` returns at once and moves the time on. `wait` moves it on only when nothing is under way, so
+    `sleep` returns at once and moves the time on. `get` waits for what is under way and does not move it, so
     that a request takes no time, however long its answer really takes.
     """
 
@@ -43,16 +43,13 @@ class VirtualClock:
             self._elapsed += max(0.0, seconds)
             self.slept.append(seconds)
 
-    def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
-        """Move the time on where only time can change anything; else wait for the condition or the time."""
-        if idle:
-            assert seconds is not None
-            self.sleep(seconds)
-            return
-        ends = float("inf") if seconds is None else self._elapsed + seconds
-        for _ in range(_LOOKS):
-            if condition.wait(_LOOK_AGAIN) or self._elapsed >= ends:
-                return
+    def get(self, queue: SimpleQueue[Any], seconds: float) -> Any:
+        """Wait for an item; time does not pass, unless another thread moves it on."""
+        ends = self._elapsed + seconds
+        while True:
+            item = get(queue, _LOOK_AGAIN)
+            if item is not None or (seconds and self._elapsed >= ends):
+                return item
 
     def advance(self, seconds: float = 0.0, minutes: float = 0.0) -> None:
         """Move the time on; nothing has slept."""
@@ -66,7 +63,7 @@ class VirtualClock:
     @property
     def clock(self) -> Clock:
         """The clock as the program takes it."""
-        return Clock(self.now, self.monotonic, self.sleep, self.wait)
+        return Clock(self.now, self.monotonic, self.sleep, self.get)
 
 
 class ScaledClock:
@@ -103,11 +100,11 @@ class ScaledClock:
         """Sleep for seconds of this time."""
         time.sleep(max(0.0, seconds) / self.speed)
 
-    def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
-        """Wait for the condition, at most for seconds of this time."""
-        condition.wait(None if seconds is None else max(0.0, seconds) / self.speed)
+    def get(self, queue: SimpleQueue[Any], seconds: float) -> Any:
+        """Wait for an item, at most for seconds of this time."""
+        return get(queue, seconds / self.speed)
 
     @property
     def clock(self) -> Clock:
         """The clock as the program takes it."""
-        return Clock(self.now, self.monotonic, self.sleep, self.wait)
+        return Clock(self.now, self.monotonic, self.sleep, self.get)

@@ -24,28 +24,26 @@ each is its schedule and what it does about a failure; all are assumed never to 
 from __future__ import annotations
 
 import heapq
-import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 from samtranslator.yaml_helper import yaml_parse
 
-from listenkeys.aws.budget import Budget
 from listenkeys.aws.calls import Deadline
-from listenkeys.binance import dispatcher, workers
 from listenkeys.binance.client import BinanceClient
+from listenkeys.clock import Clock
 from listenkeys.errors import AccountError, ListenKeyNotFound
 from listenkeys.keeper import Keeper
+from listenkeys.pool import Pool
+from listenkeys.sending.weight import Budget
 from listenkeys.settings import Settings, rate_minutes
 from listenkeys.trigger import SWEEP, TICK, Trigger
-from simulation.timeline import Timeline
 from simulation.world import (
     MINUTE,
     MemoryAccounts,
@@ -122,45 +120,25 @@ def default_settings(renew_after_minutes: int | None = None) -> Settings:
     )
 
 
-class _Inline:
-    """A thread that has done its work when it is started."""
+class Inline(Pool):
+    """A pool without threads: work is done when it is started."""
 
-    def __init__(self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool) -> None:
-        self._work = partial(target, *args)
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._landing: deque[tuple[Callable[[Any], object], Any]] = deque()
 
-    def start(self) -> None:
-        self._work()
+    def start(self, work: Callable[[], Any], then: Callable[[Any], object]) -> None:
+        self._landing.append((then, work()))
 
+    def land(self, seconds: float) -> None:
+        if not self._landing:
+            self._clock.sleep(seconds)
+        while self._landing:
+            then, outcome = self._landing.popleft()
+            then(outcome)
 
-class _Actor(_Inline):
-    """A thread that is one of a timeline's actors."""
-
-    def __init__(self, timeline: Timeline, **thread: Any) -> None:
-        super().__init__(**thread)
-        self._timeline = timeline
-
-    def start(self) -> None:
-        self._timeline.start(self._work)
-
-
-@contextmanager
-def _acting(timeline: Timeline) -> Iterator[None]:
-    """Let a run's threads be actors of the timeline."""
-    by_the_clock = SimpleNamespace(
-        Thread=partial(_Actor, timeline), Lock=timeline.lock, Condition=threading.Condition
-    )
-    with (
-        patch.object(workers, "threading", by_the_clock),
-        patch.object(dispatcher, "threading", by_the_clock),
-    ):
-        yield
-
-
-@contextmanager
-def without_threads() -> Iterator[None]:
-    """Let a run do its workers' work one after the other, before anything else."""
-    with patch.object(workers, "threading", SimpleNamespace(Thread=_Inline)):
-        yield
+    def close(self) -> None:
+        """End nothing: there are no threads."""
 
 
 def _play_keeper(
@@ -188,6 +166,7 @@ def _play_keeper(
             overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),
             max_concurrency=1,
             aws_deadline=Deadline(world.clock.monotonic),
+            pool=Inline,
         )
 
     pick = jitter or (lambda name, number: world.random.uniform(0, LATE))
@@ -215,8 +194,7 @@ def _play_keeper(
 
     for name in periods:
         fire(name, 0)
-    with _acting(world.clock):
-        world.clock.play(until)
+    world.clock.play(until)
 
 
 def _play_bots(loop: Callable[[BinanceClient, str], Bot], world: World, until: float) -> None:

@@ -13,8 +13,6 @@ from itertools import count
 
 from local.clock import VirtualClock
 
-_LOOK_AGAIN = 1.0  # seconds
-
 
 class Timeline(VirtualClock):
     """A clock for the actors of one timeline. `at` adds an actor, `play` lets them act."""
@@ -59,17 +57,6 @@ class Timeline(VirtualClock):
         self._next()
         go_on.wait()
 
-    def lock(self) -> threading.Lock:
-        """Return a lock for actors, also for their condition variables: who waits for it gives way."""
-        return _Lock(self)  # type: ignore[return-value]
-
-    def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
-        """Let the others go on for a while; who waits looks again then, whether it was notified or not."""
-        seconds = _LOOK_AGAIN if seconds is None else seconds
-        condition.release()
-        self.sleep(seconds if idle else min(seconds, _LOOK_AGAIN))
-        condition.acquire()
-
     def go_to(self, elapsed: float) -> None:
         """Set the time, in seconds since the beginning; back, too."""
         self._elapsed = elapsed
@@ -96,25 +83,3 @@ class Timeline(VirtualClock):
             return
         self._elapsed, _, go_on = heapq.heappop(self._turns)
         go_on()
-
-
-class _Lock:
-    """A lock whose holder may sleep: a real one would stop the actor whose turn it is, and so all of them."""
-
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self._lock = threading.Lock()
-        self.release = self._lock.release
-
-    def acquire(self, blocking: bool = True) -> bool:
-        while not self._lock.acquire(blocking=False):
-            if not blocking:
-                return False
-            self._timeline.sleep(_LOOK_AGAIN / 10)
-        return True
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()

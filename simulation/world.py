@@ -293,21 +293,25 @@ class MemoryCounter(WeightCounter):
     def __init__(self, world: World) -> None:
         self._world = world
         self._used: Counter[tuple[str, int]] = Counter()
-        self._claimed: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        self._claimed: defaultdict[tuple[str, int], set[tuple[str, str]]] = defaultdict(set)
 
-    def take(self, group: str, minute: int, weight: int, cap: int, accounts: Sequence[str]) -> Taken:
+    def take(
+        self, group: str, minute: int, weight: int, cap: int, mark: str, accounts: Iterable[str] = ()
+    ) -> Taken:
         if self._world.down(DYNAMODB) or self._world.down(WRITES):
             raise Unavailable("the weight counter could not be reached")
-        used, claimed = self._used[group, minute], self._claimed[group, minute].copy()
+        used, claimed = self._used[group, minute], self._claimed[group, minute]
+        others = {account for account, by in claimed if by != mark}
+        accounts = set(accounts)
         granted = used + weight <= cap
         if granted:
             self._used[group, minute] += weight
-            self._claimed[group, minute] |= set(accounts)
-        return Taken(granted, used, claimed.intersection(accounts))
+            claimed |= {(account, mark) for account in accounts}
+        return Taken(granted, used, others & accounts)
 
-    def give_back(self, group: str, minute: int, weight: int, accounts: Iterable[str]) -> None:
+    def give_back(self, group: str, minute: int, weight: int, mark: str, accounts: Iterable[str]) -> None:
         self._used[group, minute] -= weight
-        self._claimed[group, minute] -= set(accounts)
+        self._claimed[group, minute] -= {(account, mark) for account in accounts}
 
 
 class MemoryAnnouncer(Announcer):

@@ -10,7 +10,6 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
-from listenkeys.aws.budget import Budget
 from listenkeys.aws.calls import Deadline, client
 from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import Credentials
@@ -22,6 +21,7 @@ from listenkeys.keeper import Keeper
 from listenkeys.lazy import lazy
 from listenkeys.model import SUCCESSES, Outcome
 from listenkeys.report import Report
+from listenkeys.sending.weight import Budget
 from listenkeys.settings import Settings
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 

@@ -19,8 +19,8 @@ TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 SWEEP = {"overdueOnly": True}
 # Why a run leaves accounts for another try: Lambda's Errors metric and the dead-letter queue see this.
 INCOMPLETE = "KeepaliveIncomplete"
-# How many probes fit into a tick's patience, each wait being at least half of 0.5 s doubling up to 30 s.
-MOST_PROBES = 16
+# How many probes of a dead host fit into a run, each wait being at least half of 0.5 s doubling up to 30 s.
+MOST_PROBES = 24
 TWENTY = tuple(f"account{number:02}" for number in range(20))
 
 

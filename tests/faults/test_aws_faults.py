@@ -28,6 +28,7 @@ from tests.faults.matrix import (
     metrics,
     raised,
     summary,
+    variant,
 )
 from tests.faults.refusals import SDK_ATTEMPTS, Body, Refusals, asks_for, is_of, of_table
 from tests.rules import Rules
@@ -75,9 +76,31 @@ def test_one_throttled_batch_of_secrets_is_retried_within_bounds_and_the_others_
     assert raised(done) == INCOMPLETE
     assert outcomes(world, *names[:20]) == dict.fromkeys(names[:20], "EXTENDED")
     assert outcomes(world, *names[20:]) == dict.fromkeys(names[20:], "FAILED SECRET_UNAVAILABLE")
-    # Again after 5, 10, 20 and 40 s and when the patience ends: six times, each as often as the SDK may.
-    assert SDK_ATTEMPTS < refusal.hits <= 6 * SDK_ATTEMPTS
+    assert refusal.hits == SDK_ATTEMPTS, "no key is at risk: the next try comes in a minute"
     assert len(world.exchange.requests) == 20
+
+
+@pytest.mark.slow
+@pytest.mark.row(25)
+@pytest.mark.parametrize(("minutes", "renew_after"), [(25, 30), (45, 10)])
+@pytest.mark.parametrize("first_sweep", [0.1, 4.9])
+def test_secrets_that_are_throttled_as_long_as_promised_cost_no_key(
+    world: World, clock: VirtualClock, minutes: int, renew_after: int, first_sweep: float
+) -> None:
+    """It begins a moment before the keys would have been renewed."""
+    add_live(world, clock, "alice", "bob", minutes=30 if renew_after == 30 else 11)
+    function = variant(world, clock, RENEW_AFTER_MINUTES=str(renew_after))
+    end = clock.timestamp() + 60 * minutes
+    refused = Refusals(function, clock).refuse(
+        "secretsmanager", "BatchGetSecretValue", "ThrottlingException", when=lambda _: clock.timestamp() < end
+    )
+
+    for _ in Rules(world, function.invoke, clock, 0.0, first_sweep).follow(minutes + 10):
+        assert kept(world, "alice"), "at every moment"
+        assert kept(world, "bob"), "at every moment"
+
+    assert refused.hits <= 70 * SDK_ATTEMPTS, "a handful in each run"
+    assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "EXTENDED"}
 
 
 @pytest.mark.row(25)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.probe import MADE_UP
+from listenkeys.sending.probe import MADE_UP
 from local.clock import VirtualClock
 from local.world import World
 from tests.leaks import WatchedFunction

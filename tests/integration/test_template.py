@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from listenkeys.binance.lanes import AT_RISK
+from listenkeys.sending.renewal import AT_RISK
 from listenkeys.view.status import AT_RISK_MINUTES, ATTRIBUTES
 from local.aws.stack import choose, expand
 from tests.dashboard import body_of, widgets_of

@@ -39,7 +39,6 @@ from moto.core.botocore_stubber import BotocoreStubber
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
-from listenkeys.aws.budget import Budget
 from listenkeys.aws.calls import Deadline
 from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import Credentials
@@ -49,12 +48,13 @@ from listenkeys.keeper import Keeper
 from listenkeys.model import RETRYABLE
 from listenkeys.products import PRODUCTS
 from listenkeys.report import Report
+from listenkeys.sending.weight import Budget
 from listenkeys.trigger import SWEEP, TICK, Trigger
 from local.aws.stack import REGION, LocalAws
 from local.binance.exchange import Exchange, Fault
 from local.clock import VirtualClock
 from local.world import World
-from simulation.schedules import without_threads
+from simulation.schedules import Inline
 from tests.faults.refusals import Raw
 
 # More with `make test-deep`, fewer with `make dynamodb`.
@@ -249,6 +249,7 @@ class WholeProgram(RuleBasedStateMachine):
             overdue=lambda minutes: timedelta(minutes=minutes or 31),
             max_concurrency=1,
             aws_deadline=deadline,
+            pool=Inline,
         )
 
     def _run(self, keeper: Keeper, trigger: str, run_id: str) -> Report:
@@ -630,17 +631,16 @@ def moment(text: str) -> datetime:
 @pytest.mark.timeout(7200 if os.environ.get("DEEP") else 120)
 def test_the_promise_holds_under_any_sequence_of_troubles(aws: LocalAws) -> None:
     WholeProgram.aws = aws
-    with without_threads():
-        run_state_machine_as_test(
-            WholeProgram,
-            settings=settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=STEPS,
-                deadline=None,
-                derandomize=not os.environ.get("DEEP"),
-                database=None,
-                # To shrink what fails takes minutes: at length only.
-                phases=(Phase.generate, Phase.shrink) if os.environ.get("DEEP") else (Phase.generate,),
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+    run_state_machine_as_test(
+        WholeProgram,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=not os.environ.get("DEEP"),
+            database=None,
+            # To shrink what fails takes minutes: at length only.
+            phases=(Phase.generate, Phase.shrink) if os.environ.get("DEEP") else (Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,29 +1,33 @@
 """Time, passed in: the program never asks the system for it."""
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
     """`now` is aware UTC, `monotonic` and `sleep` are in seconds.
 
-    `wait(condition, seconds, idle)` waits until the condition is notified, at most `seconds` (None: without
-    limit). `idle` says that nothing is under way, so that only time can change anything: a clock that does
-    not follow the real time moves on then, and only then.
+    `get(queue, seconds)` returns the queue's next item, None if none comes within `seconds`. Something that
+    another thread is doing will put one there: a clock that does not follow the real time waits for it.
     """
 
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
-    wait: Callable[[threading.Condition, float | None, bool], None]
+    get: Callable[[SimpleQueue[Any], float], Any]
 
 
-def _wait(condition: threading.Condition, seconds: float | None, idle: bool) -> None:
-    condition.wait(seconds)
+def get(queue: SimpleQueue[Any], seconds: float) -> Any:
+    """Wait for the queue's next item in real time."""
+    try:
+        return queue.get(timeout=max(0.0, seconds))
+    except Empty:
+        return None
 
 
-SYSTEM_CLOCK = Clock(lambda: datetime.now(UTC), time.monotonic, time.sleep, _wait)
+SYSTEM_CLOCK = Clock(lambda: datetime.now(UTC), time.monotonic, time.sleep, get)

@@ -1,28 +1,35 @@
 """A run's results on their way out: reported, recorded in batches as they come, then announced."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 
 from .aws.announcements import Announcer
-from .aws.records import BATCH, Records
+from .aws.records import BATCH, Records, Saved
 from .clock import Clock
 from .errors import ErrorCode, Unavailable
 from .model import SUCCESSES, Current, Outcome, Result
+from .pool import Pool
 from .report import Report
 
 FLUSH_SECONDS = 1.0
 _PAUSE_CAP = 30.0  # seconds between two tries while DynamoDB takes nothing
 _GIVE_UP_AFTER = 3  # failures in a row at the end of the run
+_NEVER = float("inf")
 
 
 class Journal:
-    """Takes in results as they come, records them in batches and then announces what changed."""
+    """Takes in results as they come, records them in batches and then announces what changed.
 
-    def __init__(self, records: Records, announcer: Announcer, clock: Clock, report: Report) -> None:
-        self._records = records
-        self._announcer = announcer
-        self._clock = clock
-        self._report = report
+    The pool records, one batch at a time: a table that does not answer holds up nothing.
+    """
+
+    def __init__(
+        self, records: Records, announcer: Announcer, pool: Pool, clock: Clock, report: Report
+    ) -> None:
+        self._records, self._announcer, self._pool = records, announcer, pool
+        self._clock, self._report = clock, report
         self._unsaved: list[Result] = []
+        self._saving: list[Result] = []
         self._announced: set[str] = set()
         self._next_flush = clock.monotonic() + FLUSH_SECONDS
         self._failures = 0  # to record, in a row
@@ -36,24 +43,36 @@ class Journal:
         if result.to_record:
             self._unsaved.append(result)
 
-    def flush(self) -> None:
-        """Record what has come in, if it is enough for a batch or a second has passed.
+    def unrecorded(self) -> Iterator[Result]:
+        """Yield the results that are not recorded yet."""
+        yield from self._saving
+        yield from self._unsaved
 
-        What DynamoDB does not take is tried again later, ever more rarely, so that it holds up nothing.
+    def flush(self) -> float:
+        """Begin to record what has come in, if it is enough for a batch or a second has passed.
+
+        What DynamoDB does not take is tried again later, ever more rarely. Returns when to call again
+        (monotonic).
         """
+        if self._saving or not self._unsaved:
+            return _NEVER
         full = len(self._unsaved) >= BATCH and not self._failures
-        while self._unsaved and (full or self._clock.monotonic() >= self._next_flush):
-            saved = self._save()
-            pause = FLUSH_SECONDS if saved else min(_PAUSE_CAP, FLUSH_SECONDS * 2**self._failures)
-            self._next_flush = self._clock.monotonic() + pause
-            full = saved and len(self._unsaved) >= BATCH
+        if not full and self._clock.monotonic() < self._next_flush:
+            return self._next_flush
+        self._save()
+        return _NEVER
+
+    def drain(self) -> None:
+        """Record what there is, and wait for it, unless DynamoDB takes nothing."""
+        self._failures = 0
+        while self._saving or (self._unsaved and self._failures < _GIVE_UP_AFTER):
+            if not self._saving:
+                self._save()
+            self._pool.land(FLUSH_SECONDS)
 
     def close(self, current: Mapping[str, Current]) -> None:
         """Record the rest, and announce what earlier runs could not."""
-        self._failures = 0
-        while self._unsaved and self._failures < _GIVE_UP_AFTER:
-            if not self._save():
-                self._unsaved = self._unsaved[BATCH:] + self._unsaved[:BATCH]
+        self.drain()
         if self._unsaved:
             for result in self._unsaved:
                 _not_recorded(result, self._why)
@@ -66,22 +85,16 @@ class Journal:
             }
         )
 
-    def _save(self) -> bool:
-        batch = self._unsaved[:BATCH]
+    def _save(self) -> None:
+        self._saving, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
+        self._pool.start(partial(self._record, self._saving), self._recorded)
+
+    def _record(self, batch: list[Result]) -> Saved | Unavailable:
+        """In the pool: record a batch, and announce what it holds."""
         try:
             saved = self._records.save(batch, self._report.run_id)
         except Unavailable as error:
-            self._why = str(error)
-            self._failures += 1
-            return False
-        self._failures = 0
-        del self._unsaved[: len(batch)]
-        for result in batch:
-            if result.account_id in saved.lost:
-                _not_recorded(result, "its record in ListenKeysTable does not take the write")
-            elif result.account_id in saved.superseded:
-                # Another run's later attempt is recorded, and is what counts.
-                result.outcome, result.error_code, result.error_message = Outcome.SKIPPED, None, None
+            return error
         self._announce(
             {
                 result.account_id: [*result.before.unannounced, *result.unannounced]
@@ -90,7 +103,26 @@ class Journal:
                 and (result.unannounced or result.before.unannounced)
             }
         )
-        return True
+        return saved
+
+    def _recorded(self, saved: Saved | Unavailable) -> None:
+        """Take in what came of a batch; what DynamoDB did not take comes after the others."""
+        batch, self._saving = self._saving, []
+        pause = FLUSH_SECONDS
+        if isinstance(saved, Unavailable):
+            self._why = str(saved)
+            self._failures += 1
+            self._unsaved += batch
+            pause = min(_PAUSE_CAP, FLUSH_SECONDS * 2**self._failures)
+        else:
+            self._failures = 0
+            for result in batch:
+                if result.account_id in saved.lost:
+                    _not_recorded(result, "its record in ListenKeysTable does not take the write")
+                elif result.account_id in saved.superseded:
+                    # Another run's later attempt is recorded, and is what counts.
+                    result.outcome, result.error_code, result.error_message = Outcome.SKIPPED, None, None
+        self._next_flush = self._clock.monotonic() + pause
 
     def _announce(self, unannounced: dict[str, list[str]]) -> None:
         self._announced.update(unannounced)

@@ -4,39 +4,34 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from .aws.accounts import Accounts
 from .aws.announcements import Announcer
-from .aws.budget import Budget
 from .aws.calls import Deadline
 from .aws.credentials import ApiKey, Credentials
 from .aws.records import Records
 from .aws.shards import Shard
-from .binance.lanes import AT_RISK
 from .clock import Clock
 from .errors import AccountError, Unavailable
-from .journal import FLUSH_SECONDS, Journal
+from .journal import Journal
 from .model import NOTHING, Account, Current, Outcome, Result
-from .probe import probe
-from .renewal import Renewal
+from .pool import Pool
 from .report import Report
 from .selection import Judge, select
-from .sending import Sending
-from .trigger import MANUAL, SWEEP, TICK, Trigger
+from .sending.probe import probe
+from .sending.renewal import AT_RISK, NEVER, Renewal
+from .sending.send import Sending
+from .sending.weight import Budget
+from .trigger import MANUAL, Trigger
 
 if TYPE_CHECKING:
     from .binance.client import BinanceClient
 
 RESERVE = 30.0  # seconds kept for the requests under way and for recording them
 END_EARLY = 5.0  # seconds before Lambda would end the run
-# How long a run tries a dead host, or Secrets Manager, before it gives up. A person waits for a manual run,
-# which gives up soon. After an outage of 25 minutes a key may have 4 to live, and two sweeps may be 6 apart:
-# a sweep that keeps trying for more than 2 covers the gap. It ends before the next can begin, 4 minutes on.
-PATIENCE = {TICK: 150.0, SWEEP: 150.0, MANUAL: 5.0}
 _SECRETS_AGAIN = 5.0  # seconds until secrets are read again, doubling
 
 
@@ -45,7 +40,8 @@ class Keeper:
     """The collaborators of a run.
 
     `overdue` gives the age from which a sweep renews a key; its argument is the row's renewAfterMinutes, None
-    for the stack's. `aws_deadline` is kept by the AWS clients that the collaborators hold.
+    for the stack's. `aws_deadline` is kept by the AWS clients that the collaborators hold. `pool` makes a
+    run's threads.
     """
 
     accounts: Accounts
@@ -58,6 +54,7 @@ class Keeper:
     overdue: Callable[[int | None], timedelta]
     max_concurrency: int
     aws_deadline: Deadline
+    pool: Callable[[Clock], Pool] = Pool
 
     def run(self, trigger: Trigger, run_id: str, seconds: float, shard: Shard | None = None) -> Report:
         """Do one run, or one shard of it, within `seconds` and return its report.
@@ -80,13 +77,13 @@ class _Run:
         self.report = Report(run_id, trigger.name, trigger.dry_run)
         self.started = clock.monotonic()
         self.deadline = self.started + seconds - RESERVE
-        self.patience = PATIENCE[trigger.name]
         self.current: dict[str, Current] = {}
-        self.journal = Journal(keeper.records, keeper.announcer, clock, self.report)
+        self.pool = keeper.pool(clock)
+        self.journal = Journal(keeper.records, keeper.announcer, self.pool, clock, self.report)
         self.sending = Sending(
-            keeper.binance, keeper.budget, keeper.records, clock,
+            keeper.binance, keeper.budget, keeper.records, self.journal, self.pool, clock,
             Judge(trigger, run_id, clock.now(), keeper.overdue),
-            self.deadline, self.patience, keeper.max_concurrency,
+            self.deadline, keeper.max_concurrency,
         )  # fmt: skip
 
     def run(self) -> Report:
@@ -96,16 +93,14 @@ class _Run:
             keeper.binance.forget_idle_connections()
         if self.trigger.probe:
             report.probe = probe(keeper.binance, keeper.budget, self.clock)
-        if self.trigger.dry_run:
-            self._plan(due, why)
-        else:
-            try:
+        try:
+            if self.trigger.dry_run:
+                self._plan(due, why)
+            else:
                 self._renew(due)
-            finally:
-                self.sending.give_back(report.results)
-                if keeper.budget.trouble:
-                    report.trouble.append(keeper.budget.trouble)
-            self.journal.close(self.current)
+                self.journal.close(self.current)
+        finally:
+            self.pool.close()
         report.close(self.clock.now(), AT_RISK, self.clock.monotonic() - self.started)
         return report
 
@@ -167,37 +162,49 @@ class _Run:
             )
 
     def _renew(self, due: list[Account]) -> None:
-        """Renew the due accounts; retry those whose secret could not be read while the patience lasts."""
+        """Renew the due accounts; while a key is at risk, go on with those whose secret could not be read."""
         wait = _SECRETS_AGAIN
-        while due:
-            keys = self._fetch(due)
-            ready: list[Renewal] = []
-            unread: list[tuple[Account, AccountError]] = []
-            for account in due:
-                key = keys[account.id]
-                if isinstance(key, ApiKey):
-                    ready.append(Renewal(account, self._before(account), key, self._reread, self.clock.now))
-                elif key.retryable:
-                    unread.append((account, key))
-                else:
-                    self.journal.add(self._unkeyed(account, key))
-            # An exception in here ends the sending, too.
-            with closing(self.sending.send(ready, FLUSH_SECONDS)) as batches:
-                for batch in batches:
-                    for result in batch:
-                        self.journal.add(result)
-                    self.journal.flush()
-            due = [account for account, _ in unread]
-            at_risk = any(self.sending.dies_at(self._before(a)) < self.deadline + AT_RISK for a in due)
-            end = self.deadline if at_risk else min(self.deadline, self.started + self.patience)
-            left = end - self.clock.monotonic()
-            if left < 1.0:
-                for account, error in unread:
-                    self.journal.add(self._unkeyed(account, error))
-                return
-            if due:
+        try:
+            while due:
+                unread = self._send(due)
+                due = [account for account, _ in unread]
+                left = self.deadline - self.clock.monotonic()
+                at_risk = any(
+                    self._dies_at(self._before(account)) < self.deadline + AT_RISK for account in due
+                )
+                if left < 1.0 or not at_risk:
+                    for account, error in unread:
+                        self.journal.add(self._unkeyed(account, error))
+                    break
+                self.journal.drain()
                 self.clock.sleep(min(wait, left))
                 wait *= 2
+        finally:
+            self.sending.close()
+            if self.keeper.budget.trouble:
+                self.report.trouble.append(self.keeper.budget.trouble)
+
+    def _send(self, due: list[Account]) -> list[tuple[Account, AccountError]]:
+        """Renew those whose API key can be read; return the others."""
+        keys = self._fetch(due)
+        ready: list[Renewal] = []
+        unread: list[tuple[Account, AccountError]] = []
+        for account in due:
+            key = keys[account.id]
+            if isinstance(key, ApiKey):
+                before = self._before(account)
+                dies_at = self._dies_at(before)
+                now = self.clock.now
+                ready.append(Renewal(len(ready), account, before, key, self._reread, now, dies_at))
+            elif key.retryable:
+                unread.append((account, key))
+            else:
+                self.journal.add(self._unkeyed(account, key))
+        self.sending.add(ready)
+        while (wake := self.sending.go()) is not None:
+            self.pool.land(max(0.0, min(wake, self.journal.flush()) - self.clock.monotonic()))
+        self.sending.settle()
+        return unread
 
     def _fetch(self, accounts: Iterable[Account]) -> dict[str, ApiKey | AccountError]:
         fetched = self.keeper.credentials.fetch(accounts)
@@ -207,6 +214,16 @@ class _Run:
 
     def _reread(self, account: Account) -> ApiKey | AccountError:
         return self.keeper.credentials.fetch([account]).keys[account.id]
+
+    def _dies_at(self, before: Current) -> float:
+        """Return the monotonic time at which a live key dies, NEVER if there is none to save.
+
+        A person waits for a manual run, so it does not take longer for the sake of a key.
+        """
+        if before.expires_at is None or self.trigger.name == MANUAL:
+            return NEVER
+        left = (before.expires_at - self.clock.now()).total_seconds()
+        return self.clock.monotonic() + left if left > 0 else NEVER
 
     def _before(self, account: Account) -> Current:
         return self.current.get(account.id, NOTHING)

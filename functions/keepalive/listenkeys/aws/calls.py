@@ -22,6 +22,7 @@ _BATCH_GET = 100  # keys in a BatchGetItem
 # would outlive the function. No attempt starts that could outlast the run (`Deadline`).
 _CONNECT, _READ = 2.0, 5.0
 _AT_ONCE = 1.0  # second
+NOT_AGAIN = -1.0
 CLIENT_CONFIG = Config(
     connect_timeout=_CONNECT,
     read_timeout=_READ,
@@ -49,9 +50,13 @@ class Deadline:
         self._thread = threading.local()
 
     @contextmanager
-    def brief(self) -> Iterator[None]:
-        """Let this thread's calls be tried again only if they fail at once, not if they hang."""
+    def brief(self, again_within: float = _AT_ONCE) -> Iterator[None]:
+        """Let this thread's calls be tried again only if they fail at once, not if they hang.
+
+        NOT_AGAIN: not even then. A write that may not arrive twice is never repeated.
+        """
         self._thread.at = None  # set by the first attempt: preparing it may take a slow processor its time
+        self._thread.again_within = again_within
         try:
             yield
         finally:
@@ -62,7 +67,8 @@ class Deadline:
         ends = self._monotonic() + _CONNECT + _READ
         at = getattr(self._thread, "at", self.at)
         if at is None:
-            at = self._thread.at = ends + _AT_ONCE
+            self._thread.at = ends + self._thread.again_within
+            at = self.at
         if ends > min(self.at, at):
             raise OutOfTime
 

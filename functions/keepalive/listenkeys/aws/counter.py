@@ -2,17 +2,21 @@
 
 accountId  "#weight:<group>", which no account can be called
 record     the clock minute in UTC, as Binance counts: "2026-11-24T09:31Z"
-used (N), claimed (SS, short hashes of account ids), ttl (N)
+used (N), claimed (SS), ttl (N)
+
+`claimed` holds who is renewing whom in that minute, as a short hash of the account and the run's mark, and a
+token for each taking of weight.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
-from .calls import AwsError, Deadline, error_code
+from .calls import NOT_AGAIN, AwsError, Deadline, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -22,7 +26,7 @@ _KEEP_SECONDS = 3600  # of a counter, until DynamoDB removes it
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Whether there was room for the weight, what was used before, and which accounts were claimed before."""
+    """Whether there was room for the weight, how much was used before, and whom other runs had claimed."""
 
     granted: bool
     used: int
@@ -30,37 +34,39 @@ class Taken:
 
 
 class WeightCounter:
-    """The counters, which all runs of a stack write."""
+    """The counters, which all runs of a stack write. Each run has a mark of its own, and so has its retry."""
 
     def __init__(self, dynamodb: "DynamoDBClient", table: str, deadline: Deadline) -> None:
-        self._dynamodb = dynamodb
-        self._table = table
-        self._deadline = deadline
+        self._dynamodb, self._table, self._deadline = dynamodb, table, deadline
 
-    def take(self, group: str, minute: int, weight: int, cap: int, accounts: Sequence[str]) -> Taken:
+    def take(
+        self, group: str, minute: int, weight: int, cap: int, mark: str, accounts: Iterable[str] = ()
+    ) -> Taken:
         """Add weight to a minute's counter and claim these accounts, unless that exceeds the cap.
 
-        One write, and no waiting: raises Unavailable when DynamoDB does not answer it at once.
+        A token goes with the write: where its answer is lost and botocore repeats it, the token shows that it
+        had arrived. Raises Unavailable when DynamoDB does not answer at once.
         """
         hashes = {_short(id_): id_ for id_ in accounts}
+        token = uuid.uuid4().hex[:12]
         values: dict[str, Any] = {
             ":weight": {"N": str(weight)},
             ":room": {"N": str(cap - weight)},
             ":ttl": {"N": str(minute * 60 + _KEEP_SECONDS)},
+            ":claims": {"SS": [token, *(short + mark for short in hashes)]},
+            ":token": {"S": token},
         }
-        add = "ADD used :weight"
-        if hashes:
-            values[":ids"] = {"SS": sorted(hashes)}
-            add += ", claimed :ids"
         item: Any
         try:
             with self._deadline.brief():
                 answer = self._update(
                     group,
                     minute,
-                    f"{add} SET #ttl = :ttl",
+                    "ADD used :weight, claimed :claims SET #ttl = :ttl",
                     values,
-                    ConditionExpression="attribute_not_exists(used) OR used <= :room",
+                    ConditionExpression=(
+                        "(attribute_not_exists(used) OR used <= :room) AND NOT contains(claimed, :token)"
+                    ),
                     ExpressionAttributeNames={"#ttl": "ttl"},
                     ReturnValues="ALL_OLD",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -68,25 +74,30 @@ class WeightCounter:
             granted, item = True, answer.get("Attributes", {})
         except self._dynamodb.exceptions.ConditionalCheckFailedException as refused:
             response: Any = refused.response
-            granted, item = False, response.get("Item", {})
+            item = response.get("Item", {})
+            granted = token in item.get("claimed", {}).get("SS", ())
         except AwsError as error:
             raise Unavailable(f"the weight counter could not be reached: {error_code(error)}") from None
         try:
             used = int(item.get("used", {"N": "0"})["N"])
         except (KeyError, ValueError):
             raise Unavailable("the weight counter does not hold a number") from None
-        claimed = item.get("claimed", {}).get("SS", ())
-        return Taken(granted, used, {hashes[short] for short in claimed if short in hashes})
+        others = {claim[:8] for claim in item.get("claimed", {}).get("SS", ()) if claim[8:] != mark}
+        return Taken(granted, used, {id_ for short, id_ in hashes.items() if short in others})
 
-    def give_back(self, group: str, minute: int, weight: int, accounts: Iterable[str]) -> None:
-        """Return weight to a minute's counter, and the claims on these accounts. Raises Unavailable."""
+    def give_back(self, group: str, minute: int, weight: int, mark: str, accounts: Iterable[str]) -> None:
+        """Return weight to a minute's counter, and the claims on these accounts. Raises Unavailable.
+
+        Tried once: a second try could return it twice. What is not returned is lost for this minute only.
+        """
         values: dict[str, Any] = {":back": {"N": str(-weight)}}
         expression = "ADD used :back"
-        if hashes := sorted({_short(id_) for id_ in accounts}):
-            values[":ids"] = {"SS": hashes}
-            expression += " DELETE claimed :ids"
+        if claims := [_short(id_) + mark for id_ in accounts]:
+            values[":claims"] = {"SS": claims}
+            expression += " DELETE claimed :claims"
         try:
-            self._update(group, minute, expression, values)
+            with self._deadline.brief(NOT_AGAIN):
+                self._update(group, minute, expression, values)
         except AwsError as error:
             raise Unavailable(f"weight was not returned: {error_code(error)}") from None
 

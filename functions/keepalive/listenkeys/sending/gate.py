@@ -11,7 +11,7 @@ from ..errors import Blocked, ErrorCode, RateLimited, Refused
 
 MAX_ATTEMPTS = 4  # of one account in a run, while the host serves others
 SUSPECT_AFTER = 3  # failures in a row: one request at a time from here on
-DOWN_AFTER = 4  # at least this many in a row, and for the run's patience, before the host counts as down
+DOWN_AFTER = 4  # failures in a row: the host is down
 MAX_PAUSES = 3  # 429s that a run waits out
 _BACKOFF_BASE, _BACKOFF_CAP, _PROBE_CAP = 0.5, 10.0, 30.0
 _NEVER = float("-inf")
@@ -84,11 +84,9 @@ class GroupGate(Gate):
 
 @dataclass(slots=True)
 class HostGate(Gate):
-    """A host's failures in a row. `patience` is how many seconds it may fail before it counts as down."""
+    """A host's failures in a row."""
 
-    patience: float = 0.0
     failures: int = 0
-    _failing_since: float = _NEVER
     _failing: str = ""  # the account that all failures in a row belong to; empty where it is several
     _served: bool = False
 
@@ -108,11 +106,11 @@ class HostGate(Gate):
         """Note a failure; return the time of the account's next try, None where it has had enough.
 
         An account that fails alone, on a host that has served others, gets MAX_ATTEMPTS. A host that fails
-        everybody gets the run's patience. Neither gives up while a key would die before the next run.
+        everybody is down after DOWN_AFTER. Neither is given up while a key would die before the next run.
         """
         if started >= self.alone_since:  # requests already in flight when it narrowed don't count again
             if not self.failures:
-                self._failing_since, self._failing = now, account
+                self._failing = account
             elif self._failing != account:
                 self._failing = ""
             self.failures += 1
@@ -124,8 +122,7 @@ class HostGate(Gate):
             return None
         if not self.alone:
             return now + _spread(attempts, _BACKOFF_CAP, 0.0)
-        patient = self.failures < DOWN_AFTER or now - self._failing_since < self.patience
-        if not (patient or at_risk or others_at_risk):
+        if self.failures >= DOWN_AFTER and not (at_risk or others_at_risk):
             self.stop(ErrorCode.EXCHANGE_DOWN)
         # Between half and the whole of a doubling interval: a run's probes are few and far between.
         self.opens_at = max(self.opens_at, now + _spread(self.failures, _PROBE_CAP, 0.5))

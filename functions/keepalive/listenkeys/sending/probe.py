@@ -7,13 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .aws.budget import Budget
-from .clock import Clock
-from .errors import AccountError, ErrorCode
-from .products import PRODUCTS
+from ..clock import Clock
+from ..errors import AccountError, ErrorCode
+from ..products import PRODUCTS
+from .weight import Budget
 
 if TYPE_CHECKING:
-    from .binance.client import BinanceClient
+    from ..binance.client import BinanceClient
 
 PRODUCT = "usdm"
 MADE_UP = "listenKeyKeeperProbe".ljust(64, "0")  # has the form of an API key and belongs to nobody
@@ -29,8 +29,9 @@ def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, A
     """
     group = PRODUCTS[PRODUCT].group
     clock.sleep(max(0.0, budget.opens_at(group, 1) - clock.monotonic()))
-    if budget.take(group):
-        budget.spend(group)
+    minute = budget.minute()
+    if budget.taken(group, minute, 1, budget.take(group, minute, 1)):
+        budget.now(group).free -= 1
         error = AccountError(ErrorCode.BAD_RESPONSE, "a made-up API key was accepted: this is not Binance")
         try:
             binance.keepalive(PRODUCT, MADE_UP)

@@ -1,6 +1,6 @@
 """One account's renewal: PUT, compare the key, POST where Binance forgot it. One request at a time.
 
-Decides what an answer means for the account. The dispatcher decides when to send.
+Decides what an answer means for the account. `send` decides when a request goes.
 """
 
 import traceback
@@ -9,33 +9,56 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from .aws.credentials import ApiKey
-from .binance.answers import Answer
-from .errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient
-from .model import LEASE, Account, Current, Outcome, Result
+from ..aws.credentials import ApiKey
+from ..binance.answers import Answer
+from ..errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient
+from ..model import LEASE, Account, Current, Outcome, Result
+from ..settings import AT_RISK_MINUTES
 
 if TYPE_CHECKING:
-    from .binance.client import BinanceClient
+    from ..binance.client import BinanceClient
+
+AT_RISK = 60.0 * AT_RISK_MINUTES  # seconds
+NEVER = float("inf")
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Renewal:
     """An account on its way from due to a result.
 
     `reread` fetches the account's API key once more, or returns the AccountError that prevents it.
-    `wants_more`: the last request failed, and a different request may succeed.
+    `rank` is its place in the order; lower goes first. `dies_at` is the monotonic time at which a live key
+    dies, NEVER where there is none to save. `weight` is what it is admitted with, `promised` how much of that
+    it has not used in this minute. `wants_more`: the last request failed, and a different one may succeed.
     """
 
+    rank: int
     account: Account
     before: Current
     api_key: ApiKey
     reread: Callable[[Account], ApiKey | AccountError]
     now: Callable[[], datetime]
+    dies_at: float = NEVER
+    weight: int = 1
+    promised: int = 0
+    attempts: int = 0
+    started: float = 0.0  # the last request, monotonic
+    sent_at: datetime | None = None  # the last request
+    error: AccountError | None = None  # the last one
     forgotten: bool = False
     posting: bool = False
     was_reread: bool = False
     wants_more: bool = False
     used_weight: int = 0  # what Binance says the IP address used in this minute
+
+    @property
+    def id(self) -> str:
+        """The account's id."""
+        return self.account.id
+
+    def at_risk(self, now: float) -> bool:
+        """Whether there is a key to save, and later runs may come too late."""
+        return now < self.dies_at < now + AT_RISK
 
     def send(self, binance: "BinanceClient") -> Result | None:
         """Send the next request; return the account's result, None when it takes one more request.
@@ -43,7 +66,7 @@ class Renewal:
         Raises AccountError when Binance refuses or fails. A POST is always the last request.
         """
         product, api_key, known = self.account.product, self.api_key.value, self.before.listen_key
-        self.wants_more = False
+        self.wants_more, self.sent_at = False, self.now()
         if self.posting:
             answer = self._answered(binance.start(product, api_key))
             if self.forgotten and answer.listen_key != known:
@@ -68,9 +91,9 @@ class Renewal:
             return None
         return self._extended(answer)
 
-    def failure(self, error: AccountError | None) -> Result:
-        """Return the result of a renewal that an error ended; None: no answer came in time."""
-        error = error or Transient(ErrorCode.TIMEOUT, "no answer before the run had to end")
+    def failure(self) -> Result:
+        """Return the result of a renewal that its last error ended; without one, no answer came in time."""
+        error = self.error or Transient(ErrorCode.TIMEOUT, "no answer before the run had to end")
         outcome = Outcome.FAILED if error.retryable else Outcome.REJECTED
         message = error.message
         if isinstance(error, ListenKeyNotFound) and self.account.create_if_missing:
@@ -79,10 +102,10 @@ class Renewal:
             message += ": createIfMissing is false, so none is made; start the stream, or set it to true"
         return self._ended(outcome).explain(AccountError(error.code, message, error.http_status))
 
-    def left(self, error: AccountError | None, attempts: int, why: ErrorCode) -> Result:
+    def left(self, why: ErrorCode) -> Result:
         """Return the result of a renewal that the run ended for lack of time or because Binance refuses."""
-        if attempts:
-            return self.failure(error)
+        if self.attempts:
+            return self.failure()
         return self._ended(Outcome.DEFERRED, to_record=False).explain(AccountError(why, _NOT_ATTEMPTED[why]))
 
     def skipped(self) -> Result:
@@ -90,8 +113,8 @@ class Renewal:
         return self._ended(Outcome.SKIPPED, to_record=False)
 
     def _ended(self, outcome: Outcome, to_record: bool = True) -> Result:
-        account = self.account
-        return Result(account.id, account.product, outcome, self.now(), self.before, to_record=to_record)
+        at = self.sent_at or self.now()
+        return Result(self.id, self.account.product, outcome, at, self.before, to_record=to_record)
 
     def _answered(self, answer: Answer) -> Answer:
         self.used_weight = answer.used_weight or 0

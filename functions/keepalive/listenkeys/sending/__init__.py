@@ -1,0 +1,1 @@
+"""Sending: one thread decides who may send and when; the pool's threads send, take weight and record."""
