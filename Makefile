@@ -54,7 +54,7 @@ $(DYNAMODB):
 
 # Only as given to make: what the environment holds under these names is not meant for it.
 given = $(if $(filter command,$(firstword $(origin $(1)))),$(2) "$($(1))")
-REAL = $(call given,ACCOUNT,--account) $(call given,PRODUCT,--product) $(call given,HOST,--host)
+REAL = $(call given,ACCOUNT,--account) $(call given,PRODUCT,--product) $(call given,ENVIRONMENT,--environment) $(call given,HOST,--host)
 
 ##@ Look at it
 run: install  ## Run the function once in a local world (EVENT=file, KEEP=1)

@@ -16,8 +16,9 @@ from typing import Any
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.credentials import ApiKey, Credentials
+from listenkeys.products import ENDPOINTS
 from local.aws.rules import error_payload
-from local.binance.exchange import PATHS, Fault
+from local.binance.exchange import Fault
 from local.invoke import Invocation
 from local.kept import kept_world
 from local.service import Service
@@ -70,7 +71,7 @@ class Desk:
             number = exchange.emit_order(key, product)
             return f"{account_id} has order {number}: {hear} stream{'s' * (hear != 1)} heard of it"
         elif verb == "delete":
-            exchange.handle("DELETE", PATHS[product], {"X-MBX-APIKEY": key})
+            exchange.handle("DELETE", ENDPOINTS[product].path, {"X-MBX-APIKEY": key})
         else:
             exchange.expire(key, product)
         return VERBS[verb].replace("ACCOUNT", account_id)

@@ -42,7 +42,8 @@ class World:
         self.streams = StreamServer(self.binance.exchange) if self.binance and streams else None
         self.binance_url = self.binance.url if self.binance else str(binance_url)
         self._own_aws = aws is None
-        self.aws = aws or LocalAws({"BinanceBaseUrl": self.binance_url})
+        self.stream_url = self.streams.url if self.streams else ""
+        self.aws = aws or LocalAws({"BinanceBaseUrl": self.binance_url, "BinanceStreamUrl": self.stream_url})
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +70,8 @@ class World:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process that is the function in this world."""
-        streams = {STREAM_URL: self.streams.url} if self.streams else {}
-        return {**self.aws.environment(), "BINANCE_BASE_URL": self.binance_url, **streams}
+        urls = {"BINANCE_BASE_URL": self.binance_url, STREAM_URL: self.stream_url}
+        return {**self.aws.environment(), **urls}
 
     def put_row(self, account_id: str, **attributes: Any) -> None:
         """Write a row of AccountsTable; attributes in DynamoDB's notation, or a plain string or boolean."""

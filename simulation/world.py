@@ -24,7 +24,7 @@ from listenkeys.aws.records import Records, Saved
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import ErrorCode, Transient, Unavailable
 from listenkeys.model import LEASE, NOTHING, SUCCESSES, Account, Current, Result
-from listenkeys.products import PRODUCTS
+from listenkeys.products import ENDPOINTS
 from local.binance.exchange import REAL_ANSWERS, Exchange, _Lease
 from simulation.timeline import Timeline
 
@@ -147,7 +147,7 @@ class Wire(BinanceClient):
             answer = REAL_ANSWERS[_ANSWERS[trouble]]
             return answer.status, {"Retry-After": "30"} if trouble == RATE_LIMIT else {}, answer.body
         exchange = self._exchange_of_requests
-        answer = exchange.handle(method, PRODUCTS[product].path, {"X-MBX-APIKEY": api_key})
+        answer = exchange.handle(method, ENDPOINTS[product].path, {"X-MBX-APIKEY": api_key})
         exchange.requests.clear()
         return answer.status, answer.headers, answer.body
 

@@ -69,7 +69,8 @@ def build_binance(settings: Settings, clock: Clock) -> "BinanceClient":
     """Make Binance's client. A sweep with nothing to do needs neither requests nor the CA bundle."""
     from listenkeys.binance.client import BinanceClient
 
-    return BinanceClient(clock.now, settings.binance_base_url, pool_size=settings.max_concurrency)
+    base_url, stream_url = settings.binance_base_url, settings.binance_stream_url
+    return BinanceClient(clock.now, base_url, pool_size=settings.max_concurrency, stream_url=stream_url)
 
 
 def build_work_queue(settings: Settings, clock: Clock) -> WorkQueue | None:

@@ -30,6 +30,7 @@ _URLS = {
     "usdm": ("wss://fstream.binance.com", "/private/ws?listenKey={key}&events={events}"),
     "coinm": ("wss://dstream.binance.com", "/ws/{key}"),
     "portfolio": ("wss://fstream.binance.com", "/pm/ws/{key}"),
+    "portfolio-pro": ("wss://fstream.binance.com", "/pm-classic/ws/{key}"),
     "options": ("wss://fstream.binance.com", "/private/ws/{key}"),
 }
 # Asking again does not help: the table's name, the permission or the credentials are wrong.

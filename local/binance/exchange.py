@@ -27,6 +27,8 @@ PATHS = {
     "options": "/eapi/v1/listenKey",
 }
 PRODUCTS = {path: product for product, path in PATHS.items()}
+# A Portfolio Margin Pro account has USDⓈ-M's listenKey, and opens another route with it.
+_KEY_OF = {"portfolio-pro": "usdm"}
 _HOSTS = {path.split("/")[1]: product for product, path in PATHS.items()}
 
 Transport = Literal["plain", "hang", "drip", "reset", "truncate"]
@@ -259,13 +261,14 @@ class Exchange:
     def expire(self, api_key: str, product: str) -> None:
         """Forget the listenKey now, as if its hour were over."""
         with self._lock:
-            self._leases.pop((api_key, product), None)
+            self._leases.pop((api_key, _KEY_OF.get(product, product)), None)
             self._notice_expired()
 
     def rotate(self, api_key: str, product: str) -> str:
         """Close the listenKey and start another, as a second process would; return the new one."""
         with self._lock:
             self._notice_expired()
+            product = _KEY_OF.get(product, product)
             self._close(api_key, product)
             return self._start(api_key, product, self._now()).listen_key
 
@@ -290,6 +293,12 @@ class Exchange:
             number = int(str(fields.get("aid", self._numbers)))
             self._order(api_key, "usdm", algo_update(self._now(), number, fields))
             return number
+
+    def emit(self, api_key: str, product: str, event: Event) -> None:
+        """Send any other event to the listeners of the live listenKey."""
+        with self._lock:
+            self._notice_expired()
+            self._emit(api_key, product, event, self._now())
 
     def orders(self, api_key: str, product: str = "usdm") -> list[int]:
         """Return the numbers of an account's orders, oldest first."""
@@ -516,7 +525,7 @@ class Exchange:
             audience.tell(event)
 
     def _live(self, api_key: str, product: str, now: float) -> _Lease | None:
-        lease = self._leases.get((api_key, product))
+        lease = self._leases.get((api_key, _KEY_OF.get(product, product)))
         return lease if lease and now < lease.expires_at else None
 
     def _start(self, api_key: str, product: str, now: float, live: _Lease | None = None) -> _Lease:

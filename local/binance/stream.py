@@ -31,10 +31,13 @@ _ROUTES: dict[str, set[str]] = {
     "": {"coinm"},
     "/private": {"usdm", "coinm", "options"},
     "/pm": {"portfolio"},
+    "/pm-classic": {"usdm"},
     # Market data, of which there is none here; Binance's SDK opens these too.
     "/public": set(),
     "/market": set(),
 }
+# Portfolio Margin Pro's events come on its own route, and no others but the key's last.
+_PRO_EVENTS = {"RISK_LEVEL_CHANGE", "PM_PRO_ACCOUNT_UPDATE"}
 _PATH = re.compile(rf"({'|'.join(_ROUTES)})/(ws|stream)(?:/([^/]+))?")
 _LONGEST_CONNECTION = 86400.0  # "a single connection is only valid for 24 hours"
 _PING_INTERVAL = 180.0
@@ -77,6 +80,7 @@ class _Connection:
         self._exchange = server.exchange
         self._address = str(socket.remote_address[0])
         self._products = _ROUTES[route]
+        self._pro = route == "/pm-classic"
         self._combined = mode == "stream"
         self._outbox: SimpleQueue[str | None] = SimpleQueue()
         self._leave: dict[str, Callable[[], None]] = {}
@@ -107,6 +111,8 @@ class _Connection:
     def _join(self, listen_key: str, events: frozenset[str], products: set[str]) -> None:
         def hear(product: str, event: Event) -> None:
             if events and event["e"] not in events:
+                return
+            if event["e"] != "listenKeyExpired" and (event["e"] in _PRO_EVENTS) != self._pro:
                 return
             # The options pages say that their events come in the envelope everywhere.
             enveloped = self._combined or product == "options"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from local.binance.exchange import PATHS, Answer, Exchange
+from listenkeys.products import ENDPOINTS
+from local.binance.exchange import Answer, Exchange
 from local.clock import VirtualClock
 from local.invoke import Invocation, LocalFunction
 from local.world import World
@@ -56,7 +57,7 @@ def add_live(world: World, clock: VirtualClock, *names: str, minutes: float, **a
     product = attributes.get("product", "usdm")
     for name in names:
         world.add_account(name, api_key_of(name), **attributes)
-        answer = world.exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": api_key_of(name)})
+        answer = world.exchange.handle("POST", ENDPOINTS[product].path, {"X-MBX-APIKEY": api_key_of(name)})
         key = json.loads(answer.body)["listenKey"]
         world.put_current(name, key, clock.now(), product=product)
     clock.advance(minutes=minutes)

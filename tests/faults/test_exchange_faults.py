@@ -878,11 +878,10 @@ def test_a_dead_host_does_not_touch_the_other_products(
     world: World, function: LocalFunction, clock: VirtualClock
 ) -> None:
     with BinanceServer(HookedExchange(now=clock.timestamp)) as dead:
-        urls = dict.fromkeys(PATHS, world.binance_url) | {"portfolio": dead.url}
 
         class EachItsHost(BinanceClient):
-            def host_of(self, product: str) -> str:
-                return urls[product]
+            def host_of(self, endpoint: str) -> str:
+                return dead.url if endpoint == "portfolio" else world.binance_url
 
         add_live(world, clock, *NAMES[:10], minutes=0)
         add_live(world, clock, *NAMES[10:20], minutes=30, product="portfolio")

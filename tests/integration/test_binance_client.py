@@ -13,7 +13,7 @@ import pytest
 from listenkeys.binance.client import BinanceClient
 from listenkeys.binance.transport import Timeouts
 from listenkeys.errors import AccountError, ListenKeyNotFound, Rejected, Transient
-from listenkeys.products import PRODUCTS
+from listenkeys.products import ENDPOINTS
 from local.binance.exchange import PATHS, Answer, Exchange
 from local.binance.server import BinanceServer
 from local.clock import VirtualClock
@@ -56,20 +56,37 @@ def trouble(client: BinanceClient, product: str = "usdm") -> AccountError:
     return error
 
 
-def test_every_product_has_the_host_and_path_that_binance_documents() -> None:
-    assert {name: (product.host, product.path) for name, product in PRODUCTS.items()} == {
-        "usdm": ("https://fapi.binance.com", "/fapi/v1/listenKey"),
-        "coinm": ("https://dapi.binance.com", "/dapi/v1/listenKey"),
-        "portfolio": ("https://papi.binance.com", "/papi/v1/listenKey"),
-        "options": ("https://eapi.binance.com", "/eapi/v1/listenKey"),
+def test_every_endpoint_has_the_hosts_and_the_path_that_binance_documents() -> None:
+    found = {name: f"{e.host}{e.path} {e.stream} {e.group}" for name, e in ENDPOINTS.items()}
+    demo, testnet = "https://demo-fapi.binance.com", "https://testnet.binancefuture.com"
+    assert found == {
+        "usdm": "https://fapi.binance.com/fapi/v1/listenKey wss://fstream.binance.com futures",
+        "coinm": "https://dapi.binance.com/dapi/v1/listenKey wss://dstream.binance.com futures",
+        "portfolio": "https://papi.binance.com/papi/v1/listenKey wss://fstream.binance.com portfolio",
+        "portfolio-pro": "https://fapi.binance.com/fapi/v1/listenKey wss://fstream.binance.com futures",
+        "options": "https://eapi.binance.com/eapi/v1/listenKey wss://fstream.binance.com options",
+        "demo-usdm": f"{demo}/fapi/v1/listenKey wss://demo-fstream.binance.com demo-futures",
+        "demo-coinm": "https://demo-dapi.binance.com/dapi/v1/listenKey wss://demo-dstream.binance.com "
+        "demo-futures",
+        "demo-options": f"{demo}/eapi/v1/listenKey wss://demo-fstream.binance.com demo-options",
+        "testnet-usdm": f"{testnet}/fapi/v1/listenKey wss://fstream.binancefuture.com testnet-futures",
+        "testnet-coinm": f"{testnet}/dapi/v1/listenKey wss://dstream.binancefuture.com testnet-futures",
+        "testnet-options": f"{testnet}/eapi/v1/listenKey wss://fstream.binancefuture.com testnet-options",
     }
-    assert {name: product.path for name, product in PRODUCTS.items()} == PATHS
+    assert PATHS.items() <= {name: endpoint.path for name, endpoint in ENDPOINTS.items()}.items()
 
 
-@pytest.mark.parametrize("product", PRODUCTS)
-def test_a_base_url_replaces_every_products_host(product: str, clock: VirtualClock) -> None:
-    assert BinanceClient(clock.now, "https://demo").host_of(product) == "https://demo"
-    assert BinanceClient(clock.now).host_of(product) == PRODUCTS[product].host
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_base_url_replaces_every_host_and_leaves_no_stream_to_guess(
+    endpoint: str, clock: VirtualClock
+) -> None:
+    elsewhere = BinanceClient(clock.now, "https://proxy")
+    assert (elsewhere.host_of(endpoint), elsewhere.stream_of(endpoint)) == ("https://proxy", "")
+    both = BinanceClient(clock.now, "https://proxy", stream_url="wss://streams")
+    assert both.stream_of(endpoint) == "wss://streams"
+    binance = BinanceClient(clock.now)
+    assert binance.host_of(endpoint) == ENDPOINTS[endpoint].host
+    assert binance.stream_of(endpoint) == ENDPOINTS[endpoint].stream
 
 
 @pytest.mark.parametrize(

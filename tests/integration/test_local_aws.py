@@ -59,6 +59,7 @@ def test_the_functions_settings_are_the_parameters_and_the_tables(aws: LocalAws)
         "SWEEP_EXPRESSION": aws.parameters["SweepExpression"],
         "RENEW_AFTER_MINUTES": aws.parameters["RenewAfterMinutes"],
         "BINANCE_BASE_URL": "http://127.0.0.1:9",
+        "BINANCE_STREAM_URL": "",
         "MAX_CONCURRENCY": "3",
         "MAX_WEIGHT_PER_MINUTE": aws.parameters["MaxWeightPerMinute"],
         "LEDGER_MODE": aws.parameters["LedgerMode"],

@@ -40,7 +40,10 @@ def success(
     id_: str = "alice", minutes: float = 0, outcome: str = "EXTENDED", key: str | None = KEY
 ) -> Result:
     at = AT + timedelta(minutes=minutes)
-    return Result(id_, "usdm", Outcome(outcome), at, NOTHING, key, http_status=200, attempts=1, latency_ms=21)
+    return Result(
+        id_, "usdm", Outcome(outcome), at, NOTHING, key, http_status=200, attempts=1, latency_ms=21,
+        stream_url="wss://fstream.binance.com",
+    )  # fmt: skip
 
 
 def failure(id_: str = "alice", minutes: float = 0, outcome: str = "FAILED") -> Result:
@@ -91,6 +94,7 @@ def test_a_success_is_recorded_as_the_contract_says(world: World, records: Recor
         "renewedAt": {"S": "2026-01-01T12:00:00.123Z"},
         "expiresAt": {"S": "2026-01-01T13:00:00.123Z"},
         "listenKeyChangedAt": {"S": "2026-01-01T12:00:00.123Z"},
+        "streamUrl": {"S": "wss://fstream.binance.com"},
         "consecutiveFailures": {"N": "0"},
         "runId": {"S": "run-1"},
     }
@@ -126,6 +130,7 @@ def test_a_failure_is_recorded_as_the_contract_says_and_touches_no_key(
         "renewedAt": {"S": "2026-01-01T12:00:00.123Z"},
         "expiresAt": {"S": "2026-01-01T13:00:00.123Z"},
         "listenKeyChangedAt": {"S": "2026-01-01T12:00:00.123Z"},
+        "streamUrl": {"S": "wss://fstream.binance.com"},
         "consecutiveFailures": {"N": "1"},
         "errorCode": {"S": "SERVER_ERROR"},
         "errorMessage": {"S": "Binance could not process the request"},

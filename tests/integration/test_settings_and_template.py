@@ -73,6 +73,7 @@ PARAMETERS = {
     "RENEW_AFTER_MINUTES": ("RenewAfterMinutes", "renew_after_minutes", "25"),
     "SECRET_PREFIX": ("SecretPrefix", "secret_prefix", "team/keys"),
     "BINANCE_BASE_URL": ("BinanceBaseUrl", "binance_base_url", "https://demo-fapi.binance.com"),
+    "BINANCE_STREAM_URL": ("BinanceStreamUrl", "binance_stream_url", "wss://demo-fstream.binance.com"),
     "MAX_CONCURRENCY": ("MaxConcurrency", "max_concurrency", "3"),
     "MAX_WEIGHT_PER_MINUTE": ("MaxWeightPerMinute", "max_weight_per_minute", "600"),
     "LEDGER_MODE": ("LedgerMode", "ledger_mode", "changes"),
@@ -106,6 +107,7 @@ TEXTS = {
     "LedgerDays": ["1", "3650"],
     "ShardCount": ["1", "10000"],
     "BinanceBaseUrl": ["", "https://demo-fapi.binance.com:59999", "http://127.0.0.1:1", "http://localhost"],
+    "BinanceStreamUrl": ["", "wss://demo-fstream.binance.com:59999", "ws://127.0.0.1:1", "ws://localhost"],
 }
 
 

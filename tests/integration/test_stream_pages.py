@@ -12,7 +12,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 import listenkey_keeper
 from listenkey_keeper.stream import gaps, keys
-from local.binance.exchange import PATHS
+from listenkeys.products import ENDPOINTS, PRODUCTS, endpoint_name
 from local.clock import VirtualClock
 from local.world import World
 from tests.pages import PAGE, block, blocks
@@ -63,11 +63,26 @@ def test_the_page_has_no_url_of_usdm_without_its_events() -> None:
 
 
 def test_the_pages_table_of_urls_is_what_the_stream_opens() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(wss://\S+)` \|$", PAGE, re.MULTILINE)
-    opened = {product: (host + path).partition("&events")[0] for product, (host, path) in keys._URLS.items()}
+    rows = re.findall(r"^\| `([\w-]+)` \| `<streamUrl>(\S+)` \|$", PAGE, re.MULTILINE)
+    opened = {product: path.partition("&events")[0] for product, (_, path) in keys._URLS.items()}
     documented = {product: url.replace("<listenKey>", "{key}") for product, url in rows}
     assert {product: url.partition("&events")[0] for product, url in documented.items()} == opened
-    assert documented.keys() == PATHS.keys()
+    assert documented.keys() == set(PRODUCTS)
+
+
+def test_the_pages_streams_are_those_that_are_recorded() -> None:
+    table = PAGE.partition("| `environment` |")[2].partition("\n\n")[0]
+    heads, _, *rows = [line.split("|") for line in table.splitlines()]
+    written = {
+        endpoint_name(product, row[1].strip(" `")): cell.strip(" `")
+        for row in rows
+        for names, cell in zip(heads[:-1], row[2:], strict=False)
+        for product in re.findall(r"[a-z-]+", names)
+    }
+    assert {name: stream for name, stream in written.items() if name} == {
+        name: endpoint.stream for name, endpoint in ENDPOINTS.items()
+    }
+    assert {stream for name, stream in written.items() if not name} == {"none"}
 
 
 @pytest.mark.parametrize("code", blocks(STREAM_PAGE, "python"))

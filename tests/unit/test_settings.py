@@ -16,6 +16,7 @@ GOOD = {
     "SWEEP_EXPRESSION": "rate(5 minutes)",
     "RENEW_AFTER_MINUTES": "30",
     "BINANCE_BASE_URL": "",
+    "BINANCE_STREAM_URL": "",
     "MAX_CONCURRENCY": "16",
     "MAX_WEIGHT_PER_MINUTE": "1200",
     "LEDGER_MODE": "all",
@@ -57,7 +58,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
     assert refusal_of(environ) == f"{name} is not set: the template sets it, deploy with it"
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name != "BINANCE_BASE_URL"])
+@pytest.mark.parametrize("name", [name for name in GOOD if not name.startswith("BINANCE_")])
 def test_an_empty_variable_is_as_good_as_missing(name: str) -> None:
     assert refusal_of(GOOD | {name: "  "}).startswith(f"{name} is not set")
 
@@ -97,6 +98,9 @@ def test_an_empty_variable_is_as_good_as_missing(name: str) -> None:
         ("BINANCE_BASE_URL", "https://[::1"),
         ("BINANCE_BASE_URL", "https://host:port"),
         ("BINANCE_BASE_URL", "https://host:99999"),
+        ("BINANCE_STREAM_URL", "https://fstream.binance.com"),
+        ("BINANCE_STREAM_URL", "ws://fstream.binance.com"),
+        ("BINANCE_STREAM_URL", "wss://fstream.binance.com/ws"),
     ],
 )
 def test_nonsense_is_refused_in_one_line_that_names_the_variable(name: str, value: str) -> None:

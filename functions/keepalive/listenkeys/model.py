@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from .errors import AccountError, Rejected
+from .products import LIVE, endpoint_name
 from .settings import LEASE_MINUTES
 
 LEASE = timedelta(minutes=LEASE_MINUTES)
@@ -39,7 +40,13 @@ class Account:
     create_if_missing: bool = True
     enabled: bool = True
     renew_after: int | None = None  # minutes; None: the stack's RenewAfterMinutes
+    environment: str = LIVE
     problem: Rejected | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The name of the product's endpoint in its environment."""
+        return endpoint_name(self.product, self.environment) or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,8 @@ class Result:
 
     `at` is when the last request was sent; without one, when the outcome was known. `before` is the record
     that it is judged by, `expires_at` when the key dies by what is known after it. `latency_ms` is of
-    the last request, `attempts` counts all of them. `unannounced` are the announcements to be recorded with
+    the last request, `attempts` counts all of them. `stream_url` is the scheme and host of the key's stream,
+    empty where they are not known. `unannounced` are the announcements to be recorded with
     it, as JSON texts.
     """
 
@@ -85,6 +93,7 @@ class Result:
     attempts: int = 0
     latency_ms: int | None = None
     used_weight: int = 0
+    stream_url: str = ""
     to_record: bool = True
     unannounced: list[str] = field(default_factory=list)
 

@@ -12,10 +12,8 @@ from .errors import SettingsError
 
 LEASE_MINUTES = 60
 AT_RISK_MINUTES = 15  # KeyAtRiskAlarm's threshold: a key that dies sooner may not live until a later run
-# Plain http only to this machine: the API key travels in a header.
-_BASE_URL = re.compile(
-    r"|(https://[A-Za-z0-9][A-Za-z0-9.-]*|http://(127\.0\.0\.1|localhost))(:[1-6]?\d{1,4})?"
-)
+# Plain http or ws only to this machine: the API key travels in a header, the listenKey in the URL.
+_BASE_URL = r"|({0}s://[A-Za-z0-9][A-Za-z0-9.-]*|{0}://(127\.0\.0\.1|localhost))(:[1-6]?\d{{1,4}})?"
 _MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
 
 
@@ -31,6 +29,7 @@ class Settings:
     sweep_expression: str
     renew_after_minutes: int
     binance_base_url: str
+    binance_stream_url: str
     max_concurrency: int
     max_weight_per_minute: int
     ledger_mode: str
@@ -57,7 +56,8 @@ class Settings:
                 environ, "SWEEP_EXPRESSION", r"rate\([2-8] minutes\)", "rate(n minutes), n from 2 to 8"
             ),
             renew_after_minutes=_number(environ, "RENEW_AFTER_MINUTES", 5, 38),
-            binance_base_url=_base_url(environ, "BINANCE_BASE_URL"),
+            binance_base_url=_base_url(environ, "BINANCE_BASE_URL", "http"),
+            binance_stream_url=_base_url(environ, "BINANCE_STREAM_URL", "ws"),
             max_concurrency=_number(environ, "MAX_CONCURRENCY", 1, 64),
             max_weight_per_minute=_number(environ, "MAX_WEIGHT_PER_MINUTE", 1, 2400),
             ledger_mode=_matching(environ, "LEDGER_MODE", "all|changes", "all or changes"),
@@ -111,9 +111,9 @@ def _matching(environ: Mapping[str, str], name: str, pattern: str, what: str) ->
     return value
 
 
-def _base_url(environ: Mapping[str, str], name: str) -> str:
+def _base_url(environ: Mapping[str, str], name: str, scheme: str) -> str:
     value = _text(environ, name, may_be_empty=True).rstrip("/")
-    if not _BASE_URL.fullmatch(value):
+    if not re.fullmatch(_BASE_URL.format(scheme), value):
         # Not repeated: it may hold a password.
-        raise SettingsError(f"{name} must be empty or https://host, without a path")
+        raise SettingsError(f"{name} must be empty or {scheme}s://host, without a path")
     return value

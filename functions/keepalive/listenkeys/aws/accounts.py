@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ErrorCode, Rejected
 from ..model import Account
-from ..products import PRODUCTS
+from ..products import ENVIRONMENTS, LIVE, NOT_KEPT, PRODUCTS, endpoint_name
 from .calls import batch_get, scan
 
 if TYPE_CHECKING:
@@ -64,10 +64,15 @@ class Accounts:
                 raise _invalid("accountId must be 1 to 64 of A-Z a-z 0-9 . _ -")
             enabled = _flag(row, "enabled")
             product = _text(row, "product", "usdm")
-            if product in ("spot", "margin"):
-                raise _invalid(f"product {product}: Binance removed its listenKeys on 2026-02-20")
+            if product in NOT_KEPT:
+                raise _invalid(f"product {product}: {NOT_KEPT[product]}")
             if product not in PRODUCTS:
                 raise _invalid(f"product must be one of {', '.join(PRODUCTS)}")
+            environment = _text(row, "environment", LIVE)
+            if environment not in ENVIRONMENTS:
+                raise _invalid(f"environment must be one of {', '.join(ENVIRONMENTS)}")
+            if not endpoint_name(product, environment):
+                raise _invalid(f"environment {environment}: Binance has no {product} there")
             secret_id = _text(row, "secretId", f"{self._secret_prefix}/{id_}")
             if not SECRET_ID.fullmatch(secret_id):
                 raise _invalid("secretId must be the name or the ARN of a secret")
@@ -79,6 +84,7 @@ class Accounts:
                 _flag(row, "createIfMissing"),
                 enabled,
                 _minutes(row, "renewAfterMinutes"),
+                environment,
             )
         except Rejected as problem:
             # A row that says it is disabled is left alone, whatever else is wrong with it.

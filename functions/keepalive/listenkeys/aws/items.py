@@ -59,7 +59,8 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
     if success:
         listen_key = _listen_key(result)
         values |= {":key": {"S": listen_key}, ":expires": {"S": iso(result.at + LEASE)}}
-        sets += ["renewedAt = :at", "expiresAt = :expires", "listenKey = :key"]
+        values[":stream"] = {"S": result.stream_url}
+        sets += ["renewedAt = :at", "expiresAt = :expires", "listenKey = :key", "streamUrl = :stream"]
         if listen_key != before.listen_key:
             sets.append("listenKeyChangedAt = :at")
     if not result.late:

@@ -12,7 +12,7 @@ import requests
 import urllib3
 
 from ..errors import AccountError, ErrorCode, Transient
-from ..products import PRODUCTS
+from ..products import ENDPOINTS
 from .answers import MAX_BODY, Answer, read_answer
 from .transport import BoundedAdapter, Timeouts, tls_context
 
@@ -31,76 +31,83 @@ class BinanceClient:
         base_url: str = "",
         timeouts: Timeouts | None = None,
         pool_size: int = 16,
+        stream_url: str = "",
     ) -> None:
         self._now = now
         self._base_url = base_url
+        self._stream_url = stream_url
         self._timeouts = timeouts or Timeouts()
         self._session = requests.Session()
         self._proxies: dict[str, Any] = {}
         verify: bool | str | None = True
-        for product in PRODUCTS:
-            merged = self._session.merge_environment_settings(self.host_of(product), {}, True, None, None)
-            self._proxies[product], verify = merged["proxies"], merged["verify"]
+        for name in ENDPOINTS:
+            merged = self._session.merge_environment_settings(self.host_of(name), {}, True, None, None)
+            self._proxies[name], verify = merged["proxies"], merged["verify"]
         # Only the context gets to know the CA bundle: told of it, urllib3 reads it for each connection.
         adapter = BoundedAdapter(self._timeouts, pool_size, tls_context(verify))
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         self._session.trust_env = False  # nor a netrc's Authorization header
         self._prepared = {
-            (method, product): self._session.prepare_request(
-                requests.Request(method, self.host_of(product) + PRODUCTS[product].path)
+            (method, name): self._session.prepare_request(
+                requests.Request(method, self.host_of(name) + endpoint.path)
             )
             for method in ("PUT", "POST")
-            for product in PRODUCTS
+            for name, endpoint in ENDPOINTS.items()
         }
 
-    def host_of(self, product: str) -> str:
-        """Return the scheme and host that serve a product."""
-        return self._base_url or PRODUCTS[product].host
+    def host_of(self, endpoint: str) -> str:
+        """Return the scheme and host that serve an endpoint, by its name in ENDPOINTS."""
+        return self._base_url or ENDPOINTS[endpoint].host
+
+    def stream_of(self, endpoint: str) -> str:
+        """Return the scheme and host of its streams; empty if they are not Binance's and not known."""
+        return self._stream_url or ("" if self._base_url else ENDPOINTS[endpoint].stream)
 
     def forget_idle_connections(self) -> None:
         """Close idle connections: after the minutes between two runs they are dead, or about to be."""
         self._session.close()
 
-    def keepalive(self, product: str, api_key: str) -> Answer:
+    def keepalive(self, endpoint: str, api_key: str) -> Answer:
         """PUT: extend the account's listenKey by 60 minutes. Weight 1.
 
         `listen_key` is the key that was extended; None for the products that answer {}.
         Raises an AccountError: ListenKeyNotFound, Rejected, Transient, Refused, Blocked or RateLimited.
         """
-        return self._request("PUT", product, api_key)
+        return self._request("PUT", endpoint, api_key)
 
-    def start(self, product: str, api_key: str) -> Answer:
+    def start(self, endpoint: str, api_key: str) -> Answer:
         """POST: return the account's live listenKey and extend it by 60 minutes, or create one. Weight 1.
 
         Raises an AccountError, as `keepalive` does; an answer without a key is Transient.
         """
-        answer = self._request("POST", product, api_key)
+        answer = self._request("POST", endpoint, api_key)
         if answer.listen_key is None:
             raise Transient(ErrorCode.BAD_RESPONSE, "Binance answered POST without a listenKey", 200)
         return answer
 
-    def _request(self, method: str, product: str, api_key: str) -> Answer:
+    def _request(self, method: str, endpoint: str, api_key: str) -> Answer:
         sent_at = self._now()
         try:
-            status, headers, body = self._exchange(method, product, api_key)
+            status, headers, body = self._exchange(method, endpoint, api_key)
         except _WireError as error:
             trouble = _connection_trouble(error)
         else:
-            return read_answer(status, headers, body, sent_at, urlsplit(self.host_of(product)).hostname or "")
+            host = urlsplit(self.host_of(endpoint)).hostname or ""
+            return read_answer(status, headers, body, sent_at, host)
         # Raised outside the except block: the client's own exception holds the request and its headers, and
         # would come along as the context.
         raise trouble
 
-    def _exchange(self, method: str, product: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
-        request = self._prepared[method, product].copy()
+    def _exchange(self, method: str, endpoint: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
+        request = self._prepared[method, endpoint].copy()
         request.headers["X-MBX-APIKEY"] = api_key
         with self._session.send(
             request,
             timeout=(self._timeouts.connect, self._timeouts.read),
             allow_redirects=False,
             stream=True,
-            proxies=self._proxies[product],
+            proxies=self._proxies[endpoint],
         ) as response:
             body: bytes = response.raw.read(MAX_BODY + 1, decode_content=True)
             return response.status_code, response.headers, body

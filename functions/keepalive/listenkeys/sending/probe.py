@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 from ..clock import Clock
 from ..errors import AccountError, ErrorCode
-from ..products import PRODUCTS
+from ..products import ENDPOINTS
 from .weight import Budget
 
 if TYPE_CHECKING:
     from ..binance.client import BinanceClient
 
-PRODUCT = "usdm"
+ENDPOINT = "usdm"
 MADE_UP = "listenKeyKeeperProbe".ljust(64, "0")  # has the form of an API key and belongs to nobody
 _ADDRESS = re.compile(r"request ip: ([0-9A-Fa-f:.]{2,45})")
 
@@ -27,14 +27,14 @@ def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, A
     names the `address` that the request came from. With any other answer, or none, `served` is false and
     there is an error code and message.
     """
-    group = PRODUCTS[PRODUCT].group
+    group = ENDPOINTS[ENDPOINT].group
     clock.sleep(max(0.0, budget.opens_at(group, 1) - clock.monotonic()))
     minute = budget.minute()
     if budget.taken(group, minute, 1, budget.take(group, minute, 1)):
         budget.now(group).free -= 1
         error = AccountError(ErrorCode.BAD_RESPONSE, "a made-up API key was accepted: this is not Binance")
         try:
-            binance.keepalive(PRODUCT, MADE_UP)
+            binance.keepalive(ENDPOINT, MADE_UP)
         except AccountError as refused:
             error = refused
     else:
@@ -43,7 +43,7 @@ def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, A
     served = error.code == ErrorCode.INVALID_API_KEY
     match = _ADDRESS.search(error.message) if served else None
     return {
-        "host": urlsplit(binance.host_of(PRODUCT)).hostname,
+        "host": urlsplit(binance.host_of(ENDPOINT)).hostname,
         "served": served,
         "address": match and match[1],
         "errorCode": None if served else error.code,

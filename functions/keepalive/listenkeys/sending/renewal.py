@@ -49,6 +49,7 @@ class Renewal:
     posting: bool = False
     was_reread: bool = False
     wants_more: bool = False
+    stream_url: str = ""
     used_weight: int = 0  # what Binance says the IP address used in this minute
 
     @property
@@ -65,15 +66,15 @@ class Renewal:
 
         Raises AccountError when Binance refuses or fails. A POST is always the last request.
         """
-        product, api_key, known = self.account.product, self.api_key.value, self.before.listen_key
-        self.wants_more, self.sent_at = False, self.now()
+        endpoint, api_key, known = self.account.endpoint, self.api_key.value, self.before.listen_key
+        self.wants_more, self.sent_at, self.stream_url = False, self.now(), binance.stream_of(endpoint)
         if self.posting:
-            answer = self._answered(binance.start(product, api_key))
+            answer = self._answered(binance.start(endpoint, api_key))
             if self.forgotten and answer.listen_key != known:
                 return self._result(Outcome.RECREATED if known else Outcome.CREATED, answer)
             return self._extended(answer)
         try:
-            answer = self._answered(binance.keepalive(product, api_key))
+            answer = self._answered(binance.keepalive(endpoint, api_key))
         except ListenKeyNotFound:
             self.wants_more = self.forgotten = self.posting = self.account.create_if_missing
             raise
@@ -130,6 +131,7 @@ class Renewal:
         result = Result(
             self.account.id, self.account.product, outcome, answer.sent_at, self.before, answer.listen_key
         )
+        result.stream_url = self.stream_url
         result.expires_at = answer.sent_at + LEASE
         result.http_status, result.used_weight = 200, self.used_weight
         return result

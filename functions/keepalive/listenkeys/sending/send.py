@@ -18,7 +18,7 @@ from ..errors import AccountError, ErrorCode, Refused, Transient, Unavailable
 from ..journal import Journal
 from ..model import RETRYABLE, Current, Outcome, Result
 from ..pool import Pool
-from ..products import PRODUCTS
+from ..products import ENDPOINTS
 from ..selection import Judge
 from ..trigger import MANUAL
 from .gate import GroupGate, HostGate
@@ -174,6 +174,7 @@ class Sending:
     workers: int
     _hosts: dict[tuple[str, str], Host] = field(init=False, default_factory=dict)
     _gates: dict[str, GroupGate] = field(init=False, default_factory=dict)
+    _groups: dict[str, str] = field(init=False, default_factory=dict)  # of each account
     _asking: set[str] = field(init=False, default_factory=set)  # groups for which weight is being taken
     _unrenewed: dict[str, list[str]] = field(init=False, default_factory=dict)  # by group
     _read_in: int = field(init=False)  # the clock minute in which the run read the records, or an earlier one
@@ -189,10 +190,10 @@ class Sending:
         """
         hosts: dict[tuple[str, str], list[Renewal]] = {}
         for renewal in renewals:
-            product = renewal.account.product
-            group = PRODUCTS[product].group
-            renewal.weight = min(PRODUCTS[product].weight, self.budget.caps[group])
-            hosts.setdefault((self.binance.host_of(product), group), []).append(renewal)
+            name = renewal.account.endpoint
+            group = self._groups[renewal.id] = ENDPOINTS[name].group
+            renewal.weight = min(ENDPOINTS[name].weight, self.budget.caps[group])
+            hosts.setdefault((self.binance.host_of(name), group), []).append(renewal)
         for key, own in hosts.items():
             probe = next((renewal for renewal in own if not renewal.before.consecutive_failures), own[0])
             own.remove(probe)
@@ -362,8 +363,8 @@ class Sending:
         for host in self._hosts.values():
             under_way.setdefault(host.group, []).extend(host.under_way())
         for result in self.journal.unrecorded():
-            if result.product:
-                under_way.setdefault(PRODUCTS[result.product].group, []).append(result.account_id)
+            if group := self._groups.get(result.account_id):
+                under_way.setdefault(group, []).append(result.account_id)
         for group, ids in under_way.items():
             if ids:
                 self.pool.start(partial(self.budget.take, group, minute + 1, 0, ids), lambda _: None)
