@@ -25,7 +25,7 @@ Listen = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def streams(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[StreamServer]:
+def streams(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[StreamServer]:
     with StreamServer(world.exchange) as streams:
         monkeypatch.setenv(STREAM_URL, streams.url)
         yield streams
