@@ -79,7 +79,7 @@ def test_a_row_may_say(
         (
             "a",
             {"product": "margin"},
-            "product margin: Binance removed its listenKeys on 2026-02-20, all but the cross-margin risk stream's",
+            "product margin: Binance removed its listenKeys on 2026-02-20, all but the cross-margin risk",
         ),
         (
             "a",
