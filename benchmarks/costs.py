@@ -118,8 +118,8 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
 
     lines[f"Lambda, arm64, {stack.memory_mb} MB"] = functions(stack.memory_mb)
 
-    # A transaction takes two write units an item, another write one. Scans are as DynamoDB counted them: half a
-    # unit at least, one if consistent. A shard reads each of its records by its key: a unit.
+    # A transaction takes two write units an item, another write one. Scans are as DynamoDB counted them: half
+    # a unit at least, one if consistent. A shard reads each of its records by its key: a unit.
     scan, sizes = measured["units"]["scan"], measured["units"]["itemBytes"]
     rows = max(0.5, accounts * scan["AccountsTable"])
     records = accounts if sharded else max(1, accounts * scan["ListenKeysTable"])

@@ -82,6 +82,29 @@ def test_the_widget_imports_neither_powertools_nor_what_a_run_needs() -> None:
     assert not imported & {f"listenkeys.{name}" for name in ("keeper", "journal", "renewal", "selection")}
 
 
+LISTED = """
+import os
+listed = 0
+list_directory = os.listdir
+def count(*path):
+    global listed
+    listed += 1
+    return list_directory(*path)
+os.listdir = count
+import app
+for service in ("dynamodb", "events", "secretsmanager", "sqs"):
+    app.client(service, app.Deadline(app.clock.monotonic))
+import sys
+sys.modules = {f"listed {listed}": None}
+"""
+
+
+def test_making_a_client_does_not_list_the_directories_of_all_services() -> None:
+    # It is 900 with botocore's own loader. Where a newer one no longer asks ours, this says so.
+    [listed] = imported_by(LISTED)
+    assert int(listed.split()[1]) < 100
+
+
 def test_the_libraries_stay_as_light_as_they_are(bare: set[str]) -> None:
     # 500 on Python 3.11, 3.13 has a few more. A jump means that a dependency has grown a heavy import.
     assert 300 < len(bare) < 600

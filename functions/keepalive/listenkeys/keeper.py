@@ -106,32 +106,21 @@ class _Run:
 
     def _select(self) -> tuple[list[Account], Mapping[str, str]]:
         """Return the accounts that are due, most urgent first, and why each is; report the others."""
-        accounts = self._read()
+        accounts = self._listed()
+        everything = self.trigger.accounts is None and not self.shard
+        try:
+            self.current.update(
+                self.keeper.records.read(None if everything else [a.id for a in accounts if a.enabled])
+            )
+        except Unavailable as error:
+            # Without its record nobody knows whether an account is due. Lambda's retry reads the rest.
+            self.report.accounts_unread = str(error)
+            accounts = [a for a in accounts if a.id in self.current or not a.enabled]
         selection = select(accounts, self.current, self.sending.judge)
         self.report.accounts = len(selection.due) + len(selection.settled)
         for result in selection.settled:
             self.journal.add(result)
         return selection.due, selection.why
-
-    def _read(self) -> list[Account]:
-        """Return the accounts whose records are known, and those that need none."""
-        accounts = self._listed()
-        everything = self.trigger.accounts is None and not self.shard
-        complete = self._read_records(None if everything else [a.id for a in accounts if a.enabled])
-        if complete:
-            return accounts
-        # Without its record nobody knows whether an account is due. Lambda's retry reads the rest.
-        return [a for a in accounts if a.id in self.current or not a.enabled]
-
-    def _read_records(self, ids: list[str] | None = None) -> bool:
-        """Read the records of these accounts, or all; return whether there are no others."""
-        try:
-            for id_, record in self.keeper.records.read(ids):
-                self.current[id_] = record
-        except Unavailable as error:
-            self.report.accounts_unread = str(error)
-            return False
-        return True
 
     def _listed(self) -> list[Account]:
         accounts: list[Account] = []

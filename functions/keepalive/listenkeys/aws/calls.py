@@ -4,11 +4,14 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader
 
 from ..errors import Unavailable
 
@@ -73,9 +76,23 @@ class Deadline:
             raise OutOfTime
 
 
+class _Loader(Loader):
+    """Knows our services. botocore looks into the directories of all 400, twice, to find that it has one."""
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        return ["dynamodb", "events", "secretsmanager", "sqs"]
+
+
+@cache
+def _session() -> boto3.Session:
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _Loader())
+    return boto3.Session(botocore_session=session)
+
+
 def client(service: str, deadline: Deadline) -> Any:
     """Return a boto3 client whose every attempt, retries included, keeps the deadline."""
-    made: Any = boto3.client(service, config=CLIENT_CONFIG)
+    made: Any = _session().client(service, config=CLIENT_CONFIG)
     made.meta.events.register("before-send", deadline.check)
     return made
 

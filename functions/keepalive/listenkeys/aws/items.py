@@ -56,6 +56,9 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
     values: dict[str, Any] = {":run": {"S": run_id}, ":at": at}
     same = f"{_still('attemptedAt', before.attempted, values)} AND {_still('runId', before.run_id, values)}"
     sets, removes = ["runId = :run"], ""
+    if result.product:  # invalid rows have no product: keep the recorded one
+        values[":product"] = {"S": result.product}
+        sets.append("product = :product")
     if success:
         listen_key = _listen_key(result)
         values |= {":key": {"S": listen_key}, ":expires": {"S": iso(result.at + LEASE)}}
@@ -67,9 +70,6 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
         failures = zero if success else {"N": str(before.consecutive_failures + 1)}
         values |= {":outcome": {"S": result.outcome}, ":failures": failures}
         sets += ["attemptedAt = :at", "outcome = :outcome", "consecutiveFailures = :failures"]
-        if result.product:  # invalid rows have no product: keep the recorded one
-            values[":product"] = {"S": result.product}
-            sets.append("product = :product")
         if success:
             removes = " REMOVE errorCode, errorMessage"
         else:
