@@ -90,7 +90,10 @@ async def main():
             except Exception as error:
                 logging.warning("%s", type(error).__name__)  # its text may hold the URL
                 failures = min(failures + 1, 6)
-                await asyncio.sleep(min(2**failures, MOST_SECONDS))
+                refused = getattr(error, "response", None)  # of a handshake
+                told = refused.headers.get("Retry-After", "") if refused else ""
+                wait = int(told) if told.isdigit() else 0
+                await asyncio.sleep(max(wait, min(2**failures, MOST_SECONDS)))
     finally:
         await client.close_connection()
 

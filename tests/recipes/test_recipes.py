@@ -54,9 +54,10 @@ def test_it_hears_orders_again_whatever_the_network_the_table_or_a_handshake_doe
     place.network.die()
     recipe.hears_orders("once the network has died without a word: half-open TCP")
 
-    place.streams.refusals = 2
+    place.streams.refusals = 6  # python-binance gives up after five
     place.streams.drop_connections()
-    recipe.hears_orders("once two handshakes were answered with 429")
+    recipe.hears_orders("once six handshakes were answered with 429")
+    assert not place.streams.refusals
 
     place.way_to_the_table.die(black_hole=True)
     place.streams.drop_connections()
