@@ -23,7 +23,7 @@ from listenkeys.model import SUCCESSES, Outcome
 from listenkeys.report import Report
 from listenkeys.sending.weight import Budget
 from listenkeys.settings import Settings
-from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
+from listenkeys.trigger import SWEEP, TICK, Trigger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -94,7 +94,7 @@ def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str,
     messages went out.
     """
     trigger = Trigger.from_event(event)
-    if work_queue and trigger.name != MANUAL:
+    if work_queue and trigger.scheduled:
         shards = work_queue.send(context.aws_request_id, trigger.name)
         sent = {"runId": context.aws_request_id, "trigger": trigger.name, "shards": shards}
         logger.info("shards", sent=sent)
@@ -152,7 +152,7 @@ def publish(report: Report, shard: Shard | None = None) -> None:
         if result.to_record and result.outcome not in (Outcome.EXTENDED, Outcome.SKIPPED):
             log = logger.info if result.outcome in SUCCESSES else logger.error
             log("account", product=result.product or None, **result.as_problem())
-    if report.trigger == MANUAL or report.accounts_unread:
+    if report.trigger not in (TICK, SWEEP) or report.accounts_unread:
         return  # neither shows that the rules work
     counts = report.count()
     metrics.add_metric("RunsCompleted", MetricUnit.Count, 1)

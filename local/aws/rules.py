@@ -19,11 +19,11 @@ from typing import Any
 
 from listenkeys.clock import Clock
 from listenkeys.settings import rate_minutes
-from local.aws.stack import LocalAws
+from local.aws.stack import RULES, LocalAws
 from local.invoke import Context, Invocation
 
 FUNCTION = "KeepaliveFunction"
-TICK, SWEEP = "KeepaliveFunctionTick", "KeepaliveFunctionSweep"
+TICK, SWEEP, EXPIRED = RULES
 _RETRY_AFTER = (60.0, 120.0)  # seconds: Lambda Developer Guide, "How Lambda handles errors and retries"
 _LONGEST_BACK_OFF = 300.0  # seconds between two tries of an event while Lambda is throttled: the same page
 _LONGEST_WAIT = 0.2  # real seconds until a new event or the end is noticed
@@ -132,6 +132,7 @@ class Scheduler:
         self.throttled = False
         self.throttles: list[float] = []
         self.rules = read_rules(aws)
+        aws.on_event = lambda event: self.send(event, EXPIRED)
         start = clock.monotonic()
         for rule in self.rules:
             self._push(start + (first or {}).get(rule.id, rule.seconds), _Firing(rule.id))

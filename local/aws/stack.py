@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -44,6 +44,7 @@ _NOT_IN_MOTO = {
     "AWS::SNS::TopicPolicy",
     "AWS::SQS::QueuePolicy",
 }
+RULES = ("KeepaliveFunctionTick", "KeepaliveFunctionSweep", "KeepaliveFunctionExpired")
 _NO_VALUE = {"Ref": "AWS::NoValue"}
 _open_worlds: set[LocalAws] = set()
 _numbers = count(1)
@@ -172,6 +173,8 @@ class LocalAws:
         # Where the tables are, if not in moto.
         self.dynamodb_url = os.environ.get("DYNAMODB_URL", "")
         self._tables: list[str] = []
+        # Takes the events that a rule hands to the function.
+        self.on_event: Callable[[dict[str, Any]], object] = lambda _: None
         self._session = _session()
         self._clients: dict[str, Any] = {}
         try:
@@ -324,7 +327,7 @@ class LocalAws:
         ids = self.resources
         for table in TABLES:
             self.client("dynamodb").describe_table(TableName=ids[table])
-        for rule in ("KeepaliveFunctionTick", "KeepaliveFunctionSweep"):
+        for rule in RULES:
             self.client("events").describe_rule(Name=ids[rule])
         self.client("sqs").get_queue_attributes(QueueUrl=ids["DeadLetterQueue"], AttributeNames=["QueueArn"])
         self.client("sns").get_topic_attributes(TopicArn=ids["AlarmTopic"])
@@ -333,9 +336,13 @@ class LocalAws:
     def _listen(self) -> None:
         """Keep what is sent to the default bus, for `sent_events()`: the bus itself keeps nothing."""
         # moto hands every event to rules that have but a schedule, and PutEvents then fails at the function.
-        for name in ("KeepaliveFunctionTick", "KeepaliveFunctionSweep"):
+        # Nor does it call a function.
+        for name in RULES:
             rule = _backend("events").describe_rule(self.resources[name], None)
             rule.send_to_targets = lambda *_, **__: None
+        rule.send_to_targets = lambda event, **_: (
+            rule.event_pattern.matches_event(event) and self.on_event(event)
+        )
         self.client("sqs").create_queue(QueueName=_EVENTS)
         events = self.client("events")
         events.put_rule(Name=_EVENTS, EventPattern=json.dumps({"account": [DEFAULT_ACCOUNT_ID]}))

@@ -26,7 +26,7 @@ TOPIC = {"Ref": "AlarmTopic"}
 STACK = "the stack's name"
 FUNCTION_ARN = {"Fn::GetAtt": ["KeepaliveFunction", "Arn"]}
 QUEUE_ARN = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
-RULES = {"KeepaliveFunctionTick", "KeepaliveFunctionSweep"}
+RULES = {"KeepaliveFunctionTick", "KeepaliveFunctionSweep", "KeepaliveFunctionExpired"}
 
 RESOURCES = {
     "KeepaliveFunction": "AWS::Lambda::Function",
@@ -453,18 +453,25 @@ def test_the_widget_calls_its_function_and_its_button_the_one_that_renews() -> N
     assert TEMPLATE["Resources"]["WidgetFunction"]["Metadata"]["BuildMethod"] == "makefile"
 
 
-def test_a_reader_may_get_one_key_and_with_a_customer_key_open_the_table() -> None:
+def test_a_reader_may_get_a_key_and_say_that_it_is_dead() -> None:
     reads = ("dynamodb:GetItem", {"Fn::GetAtt": ["ListenKeysTable", "Arn"]}, None)
     through = {"StringEquals": {"kms:ViaService": {"Fn::Sub": "dynamodb.${AWS::Region}.amazonaws.com"}}}
     opens = ("kms:Decrypt", {"Ref": "KmsKeyArn"}, through)
 
-    assert granted([deployed()["ReaderPolicy"]["PolicyDocument"]]) == [json.dumps(reads)]
+    said = {"events:source": "listenkey-keeper.bot", "events:detail-type": "Listen Key Expired"}
+    says = (
+        "events:PutEvents",
+        {"Fn::Sub": f"arn:${{AWS::Partition}}:events:{HERE}:event-bus/default"},
+        {"ForAllValues:StringEquals": said, "Null": dict.fromkeys(said, "false")},
+    )
+
+    assert granted([deployed()["ReaderPolicy"]["PolicyDocument"]]) == sorted(map(json.dumps, (reads, says)))
     assert granted([deployed(WITH_KEY)["ReaderPolicy"]["PolicyDocument"]]) == sorted(
-        map(json.dumps, [reads, opens])
+        map(json.dumps, [reads, says, opens])
     )
 
 
-def test_only_the_tick_and_the_sweep_start_the_function() -> None:
+def test_only_the_tick_the_sweep_and_a_bots_event_start_the_function() -> None:
     resources = deployed()
     targets = {rule: resources[rule]["Targets"] for rule in of_type("AWS::Events::Rule") & resources.keys()}
 

@@ -25,7 +25,7 @@ from .sending.probe import probe
 from .sending.renewal import AT_RISK, NEVER, Renewal
 from .sending.send import Sending
 from .sending.weight import Budget
-from .trigger import MANUAL, Trigger
+from .trigger import Trigger
 
 if TYPE_CHECKING:
     from .binance.client import BinanceClient
@@ -207,9 +207,9 @@ class _Run:
     def _dies_at(self, before: Current) -> float:
         """Return the monotonic time at which a live key dies, NEVER if there is none to save.
 
-        A person waits for a manual run, so it does not take longer for the sake of a key.
+        Somebody waits for a run that was asked for, so it does not take longer for the sake of a key.
         """
-        if before.expires_at is None or self.trigger.name == MANUAL:
+        if before.expires_at is None or not self.trigger.scheduled:
             return NEVER
         left = (before.expires_at - self.clock.now()).total_seconds()
         return self.clock.monotonic() + left if left > 0 else NEVER

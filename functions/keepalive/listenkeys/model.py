@@ -1,5 +1,6 @@
 """An account, what is recorded of its listenKey, and what became of it in a run. No AWS, no HTTP."""
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -10,6 +11,11 @@ from .products import LIVE, endpoint_name
 from .settings import LEASE_MINUTES
 
 LEASE = timedelta(minutes=LEASE_MINUTES)
+
+
+def fingerprint(listen_key: str) -> str:
+    """Return what stands for a listenKey in the ledger and in events: no key can be made of it."""
+    return hashlib.sha256(listen_key.encode()).hexdigest()[:12]
 
 
 class Outcome(StrEnum):

@@ -3,15 +3,18 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from .errors import AccountError, ErrorCode
-from .model import LEASE, NOTHING, SUCCESSES, Account, Current, Outcome, Result
-from .trigger import SWEEP, TICK, Trigger
+from .model import LEASE, NOTHING, SUCCESSES, Account, Current, Outcome, Result, fingerprint
+from .trigger import EXPIRED, SWEEP, TICK, Trigger
 
 FRESH = timedelta(minutes=5)  # renewed less than this ago: a duplicate or a retry, nothing to do
 CLOCK_SLACK = timedelta(minutes=1)
 LAST_TRY = timedelta(minutes=25)  # no try of an event comes later: the template's MaximumEventAgeInSeconds
+# Since the last attempt, until a bot may ask for another: copies of an event, and many bots, ask at once.
+TRIED = timedelta(seconds=30)
+EVER = datetime(2000, 1, 1, tzinfo=UTC)
 _DISABLED = AccountError(ErrorCode.ACCOUNT_DISABLED, "enabled is false: set it to true to renew it")
 _log = logging.getLogger(__name__)
 
@@ -41,6 +44,11 @@ class Judge:
         """Return whether the account is due, and why or why not."""
         if self.trigger.force:
             return True, "asked for with force"
+        if self.trigger.name == EXPIRED:
+            if fingerprint(before.listen_key or "") != self.trigger.fingerprint:
+                return False, "another listenKey is recorded than the one that is said to be dead"
+            tried = self.now - (before.attempted_at or EVER)
+            return not -TRIED < tried < TRIED, f"said to be dead, tried {tried.total_seconds():.0f} s ago"
         sweep, rejected = self.trigger.name == SWEEP, before.outcome == Outcome.REJECTED
         if before.renewed_at is None or before.listen_key is None:
             if sweep and rejected:
@@ -81,9 +89,9 @@ def select(accounts: Iterable[Account], current: Mapping[str, Current], judge: J
         elif account.problem and not (trigger.name == SWEEP and before.outcome == Outcome.REJECTED):
             settled.outcome = Outcome.REJECTED
             settled.explain(account.problem)
-            # An id that no row has is not recorded, nor is what a dry run finds.
+            # An id that no row has is not recorded, nor is what a dry run or a bot's question finds.
             unknown = account.problem.code == ErrorCode.ACCOUNT_NOT_FOUND
-            settled.to_record = not unknown and not trigger.dry_run
+            settled.to_record = not (unknown or trigger.dry_run or trigger.name == EXPIRED)
         else:
             due, why = (False, "invalid row") if account.problem else judge(account, before)
             _log.debug("due" if due else "not due", extra={"accountId": account.id, "why": why})

@@ -1,11 +1,12 @@
-"""An event: a tick, a sweep or a manual run, or why it is none of them."""
+"""An event: a tick, a sweep, a manual run, a bot whose listenKey is dead, or why it is none of them."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import InvalidEvent
 
-TICK, SWEEP, MANUAL = "tick", "sweep", "manual"
+TICK, SWEEP, MANUAL, EXPIRED = "tick", "sweep", "manual", "expired"
+_FROM_A_BOT = ("listenkey-keeper.bot", "Listen Key Expired")
 
 _ALLOWED = (
     'allowed are an EventBridge scheduled event, {"overdueOnly": true}, or any of '
@@ -18,6 +19,7 @@ _ALLOWED = (
 class Trigger:
     """What a run is asked to do. `accounts` is None for all of them.
 
+    `fingerprint` is the dead listenKey's, by which EXPIRED asks for a renewal: see `model.fingerprint`.
     `probe` asks Binance with a made-up API key which address it sees; only a dry run, which sends nothing
     else, may.
     """
@@ -27,6 +29,12 @@ class Trigger:
     force: bool = False
     dry_run: bool = False
     probe: bool = False
+    fingerprint: str = ""
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether a rule's schedule asks. Anybody else waits for the answer, and asks for few accounts."""
+        return self.name in (TICK, SWEEP)
 
     @classmethod
     def from_event(cls, event: Any) -> "Trigger":
@@ -36,8 +44,11 @@ class Trigger:
         """
         if not isinstance(event, dict):
             raise InvalidEvent(f"the event must be a JSON object, not {_kind(event)}: {_ALLOWED}")
-        if event.get("source") == "aws.events" and event.get("detail-type") == "Scheduled Event":
+        source, kind = event.get("source"), event.get("detail-type")
+        if source in ("aws.events", "aws.scheduler") and kind == "Scheduled Event":
             return cls(TICK)
+        if (source, kind) == _FROM_A_BOT:
+            return _expired(event.get("detail"))
         if "overdueOnly" in event:
             if event != {"overdueOnly": True} or event["overdueOnly"] is not True:
                 raise InvalidEvent(f"overdueOnly must be true and stand alone: {_ALLOWED}")
@@ -50,6 +61,15 @@ class Trigger:
         if probe and not dry_run:
             raise InvalidEvent('probe must come with "dryRun": true: a run that renews needs no probe')
         return cls(MANUAL, _accounts(event), _flag(event, "force"), dry_run, probe)
+
+
+def _expired(detail: Any) -> Trigger:
+    """Read what a bot says. Nonsense asks for nothing: raising would try it again, and end in an alarm."""
+    detail = detail if isinstance(detail, dict) else {}
+    id_, fingerprint = detail.get("accountId"), detail.get("fingerprint")
+    if isinstance(id_, str) and 0 < len(id_) <= 64 and isinstance(fingerprint, str) and fingerprint:
+        return Trigger(EXPIRED, (id_,), fingerprint=fingerprint)
+    return Trigger(EXPIRED, ())
 
 
 def _accounts(event: dict[str, Any]) -> tuple[str, ...] | None:

@@ -5,12 +5,11 @@ place, a missing or broken one counts as unknown. A write replaces the record th
 other.
 """
 
-import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..model import LEASE, SUCCESSES, Current, Outcome, Result
+from ..model import LEASE, SUCCESSES, Current, Outcome, Result, fingerprint
 
 CURRENT = "CURRENT"
 MAX_UNANNOUNCED = 20
@@ -103,7 +102,7 @@ def entry_of(result: Result, run_id: str, keep: timedelta) -> dict[str, Any]:
     }
     if result.outcome in SUCCESSES:
         entry["expiresAt"] = {"S": iso(result.at + LEASE)}
-        entry["listenKeyFingerprint"] = {"S": hashlib.sha256(_listen_key(result).encode()).hexdigest()[:12]}
+        entry["listenKeyFingerprint"] = {"S": fingerprint(_listen_key(result))}
     else:
         entry |= _error(result, "errorCode", "errorMessage")
         if result.before.expires_at:

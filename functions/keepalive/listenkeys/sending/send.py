@@ -20,7 +20,6 @@ from ..model import RETRYABLE, Current, Outcome, Result
 from ..pool import Pool
 from ..products import ENDPOINTS
 from ..selection import Judge
-from ..trigger import MANUAL
 from .gate import GroupGate, HostGate
 from .renewal import NEVER, Renewal, internal
 from .weight import Budget
@@ -289,7 +288,7 @@ class Sending:
         Not in the minute in which the run read them first: who changes one then has claimed it.
         """
         taken = self.budget.take(group, minute, weight, ids)
-        if self._read_in == minute or self.judge.trigger.name == MANUAL or not ids:
+        if self._read_in == minute or not self.judge.trigger.scheduled or not ids:
             return taken, {}
         try:
             return taken, self.records.current(ids)
@@ -313,8 +312,9 @@ class Sending:
         if not in_hand:
             host.backlog += portion[::-1]
             return
-        manual = self.judge.trigger.name == MANUAL  # a person asked for them
-        claimed = set() if manual or isinstance(taken, Unavailable) else taken.claimed
+        # Somebody waits for the answer, and does not wait for another run.
+        waits = not self.judge.trigger.scheduled
+        claimed = set() if waits or isinstance(taken, Unavailable) else taken.claimed
         judge = replace(self.judge, now=self.clock.now())
         for renewal in portion:
             known = renewal.before
