@@ -1,6 +1,7 @@
 """docs/consumer.md and docs/stream.md: their code, their queue, their URLs."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 import listenkey_keeper
 from listenkey_keeper.stream import gaps, keys
+from listenkeys.model import fingerprint
 from listenkeys.products import ENDPOINTS, PRODUCTS, endpoint_name
 from local.clock import VirtualClock
 from local.world import World
@@ -21,13 +23,22 @@ from tests.paths import ROOT
 STREAM_PAGE = (ROOT / "docs/stream.md").read_text()
 
 
-def test_the_page_reads_a_key(world: World, clock: VirtualClock, monkeypatch: Any, capsys: Any) -> None:
+def test_the_page_reads_a_key_and_says_that_it_is_dead(
+    world: World, clock: VirtualClock, monkeypatch: Any, capsys: Any
+) -> None:
     for name, value in world.environment().items():
         monkeypatch.setenv(name, value)
     world.put_current("alice", "x" * 64, clock.now())
-    code = block("python").replace("<ListenKeysTableName>", world.aws.outputs["ListenKeysTableName"])
+    code = "".join(blocks(PAGE, "python")).replace(
+        "<ListenKeysTableName>", world.aws.outputs["ListenKeysTableName"]
+    )
     exec(compile(code, "docs/consumer.md", "exec"), {})
     assert capsys.readouterr().out == "alice usdm 2026-01-01 01:00:00+00:00\n"
+    [event] = world.aws.sent_events()
+    [written] = map(json.loads, blocks(PAGE, "json"))
+    assert (event["source"], event["detail-type"]) == (written["Source"], written["DetailType"])
+    assert event["detail"].keys() == json.loads(written["Detail"]).keys()
+    assert event["detail"]["fingerprint"] == fingerprint("x" * 64)
 
 
 def test_the_pages_queue_lets_its_rule_in() -> None:
