@@ -1,0 +1,219 @@
+"""A process with the real handler: `python -m chaos.handler FILE`, where FILE holds the time.
+
+Reads a line for each invocation, and one whenever the time has moved on; writes when it begins and ends to sleep,
+and what came of an invocation. `Handler` is the harness's end of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryFile
+from types import SimpleNamespace
+from typing import Any
+
+from chaos.timekeeper import SharedTime
+from listenkeys.clock import Clock
+from local.invoke import Context, LocalFunction
+
+BLOCK = 65536
+
+
+class Handler:
+    """The harness's end: a process from construction until `kill`."""
+
+    def __init__(self, number: int, time_file: Path, environment: Mapping[str, str]) -> None:
+        self.number = number
+        self.ready = False
+        self.sleepers: dict[int, float] = {}  # until when, by the process's own numbers
+        self.acknowledged = True
+        self._errors = TemporaryFile()  # noqa: SIM115 - closed by kill()
+        self._buffer = b""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "chaos.handler", str(time_file)],
+            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+        )  # fmt: skip
+        self.pid = self._process.pid
+
+    def invoke(self, handler: str, event: Any, run_id: str, seconds: float) -> None:
+        """Begin an invocation; Lambda would end it after `seconds`."""
+        self._tell({"handler": handler, "event": event, "runId": run_id, "seconds": seconds})
+
+    def wake(self) -> None:
+        """Say that the time has moved on."""
+        self.acknowledged = False
+        self._tell("time")
+
+    def hears(self) -> bool:
+        """Whether there is anything to `read`."""
+        return bool(self._process.stdout and select.select([self._process.stdout], [], [], 0)[0])
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Read what the process has said; yield what came of invocations."""
+        assert self._process.stdout
+        block = os.read(self._process.stdout.fileno(), BLOCK)
+        if not block:
+            raise EOFError(f"the process of the handler has died: {self.errors()[-2000:]}")
+        *lines, self._buffer = (self._buffer + block).split(b"\n")
+        for line in map(json.loads, lines):
+            if line == "ready":
+                self.ready = True
+            elif line == "time":
+                self.acknowledged = True
+            elif isinstance(line, list):
+                number, until = line
+                if until is None:
+                    self.sleepers.pop(number, None)
+                else:
+                    self.sleepers[number] = until
+            else:
+                yield line
+
+    def errors(self) -> str:
+        """Return what the process has printed to its standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
+
+    def kill(self) -> str:
+        """End the process at once, as Lambda does; return what it has printed."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+        errors = self.errors()
+        self._errors.close()
+        return errors
+
+    def _tell(self, what: object) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+        self._process.stdin.flush()
+
+
+class _Time:
+    """The time as the program takes it, in the process of the handler."""
+
+    def __init__(self, time: SharedTime, tell: Callable[[object], None]) -> None:
+        self._time = time
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._numbers = 0
+        self._waiting: dict[int, tuple[float, threading.Condition]] = {}
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(self.now, self._time.get, self.sleep, self.wait)
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._time.get(), UTC)
+
+    def sleep(self, seconds: float) -> None:
+        ends, own = self._time.get() + seconds, threading.Condition()
+        with own, self._registered(ends, own):
+            while self._time.get() < ends:
+                own.wait()
+
+    def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
+        """Wait as Clock.wait does; the caller holds the condition."""
+        if seconds is None:
+            condition.wait()
+        elif seconds > 0:
+            with self._registered(self._time.get() + seconds, condition):
+                condition.wait()
+
+    def moved_on(self) -> None:
+        """Wake those who have waited long enough."""
+        with self._lock:
+            due = [condition for ends, condition in self._waiting.values() if ends <= self._time.get()]
+        for condition in due:
+            if condition.acquire(blocking=False):
+                condition.notify_all()
+                condition.release()
+            else:
+                # Who has it may itself be waiting for the time.
+                threading.Thread(target=_notify, args=(condition,), daemon=True).start()
+
+    @contextmanager
+    def _registered(self, ends: float, condition: threading.Condition) -> Iterator[None]:
+        with self._lock:
+            self._numbers += 1
+            number = self._numbers
+            self._waiting[number] = ends, condition
+        self._tell([number, ends])
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._waiting[number]
+            self._tell([number, None])
+
+
+def _notify(condition: threading.Condition) -> None:
+    with condition:
+        condition.notify_all()
+
+
+@dataclass(slots=True)
+class _Context(Context):
+    """Lambda's context object, whose time runs out."""
+
+    time: SharedTime | None = None
+    ends: float = 0.0
+
+    def get_remaining_time_in_millis(self) -> int:
+        assert self.time
+        return int(1000 * (self.ends - self.time.get()))
+
+
+def main() -> None:
+    lock, descriptor = threading.Lock(), os.dup(1)  # the handler's own output goes elsewhere
+
+    def tell(what: object) -> None:
+        with lock:
+            left = json.dumps(what).encode() + b"\n"
+            while left:
+                left = left[os.write(descriptor, left) :]
+
+    shared = SharedTime(Path(sys.argv[1]))
+    time = _Time(shared, tell)
+    import botocore.endpoint
+
+    botocore.endpoint.time = SimpleNamespace(sleep=time.sleep)  # type: ignore[attr-defined] # its back-off
+    function = LocalFunction(os.environ, time.clock)
+    invocations: SimpleQueue[dict[str, Any]] = SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            if asked == "time":
+                time.moved_on()
+                tell("time")
+            else:
+                invocations.put(asked)
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    tell("ready")
+    while True:
+        asked = invocations.get()
+        ends = shared.get() + asked["seconds"]
+        context = _Context(asked["seconds"], asked["runId"], time=shared, ends=ends)
+        done = function.invoke(asked["event"], context, asked["handler"])
+        raised = f"{type(done.error).__name__}: {done.error}" if done.error else ""
+        tell({"report": done.report, "raised": raised, "output": done.output, "left": ends - shared.get()})
+
+
+if __name__ == "__main__":
+    main()
