@@ -24,9 +24,9 @@ from chaos.plan import HOUR, MINUTE, Plan
 from chaos.rules import Ask, Run, Violation
 from chaos.timekeeper import SharedTime, Timekeeper
 from chaos.wire import Last, Request, Upstream, Wire, answer, aws_error
-from listenkeys.products import GROUP_WEIGHT, PRODUCTS
 from local.aws.stack import REGION, LocalAws
 from local.binance.exchange import PATHS, REAL_ANSWERS, Exchange
+from local.binance.limits import WEIGHT_LIMITS, group_of
 from local.world import World
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -59,7 +59,7 @@ class Account:
     @property
     def group(self) -> str:
         """Its weight group."""
-        return PRODUCTS[self.product].group
+        return group_of(PATHS[self.product].split("/")[1])
 
 
 ACCOUNTS = [
@@ -135,7 +135,7 @@ class Day:
         self.upstream = {"DynamoDB": Upstream(url), "": Upstream(self.aws.endpoint_url)}
         cap = int(self.parameters["MaxWeightPerMinute"])
         self.caps = {
-            g: max(1, int(limit * cap / GROUP_WEIGHT["futures"])) for g, limit in GROUP_WEIGHT.items()
+            g: max(1, int(limit * cap / WEIGHT_LIMITS["futures"])) for g, limit in WEIGHT_LIMITS.items()
         }
         self._populate()
 
@@ -290,7 +290,7 @@ class Day:
             return None
         headers = dict(real.headers)
         if how == "near":
-            headers["X-MBX-USED-WEIGHT-1M"] = str(int(GROUP_WEIGHT[account.group] * 0.96))
+            headers["X-MBX-USED-WEIGHT-1M"] = str(int(WEIGHT_LIMITS[account.group] * 0.96))
         if how == "truncate":
             return Last(answer(real.status, headers, body)[: -len(body) // 2])
         return answer(real.status, headers, body)
@@ -454,7 +454,7 @@ class Day:
     def _next(self) -> float:
         """Return the next moment that anybody waits for."""
         now = self.keeper.now()
-        # Who has been woken and still sleeps waits for a lock.
+        # Who has been woken and still sleeps is about to go on.
         wakes = [until for h in self.handlers for until in h.sleepers.values() if until > now]
         ends = [run.began + SECONDS for _, run in self.running.values()]
         events = [self.events[0][0]] if self.events else []
@@ -568,7 +568,7 @@ class Day:
 
     def entries(self) -> dict[str, list[dict[str, Any]]]:
         """Return the whole ledger, by account."""
-        table = self.aws.resources.get("LedgerTable") or self.aws.outputs["ListenKeysTableName"]
+        table = self.aws.outputs["LedgerTableName"]
         found: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for page in self.aws.client("dynamodb").get_paginator("scan").paginate(TableName=table):
             for item in map(_plain_item, page["Items"]):

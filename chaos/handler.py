@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from listenkeys.clock import Clock
 from local.invoke import Context, LocalFunction
 
 BLOCK = 65536
+_TIME = object()  # in a queue: the time has moved on
 
 
 class Handler:
@@ -110,59 +110,45 @@ class _Time:
         self._tell = tell
         self._lock = threading.Lock()
         self._numbers = 0
-        self._waiting: dict[int, tuple[float, threading.Condition]] = {}
+        self._waiting: dict[int, tuple[float, SimpleQueue[Any]]] = {}
 
     @property
     def clock(self) -> Clock:
-        return Clock(self.now, self._time.get, self.sleep, self.wait)
+        return Clock(self.now, self._time.get, self.sleep, self.get)
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self._time.get(), UTC)
 
     def sleep(self, seconds: float) -> None:
-        ends, own = self._time.get() + seconds, threading.Condition()
-        with own, self._registered(ends, own):
-            while self._time.get() < ends:
-                own.wait()
+        self.get(SimpleQueue(), seconds)
 
-    def wait(self, condition: threading.Condition, seconds: float | None, idle: bool) -> None:
-        """Wait as Clock.wait does; the caller holds the condition."""
-        if seconds is None:
-            condition.wait()
-        elif seconds > 0:
-            with self._registered(self._time.get() + seconds, condition):
-                condition.wait()
+    def get(self, queue: SimpleQueue[Any], seconds: float) -> Any:
+        """Wait as Clock.get does; only one thread takes from a queue."""
+        ends = self._time.get() + seconds
+        with self._lock:
+            self._numbers += 1
+            number = self._numbers
+            self._waiting[number] = ends, queue
+        self._tell([number, ends])
+        item: Any = _TIME
+        while item is _TIME and (self._time.get() < ends or not queue.empty()):
+            item = queue.get()
+        with self._lock:
+            del self._waiting[number]
+            # Whatever else takes from this queue knows nothing of the time.
+            others = [queue.get() for _ in range(queue.qsize())]
+            for other in others:
+                if other is not _TIME:
+                    queue.put(other)
+        self._tell([number, None])
+        return None if item is _TIME else item
 
     def moved_on(self) -> None:
         """Wake those who have waited long enough."""
         with self._lock:
-            due = [condition for ends, condition in self._waiting.values() if ends <= self._time.get()]
-        for condition in due:
-            if condition.acquire(blocking=False):
-                condition.notify_all()
-                condition.release()
-            else:
-                # Who has it may itself be waiting for the time.
-                threading.Thread(target=_notify, args=(condition,), daemon=True).start()
-
-    @contextmanager
-    def _registered(self, ends: float, condition: threading.Condition) -> Iterator[None]:
-        with self._lock:
-            self._numbers += 1
-            number = self._numbers
-            self._waiting[number] = ends, condition
-        self._tell([number, ends])
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._waiting[number]
-            self._tell([number, None])
-
-
-def _notify(condition: threading.Condition) -> None:
-    with condition:
-        condition.notify_all()
+            for ends, queue in self._waiting.values():
+                if ends <= self._time.get():
+                    queue.put(_TIME)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -158,7 +157,7 @@ def announced(
     kinds: list[str] = []
     for event in events:
         detail = event["detail"]
-        id_ = str(detail.get("id") or detail.get("announcementId") or json.dumps(event, sort_keys=True))
+        id_ = str(detail.get("id"))
         if id_ not in seen:
             seen.add(id_)
             kinds.append(event["detail-type"].removeprefix("Listen Key "))

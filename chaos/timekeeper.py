@@ -119,7 +119,7 @@ class Timekeeper:
             with self._lock:
                 still = self._busy == 0 and self._events == events
                 events = self._events
-            checks = checks + 1 if still and all(map(asleep, pids)) else 0
+            checks = checks + 1 if still and all(map(asleep, [*pids, os.getpid()])) else 0
             if time.monotonic() - began > _STUCK:
                 raise RuntimeError(f"nothing moves: {self._busy} requests are being answered")
             time.sleep(_BETWEEN_CHECKS)
@@ -127,9 +127,11 @@ class Timekeeper:
 
 
 def asleep(pid: int) -> bool:
-    """Whether all threads of a process sleep; also of one that has ended."""
+    """Whether all threads of a process sleep, but the one that asks; also of one that has ended."""
     try:
         for task in os.scandir(f"/proc/{pid}/task"):
+            if task.name == str(threading.get_native_id()):
+                continue
             with open(f"{task.path}/stat", "rb") as stat:
                 # Field 3, after a name in parentheses that may hold anything.
                 if stat.read().rpartition(b")")[2].split(None, 1)[0] not in (b"S", b"Z", b"X"):
