@@ -145,6 +145,18 @@ ON_DYNAMODB := $(addprefix tests/integration/test_,records.py accounts.py budget
 dynamodb: install $(DYNAMODB)  ## Test the tables in AWS's own engine (a JDK, npm)
 	DYNAMODB_LOCAL=.dynamodb $(BIN)/python -m pytest -m "not e2e" $(ON_DYNAMODB)
 
+SEEDS ?= 1-3
+HOURS ?= 24
+chaos: install $(DYNAMODB)  ## Play days of chaos: real processes, every fault (SEEDS=1-3, HOURS=24; a JDK, npm)
+	@DYNAMODB_LOCAL=.dynamodb $(BIN)/python -m chaos --seeds $(SEEDS) --hours $(HOURS)
+
+$(VENV)/.mutants-installed: requirements/mutants.txt $(VENV)/.installed
+	@$(BIN)/pip install --quiet --no-deps --require-hashes -r $<
+	@touch $@
+
+mutants: install $(VENV)/.mutants-installed  ## Edit the program at random: do the tests notice? (SEED=1, COUNT=40)
+	@$(BIN)/python -m tests.mutants --seed $(or $(SEED),1) --count $(or $(COUNT),40)
+
 test-deep: install  ## Run the state machine at length (half an hour)
 	DEEP=1 $(BIN)/python -m pytest -m slow tests/properties --timeout 7200
 
@@ -163,4 +175,4 @@ endif
 costs: install  ## Compute docs/costs.md's table from what was measured last
 	$(BIN)/python -m benchmarks.costs
 
-.PHONY: help dist install run up down test proofs test-deep check build invoke e2e clients browser dynamodb pictures simulate scale bench costs lock clean
+.PHONY: help dist install run up down test proofs chaos mutants test-deep check build invoke e2e clients browser dynamodb pictures simulate scale bench costs lock clean

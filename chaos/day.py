@@ -1,4 +1,4 @@
-"""A day: rules fire, Lambda runs and retries, people interfere, everything breaks; and what has to hold is checked."""
+"""A day: rules fire, Lambda retries, people interfere, everything breaks; what has to hold is checked."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ KILLED = 0.04
 RETRY_AFTER = (60.0, 120.0)
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 SWEEP = {"overdueOnly": True}
-INFINITY = float("inf")
+NEVER = "9999-01-01T00:00:00Z"
 
 
 def api_key_of(name: str) -> str:
@@ -202,10 +202,11 @@ class Day:
             return self._wait_for_the_end(number)
         return found
 
-    def _wait_for_the_end(self, number: int) -> None:
+    def _wait_for_the_end(self, number: int) -> bytes | None:
         killed = threading.Event()
         self.to_kill[number] = killed
         killed.wait()
+        return None
 
     def _aws(self, now: float, run: Run, request: Request, operation: str) -> bytes | None:
         service = operation.split(".")[0]
@@ -268,7 +269,7 @@ class Day:
                 used = usage.weight[int(now // 60)]
                 usage.weight[int(now // 60)] = used - 1
             real = self.exchange.handle(request.method, request.path, request.headers)
-            effect = real.status == 200 and not fault or bool(after) or how == "truncate"
+            effect = (real.status == 200 and not fault) or bool(after) or how == "truncate"
             ends = self.exchange.expires_at(key, account.product)
             if effect and ends is not None and ends > now:
                 self._lives(account)
@@ -527,7 +528,7 @@ class Day:
         """Hand the messages of the work queue to processes, as Lambda's event source does."""
         if self.parameters["ShardCount"] == "1":
             return
-        queues = get_backend("sqs")[DEFAULT_ACCOUNT_ID][REGION].queues  # type: ignore[index]
+        queues = get_backend("sqs")[DEFAULT_ACCOUNT_ID][REGION].queues
         url = self.aws.resources["WorkQueue"]
         queue = queues[url.rpartition("/")[2]]
         messages, queue._messages = list(queue._messages), []
@@ -597,11 +598,11 @@ class Day:
             undone = any(name in run.undone for run in self.runs[-12:])
             if not undone and not any(run.killed for run in self.runs[-6:]):
                 self._holds(rules.newest_record, name, record, finished[-40:])
-            if record.get("outcome") in rules.SUCCESSES and record.get("listenKey") != live[name]:
-                if name not in died or rules.instant(record["renewedAt"]) > died[name]:
-                    self._violated(
-                        Violation("another key", f"{name}: the recorded key is not the live one", name)
-                    )
+            known = record.get("outcome") in rules.SUCCESSES and record.get("listenKey") == live[name]
+            true_once = name in died and rules.instant(record.get("renewedAt", NEVER)) <= died[name]
+            if record.get("outcome") in rules.SUCCESSES and not known and not true_once:
+                why = f"{name}: the recorded key is not the live one"
+                self._violated(Violation("another key", why, name))
 
     def _check_at_the_end(self) -> None:
         """Check what has to hold of a whole day, whose last hour was quiet."""
@@ -630,8 +631,8 @@ class Day:
                 self.counts[event["detail-type"]] += 1
         for account in ACCOUNTS:
             failing = bool(current.get(account.name, {}).get("consecutiveFailures"))
-            own = events[account.name], entries[account.name]
-            self.copies += self._holds(rules.announced, account.name, *own, failing) or 0
+            own, entered = events[account.name], entries[account.name]
+            self.copies += self._holds(rules.announced, account.name, own, entered, failing) or 0
         self._holds(rules.in_the_ledger, self.runs, entries, self.parameters["LedgerMode"] == "changes")
         for name, own in entries.items():
             self._holds(rules.nothing_secret, f"the ledger of {name}", json.dumps(own), self.secrets)

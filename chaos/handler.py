@@ -1,7 +1,7 @@
 """A process with the real handler: `python -m chaos.handler FILE`, where FILE holds the time.
 
-Reads a line for each invocation, and one whenever the time has moved on; writes when it begins and ends to sleep,
-and what came of an invocation. `Handler` is the harness's end of it.
+Reads a line for each invocation, and one whenever the time has moved on; writes when it begins and ends to
+sleep, and what came of an invocation. `Handler` is the harness's end of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What goes wrong on a day, and when: decided by the seed alone, whatever the machine does meanwhile.
 
-An outage takes one dependency away for 2 to 25 minutes; the next one comes more than an hour later. Between and beside
-them there are small troubles: single answers that are lost, throttled, slow or partial, runs that are killed, keys that
-die early. A long outage has its surroundings to itself: that is what the program promises to survive.
+An outage takes one dependency away for 2 to 25 minutes; the next one comes more than an hour later. Between
+and beside them there are small troubles: single answers that are lost, throttled, slow or partial, runs that
+are killed, keys that die early. A long outage has its surroundings to itself: that is what the program
+promises to survive.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from dataclasses import dataclass
 MINUTE, HOUR = 60.0, 3600.0
 # The first word says what is away.
 OUTAGES = (
-    "binance 5xx", "binance hang", "binance reset", "binance 429", "binance 418", "binance 403", "binance 451",
-    "futures 5xx", "options hang", "dynamodb hang", "dynamodb 500", "dynamodb throttle", "dynamodb writes",
+    "binance 5xx", "binance hang", "binance reset", "binance 429", "binance 418", "binance 403",
+    "binance 451", "futures 5xx", "options hang", "dynamodb hang", "dynamodb 500", "dynamodb throttle", "dynamodb writes",
     "secretsmanager hang", "secretsmanager 500", "events 500",
 )  # fmt: skip
 LONG = 10 * MINUTE  # from here on an outage has its surroundings to itself
 BEFORE, AFTER = 40 * MINUTE, 12 * MINUTE  # which are these
 LONGEST = 25 * MINUTE
+REFUSED = 20 * MINUTE  # at most: runs give up early then (docs/simulation.md)
 _EVERY = 2 * HOUR + 10 * MINUTE  # an outage
 # Small troubles: chances of each request.
 _OF_BINANCE = {
@@ -50,7 +52,7 @@ class Outage:
 
 
 class Plan:
-    """A day's troubles. `quiet_from` ends all of them; `only` leaves just these kinds of small trouble."""
+    """A day's troubles. `quiet_from` ends all of them; `only` leaves just these kinds of them."""
 
     def __init__(self, seed: str, start: float, hours: float, only: frozenset[str] | None = None) -> None:
         self.seed = seed
@@ -61,9 +63,12 @@ class Plan:
         kinds: list[str] = []
         while at < self.quiet_from and only is None:
             kinds = kinds or rng.sample(OUTAGES, len(OUTAGES))
+            kind = kinds.pop()
             length = rng.choice([rng.uniform(2, 10), rng.uniform(10, 24.5)]) * MINUTE
+            if kind.rpartition(" ")[2] in ("429", "418", "403", "451"):
+                length = min(length, REFUSED)
             begins = at + rng.uniform(0, 20 * MINUTE)
-            self.outages.append(Outage(kinds.pop(), begins, begins + length))
+            self.outages.append(Outage(kind, begins, begins + length))
             at += _EVERY
 
     def outage(self, now: float) -> Outage | None:

@@ -1,4 +1,4 @@
-"""What has to hold on every day. Knows nothing of the program but its tables, its events and what it prints."""
+"""What has to hold on every day. Knows the program by its tables, its events and what it prints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Violation(AssertionError):
 
 @dataclass(slots=True)
 class Ask:
-    """A request to Binance: `fate` is what the plan did to it; `clean` if a key was extended and the answer came."""
+    """A request to Binance: `fate` is what the plan did to it; `clean`: it has extended a key and said so."""
 
     at: float
     account: str
@@ -59,7 +59,7 @@ class Run:
     output: str = ""
     undone: set[str] = field(default_factory=set)  # accounts whose results it says it could not record
     alone_since: float | None = (
-        None  # when the shared counter of weight did not answer: it has the cap to itself then
+        None  # when the counter of weight did not answer: now it has the cap to itself
     )
 
 
@@ -121,7 +121,7 @@ def within_the_cap(
 def true_record(
     account: str, record: Mapping[str, Any], lease_ends: float | None, died: float | None
 ) -> None:
-    """expiresAt is never later than the truth; a key that died early is excused for what was recorded before."""
+    """expiresAt is never later than the truth, but where a key has died early since it was recorded."""
     if "expiresAt" not in record or "renewedAt" not in record:
         return
     if died is not None and instant(record["renewedAt"]) <= died:
@@ -152,7 +152,7 @@ def newest_record(account: str, record: Mapping[str, Any], asks: Iterable[Ask]) 
 def announced(
     account: str, events: list[dict[str, Any]], entries: list[dict[str, Any]], failing: bool
 ) -> int:
-    """For each trouble one Failing and one Recovered, a Changed for each change; return how many were copies."""
+    """One Failing and one Recovered for each trouble, a Changed for each change; return the copies."""
     seen: set[str] = set()
     kinds: list[str] = []
     for event in events:
@@ -183,10 +183,6 @@ def in_the_ledger(
     """Every attempt is in the ledger, but what a later one has superseded before it could be recorded."""
     written = {(e["runId"], account) for account, own in entries.items() for e in own}
     runs = list(runs)
-    latest: Counter[str] = Counter()
-    for run in runs:
-        for ask in run.asks:
-            latest[ask.account] = max(latest[ask.account], ask.at)  # type: ignore[call-overload]
     for run in runs:
         if run.killed or run.ended is None:
             continue
@@ -203,7 +199,7 @@ def in_the_ledger(
 
 
 def alive(account: str, ends: float, now: float, died: float | None, outages: float) -> None:
-    """No key that was alive when an outage of at most 25 minutes began dies; one that died early comes back."""
+    """No key that was alive when an outage of at most 25 minutes began dies; what died early comes back."""
     if now < ends:
         return
     if died is None:

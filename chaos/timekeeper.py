@@ -1,11 +1,13 @@
 """One virtual clock for several processes: it moves on only when none of them can do anything before it does.
 
-The harness keeps the time; a process that runs the handler reads it from shared memory and says until when it
-sleeps. A process that sleeps in all its threads, while no request of its is being answered, waits for the time
-alone. When all do, the time goes on to the next moment that anybody waits for. So a request takes no time, however
-busy the machine is, but what it is held up for on purpose, and a day without troubles takes seconds.
+The harness keeps the time; a process that runs the handler reads it from shared memory and says until when
+it sleeps. A process that sleeps in all its threads, while no request of its is being answered, waits for the
+time alone. When all do, the time goes on to the next moment that anybody waits for. So a request takes no
+time, however busy the machine is, but what it is held up for on purpose, and a day without troubles takes
+seconds.
 
-A thread that waits for a processor is not asleep: Linux tells them apart in /proc, the only place this relies on.
+A thread that waits for a processor is not asleep: Linux tells them apart in /proc, the only place this
+relies on.
 """
 
 from __future__ import annotations
@@ -111,7 +113,7 @@ class Timekeeper:
             released.set()
 
     def quiet(self, pids: list[int], heard: Callable[[], bool]) -> bool:
-        """Wait until nothing happens any more without the time; False as soon as `heard` says that something did."""
+        """Wait until nothing happens without the time; False once `heard` says that something did."""
         began, checks, events = time.monotonic(), 0, -1
         while checks < _QUIET_CHECKS:
             if heard():

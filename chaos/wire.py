@@ -1,7 +1,8 @@
-"""What the handler's requests run into on their way: one port for each process, so that each request has a sender.
+"""What the handler's requests run into on their way: one port for each process, so that each request has a
+sender.
 
-A request to AWS goes on to the engine or to moto, one to Binance to the stand-in. `respond` decides what happens to
-it: it returns the bytes of an answer, or None where the connection breaks instead.
+A request to AWS goes on to the engine or to moto, one to Binance to the stand-in. `respond` decides what
+happens to it: it returns the bytes of an answer, or None where the connection breaks instead.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """`make mutants`: do the tests notice when the program is wrong?
 
-Makes single edits of the program, one at a time, in a copy of the project, and runs the tests that run the edited
-line: an edit that no test notices survives. An edit turns a comparison, a condition, a constant, a caught exception
-or a statement into another one. The sample depends on the seed alone, each kind of edit having the same chance.
+Makes single edits of the program, one at a time, in a copy of the project, and runs the tests that run the
+edited line: an edit that no test notices survives. An edit turns a comparison, a condition, a constant, a
+caught exception or a statement into another one. The sample depends on the seed alone, each kind of edit
+having the same chance.
 
-Which tests run a line is measured once, by coverage.py. A line that runs when its module is imported counts for all
-tests that run anything else in that module. A test that fails without any edit, too, proves nothing: the edit that it
-noticed is tried again without it.
+Which tests run a line is measured once, by coverage.py. A line that runs when its module is imported counts
+for all tests that run anything else in that module. A test that fails without any edit, too, proves nothing:
+the edit that it noticed is tried again without it.
 
-Not edited: imports, annotations, docstrings, texts for people (with a space in them), and what only type checkers run.
+Not edited: imports, annotations, docstrings, texts for people (with a space in them), and what only type
+checkers run.
 """
 
 from __future__ import annotations
@@ -196,7 +198,7 @@ class Tests:
             }
 
     def _test(self, context: str) -> str | None:
-        """Return the test of a context: "test|phase" in pytest, "test (phase)" in a process that it started."""
+        """Return the test of a context: "test|phase" in pytest, "test (phase)" in a process of a test."""
         test = context.strip("|")
         for end in ("|setup", "|run", "|teardown", " (setup)", " (call)", " (teardown)"):
             test = test.removesuffix(end)
@@ -359,9 +361,8 @@ def main() -> int:
                 print(f"{verdict:>9}  {edit}" + (f"  [{why}]" if why else ""), flush=True)
         minutes = (time.monotonic() - began) / 60
         share = 100 * counts[CAUGHT] / max(1, len(chosen))
-        print(
-            f"seed {options.seed}: {counts[CAUGHT]} of {len(chosen)} edits caught ({share:.0f} %), {minutes:.0f} min"
-        )
+        caught = f"{counts[CAUGHT]} of {len(chosen)} edits caught ({share:.0f} %)"
+        print(f"seed {options.seed}: {caught}, {minutes:.0f} min")
     return 0
 
 
