@@ -147,14 +147,14 @@ dynamodb: install $(DYNAMODB)  ## Test the tables in AWS's own engine (a JDK, np
 
 SEEDS ?= 1-3
 HOURS ?= 24
-chaos: install $(DYNAMODB)  ## Play days of chaos: real processes, every fault (SEEDS=1-3, HOURS=24; a JDK, npm)
+chaos: install $(DYNAMODB)  ## Play days of faults in real processes (SEEDS=1-3, HOURS=24)
 	@DYNAMODB_LOCAL=.dynamodb $(BIN)/python -m chaos --seeds $(SEEDS) --hours $(HOURS)
 
 $(VENV)/.mutants-installed: requirements/mutants.txt $(VENV)/.installed
 	@$(BIN)/pip install --quiet --no-deps --require-hashes -r $<
 	@touch $@
 
-mutants: install $(VENV)/.mutants-installed  ## Edit the program at random: do the tests notice? (SEED=1, COUNT=40)
+mutants: install $(VENV)/.mutants-installed  ## Do the tests notice random edits? (SEED=1, COUNT=40)
 	@$(BIN)/python -m tests.mutants --seed $(or $(SEED),1) --count $(or $(COUNT),40)
 
 test-deep: install  ## Run the state machine at length (half an hour)
