@@ -15,8 +15,8 @@ MINUTE, HOUR = 60.0, 3600.0
 # The first word says what is away.
 OUTAGES = (
     "binance 5xx", "binance hang", "binance reset", "binance 429", "binance 418", "binance 403",
-    "binance 451", "futures 5xx", "options hang", "dynamodb hang", "dynamodb 500", "dynamodb throttle", "dynamodb writes",
-    "secretsmanager hang", "secretsmanager 500", "events 500",
+    "binance 451", "futures 5xx", "options hang", "dynamodb hang", "dynamodb 500", "dynamodb throttle",
+    "dynamodb writes", "secretsmanager hang", "secretsmanager 500", "events 500",
 )  # fmt: skip
 LONG = 10 * MINUTE  # from here on an outage has its surroundings to itself
 BEFORE, AFTER = 40 * MINUTE, 12 * MINUTE  # which are these
