@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from listenkey_keeper.stream.clock import SystemClock
-from listenkey_keeper.stream.gaps import Gap, event_time
+from listenkey_keeper.stream.gaps import Gap, Interrupted, event_time
 from listenkey_keeper.stream.keys import ListenKeys, ListenKeyUnavailable
 from listenkeys.aws.items import iso
 
@@ -41,7 +41,8 @@ def listen(
 ) -> None:
     """Show an account's events as they come, until Ctrl-C.
 
-    Each is one line: time, event, symbol. A gap says between which moments events may be missing.
+    Each is one line: time, event, symbol. An interruption says that nothing is sure to come from now on, the
+    gap after it that it does again, and between which moments events may be missing.
     """
     check_id(account)
     try:
@@ -51,7 +52,11 @@ def listen(
             "listen needs websockets: pip install '.[cli,stream]' in listenkey-keeper's folder"
         ) from None
     stack = connect(stack_name, region, profile)
-    keys = ListenKeys(stack.outputs["ListenKeysTableName"], dynamodb=stack.client("dynamodb"))
+    keys = ListenKeys(
+        stack.outputs["ListenKeysTableName"],
+        dynamodb=stack.client("dynamodb"),
+        eventbridge=stack.client("events"),
+    )
     _check_key(stack, keys, account)
     with suppress(KeyboardInterrupt):
         asyncio.run(_print(UserDataStream(account, keys, clock=_Clock()), as_json))
@@ -77,19 +82,25 @@ async def _print(stream: "UserDataStream", as_json: bool) -> None:
     async with stream:
         async for item in stream:
             if as_json:
-                typer.echo(json.dumps(_gap(item) if isinstance(item, Gap) else item))
+                typer.echo(json.dumps(_plain(item)))
             else:
-                show(_gap_line(item) if isinstance(item, Gap) else _event_line(item))
+                show(_event_line(item) if isinstance(item, dict) else _hearing_line(item))
 
 
-def _gap(gap: Gap) -> dict[str, Any]:
-    return {"gap": {"since": iso(gap.since), "until": iso(gap.until), "why": gap.why}}
+def _plain(item: dict[str, Any] | Interrupted | Gap) -> dict[str, Any]:
+    if isinstance(item, Interrupted):
+        return {"interrupted": {"since": iso(item.since), "why": item.why}}
+    if isinstance(item, Gap):
+        return {"gap": {"since": iso(item.since), "until": iso(item.until), "why": item.why}}
+    return item
 
 
-def _gap_line(gap: Gap) -> Text:
-    since, until = (f"{at:%m-%d %H:%M:%S}" for at in (gap.since, gap.until))
-    said = f"gap: events from {since} to {until} may be missing ({gap.why})"
-    return _line(now(), (said, "dim" if gap.why == "started" else "yellow"))
+def _hearing_line(item: Interrupted | Gap) -> Text:
+    since = f"{item.since:%m-%d %H:%M:%S}"
+    if isinstance(item, Interrupted):
+        return _line(now(), (f"interrupted: events since {since} may be missing ({item.why})", "red"))
+    said = f"gap: events from {since} to {item.until:%m-%d %H:%M:%S} may be missing ({item.why})"
+    return _line(now(), (said, "dim" if item.why == "started" else "yellow"))
 
 
 def _event_line(event: dict[str, Any]) -> Text:

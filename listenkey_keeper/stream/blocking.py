@@ -10,9 +10,9 @@ from typing import Self
 
 from .changes import ListenKeyChanges
 from .clock import Clock
-from .gaps import Gap
+from .gaps import State
 from .keys import ListenKeys
-from .outbox import Event
+from .outbox import Item
 from .user_data import UserDataStream
 
 
@@ -20,8 +20,8 @@ class SyncUserDataStream:
     """UserDataStream as an iterator, inside `with`; the same arguments, items and errors.
 
         with SyncUserDataStream("alice") as stream:
-            for event in stream:
-                print(event)
+            for item in stream:
+                print(item)
 
     The sockets live in a thread of their own, so that they are read and answered while the bot is busy. For
     hundreds of accounts take UserDataStream, which needs no thread each.
@@ -34,12 +34,12 @@ class SyncUserDataStream:
         *,
         since: datetime | None = None,
         changes: ListenKeyChanges | None = None,
+        ask: bool = True,
         clock: Clock | None = None,
     ) -> None:
-        self._stream = UserDataStream(account, table, since=since, changes=changes, clock=clock)
+        self._stream = UserDataStream(account, table, since=since, changes=changes, ask=ask, clock=clock)
         self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._open: Future[asyncio.AbstractEventLoop] = Future()
-        self._closing = asyncio.Event()
+        self._open: Future[None] = Future()
 
     def __repr__(self) -> str:
         return repr(self._stream).replace("<", "<Sync", 1)
@@ -50,8 +50,13 @@ class SyncUserDataStream:
         return self._stream.account
 
     @property
+    def state(self) -> State:
+        """What the stream knows of itself now."""
+        return self._stream.state
+
+    @property
     def alive(self) -> bool:
-        """Whether events are heard, as far as is known: a socket is open, on a key whose hour is not over."""
+        """Whether events are heard, as far as is known: `state.listening`."""
         return self._stream.alive
 
     @property
@@ -63,43 +68,52 @@ class SyncUserDataStream:
         """Look at the table now. Safe to call from any thread."""
         self._stream.wake()
 
-    def get(self, timeout: float | None = None) -> Event | Gap:
-        """Return the next item. Raises TimeoutError when none comes within `timeout` seconds."""
-        if not self._open.done():
+    def close(self) -> None:
+        """Close the stream and wait for the end of its sockets. Safe to call twice, and from any thread."""
+        if self._thread.ident is None:
+            return
+        self._stream.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def get(self, timeout: float | None = None) -> Item:
+        """Return the next item; with a timeout of 0, what waits.
+
+        Raises TimeoutError when none comes within `timeout` seconds, and StopAsyncIteration once the stream
+        is closed and everything was taken.
+        """
+        if self._thread.ident is None:
             raise RuntimeError("a stream is open inside of `with` only")
-        loop, outbox = self._open.result(), self._stream.outbox
-        if not self._thread.is_alive():
-            return outbox.take()
-        ready = asyncio.run_coroutine_threadsafe(outbox.ready(), loop)
-        try:
-            ready.result(timeout)
-        finally:
-            ready.cancel()
-        # Taken here and not in the loop: a timeout or Ctrl-C cannot come between an item and its taker.
-        return outbox.take()
+        return self._stream.outbox.wait(timeout)
 
     def __enter__(self) -> Self:
+        if self._thread.ident is not None:
+            raise RuntimeError("a stream can be entered once: make another")
         self._thread.start()
         self._open.result()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.result().call_soon_threadsafe(self._closing.set)
-        self._thread.join()
+        self.close()
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Event | Gap:
+    def __next__(self) -> Item:
         try:
             return self.get()
         except StopAsyncIteration:
             raise StopIteration from None
 
     def _serve(self) -> None:
-        asyncio.run(self._live())
+        try:
+            asyncio.run(self._live())
+        except BaseException as error:  # noqa: BLE001 - raised to who waits: nobody else would know
+            if not self._open.done():
+                self._open.set_exception(error)
+            self._stream.outbox.end(error)
 
     async def _live(self) -> None:
         async with self._stream:
-            self._open.set_result(asyncio.get_running_loop())
-            await self._closing.wait()
+            self._open.set_result(None)
+            await self._stream.closed()

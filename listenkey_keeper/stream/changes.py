@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from listenkeys.aws.calls import AwsError, error_code
+from listenkeys.aws.calls import error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -70,7 +70,7 @@ class ListenKeyChanges:
                     self._wake(message.get("Body", ""))
                     self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
                 self._trouble = ""
-            except AwsError as error:
+            except Exception as error:  # noqa: BLE001 - or a bug would end the thread, and nobody be woken
                 if (code := error_code(error)) != self._trouble:  # once, not every few seconds
                     log.warning("the queue of changes cannot be read (%s)", code)
                 self._trouble = code

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import logging
+import re
 import ssl
-from collections.abc import AsyncIterator
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .clock import Clock, within
@@ -16,6 +17,7 @@ from .clock import Clock, within
 try:
     from websockets.asyncio.client import ClientConnection, connect
     from websockets.exceptions import InvalidStatus
+    from websockets.frames import DATA_OPCODES
 except ImportError as missing:
     raise ImportError(
         "the stream needs websockets: pip install '.[stream]' in listenkey-keeper's folder", name=missing.name
@@ -26,12 +28,67 @@ log = logging.getLogger("listenkey_keeper.stream")
 # can be switched on from outside.
 _SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
 _OPEN_SECONDS = 10.0
-_ANSWER_SECONDS = 20.0
+_ANSWER_SECONDS = 10.0
 _CLOSE_SECONDS = 1  # real ones: at the end, for the other side's goodbye
+_BANNED_SECONDS = 120.0  # HTTP 418 without Retry-After: Binance's shortest ban
 
 
 class ConnectionFailed(Exception):
-    """A websocket could not be opened; the text is the kind of error and never the URL."""
+    """A websocket could not be opened; the text is the kind of error and never the URL.
+
+    `retry_after` is for how many seconds the server has refused more attempts, None where it has not.
+    """
+
+    def __init__(self, why: str, retry_after: float | None = None) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
+class _Socket(ClientConnection):
+    """Hands on each message as it comes. The library's own way wakes a task for each."""
+
+    chunks = 0  # pieces of data that have come
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._early: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._hear: Callable[[bytes], None] = self._early.append
+        self._gone: Callable[[], None] = lambda: None
+        self._over = False
+
+    def listen(self, hear: Callable[[bytes], None], gone: Callable[[], None]) -> None:
+        self._hear, self._gone = hear, gone
+        for message in self._early:
+            hear(message)
+        self._early = []
+        if self._over:
+            gone()
+
+    def data_received(self, data: bytes) -> None:
+        self.chunks += 1
+        super().data_received(data)
+
+    def process_event(self, event: Any) -> None:
+        if self.response is None or event.opcode not in DATA_OPCODES:
+            super().process_event(event)
+        elif event.fin and not self._parts:
+            self._hear(bytes(event.data))
+        else:
+            self._parts.append(bytes(event.data))
+            if event.fin:
+                message, self._parts = b"".join(self._parts), []
+                self._hear(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._over = True
+        self._gone()
+        self._hear, self._gone = _nobody, _nobody
+
+
+def _nobody(*_: object) -> None:
+    """Do nothing: the one who listened was told that this is over."""
 
 
 class _Connect(connect):
@@ -47,48 +104,76 @@ def _tls() -> ssl.SSLContext:
 
 
 class Connection:
-    """An open websocket: an async iterator of its events, which ends when the connection does."""
+    """An open websocket."""
 
-    def __init__(self, socket: ClientConnection, clock: Clock) -> None:
+    def __init__(self, socket: _Socket, clock: Clock) -> None:
         self._socket = socket
         self._clock = clock
+        self._paused = False
 
     @classmethod
     async def open(cls, url: str, clock: Clock) -> Connection:
         """Open a websocket, through the environment's proxy if there is one. Raises ConnectionFailed."""
         opening = asyncio.ensure_future(_open(url))
+        retry_after = None
         try:
             return cls(await within(clock, _OPEN_SECONDS, opening), clock)
         except asyncio.CancelledError:
             opening.add_done_callback(_abort)
             raise
         except InvalidStatus as error:
-            why = f"HTTP {error.response.status_code}"
+            status = error.response.status_code
+            why = f"HTTP {status}"
+            retry_after = _seconds(error.response.headers.get("Retry-After"))
+            if status == 418 and retry_after is None:
+                retry_after = _BANNED_SECONDS
         except Exception as error:  # noqa: BLE001 - of the network, TLS, a proxy, the protocol
             why = type(error).__name__
         # Out of the `except`: the library's error, which may quote the URL, would come along.
-        raise ConnectionFailed(why)
+        raise ConnectionFailed(why, retry_after)
 
-    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        try:
-            async for message in self._socket:
-                if (event := _event(message)) is not None:
-                    yield event
-        except Exception as error:  # noqa: BLE001 - closed, or broken: the end of it either way
-            log.debug("a connection ended: %s", type(error).__name__)
+    def listen(self, hear: Callable[[bytes], None], gone: Callable[[], None]) -> None:
+        """Hand each message to `hear`, from the first on; call `gone` once, when the connection is over."""
+        self._socket.listen(hear, gone)
 
-    async def ping(self) -> datetime | None:
-        """Return when a ping was sent that has been answered, or None when no answer comes."""
-        sent_at = self._clock.now()
+    @property
+    def ending(self) -> str:
+        """How it was closed: code and reason, which may be anything but a key."""
+        code, reason = self._socket.close_code, self._socket.close_reason
+        reason = re.sub(r"[\w-]{20,}", "...", "".join(c for c in reason or "" if c.isprintable()))
+        return f"close code {code}" + (f", {reason[:100]}" if reason else "")
+
+    async def ping(self) -> bool:
+        """Tell whether a ping is answered, or anything else comes while its answer is waited for."""
+        pinging = asyncio.ensure_future(self._ping())
         try:
-            await within(self._clock, _ANSWER_SECONDS, self._ping())
-        except Exception as error:  # noqa: BLE001 - as above
+            while True:
+                chunks = self._socket.chunks
+                try:
+                    await within(self._clock, _ANSWER_SECONDS, asyncio.shield(pinging))
+                    return True
+                except TimeoutError:
+                    # A long backlog before the answer is a sign of life.
+                    if chunks == self._socket.chunks and not self._paused:
+                        return False
+        except Exception as error:  # noqa: BLE001 - closed, or broken
             log.debug("a ping was not answered: %s", type(error).__name__)
-            return None
-        return sent_at
+            return False
+        finally:
+            pinging.cancel()
 
     async def _ping(self) -> None:
         await (await self._socket.ping())
+
+    def pause(self) -> None:
+        """Leave what comes to the network; an ended connection may be paused, too."""
+        self._paused = True
+        self._socket.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._paused = False
+        self._socket.transport.resume_reading()
 
     def abort(self) -> None:
         """End the connection at once, without a word."""
@@ -99,31 +184,32 @@ class Connection:
         await self._socket.close()
 
 
-async def _open(url: str) -> ClientConnection:
-    return await _Connect(
+async def _open(url: str) -> _Socket:
+    opened = await _Connect(
         url,
         ssl=_tls() if url.startswith("wss:") else None,
         compression=None,  # events are small, and its buffers are not
         open_timeout=None,
-        ping_interval=None,  # `ping` says when it was sent, which is what a gap begins with
+        ping_interval=None,  # `Line` pings: when a ping was sent is what a gap begins with
         close_timeout=_CLOSE_SECONDS,
         logger=_SILENT,
+        create_connection=_Socket,
     )
+    assert isinstance(opened, _Socket)  # nosec B101 # noqa: S101 - said for the type checker
+    return opened
 
 
-def _abort(opening: asyncio.Future[ClientConnection]) -> None:
+def _abort(opening: asyncio.Future[_Socket]) -> None:
     """Close what was opened in the moment in which nobody wanted it any more."""
     if not opening.cancelled() and not opening.exception():
         opening.result().transport.abort()
 
 
-def _event(message: str | bytes) -> dict[str, Any] | None:
-    """Return the event in a message, out of its envelope; None for what is no event."""
+def _seconds(retry_after: str | None) -> float | None:
+    """Return what Retry-After says: seconds, or a date; None where it says nothing."""
     try:
-        event: Any = json.loads(message)
-    except ValueError:
-        log.warning("a message was not JSON")
+        if not retry_after or retry_after.strip().isdecimal():
+            return float(retry_after) if retry_after else None
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
         return None
-    if isinstance(event, dict) and "data" in event and "e" not in event:
-        event = event["data"]
-    return event if isinstance(event, dict) and "e" in event else None

@@ -1,170 +1,414 @@
-"""Follows an account's listenKey from socket to socket, and notes where events may have been missed."""
+"""Follows an account's listenKey from socket to socket, and notes where events may have been missed.
+
+Two tasks and some timers, all in one loop: one task reads the table, one opens sockets. Neither waits for
+the other, so that a table that hangs delays no socket.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from urllib.parse import urlsplit
 
-from .clock import Clock, within
+from .clock import Bell, Clock, Timer, sleep
 from .connection import Connection, ConnectionFailed
-from .gaps import Missing, Seen, around
+from .gaps import Missing, Seen, State, Why, event_time
 from .keys import ListenKey, ListenKeys, ListenKeyUnavailable
 from .line import Line
-from .outbox import Event, Outbox
+from .outbox import HIGH, LOW, Event, Outbox
+from .pacing import Urgency, gate_of
+from .threads import THREADS
 
 log = logging.getLogger("listenkey_keeper.stream")
 LOOK_SECONDS = 60.0  # between two looks at the table while all is well
-RETRY_SECONDS = 5.0  # the same while the key is dead, or there is none
+RETRY_SECONDS = 5.0  # the same while nothing is heard
+# The same for a while after the keeper was told that the key is dead.
+SOON_SECONDS = 1.0
+SOON = 10.0
+# It overlooks what comes within 30 s of its last attempt. Later ones are for a message that was lost.
+ASK_AGAIN_SECONDS = 35.0
+MOST_BETWEEN_QUESTIONS = 600.0
 LINGER_SECONDS = 5.0  # for so long a replaced socket is still heard: an event may be on its way there
+PROVEN_SECONDS = 60.0  # a socket that has lived so long makes up for earlier failures
 MOST_BACKOFF = 60.0
+PATIENCE_SECONDS = 5.0  # for a bot that takes more slowly than the network brings
+SAY_AGAIN_SECONDS = 600.0
+_GONE = "-1125"  # Binance: this listenKey does not exist
 
 
 class Follower:
     """Keeps a socket open on the account's live key; what it hears goes into the outbox.
 
-    The stream answers for what happens from `start` on. `key` is the key as last read from the table, `line`
-    the socket that is listened to, None while there is none. Setting `woken` makes it look at the table at
-    once.
+    The stream answers for what happens from `since` on, or else from now on. `key` is the key as last read
+    from the table, `line` the socket that is listened to, None while there is none. Ringing `look` makes it
+    look at the table at once.
     """
 
-    def __init__(self, account: str, keys: ListenKeys, clock: Clock, start: datetime, outbox: Outbox) -> None:
+    def __init__(
+        self, account: str, keys: ListenKeys, clock: Clock, since: datetime | None, ask: bool
+    ) -> None:
         self.key: ListenKey | None = None
         self.line: Line | None = None
-        self.woken = asyncio.Event()
-        self._account, self._keys, self._clock, self._outbox = account, keys, clock, outbox
+        self.look = Bell(clock)
+        self.outbox = Outbox(
+            lambda: self._from_taker(self._caught_up), lambda: self._from_taker(self._resume)
+        )
+        self._open = Bell(clock)
+        self._account, self._keys, self._clock = account, keys, clock
+        self._start_is_ours = since is None
         self._last: Line | None = None  # the same as `line`, or what was listened to last
-        self._missing = Missing(start)
+        self._lines: set[Line] = set()
+        self._missing = Missing(since or clock.now())
         self._seen = Seen()
-        self._failures = 0  # to open a socket that works, in a row
-        self._refused = False  # the last attempt to open one
-        self._unreadable = ""
+        self._has_read = False
+        self._dead: tuple[str, datetime] | None = None  # a URL that Binance called expired, and when
+        self._hour: Timer | None = None
+        self._failures = 0  # to open a socket that lives, in a row
+        self._open_at = float("-inf")
+        self._ask = ask
+        self._asked: str | None = None
+        self._ask_at = self._soon_until = float("-inf")
+        self._ask_every = ASK_AGAIN_SECONDS
+        self._paused: Timer | None = None
+        self._impatient = False
+        self._said: dict[str, float] = {}
+        self._record: tuple[str | None, str | None] = (None, None)
+        self._events = self._opened = 0
+
+    def now(self) -> datetime:
+        """Return the time, this machine's clock put right by what DynamoDB says."""
+        return self._clock.now() + self._keys.clock_offset
 
     @property
-    def alive(self) -> bool:
-        """Whether a socket is open on a key whose hour is not over."""
-        return self.line is not None and self._clock.now() < self.line.key.expires_at
+    def state(self) -> State:
+        """What is known now."""
+        why, since = self._missing.why, self._missing.since
+        if since is None and self.key and self.now() >= self.key.expires_at:
+            why, since = self._not_renewed(self.key), self.key.expires_at  # a moment before its timer
+        deaf = since is not None
+        return State(
+            listening=not deaf,
+            why=why if deaf else None,
+            since=since,
+            expires_at=self.key.expires_at if self.key else None,
+            outcome=self._record[0],
+            error_code=self._record[1],
+            events=self._events,
+            reconnects=max(0, self._opened - 1),
+        )
 
     async def run(self) -> None:
-        """Look at the table, open what it says, wait; until cancelled, and then close what is open.
+        """Look at the table, open what it says, until cancelled; then close what is open.
 
         Raises, in an ExceptionGroup, ListenKeyUnavailable if the table has never been read and asking again
-        does not help.
+        does not help, and whatever else goes wrong before it was read.
         """
+        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                while True:
-                    await self._back_off()
-                    self.woken.clear()
-                    key = await self._look()
-                    if key is None or not self._wants(key) or await self._listen_with(key):
-                        await self._pause()
+                self._tasks.create_task(self._keep_looking())
+                self._tasks.create_task(self._keep_open())
         finally:
             self.line = None
+            self._missing.begin(self.now(), "closed")
+            for timer in (self._hour, self._paused):
+                if timer:
+                    timer.cancel()
+            if self._lines:
+                await asyncio.wait([asyncio.ensure_future(line.close()) for line in self._lines])
 
-    async def _pause(self) -> None:
-        seconds = LOOK_SECONDS * _about(1, 0.1) if self.alive else RETRY_SECONDS * _about(1, 0.5)
-        with suppress(TimeoutError):
-            await within(self._clock, seconds, self.woken.wait())
+    # The table
 
-    async def _back_off(self) -> None:
-        if self.line and self.line.worked and not self._refused:
-            self._failures = 0
-        if self._failures:
-            # Full jitter: many streams lose their sockets at the same moment.
-            half = min(MOST_BACKOFF, 2.0 ** (self._failures - 1)) / 2
-            await self._clock.sleep(_about(half, half))
+    async def _keep_looking(self) -> None:
+        while True:
+            self._ask_for_another()  # at once: the table may hang
+            await self._look()
+            self._judge()
+            self._open.ring()
+            self._ask_for_another()
+            await self.look.wait(self._pause())
 
-    async def _look(self) -> ListenKey | None:
-        """Return the key to listen with: what was known before when the table cannot be read."""
+    def _pause(self) -> float:
+        if self._missing.since is None:
+            return LOOK_SECONDS * _about(1, 0.1)
+        if self._clock.monotonic() < self._soon_until:
+            return SOON_SECONDS
+        return RETRY_SECONDS * _about(1, 0.2)
+
+    async def _look(self) -> None:
         try:
-            self.key = await asyncio.to_thread(self._keys.read, self._account)
+            key = await THREADS.call(lambda: self._keys.read(self._account), self._missing.since is not None)
         except ListenKeyUnavailable as error:
-            if self.key is None and not error.retryable:
+            if not self._has_read and not error.retryable:
                 raise
-            if error.code != self._unreadable:  # once, not every few seconds
-                log.warning("%s", error)
-            self._unreadable = error.code
-            return self.key
-        self._unreadable = ""
-        if self._last and self._last.key.url == self.key.url:
-            self._last.key = self.key
-            self._last.proof.extended(self.key.renewed_at)
-        return self.key
+            read = error.code in ("NO_KEY", "INVALID_RECORD")
+            self._has_read = self._has_read or read
+            if read:
+                self._record = error.outcome, error.error_code
+            self._warn(str(error))
+            if self.key is None:
+                self._begin(self._missing.start, "no key" if read else "table unreadable")
+        except Exception as error:
+            if not self._has_read:
+                raise
+            self._warn(f"{self._account}: the table could not be read ({type(error).__name__})")
+        else:
+            self._take(key)
 
-    def _wants(self, key: ListenKey) -> bool:
-        """Tell whether to open a socket with this key."""
-        if self.line:
-            return key.url != self.line.key.url or self._clock.now() >= self.line.renew_at
-        expired_at = self._last.expired_at if self._last and self._last.key.url == key.url else None
-        return expired_at is None or key.renewed_at > expired_at
+    def _take(self, key: ListenKey) -> None:
+        if self._start_is_ours:
+            self._missing.start += self._keys.clock_offset
+            if self._missing.since is not None:
+                self._missing.since += self._keys.clock_offset
+            self._start_is_ours = False
+        self._has_read = True
+        self.key = key
+        self._record = key.outcome, key.error_code
+        if not self._last:
+            return
+        if self._last.key.url == key.url:
+            self._last.key = key
+            self._last.proof.extended(key.renewed_at)
+        elif not self._is_dead(self._last.key):
+            # When the old key died is not known: at any time since it was last known to live.
+            self._begin(self._last.proof.complete_until, "key changed")
 
-    async def _listen_with(self, key: ListenKey) -> bool:
-        """Open a socket, then leave the one before it. Tell whether it could be opened."""
+    def _is_dead(self, key: ListenKey) -> bool:
+        """Tell whether Binance has said that a key is dead, and nothing has proved the contrary since."""
+        return self._dead is not None and self._dead[0] == key.url and key.renewed_at <= self._dead[1]
+
+    def _is_gone(self, key: ListenKey) -> bool:
+        """Tell whether there is no hope of hearing by this key as it stands in the table."""
+        forgotten = key.outcome == "REJECTED" and key.error_code == _GONE
+        return self._is_dead(key) or forgotten or self.now() >= key.expires_at
+
+    @staticmethod
+    def _not_renewed(key: ListenKey) -> Why:
+        return "account rejected" if key.outcome == "REJECTED" else "key not renewed"
+
+    def _judge(self) -> None:
+        """Find out whether the stream hears, and say so where that has changed."""
+        key = self.key
+        if key is None:
+            return
+        now = self.now()
+        if self._hour:
+            self._hour.cancel()
+            self._hour = None
+        if not self._is_gone(key):
+            left = (key.expires_at - now).total_seconds()
+            self._hour = self._clock.call_later(left, self._hour_is_over)
+            self._end(now)
+        elif not self._is_dead(key):
+            proven = self._last.proof.complete_until if self._last else self._missing.start
+            self._begin(key.expires_at if now >= key.expires_at else proven, self._not_renewed(key))
+
+    def _hour_is_over(self) -> None:
+        self._judge()
+        self.look.ring()
+
+    def _ask_for_another(self) -> None:
+        """Tell the keeper that the key is dead; it does not know, or it would have recorded another."""
+        key, now = self.key, self._clock.monotonic()
+        if not self._ask or key is None or not self._is_gone(key):
+            self._asked = None
+            return
+        if key.url != self._asked:
+            self._asked, self._ask_at, self._ask_every = key.url, now, ASK_AGAIN_SECONDS
+            self._soon_until = now + SOON
+        elif now < self._ask_at or key.outcome == "REJECTED":  # it has tried, and needs a person
+            return
+        self._ask_at, self._ask_every = (
+            now + self._ask_every,
+            min(2 * self._ask_every, MOST_BETWEEN_QUESTIONS),
+        )
+        telling = THREADS.call(lambda: self._keys.report_expired(self._account, key.key), urgent=True)
+        telling.add_done_callback(lambda told: told.cancelled() or told.exception())
+
+    # The sockets
+
+    async def _keep_open(self) -> None:
+        while True:
+            seconds = self._time_to_open()
+            if seconds is None or seconds > 0:
+                await self._open.wait(seconds)
+                continue
+            try:
+                await self._connect()
+            except Exception as error:  # noqa: BLE001 - a bug must not make the bot deaf
+                self._failed(f"cannot connect ({type(error).__name__})")
+
+    def _time_to_open(self) -> float | None:
+        """Return in how many seconds to open a socket; None when there is nothing to open."""
+        key, line = self.key, self.line
+        if key is None or self._is_dead(key):
+            return None
+        wait = self._open_at - self._clock.monotonic()
+        if line and key.url == line.key.url:
+            wait = max(wait, (line.renew_at - self.now()).total_seconds())
+        return wait
+
+    async def _connect(self) -> None:
+        """Open a socket, then leave the one before it."""
+        assert self.key  # nosec B101 # noqa: S101 - `_time_to_open` has looked
+        gate = gate_of(urlsplit(self.key.url).netloc)
+        urgency = Urgency.REPLACING
+        if self.line is None or self.line.key.url != self.key.url:
+            urgency = Urgency.DEAF_AFTER_FAILURES if self._failures else Urgency.DEAF
+        await gate.turn(self._clock, urgency)
+        seconds, key = self._time_to_open(), self.key
+        if seconds is None or seconds > 0:
+            return
         try:
             connection = await Connection.open(key.url, self._clock)
         except ConnectionFailed as error:
-            self._failures += 1
-            self._refused = True
-            log.warning("%s: cannot connect (%s)", self._account, error)
-            return False
-        self._refused = False
-        before, line = self.line, Line(connection, key, self._clock)
-        line.task = self._tasks.create_task(self._hear(line))
-        line.task.add_done_callback(lambda _: connection.abort())  # even if it was cancelled before it began
+            if error.retry_after:
+                gate.hold(self._clock, error.retry_after)
+            self._failed(f"cannot connect ({error})")
+            return
+        before, line = self.line, Line(connection, key, self._clock, self)
         if self._last and self._last.key.url == key.url:
             line.proof.extended(self._last.proof.key_alive)
-        elif self._last and not self._last.expired_at:
-            # When the old key died is not known: at any time since it was last known to live.
-            self._missing.begin(self._last.proof.complete_until, "key changed")
-        if gap := self._missing.end(line.opened_at):
-            self._outbox.put(gap, line.opened_at, line.opened_at)
-        log.info("%s: listening (%s)", self._account, key.product)
+        self._opened += 1
+        self._lines.add(line)
         self.line = self._last = line
+        self._open_at = float("-inf")
+        # The table may have been read in the meantime, and Binance may have called this very key dead.
+        if self._is_dead(key):
+            self._drop(line)
+        else:
+            self._judge()
+        line.listen()
         if before:
             self._tasks.create_task(self._leave(before, line))
-        return True
+
+    def _failed(self, why: str) -> None:
+        self._failures += 1
+        self._back_off()
+        self._warn(f"{self._account}: {why}")
+        if self._opened == 0:
+            self._begin(self._missing.start, "cannot connect")
+
+    def _back_off(self) -> None:
+        # Full jitter: many streams lose their sockets at the same moment.
+        most = min(MOST_BACKOFF, 2.0 ** min(self._failures - 1, 10))
+        self._open_at = self._clock.monotonic() + random.uniform(0, most)  # nosec B311 # noqa: S311 - not for secrets
 
     async def _leave(self, old: Line, new: Line) -> None:
         """Hear the old socket out, and make sure that it was heard until the new one was."""
-        await self._clock.sleep(LINGER_SECONDS)
-        await old.ping()
+        await sleep(self._clock, LINGER_SECONDS)
+        if old in self._lines:
+            await old.ping()
         if old.key.url == new.key.url and old.proof.delivered < new.opened_at:
-            gap = around(old.proof.delivered, new.opened_at, "connection lost")
-            self._outbox.put(gap, gap.since, self._clock.now())
-        old.task.cancel()
+            listening = self._missing.since is None
+            self._begin(old.proof.delivered, "connection lost")
+            if listening:
+                self._end(new.opened_at)
+        await old.close()
 
-    async def _hear(self, line: Line) -> None:
-        await line.run(self._heard, self._expired)
-        if line is self.line:
-            self._missing.begin(line.proof.delivered, "connection lost")
-            log.warning("%s: connection lost", self._account)
-            self._failures = (0 if line.worked else self._failures) + 1
-            self._lost(line)
+    # What is heard
 
-    def _heard(self, event: Event, at: datetime) -> None:
-        if self._seen.is_new(event):
-            self._outbox.put(event, at, self._clock.now())
-
-    def _expired(self, line: Line, at: datetime | None) -> None:
-        """Binance says that a key is dead: every socket with this key is silent from now on."""
-        if self.line is None or self.line.key.url != line.key.url:
+    def heard(self, line: Line, event: Event, message: bytes) -> None:
+        """Take an event."""
+        now = self.now()
+        if at := event_time(event, now):
+            line.proof.heard(at)
+        if not self._seen.is_new(message, self._clock.monotonic()):
             return
-        line = self.line
-        alive = line.proof.key_alive
-        # The event may come late: past the hour that the table knows of, only another event proves a life.
-        died_at = max(alive, min(at, line.key.expires_at)) if at else alive
-        line.expired_at = at or self._clock.now()
-        self._missing.begin(died_at, "key expired")
-        log.warning("%s: the listenKey has expired", self._account)
-        self._lost(line)
+        self._events += 1
+        if not self.outbox.put(event, len(message)):
+            self._begin(at or now, "read too slowly")
+        elif len(self.outbox) >= HIGH and not self._paused and not self._impatient:
+            for each in self._lines:
+                each.pause()
+            self._paused = self._clock.call_later(PATIENCE_SECONDS, self._lose_patience)
 
-    def _lost(self, line: Line) -> None:
+    def expired(self, line: Line, event: Event) -> None:
+        """Binance says that a key is dead: every socket with this key is silent from now on."""
+        last = self._last
+        if last is None or last.key.url != line.key.url or self._is_dead(last.key):
+            return
+        if event.get("listenKey", line.key.key) != line.key.key:
+            return
+        at, alive = event_time(event, self.now()), last.proof.key_alive
+        # The event may come late: past the hour that the table knows of, only another event proves a life.
+        died_at = max(alive, min(at, last.key.expires_at)) if at else alive
+        self._dead = line.key.url, at or self.now()
+        if self.line and self.line.key.url == line.key.url:
+            self._drop(self.line)
+        self._begin(died_at, "key expired")
+        self.look.ring()
+
+    def lost(self, line: Line) -> None:
+        """The line is over."""
+        self._lines.discard(line)
+        if line is not self.line:
+            return
         self.line = None
-        line.task.cancel()
-        self.woken.set()
+        long = self._clock.monotonic() - line.opened >= PROVEN_SECONDS
+        self._failures = 0 if long else self._failures + 1
+        if self._failures:
+            self._back_off()
+        self._begin(line.proof.delivered, "connection lost", line.ending)
+        self.look.ring()
+        self._open.ring()
+
+    def _drop(self, line: Line) -> None:
+        self.line = None
+        line.abort()
+
+    # What the bot is told
+
+    def _begin(self, since: datetime, why: Why, more: str = "") -> None:
+        if interrupted := self._missing.begin(since, why):
+            self.outbox.tell(interrupted)
+            more = f": {more}" if more else ""
+            self._warn(f"{self._account}: nothing is sure to be heard ({why}{more})", PROVEN_SECONDS)
+
+    def _end(self, at: datetime) -> None:
+        """Say that the stream hears again, if it does."""
+        key, line = self.key, self.line
+        if key is None or line is None or line.key.url != key.url or self.outbox.full:
+            return
+        if gap := self._missing.end(at):
+            self.outbox.tell(gap)
+            log.info("%s: listening (%s)", self._account, key.product)
+
+    def _warn(self, text: str, seconds: float = SAY_AGAIN_SECONDS) -> None:
+        """Log a warning, but not the same one every few seconds for a night."""
+        now = self._clock.monotonic()
+        if now >= self._said.get(text, float("-inf")):
+            self._said = {said: until for said, until in self._said.items() if until > now}
+            self._said[text] = now + seconds
+            log.warning("%s", text)
+
+    # The bot takes
+
+    def _from_taker(self, callback: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(callback)
+
+    def _caught_up(self) -> None:
+        """Everything was taken after it had been too much."""
+        self.outbox.full = False
+        self._judge()
+
+    def _lose_patience(self) -> None:
+        self._impatient = True
+        self._resume()
+
+    def _resume(self) -> None:
+        if len(self.outbox) <= LOW:
+            self._impatient = False
+        if self._paused:
+            self._paused.cancel()
+            self._paused = None
+            for line in self._lines:
+                line.resume()
 
 
 def _about(middle: float, spread: float) -> float:

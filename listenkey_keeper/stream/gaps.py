@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-Why = Literal["started", "connection lost", "key expired", "key changed", "read too slowly"]
+Why = Literal[
+    "started", "no key", "table unreadable", "cannot connect", "connection lost", "key expired",
+    "key changed", "key not renewed", "account rejected", "read too slowly", "closed",
+]  # fmt: skip
 
 # Both bounds of a gap are moved outwards by this much. Binance orders a connection's events by their time
 # within one type only ("Message Ordering Guarantee"), an event may be under way while a ping is answered, and
 # this machine's clock is not Binance's.
 MARGIN = timedelta(seconds=10)
-_REMEMBERED = 2000
+REMEMBERED_SECONDS = 60.0
+_REMEMBERED_MOST = 500_000
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
     """From `since` on (aware UTC) events may be missing, and nothing says yet that they come again.
 
-    Comes at the moment in which the stream stops being sure to hear. One Gap follows, once it hears again.
+    Comes at the moment in which the stream stops being sure to hear. Exactly one Gap follows, when it hears
+    again; it may begin earlier, if more was found out by then. `why` says what it was:
+
+    "no key"            the table has no listenKey of the account
+    "table unreadable"  the table could not be read when the stream was opened
+    "cannot connect"    no websocket could be opened when the stream was
+    "connection lost"   the websocket was closed, or did not answer
+    "key expired"       Binance said that the key has expired
+    "key changed"       the table has another key, and the old one may have been dead for some time
+    "key not renewed"   the key's hour is over, and nobody has renewed it
+    "account rejected"  the same, and the keeper says that the account needs a person (`state.error_code`)
+    "read too slowly"   events were thrown away because nobody took them
     """
 
     since: datetime
@@ -33,15 +47,33 @@ class Gap:
     """Events between two moments (aware UTC) may have been missed: ask Binance by REST what happened then.
 
     Comes when the gap is over: what happens from now on comes by the stream. Some of the events in it may
-    have been yielded all the same. `why` says what began it: the stream was opened ("started"), the
-    websocket was closed or did not answer ("connection lost"), Binance said that the key has expired ("key
-    expired"), the table has another key, and the old one may have been dead for some time ("key changed"),
-    or events were thrown away because nobody took them ("read too slowly").
+    have been yielded all the same. `why` is that of the Interrupted before it, or "started" for the first.
     """
 
     since: datetime
     until: datetime
     why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a stream knows of itself.
+
+    `listening`: a socket is open, on a key that lives as far as is known. If not, `why` and `since` (aware
+    UTC) say the reason, "closed" at the end. `expires_at`, `outcome` and `error_code` are the account's
+    record as last read from the table: until when the key lives, how the keeper's last attempt ended
+    (EXTENDED, REJECTED, ...) and with which error. `events` counts what was heard, `reconnects` the sockets
+    opened after the first.
+    """
+
+    listening: bool
+    why: Why | None
+    since: datetime | None
+    expires_at: datetime | None
+    outcome: str | None
+    error_code: str | None
+    events: int
+    reconnects: int
 
 
 @dataclass(slots=True)
@@ -57,8 +89,10 @@ class Proof:
 
     def heard(self, at: datetime) -> None:
         """An event of this time has arrived, and so has everything before it."""
-        self.answered(at)
-        self.extended(at)
+        if at > self.delivered:
+            self.delivered = at
+        if at > self.key_alive:
+            self.key_alive = at
 
     def answered(self, ping_sent_at: datetime) -> None:
         """A ping sent at this time was answered: what was sent before the answer came before it."""
@@ -78,48 +112,55 @@ class Missing:
     """The gap that is open, if any, in a stream that answers for what happens from `start` on."""
 
     def __init__(self, start: datetime) -> None:
-        self._start = start
-        self._since: datetime | None = start
-        self._why: Why = "started"
+        self.start = start
+        self.since: datetime | None = start
+        self.why: Why = "started"
+        self._first: Why = "started"
+        self._told = False
 
-    def begin(self, since: datetime, why: Why) -> None:
-        """Note that events may be missing since then; of several beginnings the earliest holds."""
-        if self._since is None:
-            self._why = why
-        self._since = since if self._since is None else min(since, self._since)
+    def begin(self, since: datetime, why: Why) -> Interrupted | None:
+        """Note that events may be missing since then; of several beginnings the earliest holds.
+
+        Return what the bot is told of it: nothing where it knows already.
+        """
+        if self.since is None:
+            self.since, self._first = since, why
+        self.since, self.why = max(min(since, self.since), self.start), why
+        told, self._told = self._told, True
+        return None if told else Interrupted(self.since - MARGIN, why)
 
     def end(self, at: datetime) -> Gap | None:
         """Close the gap: the stream is heard since `at`. Return it, None when nothing was missing."""
-        since, self._since = self._since, None
+        since, self.since, self._told = self.since, None, False
         # The keeper's clock, which says since when, may be ahead of this one.
-        return around(min(max(since, self._start), at), at, self._why) if since else None
+        return Gap(min(since, at) - MARGIN, at + MARGIN, self._first) if since else None
 
 
 class Seen:
-    """The latest events. One that is equal in every field, its time in ms included, is the same event."""
+    """The events of the last minute: a message that is the same, its time included, is the same event.
+
+    Of each it keeps a number of 64 bits.
+    """
 
     def __init__(self) -> None:
-        self._texts: dict[str, None] = {}
+        self._now: set[int] = set()
+        self._before: set[int] = set()
+        self._since = float("-inf")
 
-    def is_new(self, event: Mapping[str, Any]) -> bool:
-        """Remember the event; tell whether it has not been seen before."""
-        text = json.dumps(event, sort_keys=True)
-        if text in self._texts:
+    def is_new(self, message: bytes, now: float) -> bool:
+        """Remember the message; tell whether it was not seen in the last minute (`now` in seconds)."""
+        if now - self._since >= REMEMBERED_SECONDS or len(self._now) >= _REMEMBERED_MOST:
+            self._before, self._now, self._since = self._now, set(), now
+        number = hash(message)
+        if number in self._now or number in self._before:
             return False
-        self._texts[text] = None
-        if len(self._texts) > _REMEMBERED:
-            del self._texts[next(iter(self._texts))]
+        self._now.add(number)
         return True
 
 
-def around(since: datetime, until: datetime, why: Why) -> Gap:
-    """Return a gap with its margins."""
-    return Gap(since - MARGIN, until + MARGIN, why)
-
-
 def event_time(event: Mapping[str, Any], now: datetime) -> datetime | None:
-    """Return when an event happened: its `E` (epoch ms), but no later than now; None without one."""
+    """Return when an event happened: its `E` (epoch ms, for options as text), but no later than now."""
     try:
-        return min(datetime.fromtimestamp(event["E"] / 1000, UTC), now)
+        return min(datetime.fromtimestamp(int(event["E"]) / 1000, UTC), now)
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         return None

@@ -6,18 +6,25 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import boto3
+from botocore.exceptions import ClientError
 
-from listenkeys.aws.calls import CLIENT_CONFIG, AwsError, error_code
+from listenkeys.aws.calls import AwsError, error_code
+
+from .report import QUICK, report_expired
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+
+log = logging.getLogger("listenkey_keeper.stream")
 
 # The user data events in the documentation of USDⓈ-M futures (its SDK 18.0 has the same).
 EVENTS = (
@@ -33,12 +40,20 @@ _URLS = {
     "portfolio-pro": ("wss://fstream.binance.com", "/pm-classic/ws/{key}"),
     "options": ("wss://fstream.binance.com", "/private/ws/{key}"),
 }
-# Asking again does not help: the table's name, the permission or the credentials are wrong.
+# Asking again does not help: the table's name, the permission, the credentials or the host are wrong.
 _HOPELESS = {
     "AccessDeniedException", "ExpiredTokenException", "IncompleteSignatureException",
-    "InvalidSignatureException", "NoCredentialsError", "PartialCredentialsError",
-    "ResourceNotFoundException", "UnrecognizedClientException", "ValidationException",
+    "InvalidSignatureException", "NoAuthTokenError", "NoCredentialsError", "NoRegionError", "NO_STREAM_URL",
+    "PartialCredentialsError", "PendingAuthorizationExpiredError", "ResourceNotFoundException", "SSOError",
+    "SSOTokenLoadError", "TokenRetrievalError", "UnauthorizedSSOTokenError", "UnrecognizedClientException",
+    "ValidationException",
 }  # fmt: skip
+_NOTICEABLE = timedelta(seconds=2)
+_WHAT = {
+    "NO_KEY": "the table has none: the account is new, or its name is wrong",
+    "NO_STREAM_URL": "it is kept at a host of which no websocket is known: set BinanceStreamUrl in the "
+    "stack, or BINANCE_STREAM_URL here",
+}
 
 
 class _Reading(threading.local):
@@ -53,14 +68,18 @@ logging.getLogger("botocore.parsers").addFilter(lambda _record: not _reading.now
 class ListenKeyUnavailable(Exception):
     """No listenKey can be read.
 
-    `code` is AWS's error code, the name of botocore's exception, or one of NO_KEY (the account is new, or its
-    name is wrong) and INVALID_RECORD. `retryable` tells whether asking again may help.
+    `code` is AWS's error code, the name of the exception, or one of NO_KEY (the account is new, or its name
+    is wrong), INVALID_RECORD and NO_STREAM_URL (the stack has a custom BinanceBaseUrl, and nobody says where
+    its websockets are). `retryable` tells whether asking again may help. `outcome` and `error_code` are the
+    keeper's last, where it has tried and there is no key.
     """
 
-    def __init__(self, account: str, code: str) -> None:
-        super().__init__(f"{account}: no listenKey can be read ({code})")
+    def __init__(self, account: str, code: str, where: str, record: Mapping[str, Any]) -> None:
+        why = f"{code}: {_WHAT[code]}" if code in _WHAT else code
+        super().__init__(f"{account}: no listenKey can be read from {where} ({why})")
         self.code = code
         self.retryable = code not in _HOPELESS
+        self.outcome, self.error_code = _text(record, "outcome"), _text(record, "errorCode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +87,8 @@ class ListenKey:
     """A listenKey as it was recorded. Keep `key` and `url` secret: either is enough to listen.
 
     `expires_at` is 60 minutes after `renewed_at`, when the last successful request for it was sent; both are
-    aware UTC. Past `expires_at` the key is dead, or nobody keeps it alive.
+    aware UTC. Past `expires_at` the key is dead, or nobody keeps it alive. `outcome` is how the keeper's last
+    attempt ended (EXTENDED, FAILED, REJECTED, ...), `error_code` its error where it failed.
     """
 
     account: str
@@ -77,6 +97,8 @@ class ListenKey:
     url: str = field(repr=False)
     renewed_at: datetime
     expires_at: datetime
+    outcome: str | None = None
+    error_code: str | None = None
 
 
 class ListenKeys:
@@ -84,9 +106,14 @@ class ListenKeys:
 
     `table` is the name of ListenKeysTable (the stack's output ListenKeysTableName), by default the
     environment's LISTEN_KEYS_TABLE. `dynamodb` is a boto3 client, by default one of the default session.
-    `base_url` replaces scheme and host of the websocket URLs: a testnet's, or a stand-in's; by default the
-    environment's BINANCE_STREAM_URL, or else Binance itself. `events` are the names that a `usdm` URL asks
-    for; listenKeyExpired is always added. The other products send every event.
+    `base_url` replaces scheme and host of the websocket URLs, by default with the environment's
+    BINANCE_STREAM_URL; without either they are what the record says: those of the account's environment.
+    `events` are the names that a `usdm` URL asks for; listenKeyExpired is always added. The other products
+    send every event. `eventbridge` is a boto3 client for `report_expired`, by default one of the default
+    session for the table's region.
+
+    `clock_offset` is what this machine's clock lacks, by the Date of DynamoDB's last answer: zero where it
+    is right to the second.
 
     Raises ValueError without a table, or for a `base_url` that is no websocket's.
     """
@@ -98,6 +125,7 @@ class ListenKeys:
         dynamodb: DynamoDBClient | None = None,
         base_url: str | None = None,
         events: Collection[str] = EVENTS,
+        eventbridge: EventBridgeClient | None = None,
     ) -> None:
         self._table = table or os.environ.get("LISTEN_KEYS_TABLE", "")
         if not self._table:
@@ -106,42 +134,88 @@ class ListenKeys:
         if self._base_url and not re.match(r"wss?://[^/]+", self._base_url):
             raise ValueError(f"not the URL of a websocket: {self._base_url}")
         self._events = "/".join(dict.fromkeys((*events, EXPIRED)))
-        self._dynamodb = dynamodb or boto3.client("dynamodb", config=CLIENT_CONFIG)
+        self._dynamodb = dynamodb or boto3.client("dynamodb", config=QUICK)
+        meta = getattr(self._dynamodb, "meta", None)
+        self._region = str(getattr(meta, "region_name", "") or "")
+        self._eventbridge = eventbridge
+        self._making = threading.Lock()
+        self.clock_offset = timedelta()
+        self._offset_noticed = False
 
     def read(self, account: str) -> ListenKey:
         """Return an account's listenKey, read consistently: one GetItem.
 
-        Raises ListenKeyUnavailable. Takes up to some 20 s when DynamoDB does not answer.
+        Raises ListenKeyUnavailable. Takes up to some 10 s when DynamoDB does not answer, or as long as a
+        client of your own does.
         """
         key: Any = {"accountId": {"S": account}, "record": {"S": "CURRENT"}}
         item: Any = {}
+        answer: Any = {}
         code = "NO_KEY"
         _reading.now = True
+        sent = datetime.now(UTC)
         try:
             answer = self._dynamodb.get_item(TableName=self._table, Key=key, ConsistentRead=True)
             item = answer.get("Item", {})
-        except AwsError as error:
+        except (*AwsError, OSError, RuntimeError) as error:
             code = error_code(error)
+            answer = error.response if isinstance(error, ClientError) else {}
         finally:
             _reading.now = False
-        if "listenKey" not in item:
+        self._compare_clocks(answer, sent, datetime.now(UTC))
+        found: ListenKey | str = code
+        if "listenKey" in item:
+            found = self._listen_key(account, item)
+        if isinstance(found, str):
             # Out of the `except`: botocore's own error would come along.
-            raise ListenKeyUnavailable(account, code)
-        found = self._listen_key(account, item)
-        if found is None:
-            raise ListenKeyUnavailable(account, "INVALID_RECORD")
+            where = f"the table {self._table}" + (f" in {self._region}" if self._region else "")
+            raise ListenKeyUnavailable(account, found, where, item)
         return found
 
-    def _listen_key(self, account: str, item: Any) -> ListenKey | None:
+    def report_expired(self, account: str, listen_key: str) -> bool:
+        """Tell the keeper that this key is dead: `listenkey_keeper.report_expired`."""
+        with self._making:  # boto3's default session is not made for threads
+            if self._eventbridge is None:
+                self._eventbridge = boto3.client("events", region_name=self._region or None, config=QUICK)
+        return report_expired(account, listen_key, eventbridge=self._eventbridge)
+
+    def _compare_clocks(self, answer: Mapping[str, Any], sent: datetime, received: datetime) -> None:
+        try:
+            date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            # It was between these two moments that the other clock showed this second.
+            least, most = date - received, date + timedelta(seconds=1) - sent
+        except (KeyError, TypeError, ValueError):
+            return
+        if least <= timedelta() <= most:
+            self.clock_offset = timedelta()
+        else:
+            self.clock_offset = least + (most - least) / 2
+        if abs(self.clock_offset) > _NOTICEABLE and not self._offset_noticed:
+            self._offset_noticed = True
+            log.warning(
+                "this machine's clock is %.0f s %s AWS's: gaps are corrected by that; set it right (NTP)",
+                abs(self.clock_offset.total_seconds()),
+                "behind" if self.clock_offset > timedelta() else "ahead of",
+            )
+
+    def _listen_key(self, account: str, item: Any) -> ListenKey | str:
+        """Return what an item says, or the code of what is wrong with it."""
         try:
             key, product = item["listenKey"]["S"], item["product"]["S"]
             host, path = _URLS[product]
-            url = (self._base_url or host) + path.format(key=quote(key, safe=""), events=self._events)
+            if not (base := self._base_url):
+                # Records of before there was `environment` are all of Binance itself.
+                older = "environment" not in item and "streamUrl" not in item
+                base = host if older else item.get("streamUrl", {}).get("S", "").rstrip("/")
+            if not base:
+                return "NO_STREAM_URL"
+            url = base + path.format(key=quote(key, safe=""), events=self._events)
             return ListenKey(
-                account, product, key, url, _moment(item["renewedAt"]), _moment(item["expiresAt"])
-            )
-        except (KeyError, TypeError, ValueError):
-            return None
+                account, product, key, url, _moment(item["renewedAt"]), _moment(item["expiresAt"]),
+                _text(item, "outcome"), _text(item, "errorCode"),
+            )  # fmt: skip
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return "INVALID_RECORD"
 
 
 def read_listen_key(
@@ -158,6 +232,11 @@ def read_listen_key(
     call makes a boto3 client; to read often, keep a ListenKeys.
     """
     return ListenKeys(table, dynamodb=dynamodb, base_url=base_url, events=events).read(account)
+
+
+def _text(record: Mapping[str, Any], name: str) -> str | None:
+    attribute = record.get(name)
+    return attribute.get("S") if isinstance(attribute, dict) else None
 
 
 def _moment(attribute: dict[str, str]) -> datetime:

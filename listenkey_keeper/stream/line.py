@@ -3,80 +3,125 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import random
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from .clock import Clock
-from .gaps import Proof, event_time
+from .connection import Connection
+from .gaps import Proof
 from .keys import EXPIRED, ListenKey
 from .outbox import Event
 
-if TYPE_CHECKING:
-    from .connection import Connection
-
-PING_SECONDS = 20.0
+log = logging.getLogger("listenkey_keeper.stream")
+PING_SECONDS = 10.0
 # Binance ends a connection after 24 hours. The spread keeps apart what was started together.
 OLDEST = timedelta(hours=23)
 SPREAD = timedelta(hours=1)
 
 
+class Listener(Protocol):
+    """Who is told what a line hears."""
+
+    def now(self) -> datetime:
+        """Return the time, aware UTC."""
+
+    def heard(self, line: Line, event: Event, message: bytes) -> None:
+        """Take an event."""
+
+    def expired(self, line: Line, event: Event) -> None:
+        """Take Binance's word that a key is dead."""
+
+    def lost(self, line: Line) -> None:
+        """Take note that the line is over."""
+
+
 class Line:
-    """A connection, the key it was opened with, and until when both are known to have worked.
+    """A connection, the key it was opened with, and until when both are known to have worked."""
 
-    `task` is the one that is in `run`; cancelling it closes the connection. `worked` says whether an event
-    or an answer to a ping has come. `expired_at` is when Binance said that the key is dead.
-    """
-
-    task: asyncio.Task[None]
-
-    def __init__(self, connection: Connection, key: ListenKey, clock: Clock) -> None:
+    def __init__(self, connection: Connection, key: ListenKey, clock: Clock, listener: Listener) -> None:
         self.key = key
-        self.opened_at = clock.now()
+        self.opened_at = listener.now()
+        self.opened = clock.monotonic()
         self.renew_at = self.opened_at + OLDEST - random.random() * SPREAD  # nosec B311 # noqa: S311 - not for secrets
         self.proof = Proof(self.opened_at, key.renewed_at)
-        self.worked = False
-        self.expired_at: datetime | None = None
-        self._connection, self._clock = connection, clock
+        self._connection, self._clock, self._listener = connection, clock, listener
+        self._pinging: asyncio.Task[None] | None = None
+        self._timer = clock.call_later(PING_SECONDS, self._ping_in_time)
 
-    async def run(
-        self, hear: Callable[[Event, datetime], None], expired: Callable[[Line, datetime | None], None]
-    ) -> None:
-        """Hear the socket, and ping it, until it ends; close it when this is cancelled.
+    def listen(self) -> None:
+        """Hear the socket from its first message on."""
+        self._connection.listen(self._hear, self._gone)
 
-        `hear` gets each event with its time, `expired` the time of listenKeyExpired (None where it has none).
-        """
-        await asyncio.sleep(0)  # some loops begin a task while it is being made
-        try:
-            async with asyncio.TaskGroup() as group:
-                pinging = group.create_task(self._keep_pinging())
-                async for event in self._connection:
-                    now = self._clock.now()
-                    at = event_time(event, now)
-                    if event["e"] == EXPIRED:
-                        expired(self, at)
-                        continue
-                    self.worked = True
-                    if at:
-                        self.proof.heard(at)
-                    hear(event, at or now)
-                pinging.cancel()
-        finally:
-            await self._connection.close()
+    @property
+    def ending(self) -> str:
+        """How the connection was closed."""
+        return self._connection.ending
 
     async def ping(self) -> bool:
         """Tell whether a ping is answered."""
-        sent_at = await self._connection.ping()
-        if sent_at is None:
-            return False
-        self.worked = True
-        self.proof.answered(sent_at)
-        return True
+        sent_at = self._listener.now()
+        answered = await self._connection.ping()
+        if answered:
+            self.proof.answered(sent_at)
+        return answered
 
-    async def _keep_pinging(self) -> None:
-        while True:
-            await self._clock.sleep(PING_SECONDS)
-            if not await self.ping():
-                self._connection.abort()
-                return
+    def pause(self) -> None:
+        """Let the network wait."""
+        self._connection.pause()
+
+    def resume(self) -> None:
+        """Hear on."""
+        self._connection.resume()
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._stop()
+        self._connection.abort()
+
+    async def close(self) -> None:
+        """End it in due form, if the other side answers."""
+        self._stop()
+        try:
+            await self._connection.close()
+        finally:
+            self._connection.abort()
+
+    def _hear(self, message: bytes) -> None:
+        try:
+            event: Any = json.loads(message)
+        except (ValueError, RecursionError):
+            log.warning("%s: a message was not JSON", self.key.account)
+            return
+        if isinstance(event, dict) and "data" in event and "e" not in event:
+            event = event["data"]
+        if not isinstance(event, dict) or "e" not in event:
+            return
+        try:
+            if event["e"] == EXPIRED:
+                self._listener.expired(self, event)
+            else:
+                self._listener.heard(self, event, message)
+        except Exception as error:  # noqa: BLE001 - a bug: what was not heard lies in the gap of this connection
+            log.error("%s: an event could not be taken (%s)", self.key.account, type(error).__name__)
+            self._connection.abort()
+
+    def _gone(self) -> None:
+        self._stop()
+        self._listener.lost(self)
+
+    def _stop(self) -> None:
+        self._timer.cancel()
+        if self._pinging:
+            self._pinging.cancel()
+
+    def _ping_in_time(self) -> None:
+        self._pinging = asyncio.ensure_future(self._keep())
+
+    async def _keep(self) -> None:
+        if await self.ping():
+            self._timer = self._clock.call_later(PING_SECONDS, self._ping_in_time)
+        else:
+            self._connection.abort()

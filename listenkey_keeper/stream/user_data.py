@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Self
 
 from .changes import ListenKeyChanges
 from .clock import Clock, SystemClock
 from .follower import Follower
-from .gaps import Gap
+from .gaps import State
 from .keys import ListenKeys
-from .outbox import Event, Outbox
+from .outbox import Item
 
 
 class UserDataStream:
     """The user data events of an account: an async iterator, inside `async with`.
 
         async with UserDataStream("alice") as stream:
-            async for event in stream:
-                print(event)
+            async for item in stream:
+                print(item)
 
-    Yields Binance's events as dicts, out of their envelope and each once, and a Gap wherever events may have
-    been missed. The first item is the Gap of the opening. listenKeyExpired is not yielded: it becomes a Gap.
+    Yields Binance's events as dicts, out of their envelope and each once. An Interrupted says that from now
+    on events may be missing; the Gap that follows it says that they come again, and for which time to ask
+    Binance. They alternate. Before them is the Gap of the opening. listenKeyExpired is not yielded: it
+    becomes an Interrupted.
 
     `table` is ListenKeysTable's name, or a ListenKeys, which many streams may share; by default the
     environment's LISTEN_KEYS_TABLE. `since` (aware) is where the first Gap begins: for a bot that restarts,
     the time of the last event it has handled; by default now. `changes` wakes the stream when the keeper
-    announces another key; without it the stream finds out within a minute. It needs GetItem on the table,
-    and Binance gets no request from it but the opening of websockets. Raises ValueError for a `since` without
-    a timezone, and what ListenKeys raises.
+    announces another key; without it the stream finds out within a minute. With `ask` the stream tells the
+    keeper when the key is dead (`report_expired`), which then makes another within seconds. It needs GetItem
+    on the table and events:PutEvents for that one event; Binance gets no request from it but the opening of
+    websockets. Raises ValueError for a `since` without a timezone, and what ListenKeys raises.
 
     The iterator does not end. It raises ListenKeyUnavailable if the table has never been read and asking
     again does not help (its name, a permission, credentials); all later trouble is logged and tried again.
-    Taking the next item may be cancelled, as by asyncio.wait_for, and loses nothing. Up to 10,000 items wait
-    to be taken; events beyond them are dropped and lie in a Gap.
+    Taking the next item may be cancelled, as by asyncio.wait_for, and loses nothing. Up to 10,000 items or
+    16 MB of JSON wait to be taken; events beyond them are dropped and lie in a Gap.
     """
 
     def __init__(
@@ -44,36 +49,63 @@ class UserDataStream:
         *,
         since: datetime | None = None,
         changes: ListenKeyChanges | None = None,
+        ask: bool = True,
         clock: Clock | None = None,
     ) -> None:
         if since and not since.tzinfo:
             raise ValueError("`since` has no timezone")
         self.account = account
-        self._keys = table if isinstance(table, ListenKeys) else ListenKeys(table)
         self._clock = clock or SystemClock()
-        self.outbox = Outbox()
-        self._follower = Follower(account, self._keys, self._clock, since or self._clock.now(), self.outbox)
+        keys = table if isinstance(table, ListenKeys) else ListenKeys(table)
+        self._follower = Follower(account, keys, self._clock, since, ask)
+        self.outbox = self._follower.outbox
         self._changes = changes
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<UserDataStream {self.account}: {'alive' if self.alive else 'not alive'}>"
+        return f"<UserDataStream {self.account}: {self.state.why or 'listening'}>"
+
+    @property
+    def state(self) -> State:
+        """What the stream knows of itself now. Safe to read from any thread."""
+        return self._follower.state
 
     @property
     def alive(self) -> bool:
-        """Whether events are heard, as far as is known: a socket is open, on a key whose hour is not over."""
-        return self._follower.alive
+        """Whether events are heard, as far as is known: `state.listening`."""
+        return self.state.listening
 
     @property
     def expires_at(self) -> datetime | None:
         """Until when the key lives, as last read from the table: aware UTC, None before the first reading."""
-        return self._follower.key.expires_at if self._follower.key else None
+        return self.state.expires_at
 
     def wake(self) -> None:
         """Look at the table now. Safe to call from any thread."""
-        if self._loop and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._follower.woken.set)
+        self._call(self._follower.look.ring)
+
+    def close(self) -> None:
+        """Begin to close the stream; who waits for an item is told that it is over.
+
+        Safe to call twice, and from any thread. `aclose` waits for the end.
+        """
+        if self._task:
+            self._call(self._task.cancel)
+
+    async def aclose(self) -> None:
+        """Close the stream and wait for the end of its sockets. Safe to call twice, and in another loop."""
+        self.close()
+        if self._loop is asyncio.get_running_loop():
+            await self.closed()
+        elif self._task:
+            while not self.outbox.ended:
+                await asyncio.sleep(0.01)
+
+    async def closed(self) -> None:
+        """Return when the stream is over, for whatever reason; in its loop."""
+        if self._task:
+            await asyncio.wait([self._task])
 
     async def __aenter__(self) -> Self:
         if self._task:
@@ -85,20 +117,22 @@ class UserDataStream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._changes:
-            self._changes.unsubscribe(self.account, self.wake)
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self.aclose()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event | Gap:
+    async def __anext__(self) -> Item:
         if not self._task:
             raise RuntimeError("a stream is open inside of `async with` only")
-        await self.outbox.ready()
-        return self.outbox.take()
+        while (item := self.outbox.take()) is None:
+            await self.outbox.ready()
+        return item
+
+    def _call(self, what: Callable[[], object]) -> None:
+        if self._loop:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(what)
 
     async def _run(self) -> None:
         error: BaseException = StopAsyncIteration()  # closed: who still waits for an item is told so
@@ -109,4 +143,6 @@ class UserDataStream:
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
         finally:
+            if self._changes:
+                self._changes.unsubscribe(self.account, self.wake)
             self.outbox.end(error)
