@@ -150,7 +150,8 @@ class Seen:
     def is_new(self, message: bytes, now: float) -> bool:
         """Remember the message; tell whether it was not seen in the last minute (`now` in seconds)."""
         if now - self._since >= REMEMBERED_SECONDS or len(self._now) >= _REMEMBERED_MOST:
-            self._before, self._now, self._since = self._now, set(), now
+            old = now - self._since >= 2 * REMEMBERED_SECONDS
+            self._before, self._now, self._since = set() if old else self._now, set(), now
         number = hash(message)
         if number in self._now or number in self._before:
             return False

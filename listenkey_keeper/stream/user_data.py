@@ -138,8 +138,8 @@ class UserDataStream:
         error: BaseException = StopAsyncIteration()  # closed: who still waits for an item is told so
         try:
             await self._follower.run()
-        except ExceptionGroup as group:
-            error = group
+        except Exception as failed:  # noqa: BLE001 - raised to who takes the next item
+            error = failed
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
         finally:

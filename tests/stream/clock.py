@@ -2,47 +2,69 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from datetime import datetime
 
 from local.clock import VirtualClock
 
 
+class Timer:
+    """What a stream has put off."""
+
+    def __init__(self, clock: "StreamClock", at: float, callback: Callable[[], object]) -> None:
+        self.at, self._callback = at, callback
+        self._clock, self._loop = clock, asyncio.get_running_loop()
+
+    def cancel(self) -> None:
+        self._clock.forget(self)
+
+    def ring(self) -> None:
+        self._loop.call_soon_threadsafe(self._call)
+
+    def _call(self) -> None:
+        if self._clock.forget(self):
+            self._callback()
+
+
 class StreamClock:
-    """A stream's time: the virtual clock's. Who sleeps by it wakes when the time is moved on."""
+    """A stream's time: the virtual clock's. What was put off is done when the time is moved on."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self._timers: list[Timer] = []
 
     def now(self) -> datetime:
         return self._clock.now()
 
-    async def sleep(self, seconds: float) -> None:
-        sleeper = asyncio.get_running_loop().create_future()
-        entry = (self._clock.monotonic() + seconds, sleeper)
-        with self._lock:
-            self._sleepers.append(entry)
-        try:
-            await sleeper
-        finally:
-            with self._lock:
-                self._sleepers.remove(entry)
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
 
-    def sleeping(self) -> list[float]:
-        """Return how many seconds each sleeper has left."""
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        timer = Timer(self, self._clock.monotonic() + seconds, callback)
         with self._lock:
-            return sorted(at - self._clock.monotonic() for at, _ in self._sleepers)
+            self._timers.append(timer)
+        if seconds <= 0:
+            timer.ring()
+        return timer
+
+    def forget(self, timer: Timer) -> bool:
+        """Do it not any more; tell whether it was still to be done."""
+        with self._lock:
+            known = timer in self._timers
+            if known:
+                self._timers.remove(timer)
+            return known
+
+    def left(self) -> list[float]:
+        """Return how many seconds are left to each timer."""
+        with self._lock:
+            return sorted(timer.at - self._clock.monotonic() for timer in self._timers)
 
     def advance(self, seconds: float) -> None:
         """Move the time on; from any thread."""
         self._clock.advance(seconds)
         with self._lock:
-            for at, sleeper in self._sleepers:
-                if at <= self._clock.monotonic():
-                    sleeper.get_loop().call_soon_threadsafe(_wake, sleeper)
-
-
-def _wake(sleeper: asyncio.Future[None]) -> None:
-    if not sleeper.done():
-        sleeper.set_result(None)
+            due = [timer for timer in self._timers if timer.at <= self._clock.monotonic()]
+        for timer in due:
+            timer.ring()

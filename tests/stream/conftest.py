@@ -2,16 +2,20 @@
 
 import asyncio
 import functools
+import json
+import threading
 from collections.abc import Callable, Coroutine, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from listenkey_keeper.stream.gaps import MARGIN, Gap
+from listenkey_keeper.stream.gaps import MARGIN, Gap, Interrupted
 from listenkey_keeper.stream.keys import ListenKeys
-from listenkey_keeper.stream.outbox import Event
+from listenkey_keeper.stream.line import Line
+from listenkey_keeper.stream.outbox import Item
 from listenkey_keeper.stream.user_data import UserDataStream
 from local.binance.exchange import PATHS, Exchange
 from local.binance.stream import StreamServer
@@ -53,16 +57,15 @@ def bounds(gap: Gap) -> tuple[datetime, datetime]:
 
 async def listening(bot: "Bot") -> None:
     """Wait until the stream is alive and has nothing to do before its next look and its next ping."""
-    await until(lambda: bot.stream.alive and bot.left and 0 < min(bot.left) <= 20 < max(bot.left))
+    await until(lambda: bot.stream.alive and bot.resting)
 
 
 async def passes(bot: "Bot", seconds: float) -> None:
-    """Let time pass for a stream that listens, 20 seconds or more: until it has pinged and looked."""
+    """Let time pass for a stream that listens, 10 seconds or more: until it has pinged and looked."""
     clock: Any = bot.stream._clock
     clock.advance(seconds)
-    await until(
-        lambda: bot.stream._follower.line and bot.stream._follower.line.proof.delivered == clock.now()
-    )
+    just_now = timedelta(seconds=2)  # a corrected clock is right to the second
+    await until(lambda: bot.line and bot.stream._follower.now() - bot.line.proof.delivered < just_now)
     await listening(bot)
 
 
@@ -80,23 +83,47 @@ async def follows(bot: "Bot", keeper: "Keeper") -> None:
 
 
 async def without(bot: "Bot") -> None:
-    """Wait until the stream has lost what it listened to, and waits for its next look at the table."""
-    await until(lambda: not bot.stream.alive and len(bot.left) == 1 and 0 < bot.left[0] < 8)
+    """Wait until the stream hears nothing, and waits for its next look at the table."""
+    await until(lambda: not bot.stream.alive and bot.resting)
 
 
 class Table:
-    """The table's client, which fails with `code` while there is one."""
+    """The table's client, which fails with `code`, or `error`, while there is one, and hangs while `hanging`.
+
+    The Date of its answers says that this machine's clock is `ahead` seconds ahead.
+    """
 
     def __init__(self, client: Any, code: str = "") -> None:
         self._client = client
         self.code = code
+        self.error: Exception | None = None
+        self.answering = threading.Event()
+        self.answering.set()
+        self.ahead = 0.0
         self.reads = 0
 
     def get_item(self, **asked: Any) -> Any:
         self.reads += 1
+        self.answering.wait(SECONDS)
+        if self.error:
+            raise self.error
         if self.code:
             raise ClientError({"Error": {"Code": self.code, "Message": "CANARY"}}, "GetItem")
-        return self._client.get_item(**asked)
+        answer = self._client.get_item(**asked)
+        date = datetime.now(UTC) - timedelta(seconds=self.ahead)
+        answer["ResponseMetadata"]["HTTPHeaders"]["date"] = format_datetime(date, usegmt=True)
+        return answer
+
+
+class Bus:
+    """EventBridge as a bot calls it: what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def put_events(self, Entries: list[dict[str, Any]]) -> Any:  # noqa: N803 - boto3's
+        self.told += [json.loads(entry["Detail"]) for entry in Entries]
+        return {"FailedEntryCount": 0, "Entries": [{}]}
 
 
 class Keeper:
@@ -122,21 +149,41 @@ class Bot:
 
     def __init__(self, stream: UserDataStream) -> None:
         self.stream = stream
-        self.items: list[Event | Gap] = []
+        self.items: list[Item] = []
 
     @property
     def orders(self) -> list[int]:
-        return [item["o"]["i"] for item in self.items if not isinstance(item, Gap)]
+        return [item["o"]["i"] for item in self.items if isinstance(item, dict)]
 
     @property
     def gaps(self) -> list[Gap]:
         return [item for item in self.items if isinstance(item, Gap)]
 
     @property
-    def left(self) -> list[float]:
-        """How many seconds the stream's sleepers have left."""
+    def interruptions(self) -> list[Interrupted]:
+        return [item for item in self.items if isinstance(item, Interrupted)]
+
+    @property
+    def told(self) -> list[str]:
+        """What the bot was told of its hearing, in its order: "-why" for an Interrupted, "+why" for a Gap."""
+        signs = {Interrupted: "-", Gap: "+"}
+        return [signs[type(item)] + item.why for item in self.items if not isinstance(item, dict)]
+
+    @property
+    def line(self) -> Line | None:
+        return self.stream._follower.line
+
+    @property
+    def resting(self) -> bool:
+        """Whether both of the stream's tasks wait for time to pass, and no ping is under way."""
+        follower, pinging = self.stream._follower, self.line._pinging if self.line else None
+        waiters = follower.look._waiter, follower._open._waiter
         clock: Any = self.stream._clock
-        return list(clock.sleeping())
+        return (
+            all(waiter and not waiter.done() for waiter in waiters)
+            and not (pinging and not pinging.done())
+            and min(clock.left(), default=1) > 0
+        )
 
     async def __aenter__(self) -> "Bot":
         await self.stream.__aenter__()
@@ -175,10 +222,15 @@ def table(world: World) -> Any:
 
 
 @pytest.fixture
-def keys_at(world: World, table: Any) -> Callable[[str], ListenKeys]:
+def bus() -> Bus:
+    return Bus()
+
+
+@pytest.fixture
+def keys_at(world: World, table: Any, bus: Any) -> Callable[[str], ListenKeys]:
     """Make ListenKeys whose URLs are of this host."""
     name = world.aws.outputs["ListenKeysTableName"]
-    return lambda url: ListenKeys(name, dynamodb=table, base_url=url)
+    return lambda url: ListenKeys(name, dynamodb=table, base_url=url, eventbridge=bus)
 
 
 @pytest.fixture

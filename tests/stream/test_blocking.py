@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from listenkey_keeper import Gap, ListenKeys, ListenKeyUnavailable, SyncUserDataStream
+from listenkey_keeper import Gap, Interrupted, ListenKeys, ListenKeyUnavailable, SyncUserDataStream
 from local.binance.stream import StreamServer
 from local.world import World
 from tests.waiting import SECONDS, eventually
@@ -43,9 +43,9 @@ def test_pings_are_answered_and_keys_followed_while_the_bot_is_busy(
         stream.wake()
         eventually(lambda: world.exchange.listeners(listen_key))
         assert stream.expires_at
-        assert repr(stream) == "<SyncUserDataStream alice: alive>"
-        kinds = [type(stream.get(timeout=SECONDS)) for _ in range(2)]
-    assert kinds == [Gap, Gap]
+        kinds = [type(stream.get(timeout=SECONDS)) for _ in range(3)]
+        assert repr(stream) == "<SyncUserDataStream alice: listening>"
+    assert kinds == [Gap, Interrupted, Gap]
 
 
 def test_waiting_for_an_item_may_be_limited_and_loses_none(
@@ -98,6 +98,60 @@ def test_another_thread_may_close_it_while_an_item_is_waited_for(
         eventually(lambda: items)
     taker.join(SECONDS)
     assert not taker.is_alive()
+
+
+def test_get_of_no_time_returns_what_waits(world: World, keeper: Keeper, alice: SyncUserDataStream) -> None:
+    keeper.renew()
+    with alice as stream:
+        eventually(lambda: stream.alive)
+        assert isinstance(stream.get(0), Gap)
+        with pytest.raises(TimeoutError):
+            stream.get(0)
+
+
+def test_two_threads_may_take_and_each_item_comes_to_one(
+    world: World, keeper: Keeper, alice: SyncUserDataStream
+) -> None:
+    keeper.renew()
+    taken: list[Any] = []
+    with alice as stream:
+        takers = [threading.Thread(target=lambda: taken.extend(stream)) for _ in range(2)]
+        for taker in takers:
+            taker.start()
+        eventually(lambda: taken)
+        numbers = [world.exchange.emit_order(ALICE) for _ in range(300)]
+        eventually(lambda: len(taken) == 301)
+    for taker in takers:
+        taker.join(SECONDS)
+    assert sorted(item["o"]["i"] for item in taken if isinstance(item, dict)) == numbers
+
+
+def test_it_may_be_closed_twice_and_from_another_thread_and_without_having_been_opened(
+    keeper: Keeper, alice: SyncUserDataStream, keys: ListenKeys
+) -> None:
+    keeper.renew()
+    SyncUserDataStream("alice", keys).close()
+    SyncUserDataStream("alice", keys).__exit__()
+    with alice as stream:
+        other = threading.Thread(target=stream.close)
+        other.start()
+        stream.close()
+        other.join(SECONDS)
+        assert not other.is_alive()
+        stream.close()
+
+
+def test_a_thread_that_fails_is_an_error_and_not_a_silence(
+    alice: SyncUserDataStream, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper.renew()
+
+    async def fail(_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("listenkey_keeper.stream.follower.Follower.run", fail)
+    with alice as stream, pytest.raises(MemoryError):
+        stream.get()
 
 
 def test_it_is_open_inside_of_the_block_only(alice: SyncUserDataStream) -> None:

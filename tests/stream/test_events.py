@@ -52,8 +52,8 @@ def test_since_when_must_have_a_timezone(keys):
 @in_loop
 async def test_it_waits_for_an_account_that_has_no_key_yet(bot, keeper, time_):
     async with bot() as alice:
-        await until(time_.sleeping)
-        assert (alice.items, alice.stream.alive, alice.stream.expires_at) == ([], False, None)
+        await without(alice)
+        assert (alice.told, alice.stream.alive, alice.stream.expires_at) == (["-no key"], False, None)
         keeper.renew()
         time_.advance(8)
         await listening(alice)
@@ -65,10 +65,10 @@ async def test_it_says_until_when_the_key_lives(bot, keeper, clock, time_):
     async with bot() as alice:
         await listening(alice)
         assert alice.stream.expires_at == clock.now() + timedelta(hours=1)
-        assert repr(alice.stream) == "<UserDataStream alice: alive>"
+        assert repr(alice.stream) == "<UserDataStream alice: listening>"
         time_.advance(HOUR)
         assert not alice.stream.alive
-        assert repr(alice.stream) == "<UserDataStream alice: not alive>"
+        assert repr(alice.stream) == "<UserDataStream alice: key not renewed>"
 
 
 @in_loop
@@ -78,7 +78,7 @@ async def test_it_sends_nothing_to_the_rest_api(world, bot, keeper, streams, tim
     async with bot() as alice:
         await listening(alice)
         streams.drop_connections()
-        await without(alice)
+        await until(lambda: alice.interruptions)
         time_.advance(1)
         await listening(alice)
         world.exchange.expire(ALICE, "usdm")
@@ -102,9 +102,15 @@ async def test_only_events_are_yielded_whatever_else_a_server_says(bot, keeper):
 
     keeper.renew()
     async with serve(talk, "127.0.0.1", 0) as server, bot(url_of(server)) as alice:
-        await until(lambda: len(alice.items) == 6)
-        await without(alice)
-    assert [item["e"] for item in alice.items[1:]] == ["NO_TIME", "ODD_TIME", "FAR", "x", "WRAPPED"]
+        await until(lambda: alice.interruptions)
+    assert alice.told == ["+started", "-key expired"]
+    assert [item["e"] for item in alice.items if isinstance(item, dict)] == [
+        "NO_TIME",
+        "ODD_TIME",
+        "FAR",
+        "x",
+        "WRAPPED",
+    ]
 
 
 def test_there_are_streams_for_many_accounts(keys: ListenKeys) -> None:

@@ -139,8 +139,10 @@ async def test_past_the_hour_that_the_table_knows_of_an_expiry_may_have_been_ann
         await passes(alice, HOUR - 10)
         world.exchange.handle("PUT", PATHS["usdm"], {"X-MBX-APIKEY": ALICE})  # and not recorded
         time_.advance(300)
+        await until(lambda: alice.told[-1] == "-key not renewed")
         event = {"e": "listenKeyExpired", "E": clock.timestamp() * 1000}
         world.exchange._audiences[listen_key].tell(event)
+        await until(lambda: alice.line is None)
         await without(alice)
         world.exchange.rotate(ALICE, "usdm")
         keeper.renew()

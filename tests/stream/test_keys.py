@@ -34,6 +34,7 @@ def table(world: World) -> dict[str, Any]:
         ("coinm", f"wss://dstream.binance.com/ws/{KEY}"),
         ("portfolio", f"wss://fstream.binance.com/pm/ws/{KEY}"),
         ("options", f"wss://fstream.binance.com/private/ws/{KEY}"),
+        ("portfolio-pro", f"wss://fstream.binance.com/pm-classic/ws/{KEY}"),
     ],
 )
 def test_a_key_comes_with_its_product_its_url_and_until_when_it_lives(
@@ -48,6 +49,8 @@ def test_a_key_comes_with_its_product_its_url_and_until_when_it_lives(
         "url": url,
         "renewed_at": clock.now(),
         "expires_at": clock.now() + timedelta(hours=1),
+        "outcome": "EXTENDED",
+        "error_code": None,
     }
     assert found.expires_at.tzinfo is UTC
 
@@ -148,7 +151,7 @@ def test_aws_trouble_comes_by_its_code_and_nothing_else(error: Any, code: str, r
     with pytest.raises(ListenKeyUnavailable) as raised:
         ListenKeys("table", dynamodb=dynamodb).read("alice")
     assert (raised.value.code, raised.value.retryable) == (code, retryable)
-    assert str(raised.value) == f"alice: no listenKey can be read ({code})"
+    assert str(raised.value) == f"alice: no listenKey can be read from the table table ({code})"
     assert raised.value.__context__ is None
 
 

@@ -1,9 +1,11 @@
 """UserDataStream is opened, read from, left and cancelled."""
 
 import asyncio
+import threading
 
 import pytest
 
+from listenkey_keeper import Gap, Interrupted
 from listenkey_keeper.stream import outbox
 
 from .conftest import ALICE, bounds, in_loop, until
@@ -17,28 +19,50 @@ async def test_a_bug_is_raised_to_the_bot_and_does_not_hang(stream, table):
             await anext(stream)
 
 
+@pytest.mark.row(88)
+@pytest.mark.parametrize(
+    ("size", "most", "kept"), [(0, "MOST", 9), (200_000, "MOST_BYTES", 10)], ids=["many", "large"]
+)
 @in_loop
-async def test_what_nobody_takes_is_dropped_and_lies_in_a_gap(
-    world, stream, keeper, clock, time_, monkeypatch
+async def test_ten_spells_of_reading_too_slowly_are_ten_gaps_and_bounded(
+    world, stream, keeper, clock, time_, monkeypatch, size, most, kept
 ):
-    monkeypatch.setattr(outbox, "MOST", 10)
+    monkeypatch.setattr(outbox, most, 10 * (size + 900) if size else 10)
     keeper.renew()
+    items, emitted = [], 0
     async with stream:
         await until(lambda: stream.alive)
-        emitted = []
-        for _ in range(30):
-            emitted.append((world.exchange.emit_order(ALICE), clock.now()))
+        for _ in range(10):
+            lost_from = clock.now()
+            for _ in range(30):
+                world.exchange.emit_order(ALICE, c="x" * size)
+            emitted += 30
+            await until(lambda emitted=emitted: stream.state.events == emitted)
+            assert not stream.alive
+            assert len(stream.outbox) <= 12
+            spell = [await anext(stream) for _ in range(len(stream.outbox))]
+            spell.append(await anext(stream))
+            items += spell
+            *_, interrupted, gap = spell
+            assert (interrupted.why, gap.why) == ("read too slowly", "read too slowly")
+            assert bounds(gap) == (lost_from, clock.now())
+            assert stream.alive
             time_.advance(1)
-        await until(lambda: len(stream._follower._seen._texts) == len(emitted))
-        items = [await anext(stream) for _ in range(11)]
-        number = world.exchange.emit_order(ALICE)
-        assert (await anext(stream))["o"]["i"] == number
-    *events, gap = items[1:]
-    assert [event["o"]["i"] for event in events] == [number for number, _ in emitted[:9]]
-    assert gap.why == "read too slowly"
-    since, until_ = bounds(gap)
-    assert since == emitted[9][1]
-    assert until_ >= emitted[-1][1]
+    assert [type(item) for item in items if not isinstance(item, dict)] == [Gap, *[Interrupted, Gap] * 10]
+    assert sum(isinstance(item, dict) for item in items) == kept + 9 * 10
+
+
+@pytest.mark.slow
+@in_loop
+async def test_a_burst_of_50000_is_taken_whole_by_a_bot_that_waits_for_each_with_a_timeout(
+    world, stream, keeper
+):
+    keeper.renew()
+    async with stream:
+        await anext(stream)
+        threading.Thread(target=lambda: [world.exchange.emit_order(ALICE) for _ in range(50_000)]).start()
+        heard = [await asyncio.wait_for(anext(stream), 60) for _ in range(50_000)]
+    assert [event["o"]["i"] for event in heard] == list(range(1, 50_001))
 
 
 @in_loop
@@ -67,7 +91,8 @@ async def test_leaving_closes_everything_and_ends_who_still_waits(world, stream,
         await asyncio.sleep(0)
     assert await waiting == "the end"
     assert len(asyncio.all_tasks()) == 1
-    assert time_.sleeping() == []
+    assert time_.left() == []
+    assert stream.state.why == "closed"
     await until(lambda: streams.connections == world.exchange.listeners(listen_key) == 0)
     assert not stream.alive
 
@@ -79,6 +104,19 @@ async def test_it_may_be_cancelled_at_any_moment(stream, keeper, streams, moment
     async with stream:
         await asyncio.sleep(moment * 0.001)
     assert len(asyncio.all_tasks()) == 1
+    await until(lambda: streams.connections == 0)
+
+
+@in_loop
+async def test_it_may_be_closed_twice_and_from_another_thread(stream, keeper, streams):
+    keeper.renew()
+    async with stream:
+        await anext(stream)
+        waiting = asyncio.create_task(anext(stream, "the end"))
+        await asyncio.to_thread(lambda: asyncio.run(stream.aclose()))
+        assert await waiting == "the end"
+        await stream.aclose()
+        stream.close()
     await until(lambda: streams.connections == 0)
 
 

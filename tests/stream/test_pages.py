@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
@@ -29,6 +30,7 @@ def test_the_readmes_example_has_five_lines():
 )
 def test_a_pages_bot_prints_a_gap_and_an_order(world, streams, keeper, example, gap, order):
     listen_key = keeper.renew()
+    world.put_current("alice", listen_key, datetime.now(UTC))
     environment = world.environment() | {"BINANCE_STREAM_URL": streams.url}
     path = PYTHONPATH
     code = example.replace("<ListenKeysTableName>", world.aws.outputs["ListenKeysTableName"])

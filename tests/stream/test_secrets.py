@@ -104,7 +104,7 @@ async def test_a_server_that_never_answers(time_, caplog):
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
         attempt = asyncio.create_task(refuse(caplog, url_of(server) + URL, time_))
-        await until(time_.sleeping)
+        await until(time_.left)
         time_.advance(10)
         assert str(await attempt) == "TimeoutError"
 
@@ -134,11 +134,15 @@ async def test_whatever_a_server_sends_and_however_it_ends(bot, keeper, time_, c
 
 
 @in_loop
-async def test_a_bug_that_is_raised_to_the_bot(keeper, stream, monkeypatch, caplog):
+async def test_a_bug_is_logged_by_its_name_and_what_it_cost_lies_in_a_gap(keeper, bot, monkeypatch, caplog):
+    async def talk(socket: ServerConnection) -> None:
+        await socket.send(f'{{"e":"{KEY}"}}')
+        await socket.wait_closed()
+
     keeper.record(KEY)
     log_everything(caplog)
     monkeypatch.setattr("listenkey_keeper.stream.outbox.Outbox.put", lambda *_: 1 / 0)
-    async with stream:
-        with pytest.raises(ZeroDivisionError) as raised:
-            await anext(stream)
-    search([KEY], texts_of(raised.value))
+    async with serve(talk, "127.0.0.1", 0) as server, bot(url_of(server)) as alice:
+        await until(lambda: "an event could not be taken (ZeroDivisionError)" in caplog.text)
+        await until(lambda: alice.interruptions)
+        assert not alice.stream._task.done()

@@ -1,10 +1,22 @@
-"""UserDataStream where the table cannot be read."""
+"""UserDataStream where the table cannot be read, or says what is not so."""
+
+import asyncio
+import threading
+import time
+from datetime import timedelta
 
 import pytest
+from botocore.exceptions import ClientError, UnauthorizedSSOTokenError
+from botocore.parsers import ResponseParserError
 
-from listenkey_keeper.stream.keys import ListenKeyUnavailable
+from listenkey_keeper.stream.keys import ListenKeys, ListenKeyUnavailable
+from listenkey_keeper.stream.user_data import UserDataStream
 
-from .conftest import hears, in_loop, listening, passes, until, without
+from .conftest import ALICE, bounds, hears, in_loop, listening, passes, until, without
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code}}, "GetItem")
 
 
 @in_loop
@@ -17,48 +29,237 @@ async def test_while_the_table_cannot_be_read_the_open_socket_is_heard_and_reope
         table.code = "ProvisionedThroughputExceededException"
         for _ in range(3):
             reads = table.reads
-            await passes(alice, 66)
+            await passes(alice, 67)
             assert table.reads > reads
         await hears(alice, world.exchange)
         streams.drop_connections()
-        await without(alice)
-        time_.advance(1)
-        await listening(alice)
+        await until(lambda: len(alice.gaps) == 2)
     said = [text for text in caplog.messages if "ProvisionedThroughputExceededException" in text]
-    assert said == ["alice: no listenKey can be read (ProvisionedThroughputExceededException)"]
+    assert len(said) == 1
     assert "CANARY" not in caplog.text
 
 
 @in_loop
-async def test_a_table_that_cannot_be_read_yet_is_waited_for(bot, table, keeper, time_):
+async def test_a_table_that_cannot_be_read_yet_is_waited_for_and_the_bot_knows(bot, table, keeper, time_):
     keeper.renew()
     table.code = "InternalServerError"
     async with bot() as alice:
-        await until(lambda: table.reads == 1)
+        await without(alice)
+        assert alice.told == ["-table unreadable"]
         table.code = ""
-        await until(time_.sleeping)
         time_.advance(8)
         await listening(alice)
+    assert alice.told == ["-table unreadable", "+started"]
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (refusal("AccessDeniedException"), "AccessDeniedException"),
+        (refusal("ResourceNotFoundException"), "ResourceNotFoundException"),
+        (UnauthorizedSSOTokenError(), "UnauthorizedSSOTokenError"),
+    ],
+    ids=["denied", "no table", "signed out"],
+)  # fmt: skip
 @in_loop
-async def test_what_no_waiting_helps_against_is_raised_at_the_start(stream, table, code):
-    table.code = code
+async def test_what_no_waiting_helps_against_is_raised_at_the_start(stream, world, table, error, code):
+    table.error = error
     async with stream:
         with pytest.raises(ListenKeyUnavailable, match=code) as raised:
             await anext(stream)
-        assert raised.value.code == code
-        assert raised.value.__context__ is None
+    assert raised.value.code == code
+    assert raised.value.__context__ is None
+    assert world.aws.outputs["ListenKeysTableName"] in str(raised.value)
 
 
+@pytest.mark.row(90)
 @in_loop
-async def test_a_lost_permission_is_logged_and_ends_nothing(bot, table, keeper):
+async def test_without_a_stream_url_where_one_is_needed_it_is_refused_in_one_line(
+    world, clock, table, monkeypatch
+):
+    monkeypatch.delenv("BINANCE_STREAM_URL", raising=False)
+    world.put_current("alice", "x" * 64, clock.now(), environment="live", streamUrl="")
+    stream = UserDataStream("alice", ListenKeys(world.aws.outputs["ListenKeysTableName"], dynamodb=table))
+    async with stream:
+        with pytest.raises(ListenKeyUnavailable, match=r"NO_STREAM_URL.*BINANCE_STREAM_URL") as raised:
+            await anext(stream)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.row(84)
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."),
+        OSError("Too many open files"),
+        ResponseParserError("Unable to parse response"),
+        refusal("AccessDeniedException"),
+        ZeroDivisionError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@in_loop
+async def test_after_the_first_read_no_error_of_the_client_ends_the_stream(
+    world, bot, table, keeper, streams, time_, error
+):
     keeper.renew()
     async with bot() as alice:
         await listening(alice)
-        table.code = "AccessDeniedException"
-        await passes(alice, 66)
-        await until(lambda: table.reads == 2)
-        assert alice.stream.alive
-    assert len(alice.items) == 1
+        table.error = error
+        reads = table.reads
+        await passes(alice, 67)
+        assert table.reads > reads
+        streams.drop_connections()
+        await until(lambda: len(alice.gaps) == 2)
+        table.error = None
+        world.exchange.rotate(ALICE, "usdm")
+        keeper.renew()
+        await listening(alice)
+        alice.stream.wake()
+        await until(lambda: len(alice.gaps) == 3)
+        await hears(alice, world.exchange)
+
+
+@pytest.mark.row(89)
+@in_loop
+async def test_one_account_that_is_denied_does_not_touch_the_others(
+    world, keys, keeper, streams, time_, table
+):
+    listen_key = keeper.renew()
+    accounts = [f"account{number:02}" for number in range(100)]
+    for account in accounts:
+        world.put_current(account, listen_key, time_.now())
+    get_item = table.get_item
+
+    def get(**asked):
+        if asked["Key"]["accountId"]["S"] == "account42":
+            raise refusal("AccessDeniedException")
+        return get_item(**asked)
+
+    table.get_item = get
+    opened = [UserDataStream(account, keys, clock=time_) for account in accounts]
+    errors = []
+
+    async def follow(stream: UserDataStream) -> None:
+        async with stream:
+            try:
+                async for _ in stream:
+                    pass
+            except ListenKeyUnavailable as error:
+                errors.append(str(error))
+
+    tasks = [asyncio.create_task(follow(stream)) for stream in opened]
+    while streams.connections < 99:
+        time_.advance(1)
+        await asyncio.sleep(0.01)
+    assert len(errors) == 1
+    assert errors[0].startswith("account42: ")
+    await asyncio.gather(*(stream.aclose() for stream in opened))
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.row(83)
+@in_loop
+async def test_a_table_that_hangs_delays_no_reconnect_and_no_thread_of_the_bot(
+    world, bot, table, keeper, streams, time_
+):
+    keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        await passes(alice, 60)
+        table.answering.clear()
+        reads = table.reads
+        streams.drop_connections()
+        await until(lambda: len(alice.gaps) == 2)
+        await until(lambda: table.reads > reads)
+        assert await asyncio.to_thread(lambda: "free") == "free"
+        await hears(alice, world.exchange)
+    assert len(asyncio.all_tasks()) == 1  # it did not wait for the table to close, either
+    table.answering.set()
+
+
+class BlackHole:
+    """A DynamoDB client. While it `hangs`, a call fails after three real seconds."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+        self.hangs = False
+
+    def get_item(self, **asked):
+        if self.hangs:
+            time.sleep(3)
+            raise OSError("timed out")
+        return self._client.get_item(**asked)
+
+
+@pytest.mark.slow
+@pytest.mark.row(83)
+def test_200_streams_that_lose_their_sockets_to_a_black_hole_of_a_table_are_all_back(
+    world, streams, keeper, clock
+):
+    """At real speed: within a minute."""
+    listen_key = keeper.renew()
+    hole = BlackHole(world.aws.client("dynamodb"))
+    keys = ListenKeys(world.aws.outputs["ListenKeysTableName"], dynamodb=hole, base_url=streams.url)
+    accounts = [f"account{number:03}" for number in range(200)]
+
+    async def run() -> float:
+        now = UserDataStream("x", keys)._clock.now()
+        for account in accounts:
+            world.put_current(account, listen_key, now)
+        opened = [UserDataStream(account, keys, ask=False) for account in accounts]
+        for stream in opened:
+            await stream.__aenter__()
+        async with asyncio.timeout(120):
+            while not all(stream.alive for stream in opened):
+                await asyncio.sleep(0.1)
+        hole.hangs = True
+        threads = threading.active_count()
+        for stream in opened:
+            stream._follower.line.opened -= 60  # they have lived for long
+            stream.wake()  # and every one of them wants to read
+        began = time.monotonic()
+        streams.drop_connections()
+        async with asyncio.timeout(60):
+            while not all(stream.alive and stream.state.reconnects for stream in opened):
+                await asyncio.sleep(0.1)
+                assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 5)
+        took = time.monotonic() - began
+        # The bot's own threads: as many as asyncio has of them.
+        assert threading.active_count() - threads <= 250
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(stream.aclose() for stream in opened))
+        return took
+
+    took = asyncio.run(run())
+    print(f"200 streams back after {took:.1f} s")  # noqa: T201 - a measured number
+
+
+@pytest.mark.row(87)
+@pytest.mark.parametrize("ahead", [30, -30, 300, -300])
+@in_loop
+async def test_whatever_the_bots_clock_says_a_lost_event_lies_in_its_gap(
+    world, bot, table, keeper, streams, clock, time_, ahead, caplog
+):
+    keeper.renew()
+    clock.jump(ahead)
+    table.ahead = ahead
+    true = timedelta(seconds=ahead)
+    async with bot() as alice:
+        await listening(alice)
+        await passes(alice, 20)
+        await passes(alice, 67)
+        streams.down = True
+        streams.drop_connections()
+        await without(alice)
+        lost_at = clock.now() - true
+        time_.advance(3)
+        streams.down = False
+        time_.advance(3)
+        await listening(alice)
+    assert len(alice.gaps) == 2
+    for gap, at in zip(alice.gaps, (clock.now() - true - timedelta(seconds=93), lost_at), strict=True):
+        since, until_ = bounds(gap)
+        assert since - timedelta(seconds=1) <= at <= until_ + timedelta(seconds=1)
+        assert until_ - since < timedelta(seconds=20)
+    assert caplog.text.count("this machine's clock is") == 1
