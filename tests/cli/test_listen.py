@@ -77,10 +77,16 @@ def test_in_a_pipe_each_event_and_each_gap_is_a_plain_line(
     world.exchange.emit_order(api_key)
     assert re.fullmatch(rf"{time}ORDER_TRADE_UPDATE  BTCUSDT\n", line(process))
     streams.drop_connections()
+    interrupted = rf"{time}interrupted: events since 12-31 23:59:50 may be missing \(connection lost\)\n"
+    assert re.fullmatch(interrupted, line(process))
     assert re.fullmatch(gap.format("connection lost"), line(process))
     process.send_signal(signal.SIGINT)
     left, said = process.communicate(timeout=SECONDS)
-    assert (process.returncode, left, said) == (0, "", "alice: connection lost\n")
+    assert (process.returncode, left, said) == (
+        0,
+        "",
+        "alice: nothing is sure to be heard (connection lost: close code 1006)\n",
+    )
 
 
 def test_json_is_whole_events_one_a_line(world: World, listen_key: str, listen: Listen, api_key: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from listenkey_keeper.stream.gaps import Gap
+from listenkey_keeper.stream.gaps import Gap, Interrupted
 from local.binance.exchange import Exchange
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
@@ -27,7 +27,7 @@ from .troubles import Troubles
 
 def unaccounted(orders: dict[int, datetime], items: list[Any]) -> list[str]:
     """Say which orders were yielded twice, or neither yielded nor in a gap. Its margins do not count."""
-    heard = Counter(item["o"]["i"] for item in items if not isinstance(item, Gap))
+    heard = Counter(item["o"]["i"] for item in items if isinstance(item, dict))
     gaps = [bounds(item) for item in items if isinstance(item, Gap)]
     twice = [f"order {number} came {times} times" for number, times in heard.items() if times > 1]
     lost = [
@@ -35,7 +35,10 @@ def unaccounted(orders: dict[int, datetime], items: list[Any]) -> list[str]:
         for number, at in orders.items()
         if number not in heard and not any(since <= at <= until for since, until in gaps)
     ]
-    return twice + lost
+    told = [type(item) for item in items if not isinstance(item, dict)]
+    told = told[1:] if told[0] is Gap else told
+    alternate = all(kind is (Interrupted, Gap)[at % 2] for at, kind in enumerate(told))
+    return twice + lost + ([] if alternate else [f"not in turns: {told}"])
 
 
 async def play(world: World, script: list[str | int]) -> list[str]:

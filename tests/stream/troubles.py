@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -11,8 +10,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 from websockets.sync.server import ServerConnection
 
-from listenkey_keeper.stream.gaps import Gap
 from listenkey_keeper.stream.keys import ListenKeys
+from listenkey_keeper.stream.pacing import gate_of
 from listenkey_keeper.stream.user_data import UserDataStream
 from local.binance.exchange import PATHS
 from local.binance.stream import StreamServer
@@ -21,7 +20,7 @@ from local.world import World
 from tests.waiting import SECONDS
 
 from .clock import StreamClock
-from .conftest import ALICE, Bot, Table
+from .conftest import ALICE, Bot, Bus, Table
 from .relay import Relay
 
 _names = (f"alice{number}" for number in itertools.count())
@@ -41,7 +40,9 @@ class Troubles:
         self.start_key()
         self.record()
         table: Any = self._table
-        keys = ListenKeys(world.aws.outputs["ListenKeysTableName"], dynamodb=table, base_url=relay.url)
+        bus: Any = Bus()
+        name = world.aws.outputs["ListenKeysTableName"]
+        keys = ListenKeys(name, dynamodb=table, base_url=relay.url, eventbridge=bus)
         self.bot = Bot(UserDataStream(self._name, keys, clock=self._time))
 
     def order(self) -> None:
@@ -73,7 +74,7 @@ class Troubles:
     def repeat(self) -> None:
         """Binance says the last event again."""
         live = self._exchange.live_key(ALICE, "usdm")
-        events = [item for item in self.bot.items if not isinstance(item, Gap)]
+        events = [item for item in self.bot.items if isinstance(item, dict)]
         audience = self._exchange._audiences.get(live or "")
         if events and audience:
             audience.tell(events[-1])
@@ -133,8 +134,11 @@ class Troubles:
             await asyncio.sleep(0.001)
 
     def _resting(self) -> bool:
-        awaited, woken = list(_awaited(self.bot.stream._task)), self.bot.stream._follower.woken.is_set()
-        return "_back_off" in awaited or ("_pause" in awaited and not woken)
+        follower = self.bot.stream._follower
+        waiting = [follower.look._waiter, follower._open._waiter]
+        if gate_of(self._relay.url.removeprefix("ws://"))._waiting:
+            waiting.pop()  # for its turn
+        return all(each and not each.done() for each in waiting) and min(self._time.left(), default=1) > 0
 
     def _flush(self) -> None:
         # The second round trip is for the answers to what the stream said before the first.
@@ -161,14 +165,6 @@ class Troubles:
         assert line.key.key == live
         await self.happen("order")
         assert self.bot.orders[-1] == len(self.orders)
-
-
-def _awaited(task: Any) -> Iterator[str]:
-    """Yield the names of the coroutines that a task is in, outermost first."""
-    inner = task.get_coro()
-    while inner is not None and hasattr(inner, "cr_code"):
-        yield inner.cr_code.co_name
-        inner = inner.cr_await
 
 
 def _round_trip(socket: ServerConnection) -> None:
