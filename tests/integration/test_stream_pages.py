@@ -66,7 +66,7 @@ def test_the_pages_queue_and_rule_pass_cfn_lint(tmp_path: Path) -> None:
 
 
 def test_the_page_has_no_url_of_usdm_without_its_events() -> None:
-    events = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
+    events = "ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
     urls = re.findall(r"ws\?listenKey=.*", PAGE)
     assert urls
     assert all(re.search(rf"&events=({events}|\.\.\.$)", url) for url in urls)
