@@ -858,6 +858,26 @@ def test_ten_thousand_accounts_and_an_exchange_that_is_down_make_a_handful_of_re
     assert duration(done) < 35
 
 
+@pytest.mark.row(98)
+def test_nothing_more_goes_out_in_a_minute_in_which_the_address_is_near_its_limit(
+    world: World, clock: VirtualClock
+) -> None:
+    """Not even what had been admitted: a bot on the same address would get the 429."""
+    add_live(world, clock, *NAMES, minutes=30)
+    exchange, workers = hooked(world), 4
+
+    def nearly_full(_: str) -> None:
+        if exchange.count - before == 10:
+            exchange._usage["futures"].weight[int(minute)] += 2280
+
+    before, minute = exchange.count, clock.timestamp() // 60
+    exchange.hook = nearly_full
+    assert not raised(variant(world, clock, MAX_CONCURRENCY=str(workers)).invoke(TICK))
+    in_it = sum(request.at // 60 == minute for request in exchange.requests)
+    assert 10 <= in_it <= 10 + 2 * workers, "what was under way"
+    assert all(kept(world, name) for name in NAMES)
+
+
 @pytest.mark.slow
 @pytest.mark.row(46)
 def test_the_weight_that_others_use_counts(

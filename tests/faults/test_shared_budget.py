@@ -23,13 +23,14 @@ from tests.faults.matrix import (
     TICK,
     TWENTY,
     add_live,
+    api_key_of,
     hooked,
     kept,
     metrics,
     raised,
     variant,
 )
-from tests.faults.processes import Ended, Handler, add_due, at_the_next_minute
+from tests.faults.processes import Ended, Handler, add_due, asked, at_the_next_minute
 from tests.faults.refusals import Body, Refusals
 from tests.waiting import SECONDS
 
@@ -129,6 +130,41 @@ def test_an_account_belongs_to_the_run_that_claimed_it_until_the_minute_ends(
     assert not raised(first.invoke(TICK))
     assert len(world.exchange.requests) == sum(taken_weight(world, "futures").values()) == requests
     assert kept(world, "alice")
+
+
+@pytest.mark.slow
+@pytest.mark.row(51)
+def test_a_request_that_hangs_across_a_minute_is_not_asked_for_by_another_run(
+    busy: World, fast: ScaledClock
+) -> None:
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def hang(_: str) -> None:
+        hanging.set()
+        go_on.wait(SECONDS)
+
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(Handler(busy, fast)) for _ in range(2))
+        add_due(busy, fast, ["alice"])
+        for run in (first, second):
+            run.ready()
+        stack.callback(go_on.set)
+        at_the_next_minute(fast)
+        fast.sleep(40.0)
+        hooked(busy).hook = hang
+        first.start(TICK)
+        assert hanging.wait(SECONDS)
+        hooked(busy).hook = None
+        at_the_next_minute(fast)
+        fast.sleep(15.0)  # for its claim to be there: on a busy machine a write takes seconds of this clock
+        second.start(SWEEP, run_id="sweep")
+        beside = second.ended()
+        go_on.set()
+        assert not first.ended().raised
+    assert beside.report
+    assert beside.report["skipped"] == 1
+    assert asked(busy) == {api_key_of("alice"): 1}
+    assert kept(busy, "alice")
 
 
 @pytest.mark.slow

@@ -156,6 +156,7 @@ LOSSES: dict[str, tuple[Callable[[str, Body], bool], int]] = {
     "the records": (lambda name, body: name == "scan" and of_table("ListenKeysTable")(body), 1),
     "save": (lambda name, body: name == "transactwriteitems" and not clears(body), 1),
     "save, for good": (lambda name, body: name == "transactwriteitems" and not clears(body), 3),
+    "the weight": (lambda name, body: name == "updateitem", 1),
     "clear": (lambda name, body: name == "transactwriteitems" and clears(body), 1),
 }
 
@@ -178,6 +179,47 @@ def test_an_answer_of_dynamodb_that_is_lost_skips_and_repeats_nothing(
     assert [len(world.ledger(name)) for name in names] == [1, 1, 1]
     assert told(world) == ["Changed"]
     assert not any("unannounced" in world.current(name) for name in names)
+    [counter] = world.records("#weight:futures")
+    assert counter["used"] == 3
+
+
+@pytest.mark.row(93)
+def test_weight_whose_giving_back_is_not_answered_is_not_given_back_twice(
+    world: World, clock: VirtualClock
+) -> None:
+    """Two requests' weight is taken for it, and the first is refused."""
+    add_live(world, clock, "alice", product="portfolio", minutes=30)
+    world.exchange.revoke(api_key_of("alice"))
+    with Loser(world, lambda name, body: ":back" in json.dumps(body), 3) as loser:
+        variant(world, clock, AWS_ENDPOINT_URL_DYNAMODB=loser.url).invoke(TICK)
+        assert loser.left == 2, "tried once"
+
+    [counter] = world.records("#weight:portfolio")
+    assert counter["used"] == len(world.exchange.requests) == 1
+
+
+@pytest.mark.row(94)
+@pytest.mark.parametrize("answer", [{"status": 401, "code": -2015}, {"status": 403}], ids=["-2015", "403"])
+def test_a_failure_is_as_old_as_its_last_request_however_late_its_answer_comes(
+    world: World, function: LocalFunction, clock: VirtualClock, answer: dict[str, Any]
+) -> None:
+    add_live(world, clock, "alice", minutes=30)
+    person = variant(world, clock)
+
+    def succeeds() -> None:
+        clock.advance(seconds=1)
+        assert not raised(person.invoke(BY_HAND))
+        clock.advance(seconds=1)
+        world.exchange.fault(**answer, times=1)  # for the request that is under way
+
+    during_the_first_request(world, succeeds, lambda: None)
+    function.invoke(TICK)
+
+    current = world.current("alice")
+    assert (current["outcome"], current["consecutiveFailures"]) == ("EXTENDED", 0)
+    assert kept(world, "alice")
+    assert told(world) == []
+    assert [entry["outcome"] for entry in world.ledger("alice")][1:] == ["EXTENDED"], "and then succeeded"
 
 
 @pytest.mark.row(95)
