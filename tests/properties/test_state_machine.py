@@ -628,7 +628,7 @@ def moment(text: str) -> datetime:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200 if os.environ.get("DEEP") else 120)
+@pytest.mark.timeout(7200 if os.environ.get("DEEP") else 280)
 def test_the_promise_holds_under_any_sequence_of_troubles(aws: LocalAws) -> None:
     WholeProgram.aws = aws
     run_state_machine_as_test(
