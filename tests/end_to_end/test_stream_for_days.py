@@ -6,18 +6,21 @@ never, CAROL is an account that nobody keeps. Each test looks at what came of it
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
-from listenkey_keeper import Gap, ListenKeyChanges, ListenKeys, SyncUserDataStream
+from listenkey_keeper import Gap, Interrupted, ListenKeyChanges, ListenKeys, SyncUserDataStream
+from listenkey_keeper.stream.clock import SystemClock
+from listenkeys.clock import SYSTEM_CLOCK
 from local.aws.rules import Call, Scheduler
 from local.aws.stack import LocalAws
 from local.binance.exchange import PATHS, Exchange
@@ -36,14 +39,14 @@ LIVES = 5  # how often an unattended key would have died
 API_KEYS = {name: name.ljust(64, "0") for name in ("alice", "bob", "carol")}
 
 
-class Time:
-    """The world's time of day. Sleeping takes real seconds: sockets and tables are not 600 times as fast."""
+class Time(SystemClock):
+    """The world's time of day. Waiting takes real seconds: sockets and tables are not 600 times as fast."""
 
     def __init__(self, clock: ScaledClock) -> None:
-        self.now = clock.now
+        self._clock = clock
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def now(self) -> datetime:
+        return self._clock.now()
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Bot:
     heard: list[int] = field(default_factory=list)
     caught_up: set[int] = field(default_factory=set)
     gaps: list[str] = field(default_factory=list)
+    interruptions: list[str] = field(default_factory=list)
     aws_calls: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -69,7 +73,8 @@ class Bot:
         )
         dynamodb.meta.events.register("provide-client-params.dynamodb", self._called)
         table = self.world.aws.outputs["ListenKeysTableName"]
-        keys = ListenKeys(table, dynamodb=dynamodb, base_url=self.streams)
+        events = self.world.aws.client("events")
+        keys = ListenKeys(table, dynamodb=dynamodb, base_url=self.streams, eventbridge=events)
         self.stream = SyncUserDataStream(self.account, keys, changes=self.changes, clock=Time(self.clock))
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -88,6 +93,8 @@ class Bot:
                     # What a bot asks of REST: the orders that there have been.
                     self.gaps.append(item.why)
                     self.caught_up.update(self.world.exchange.orders(API_KEYS[self.account]))
+                elif isinstance(item, Interrupted):
+                    self.interruptions.append(item.why)
                 else:
                     self.heard.append(item["o"]["i"])
 
@@ -232,6 +239,7 @@ def test_a_lost_key_is_recreated_and_the_bot_hears_all_from_then_on(days: Days) 
     orders = days.world.exchange.orders(API_KEYS["alice"])
     assert len(set(days.keys)) == 3
     assert days.alice.gaps == ["started", "key expired", "key changed"]
+    assert days.alice.interruptions[-2:] == ["key expired", "key changed"]
     (_, first), (before, second) = days.losses
     again, last = days.recoveries
     heard = set(days.alice.heard)
@@ -272,9 +280,10 @@ def test_the_bot_needs_what_reader_policy_grants_and_no_more(days: Days) -> None
     iam, arn = aws.client("iam"), aws.outputs["ReaderPolicyArn"]
     version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
     document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
-    [statement] = document["Statement"]
-    assert statement["Action"] == "dynamodb:GetItem"
-    assert statement["Resource"].endswith(f":table/{table}")
+    reading, asking = document["Statement"]
+    assert reading["Action"] == "dynamodb:GetItem"
+    assert reading["Resource"].endswith(f":table/{table}")
+    assert asking["Action"] == "events:PutEvents"
 
 
 def test_the_keeper_ran_by_its_rules_and_nothing_failed(days: Days) -> None:
@@ -282,3 +291,49 @@ def test_the_keeper_ran_by_its_rules_and_nothing_failed(days: Days) -> None:
     triggers = [done.report["trigger"] for done in days.runs if done.report]
     assert triggers.count("tick") >= 2 * LIVES - 1
     assert triggers.count("sweep") > triggers.count("tick")
+
+
+@pytest.mark.row(81)
+def test_a_key_that_dies_early_is_back_within_seconds_because_the_bot_asks(aws: LocalAws) -> None:
+    """At real speed, the next sweep minutes away, and a function that starts cold."""
+    aws.reset()
+    with World(aws=aws) as world, StreamServer(world.exchange) as streams:
+        api_key = API_KEYS["alice"]
+        world.add_account("alice", api_key)
+        world.exchange.handle("POST", PATHS["usdm"], {"X-MBX-APIKEY": api_key})
+        dead = str(world.exchange.live_key(api_key, "usdm"))
+        world.put_current("alice", dead, datetime.now(UTC) - timedelta(minutes=1))
+        triggers: list[Any] = []
+
+        def invoke(call: Call) -> Invocation:
+            done = LocalFunction(world.environment()).invoke(call.event, Context())
+            triggers.append(done.report and done.report["trigger"])
+            return done
+
+        scheduler = Scheduler(aws, SYSTEM_CLOCK, invoke, lambda letter: pytest.fail(str(letter)))
+        ended = threading.Event()
+        rules = threading.Thread(target=scheduler.run, args=(ended, 1.0), daemon=True)
+        keys = ListenKeys(
+            aws.outputs["ListenKeysTableName"],
+            dynamodb=aws.client("dynamodb"),
+            base_url=streams.url,
+            eventbridge=aws.client("events"),
+        )
+        rules.start()
+        try:
+            with SyncUserDataStream("alice", keys) as stream:
+                assert isinstance(stream.get(SECONDS), Gap)
+                died = time.monotonic()
+                world.exchange.expire(api_key, "usdm")
+                interrupted, gap = stream.get(SECONDS), stream.get(SECONDS)
+                took = time.monotonic() - died
+                assert isinstance(interrupted, Interrupted)
+                assert isinstance(gap, Gap)
+                number = world.exchange.emit_order(api_key)
+                assert stream.get(SECONDS)["o"]["i"] == number
+        finally:
+            ended.set()
+            rules.join(SECONDS)
+        assert triggers == ["expired"]
+        assert world.current("alice")["listenKey"] != dead
+        print(f"from an early death to hearing again: {took:.1f} s")  # noqa: T201 - a measured number

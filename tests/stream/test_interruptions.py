@@ -1,0 +1,190 @@
+"""A stream says at once that it is not sure to hear, and asks the keeper for another key."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+
+from .conftest import ALICE, HOUR, bounds, hears, in_loop, listening, passes, until, without
+
+
+def fingerprint(listen_key: str) -> str:
+    return hashlib.sha256(listen_key.encode()).hexdigest()[:12]
+
+
+@pytest.mark.row(80)
+@pytest.mark.parametrize(
+    ("product", "words"),
+    [
+        ("usdm", lambda event: [event, event]),
+        ("options", lambda event: [event]),  # the stand-in puts all of theirs in the envelope
+        ("coinm", lambda event: [{"e": event["e"], "E": event["E"]}]),
+        ("options", lambda event: [{**event, "E": str(event["E"])}]),
+    ],
+    ids=["twice", "enveloped", "without key", "E as text"],
+)
+@in_loop
+async def test_however_binance_says_that_a_key_is_dead_it_is_one_interrupted_and_one_gap(
+    world, bot, keeper, clock, time_, bus, product, words
+):
+    keeper.product = product
+    listen_key = keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        await passes(alice, 600)
+        audience = world.exchange._audiences[listen_key]
+        died_at = clock.now()
+        event = {"e": "listenKeyExpired", "E": int(clock.timestamp() * 1000), "listenKey": listen_key}
+        time_.advance(5)  # it comes late
+        for said in words(event):
+            audience.tell(said)
+        await without(alice)
+        assert alice.told == ["+started", "-key expired"]
+        assert alice.stream.state.why == "key expired"
+        world.exchange.rotate(ALICE, product)
+        keeper.renew()
+        time_.advance(1)
+        await listening(alice)
+        number = world.exchange.emit_order(ALICE, product)
+        await until(lambda: alice.orders == [number])
+    assert alice.told == ["+started", "-key expired", "+key expired"]
+    assert bounds(alice.gaps[1]) == (died_at, clock.now())
+    assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key)}]
+
+
+@pytest.mark.row(80)
+@in_loop
+async def test_what_binance_says_of_another_key_changes_nothing(world, bot, keeper, clock, bus):
+    listen_key = keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        event = {"e": "listenKeyExpired", "E": int(clock.timestamp() * 1000), "listenKey": "another"}
+        world.exchange._audiences[listen_key].tell(event)
+        await hears(alice, world.exchange)
+        assert alice.stream.alive
+    assert alice.told == ["+started"]
+    assert bus.told == []
+
+
+@pytest.mark.row(82)
+@in_loop
+async def test_a_keeper_that_stops_for_90_minutes_is_noticed_when_the_hour_is_over(
+    world, bot, keeper, clock, time_, caplog, bus
+):
+    keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        expires_at = clock.now() + timedelta(hours=1)
+        for _ in range(59):
+            await passes(alice, 60)
+        assert alice.told == ["+started"]
+        time_.advance(60)
+        await until(lambda: alice.interruptions)
+        state = alice.stream.state
+        assert (state.listening, state.why, state.since) == (False, "key not renewed", expires_at)
+        assert "nothing is sure to be heard (key not renewed)" in caplog.text
+        for _ in range(180):
+            await until(lambda: alice.resting)
+            time_.advance(10)
+        await until(lambda: alice.resting)
+        assert alice.told == ["+started", "-key not renewed"]
+        assert 3 <= len(bus.told) <= 10
+        world.exchange.rotate(ALICE, "usdm")
+        keeper.renew()
+        time_.advance(6)
+        await listening(alice)
+        await hears(alice, world.exchange)
+    assert alice.told == ["+started", "-key not renewed", "+key not renewed"]
+    assert bounds(alice.gaps[1])[0] <= expires_at
+
+
+@pytest.mark.row(82)
+@in_loop
+async def test_an_account_that_was_rejected_three_days_ago_is_not_called_listening(
+    world, bot, keeper, clock, time_, bus
+):
+    dead = keeper.renew()
+    keeper.record(dead, outcome="REJECTED", errorCode="-2015")
+    began = clock.now() + timedelta(days=3)
+    time_.advance(3 * 24 * HOUR)
+    async with bot() as alice:
+        await without(alice)
+        assert alice.told == ["-account rejected"]
+        state = alice.stream.state
+        assert (state.outcome, state.error_code, state.why) == ("REJECTED", "-2015", "account rejected")
+        for _ in range(60):
+            time_.advance(60)
+            await until(lambda: alice.resting)
+        assert alice.told == ["-account rejected"]
+        assert len(bus.told) == 1  # a person is needed
+        keeper.renew()
+        time_.advance(6)
+        await listening(alice)
+        await hears(alice, world.exchange)
+    assert alice.told == ["-account rejected", "+started"]
+    assert bounds(alice.gaps[0]) == (began, clock.now())
+
+
+@in_loop
+async def test_a_key_that_binance_has_forgotten_and_that_is_not_made_again_is_an_interruption(
+    world, bot, keeper, time_
+):
+    """`createIfMissing` is false: the keeper's record says -1125 long before the hour is over."""
+    listen_key = keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        keeper.record(listen_key, outcome="REJECTED", errorCode="-1125")
+        alice.stream.wake()
+        await without(alice)
+    assert alice.told == ["+started", "-account rejected"]
+
+
+@pytest.mark.row(81)
+@in_loop
+async def test_the_table_is_looked_at_every_second_for_ten_and_the_keeper_is_asked_again(
+    world, bot, keeper, time_, table, bus
+):
+    listen_key = keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        reads = table.reads
+        world.exchange.expire(ALICE, "usdm")
+        await without(alice)
+        for _ in range(10):
+            time_.advance(1)
+            await without(alice)
+        assert 9 <= table.reads - reads <= 13
+        assert len(bus.told) == 1
+        for _ in range(5):
+            time_.advance(6)
+            await without(alice)
+        assert 14 <= table.reads - reads <= 19
+        assert len(bus.told) == 2
+    assert {told["fingerprint"] for told in bus.told} == {fingerprint(listen_key)}
+
+
+@in_loop
+async def test_who_does_not_want_to_ask_does_not(world, bot, keeper, bus, time_):
+    keeper.renew()
+    async with bot(ask=False) as alice:
+        await listening(alice)
+        world.exchange.expire(ALICE, "usdm")
+        await without(alice)
+        time_.advance(60)
+        await without(alice)
+    assert bus.told == []
+
+
+@in_loop
+async def test_a_bus_that_refuses_ends_nothing(world, bot, keeper, bus, time_, caplog):
+    keeper.renew()
+    bus.put_events = lambda **_: 1 / 0
+    async with bot() as alice:
+        await listening(alice)
+        world.exchange.expire(ALICE, "usdm")
+        await without(alice)
+        world.exchange.rotate(ALICE, "usdm")
+        keeper.renew()
+        time_.advance(1)
+        await listening(alice)
+        await hears(alice, world.exchange)
