@@ -214,7 +214,7 @@ def context_of(operation: str, sent: dict[str, Any], function: str) -> dict[str,
     context: dict[str, Any] = {"lambda:SourceFunctionArn": function}
     if operation == "PutEvents":
         context["events:source"] = [entry["Source"] for entry in sent["Entries"]]
-    for request in sent["RequestItems"].values() if operation == "BatchGetItem" else ():
+    for request in sent["RequestItems"].values() if operation == "BatchGetItem" else [sent]:
         if "ProjectionExpression" in request:
             names = request.get("ExpressionAttributeNames", {})
             asked = request["ProjectionExpression"].split(",")
@@ -255,7 +255,7 @@ def test_08_every_call_that_the_functions_made_is_allowed_by_iam_and_what_they_m
         "KeepaliveFunction dynamodb:Scan", "KeepaliveFunction dynamodb:PutItem",
         "KeepaliveFunction secretsmanager:GetSecretValue", "KeepaliveFunction events:PutEvents",
         "KeepaliveFunction sqs:SendMessage", "ShardFunction dynamodb:PutItem",
-        "WidgetFunction dynamodb:BatchGetItem",
+        "WidgetFunction dynamodb:Scan",
     }  # fmt: skip
 
     policies, name = roles[stage.stack, "KeepaliveFunction"]
@@ -273,9 +273,12 @@ def test_08_every_call_that_the_functions_made_is_allowed_by_iam_and_what_they_m
         Request(policies, "secretsmanager:GetSecretValue", f"{secret}other/bob-1a2b3c"),
         Request(policies, "secretsmanager:PutSecretValue", f"{secret}listenkeys/alice-1a2b3c"),
         Request(policies, "ec2:DeleteNetworkInterface", interface, own),
-        Request(
-            roles[stage.stack, "WidgetFunction"][0], "dynamodb:BatchGetItem", tables["ListenKeysTable"],
-            {"dynamodb:Attributes": ["accountId", "listenKey"], "dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
+        *(
+            Request(
+                roles[stage.stack, "WidgetFunction"][0], f"dynamodb:{action}", tables["ListenKeysTable"],
+                {"dynamodb:Attributes": ["accountId", "listenKey"], "dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
+            )
+            for action in ("BatchGetItem", "Scan", "GetItem")
         ),
     ]  # fmt: skip
     assert [result for result in decide(*denied) if not result.endswith("Denied")] == []
