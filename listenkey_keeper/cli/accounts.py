@@ -2,16 +2,29 @@
 
 import getpass
 import sys
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from listenkeys.products import LIVE
+from listenkeys.view.remedies import as_argument
+
 from .errors import CliError
 from .output import Columns, Problems, show, show_json
 from .registry import Registry, Wanted
 from .remove import remove
-from .rows import STACKS_OWN, CreateIfMissing, RenewAfter, as_dict, attributes, check_id
+from .rows import (
+    STACKS_OWN,
+    CreateIfMissing,
+    Environment,
+    RenewAfter,
+    as_dict,
+    attributes,
+    check_id,
+    check_place,
+)
 from .stack import AccountId, AsJson, Profile, Region, StackName, connect
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Add, list, disable and remove accounts.")
@@ -26,7 +39,7 @@ def add(
     context: typer.Context,
     account: AccountId,
     product: Annotated[
-        str | None, typer.Option(help="usdm (the default), coinm, portfolio or options.")
+        str | None, typer.Option(help="usdm (the default), coinm, portfolio, portfolio-pro or options.")
     ] = None,
     secret: Annotated[
         str | None, typer.Option(help="Secret that holds the key; by default PREFIX/ACCOUNT.")
@@ -35,6 +48,7 @@ def add(
         str | None,
         typer.Option(help="Field of the secret: by default apiKey, or ACCOUNT in a shared --secret."),
     ] = None,
+    environment: Environment = None,
     create_if_missing: CreateIfMissing = None,
     renew_after: RenewAfter = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing account's key.")] = False,
@@ -55,29 +69,34 @@ def add(
         )
     check_id(account)
     stack = connect(stack_name, region, profile)
-    wanted = Wanted(account, product, secret, field, create_if_missing, renew_after, replace)
-    added, before = Registry(stack).add(wanted, lambda: _api_key(account))
+    wanted = Wanted(account, product, secret, field, create_if_missing, renew_after, replace, environment)
+    added, before = Registry(stack).add(wanted, lambda: _api_key(account), partial(typer.echo, err=True))
     if as_json:
-        show_json({**as_dict(added), "replaced": before})
+        show_json({**as_dict(added), "replaced": before is not None})
         return
+    kind = added.product if added.environment == LIVE else f"{added.product}, {added.environment}"
     where = f"field {added.secret_field} of secret {added.secret_id}"
     if not before:
         sweep = stack.minutes("SweepExpression", 5)
         show(
-            f"{account} added ({added.product}); its key is in {where}.",
+            f"{account} added ({kind}); its key is in {where}.",
             f"The next sweep tries it, within {sweep} minutes.",
-            f"`listenkeys renew {account}` tries it now.",
+            f"`listenkeys renew {as_argument(account)}` tries it now.",
         )
         return
     show(f"{account} has its new key, in {where}.")
+    if (added.product, added.environment) != (before.product, before.environment):
+        was = f"{before.product}, {before.environment}"
+        show(f"It is now {added.product}, {added.environment}; it was {was}.")
     if added.enabled:
         tick = stack.minutes("ScheduleExpression", 30)
         show(
             f"The next renewal uses it, in about {tick} minutes at the latest.",
-            f"`listenkeys renew {account}` tries it now.",
+            f"`listenkeys renew {as_argument(account)}` tries it now.",
         )
     else:
-        show(f"The account is disabled: `listenkeys accounts enable {account}` has it renewed again.")
+        enable = f"`listenkeys accounts enable {as_argument(account)}`"
+        show(f"The account is disabled: {enable} has it renewed again.")
 
 
 @app.command("list")
@@ -92,15 +111,16 @@ def list_(
     if not accounts:
         show("no accounts yet: `listenkeys accounts add` adds one")
         return
-    names = ("account", "product", "enabled", "creates", "renew at", "secret", "field")
-    table = Columns(*names, optional=("creates", "field", "renew at", "product"))
+    names = ("account", "product", "environment", "enabled", "creates", "renew at", "secret", "field")
+    table = Columns(*names, optional=("creates", "field", "renew at", "environment", "product"))
     for account in accounts:
         if account.problem:
-            table.add(Text(account.id), *[Text("?", style="red")] * 6)
+            table.add(Text(account.id), *(Text("?", style="red") for _ in names[1:]))
             continue
         table.add(
             Text(account.id),
             Text(account.product),
+            Text(account.environment),
             Text("yes" if account.enabled else "no", style="green" if account.enabled else "dim"),
             Text("yes" if account.create_if_missing else "no"),
             Text(f"{account.renew_after} min" if account.renew_after else "-"),
@@ -117,15 +137,18 @@ def set_(
     accounts: AccountIds,
     renew_after: RenewAfter = None,
     create_if_missing: CreateIfMissing = None,
+    environment: Environment = None,
     stack_name: StackName = None,
     region: Region = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Change how these accounts are renewed. Their API keys stay as they are."""
-    row = attributes(create_if_missing, renew_after)
+    row = attributes(create_if_missing, renew_after, environment)
     if not row:
-        raise CliError("nothing to set: pass --renew-after, --create-if-missing or --no-create-if-missing")
+        raise CliError(
+            "nothing to set: pass --renew-after, --environment, --create-if-missing or --no-create-if-missing"
+        )
     stack = connect(stack_name, region, profile)
     said = []
     if renew_after:
@@ -136,6 +159,8 @@ def set_(
     if create_if_missing is not None:
         gets = "a new listenKey" if create_if_missing else "an alarm instead of a new listenKey"
         said.append(f"gets {gets} if Binance has none for it")
+    if environment:
+        said.append(f"is an account of Binance's {environment} environment from its next renewal on")
     _change(Registry(stack), accounts, row, " and ".join(said), as_json)
 
 
@@ -172,6 +197,8 @@ app.command()(remove)
 
 def _change(registry: Registry, ids: list[str], row: dict[str, Any], said: str, as_json: bool) -> None:
     for id_ in ids:
+        if "environment" in row:
+            check_place(registry.get(id_).product, row["environment"]["S"])
         registry.change(id_, row)
         if not as_json:
             show(f"{id_} {said}")
@@ -181,8 +208,8 @@ def _change(registry: Registry, ids: list[str], row: dict[str, Any], said: str, 
 
 def _api_key(account: str) -> str:
     if sys.stdin.isatty():
-        return getpass.getpass(f"API key of {account} (not shown): ")
-    key = sys.stdin.read(_MAX_INPUT).rstrip("\r\n")
+        return getpass.getpass(f"API key of {account} (not shown): ").strip()
+    key = sys.stdin.read(_MAX_INPUT).removeprefix("\ufeff").strip()
     if not key:
         raise CliError(
             "no API key on standard input: pipe it in, or run this in a terminal, which prompts for it"

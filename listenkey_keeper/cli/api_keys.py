@@ -32,35 +32,64 @@ class _BeingDeleted(CliError):
     """The secret is being deleted, and can be restored."""
 
 
+class _NoObject(CliError):
+    """The secret holds something else than a JSON object."""
+
+
 class ApiKeys:
     """Secrets Manager, as the operator changes it. Of two simultaneous changes to a secret, the last wins."""
 
     def __init__(self, secretsmanager: Any) -> None:
         self._client = secretsmanager
 
-    def check_secret(self, secret_id: str, replace: bool) -> None:
-        """Raise CliError when `put` could not write to this secret."""
-        content = self._content(secret_id, deleted_is_none=replace)
+    def check_secret(self, secret_id: str, replace: bool, own: bool) -> str | None:
+        """Return what `put` does to this secret beside writing the key, if a person should know.
+
+        Raises CliError when `put` could not write to it.
+        """
+        try:
+            content = self._content(secret_id)
+        except _BeingDeleted:
+            if not replace:
+                raise
+            return f"the secret {secret_id} is being deleted: it is restored"
+        except _NoObject:
+            if not (replace and own):
+                raise
+            return f"the secret {secret_id} is not a JSON object: what it holds is replaced"
         if content is None and secret_id.startswith("arn:"):
             raise CliError("there is no secret with this ARN: pass --secret a name, and it is created")
+        return None
 
     def holds(self, secret_id: str, field: str) -> bool:
-        """Say whether there is a key that --replace overwrites, or a deleted secret that it restores."""
+        """Say whether there is something that --replace overwrites, or a deleted secret that it restores."""
         try:
-            content = self._content(secret_id, deleted_is_none=False)
-        except _BeingDeleted:
+            content = self._content(secret_id)
+        except (_BeingDeleted, _NoObject):
             return True
         return content is not None and field in content
 
-    def put(self, secret_id: str, field: str, key: str, replace: bool) -> None:
+    def put(self, secret_id: str, field: str, key: str, replace: bool, own: bool) -> None:
         """Write a key, and leave the secret's other fields as they are; create the secret if there is none.
 
+        With `replace`, a secret that is being deleted is restored, and the account's `own` may hold anything.
         Raises CliError, with nothing changed, for what cannot be an API key, for a secret that would be too
         long and, unless `replace`, for a field that holds another key.
         """
         if not API_KEY.fullmatch(key):
             raise CliError("that is not an API key: one has only letters, digits, - and _")
-        content = self._content(secret_id, deleted_is_none=replace)
+        try:
+            content = self._content(secret_id)
+        except _BeingDeleted:
+            if not replace:
+                raise
+            self._client.restore_secret(SecretId=secret_id)
+            self.put(secret_id, field, key, replace, own)
+            return
+        except _NoObject:
+            if not (replace and own):
+                raise
+            content = {}
         if content is None:
             self._create(secret_id, field, key)
             return
@@ -74,7 +103,10 @@ class ApiKeys:
 
     def take_out(self, secret_id: str, field: str) -> TakenOut:
         """Remove a key: its field, or the secret, with a recovery window, when nothing else is in it."""
-        content = self._content(secret_id, deleted_is_none=True)
+        try:
+            content = self._content(secret_id)
+        except _BeingDeleted:
+            content = None
         if content is None:
             return TakenOut("gone")
         rest = {name: value for name, value in content.items() if name != field}
@@ -84,13 +116,13 @@ class ApiKeys:
         answer = self._client.delete_secret(SecretId=secret_id, RecoveryWindowInDays=RECOVERY_DAYS)
         return TakenOut("deleted", answer["DeletionDate"])
 
-    def _content(self, secret_id: str, deleted_is_none: bool) -> dict[str, Any] | None:
-        """Return a secret's fields, None when there is no such secret."""
+    def _content(self, secret_id: str) -> dict[str, Any] | None:
+        """Return a secret's fields, None when there is no such secret, or no value in it."""
         try:
             text = self._client.get_secret_value(SecretId=secret_id).get("SecretString")
         except ClientError as error:
             code = error_code(error)
-            if code == "ResourceNotFoundException" or (code == "InvalidRequestException" and deleted_is_none):
+            if code == "ResourceNotFoundException":
                 return None
             if code == "InvalidRequestException":
                 text = f"the secret {secret_id} is being deleted: --replace restores it"
@@ -98,12 +130,13 @@ class ApiKeys:
             raise
         # The parser's own error quotes the secret: ours is raised outside the except block, without it.
         try:
-            content = json.loads(text or "")
+            content = json.loads((text or "").removeprefix("\ufeff"))
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise CliError(
-                f"the secret {secret_id} is not a JSON object and was not changed: pass another --secret"
+            raise _NoObject(
+                f"the secret {secret_id} is not a JSON object and was not changed: correct it by hand, pass "
+                "another --secret, or, if it is the account's own, --replace"
             )
         return content
 
@@ -115,11 +148,9 @@ class ApiKeys:
                 SecretString=json.dumps({field: key}),
             )
         except ClientError as error:
-            if error_code(error) not in ("InvalidRequestException", "ResourceExistsException"):
+            if error_code(error) != "ResourceExistsException":
                 raise
-            # It is being deleted, and --replace was passed: restore it, with the other keys in it.
-            self._client.restore_secret(SecretId=secret_id)
-            self._write(secret_id, {**(self._content(secret_id, False) or {}), field: key})
+            self._write(secret_id, {field: key})  # it is there, without a value
 
     def _write(self, secret_id: str, content: dict[str, Any]) -> None:
         text = json.dumps(content)

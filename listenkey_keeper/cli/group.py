@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from .errors import explain, way_to
+from .output import plain
 
 COULD_NOT = 2
 
@@ -29,6 +30,9 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(130) from None
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
+        except EOFError:
+            typer.echo("\nlistenkeys: the input ended before an answer: nothing was changed", err=True)
+            raise typer.Exit(COULD_NOT) from None
         except Exception as error:
             # Typer's usage errors. The one that only shows the help is not an error.
             usage = getattr(error, "format_message", None)
@@ -37,5 +41,8 @@ class OneLineErrors(TyperGroup):
             if debug:
                 typer.echo(way_to(error), err=True)
             line = f"{usage()} (see --help)" if usage else explain(error)
-            typer.echo("listenkeys: " + " ".join(line.split()), err=True)
+            option = getattr(error, "option_name", "")
+            if option.startswith("-") and not option.startswith("--"):
+                line += "; an account whose name begins with - goes after --"
+            typer.echo("listenkeys: " + plain(" ".join(line.split())), err=True)
             raise typer.Exit(COULD_NOT) from None

@@ -9,6 +9,7 @@ import typer
 
 from listenkey_keeper import __version__
 from listenkeys.model import LEASE
+from listenkeys.view.remedies import as_argument
 from listenkeys.view.status import AccountStatus, read_status
 
 from . import accounts
@@ -22,7 +23,6 @@ from .listen import listen
 from .output import can_draw, console, show, show_json, waiting
 from .registry import Registry
 from .renew import event_of, failed, invoke, report_view
-from .rows import check_id
 from .stack import AccountId, AsJson, Profile, Region, Stack, StackName, connect, now
 from .status import StatusTable
 from .watch import watch
@@ -129,8 +129,8 @@ def history(
 
     The newest attempt comes first.
     """
-    check_id(account)
     stack = connect(stack_name, region, profile)
+    Registry(stack).check_known(account)
     dynamodb, tables, at = stack.client("dynamodb"), stack.outputs, now()
     draw = not as_json and can_draw(console().options)
     # A key renewed an hour before the day began was alive in it.
@@ -147,7 +147,7 @@ def history(
             show(day_of(entries, at, until), "")
         show(history_table(entries[:limit]))
     else:
-        show(f"{account} has no attempts yet: `listenkeys renew {account}` makes one now")
+        show(f"{account} has no attempts yet: `listenkeys renew {as_argument(account)}` makes one now")
 
 
 @app.command()
@@ -172,10 +172,10 @@ def renew(
     Calls the function, waits for it and shows its report.
     Exits with 1 when an account was not renewed.
     """
-    for id_ in ids or ():
-        check_id(id_)
     event = event_of(ids or [], force, dry_run)
     stack = connect(stack_name, region, profile)
+    for id_ in ids or ():
+        Registry(stack).check_known(id_)
     function = stack.outputs["KeepaliveFunctionName"]
     with waiting("waiting for the run to end"):
         report = invoke(stack.client("lambda"), function, event)

@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from listenkeys.view.remedies import REMEDIES
+from listenkeys.view.remedies import REMEDIES, as_argument
 
 _NO_WRAPPING = 100_000  # in a pipe a line is a record, however long
 _MOST_NAMES = 100  # of the accounts that one error hits
@@ -31,10 +31,17 @@ def console() -> Console:
     )
 
 
+def plain(text: str) -> str:
+    """Return a text from a table, a secret's name or an answer without what a terminal would act on."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def show(*renderables: RenderableType) -> None:
     """Print to standard output."""
     to = console()
     for renderable in renderables:
+        if isinstance(renderable, str):
+            renderable = Text(plain(renderable))
         if to.is_terminal:
             to.print(renderable)
             continue
@@ -73,6 +80,8 @@ class Columns:
 
     def add(self, *cells: Text) -> None:
         """Add a row."""
+        for cell in cells:
+            cell.plain = plain(cell.plain)
         self.rows.append(cells)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -98,7 +107,7 @@ class Columns:
 
 def problem(code: str | None, message: str | None) -> Text:
     """Return what is wrong, in one piece."""
-    return Text.assemble((f"{code}", "red"), f": {message}")
+    return Text.assemble((plain(f"{code}"), "red"), plain(f": {message}"))
 
 
 def can_draw(options: ConsoleOptions) -> bool:
@@ -113,7 +122,7 @@ def ellipsis(options: ConsoleOptions) -> str:
 
 def abbreviate(name: str, width: int, mark: str = "…") -> str:
     """Return a name in at most `width` characters; its ends stay: they distinguish similar names."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    name = plain(name)
     if len(name) <= width:
         return name
     kept = max(1, width - len(mark))
@@ -139,10 +148,10 @@ class Problems:
             if code:
                 yield problem(code, message)
                 if remedy := REMEDIES.get(code):
-                    what = remedy.replace("NAME", names[0]) if len(names) == 1 else remedy
+                    what = remedy.replace("NAME", as_argument(names[0])) if len(names) == 1 else remedy
                     yield _indented(f"{what[0].upper()}{what[1:]}.")
             elif message:
-                yield Text(f"{message[0].upper()}{message[1:]}.")
+                yield Text(plain(f"{message[0].upper()}{message[1:]}."))
             said = ", ".join(
                 abbreviate(name, room, ellipsis(options)) for name in sorted(names)[:_MOST_NAMES]
             )
@@ -155,10 +164,10 @@ class Problems:
         lines = []
         for (code, message), names in self._names.items():
             who = names[0] if len(names) == 1 else f"{len(names)} accounts"
-            what = problem(code, message) if code else Text(message or "")
-            lines.append(Text(f"{who}: ", no_wrap=True, overflow="ellipsis").append_text(what))
+            what = problem(code, message) if code else Text(plain(message or ""))
+            lines.append(Text(f"{plain(who)}: ", no_wrap=True, overflow="ellipsis").append_text(what))
         return lines
 
 
 def _indented(text: str, style: str = "") -> Padding:
-    return Padding(Text(text, style=style), (0, 0, 0, 2), expand=False)
+    return Padding(Text(plain(text), style=style), (0, 0, 0, 2), expand=False)

@@ -10,15 +10,16 @@ from typing import Any
 
 from listenkeys.aws.accounts import SECRET_ID, Accounts
 from listenkeys.model import Account
-from listenkeys.products import PRODUCTS
+from listenkeys.products import LIVE, PRODUCTS
 from listenkeys.view.status import no_wait
 
 from .api_keys import ApiKeys, TakenOut, same_secret
 from .errors import CliError
-from .rows import attributes, check_id
+from .rows import attributes, check_id, check_place, looks_like_a_key
 from .stack import Stack
 
 _DEFAULT_FIELD = "apiKey"
+_LONGEST_KEY = 2048  # bytes, of DynamoDB
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Wanted:
     create_if_missing: bool | None = None
     renew_after: str | None = None
     replace: bool = False
+    environment: str | None = None
 
 
 class Registry:
@@ -55,27 +57,68 @@ class Registry:
         return None if missing else account
 
     def get(self, account_id: str) -> Account:
-        """Return an account. Raises CliError when there is no such row."""
-        check_id(account_id)
-        account = self.find(account_id)
+        """Return an account, whatever its id. Raises CliError when there is no such row."""
+        account = None
+        if looks_like_a_key(account_id):
+            account = next((a for a in self.all() if a.id == account_id), None)  # AWS is not told of it
+        elif 0 < len(account_id.encode()) <= _LONGEST_KEY:
+            account = self.find(account_id)
         if account is None:
+            check_id(account_id)
             raise _no_such(account_id)
         return account
 
-    def add(self, wanted: Wanted, ask: Callable[[], str]) -> tuple[Account, bool]:
+    def check_known(self, account_id: str) -> None:
+        """Raise CliError for what can be no account's id, unless there is a row with it."""
+        try:
+            check_id(account_id)
+        except CliError:
+            self.get(account_id)
+
+    def add(
+        self, wanted: Wanted, ask: Callable[[], str], say: Callable[[str], None]
+    ) -> tuple[Account, Account | None]:
         """Add an account, or replace its key; `ask` returns the key, and is called after all other checks.
 
-        Returns the account and whether it was there before. Raises CliError, with nothing changed.
+        Before that, `say` gets what else is overwritten. Returns the account, and what it was before, if
+        anything. Raises CliError, with nothing changed.
         """
         known = self._checked(wanted)
-        row = attributes(wanted.create_if_missing, wanted.renew_after)
-        default = f"{self._prefix}/{wanted.account_id}"
+        row = attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
+        secret_id, field = self._place(wanted, known)
+        self._check_place(wanted, known, secret_id, field)
+        own = secret_id == self._default_secret(wanted.account_id)
+        if said := self._keys.check_secret(secret_id, wanted.replace, own):
+            say(said)
+        self._keys.put(secret_id, field, ask(), wanted.replace, own)
+        if wanted.product or not known:
+            row["product"] = {"S": wanted.product or "usdm"}
+        if secret_id != (known.secret_id if known else self._default_secret(wanted.account_id)):
+            row["secretId"] = {"S": secret_id}
+        if field != (known.secret_field if known else _DEFAULT_FIELD):
+            row["secretField"] = {"S": field}
+        if known and row:
+            self._update(known.id, row)
+        elif not known:
+            self._insert(wanted.account_id, row)
+        return self.get(wanted.account_id), known
+
+    def _default_secret(self, account_id: str) -> str:
+        return f"{self._prefix}/{account_id}"
+
+    def _place(self, wanted: Wanted, known: Account | None) -> tuple[str, str]:
+        """Return the secret and the field that the key goes into."""
+        default = self._default_secret(wanted.account_id)
         secret_id = wanted.secret_id or (known.secret_id if known else default)
-        # In a secret of several accounts, each has the field of its own name by default.
-        field = _DEFAULT_FIELD if secret_id == default else wanted.account_id
+        if wanted.secret_field:
+            return secret_id, wanted.secret_field
         if known and secret_id == known.secret_id:
-            field = known.secret_field
-        field = wanted.secret_field or field
+            return secret_id, known.secret_field
+        # In a secret of several accounts, each has the field of its own name by default.
+        return secret_id, _DEFAULT_FIELD if secret_id == default else wanted.account_id
+
+    def _check_place(self, wanted: Wanted, known: Account | None, secret_id: str, field: str) -> None:
+        """Raise CliError where another account's key is, or where there is nothing to replace."""
         for other in self.all():
             taken = other.id != wanted.account_id and other.secret_field == field
             if taken and same_secret(other.secret_id, secret_id):
@@ -87,26 +130,13 @@ class Registry:
                 f"there is no account {wanted.account_id} whose key could be replaced: check the name with "
                 "`listenkeys accounts list`, or leave --replace out to add it"
             )
-        self._keys.check_secret(secret_id, wanted.replace)
-        self._keys.put(secret_id, field, ask(), wanted.replace)
-        if wanted.product or not known:
-            row["product"] = {"S": wanted.product or "usdm"}
-        if secret_id != (known.secret_id if known else default):
-            row["secretId"] = {"S": secret_id}
-        if field != (known.secret_field if known else _DEFAULT_FIELD):
-            row["secretField"] = {"S": field}
-        if known and row:
-            self._update(known.id, row)
-        elif not known:
-            self._insert(wanted.account_id, row)
-        return self.get(wanted.account_id), known is not None
 
     def change(self, account_id: str, row: dict[str, Any]) -> None:
         """Set these attributes; remove those that are None.
 
         Raises CliError when there is no such account.
         """
-        check_id(account_id)
+        self.get(account_id)
         self._update(account_id, row)
 
     def remove(self, account: Account) -> None:
@@ -123,6 +153,7 @@ class Registry:
     def _checked(self, wanted: Wanted) -> Account | None:
         """Return the account if it is there. Raises CliError when what is wanted makes no sense."""
         check_id(wanted.account_id)
+        attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
         if wanted.product is not None and wanted.product not in PRODUCTS:
             raise CliError(f"--product must be one of {', '.join(PRODUCTS)}")
         if wanted.secret_id is not None and not self._readable(wanted.secret_id):
@@ -139,6 +170,8 @@ class Registry:
                 f"{known.id} cannot be changed, {known.problem.message}: correct the row, or remove the "
                 "account and add it again"
             )
+        product, environment = (known.product, known.environment) if known else ("usdm", LIVE)
+        check_place(wanted.product or product, wanted.environment or environment)
         return known
 
     def _readable(self, secret_id: str) -> bool:

@@ -5,18 +5,34 @@ from typing import Annotated
 
 import typer
 
+from listenkeys.view.remedies import as_argument
+
 from .errors import CliError, explain
-from .output import show, show_json
+from .output import plain, show, show_json
 from .registry import Registry
 from .rows import as_dict
 from .stack import AccountId, AsJson, Profile, Region, StackName, connect
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on standard error. Raises EOFError at the end of the input, KeyboardInterrupt at Ctrl-C."""
+    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise EOFError
+    return answer.strip().lower() in ("y", "yes")
 
 
 def remove(
     account: AccountId,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     with_secret: Annotated[
-        bool, typer.Option("--with-secret", help="Remove its key, too. It can be restored for 30 days.")
+        bool,
+        typer.Option(
+            "--with-secret",
+            help="Remove its key, too: its secret, which can be restored for 30 days, or its field of a "
+            "shared secret, which cannot.",
+        ),
     ] = False,
     stack_name: StackName = None,
     region: Region = None,
@@ -29,7 +45,7 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             raise CliError("remove asks for confirmation, and there is no terminal to ask in: pass --yes")
-        if not typer.confirm(f"Remove {account}? Its listenKey dies within 60 minutes.", err=True):
+        if not _confirmed(f"Remove {plain(account)}? Its listenKey dies within 60 minutes."):
             raise CliError(f"{account} was not removed")
     registry.remove(known)
     taken = None
@@ -59,4 +75,5 @@ def remove(
             key = f"Its key stays in {place}, because another account uses it."
         case _:
             key = f"Its key stays in {place}." if known.secret_id else "Its key stays where it is."
-    show(f"{account} was removed. {key}", f"Its ledger stays: `listenkeys history {account}` shows it.")
+    ledger = f"`listenkeys history {as_argument(account)}` shows it"
+    show(f"{account} was removed. {key}", f"Its ledger stays: {ledger}.")

@@ -48,8 +48,8 @@ def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def failed(report: dict[str, Any]) -> bool:
-    """Say whether something in the run did not work."""
-    return any(report.get(outcome.lower()) for outcome in _NOT_WELL)
+    """Say whether an account was not renewed: also one that was named and is disabled."""
+    return bool(report.get("problems")) or any(report.get(outcome.lower()) for outcome in _NOT_WELL)
 
 
 def report_view(report: dict[str, Any]) -> Group:

@@ -7,6 +7,7 @@ import typer
 
 from listenkeys.aws.accounts import ACCOUNT_ID, MAX_RENEW_AFTER
 from listenkeys.model import Account
+from listenkeys.products import ENVIRONMENTS, PRODUCTS, endpoint_name
 
 from .errors import CliError
 
@@ -20,15 +21,23 @@ RenewAfter = Annotated[
         help=f"Age at which the sweep renews the key, 1 to {MAX_RENEW_AFTER}; `{STACKS_OWN}`: the stack's.",
     ),
 ]
+Environment = Annotated[
+    str | None, typer.Option(metavar="ENVIRONMENT", help="live (the default), demo or testnet.")
+]
 CreateIfMissing = Annotated[
     bool | None,
     typer.Option(help="Whether to create a listenKey when Binance has none; by default yes."),
 ]
 
 
+def looks_like_a_key(account_id: str) -> bool:
+    """Say whether it has the form of Binance's API keys. An account may have such an id, too."""
+    return bool(_LOOKS_LIKE_A_KEY.fullmatch(account_id))
+
+
 def check_id(account_id: str) -> None:
     """Raise CliError for what cannot be an account's id, or is more likely a key given by mistake."""
-    if _LOOKS_LIKE_A_KEY.fullmatch(account_id):
+    if looks_like_a_key(account_id):
         raise CliError(
             "that looks like an API key, not an account: leave it out, the command prompts for it (the key "
             "may be in your shell's history now)"
@@ -37,9 +46,21 @@ def check_id(account_id: str) -> None:
         raise CliError("an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
-def attributes(create_if_missing: bool | None, renew_after: str | None) -> dict[str, Any]:
+def check_place(product: str, environment: str) -> None:
+    """Raise CliError if Binance has no such product in this environment."""
+    if product in PRODUCTS and not endpoint_name(product, environment):
+        raise CliError(f"Binance has no {product} in the {environment} environment")
+
+
+def attributes(
+    create_if_missing: bool | None, renew_after: str | None, environment: str | None = None
+) -> dict[str, Any]:
     """Return the attributes that these options set; None for one that they remove. Raises CliError."""
     row: dict[str, Any] = {}
+    if environment is not None:
+        if environment not in ENVIRONMENTS:
+            raise CliError(f"--environment must be one of {', '.join(ENVIRONMENTS)}")
+        row["environment"] = {"S": environment}
     if create_if_missing is not None:
         row["createIfMissing"] = {"BOOL": create_if_missing}
     if renew_after == STACKS_OWN:
@@ -59,6 +80,7 @@ def as_dict(account: Account) -> dict[str, Any]:
     return {
         "accountId": account.id,
         "product": account.product or None,
+        "environment": account.environment,
         "enabled": account.enabled,
         "createIfMissing": account.create_if_missing,
         "renewAfterMinutes": account.renew_after,

@@ -8,11 +8,12 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from listenkeys.model import LEASE
+from listenkeys.products import LIVE
 from listenkeys.view.page import STATES, by_urgency, state
 from listenkeys.view.remedies import what_to_do
 from listenkeys.view.status import LATE_MINUTES, AccountStatus, ago
 
-from .output import Problems, abbreviate, can_draw, ellipsis
+from .output import Problems, abbreviate, can_draw, ellipsis, plain
 
 _LEASE_MINUTES = LEASE.total_seconds() / 60
 _BAR_CELLS, _LEAST_BAR = 20, 5
@@ -133,11 +134,12 @@ def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
     kind, outcome = state(row), row.outcome(run_id)
     colour = _COLOURS[kind]
     late = kind == "well" and (row.minutes_left or 0) < LATE_MINUTES
+    product, environment = row.account.product or "-", row.account.environment
     return {
-        "account": Text(row.account.id),
-        "product": Text(row.account.product or "-"),
-        # Whatever the last try came to, a dead key is not well.
-        "outcome": Text(outcome, style="dim" if outcome == "SKIPPED" and kind == "well" else colour),
+        "account": Text(plain(row.account.id)),
+        "product": Text(product if environment == LIVE else f"{product} {environment}"),
+        # Whatever the last try came to, a dead key is not green.
+        "outcome": Text(plain(outcome), style="dim" if outcome == "SKIPPED" and kind == "well" else colour),
         "left": Text(_minutes(row), style="yellow" if late else colour),
         "last try": Text("-" if row.tried_minutes_ago is None else ago(row.tried_minutes_ago), style="dim"),
         "renew at": Text(f"{row.account.renew_after} min" if row.account.renew_after else "-", style="dim"),

@@ -48,11 +48,12 @@ def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
 
 def test_options_of_add_end_up_in_the_row(run: Run, world: World, api_key: str) -> None:
     options = ["--product", "coinm", "--secret", "listenkeys/all", "--field", "a1", "--no-create-if-missing"]
-    options += ["--renew-after", "5"]
+    options += ["--renew-after", "5", "--environment", "demo"]
     done = run("accounts", "add", "alice", *options, "--json", stdin=api_key)
     assert json.loads(done.stdout) == {
         "accountId": "alice",
         "product": "coinm",
+        "environment": "demo",
         "enabled": True,
         "createIfMissing": False,
         "renewAfterMinutes": 5,
@@ -64,6 +65,7 @@ def test_options_of_add_end_up_in_the_row(run: Run, world: World, api_key: str) 
     assert row(world, "alice") == {
         "accountId": {"S": "alice"},
         "product": {"S": "coinm"},
+        "environment": {"S": "demo"},
         "secretId": {"S": "listenkeys/all"},
         "secretField": {"S": "a1"},
         "createIfMissing": {"BOOL": False},
@@ -113,8 +115,6 @@ def test_a_key_in_the_place_of_an_account_is_not_repeated(run: Run, api_key: str
         "",
         "\n",
         "two words",
-        " {key}",
-        "{key} ",
         "{key}\n{key}\n",
         "{key}\r\nx",
         "k\x00y",
@@ -136,8 +136,11 @@ def test_what_can_be_no_api_key_is_refused_and_nothing_is_written(
     assert row(world, "alice") is None
 
 
-def test_a_line_end_of_windows_is_not_part_of_the_key(run: Run, world: World, api_key: str) -> None:
-    assert run("accounts", "add", "alice", stdin=api_key + "\r\n").exit_code == 0
+@pytest.mark.parametrize("text", ["{key}\r\n", " {key} \n", "\ufeff{key}", "\t{key}"])
+def test_what_a_clipboard_or_a_file_puts_around_a_key_is_not_part_of_it(
+    run: Run, world: World, api_key: str, text: str
+) -> None:
+    assert run("accounts", "add", "alice", stdin=text.format(key=api_key)).exit_code == 0
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
 
 
@@ -146,7 +149,15 @@ def test_a_line_end_of_windows_is_not_part_of_the_key(run: Run, world: World, ap
     [
         (("a/b",), "an account's id must be"),
         (("",), "an account's id must be"),
-        (("alice", "--product", "spot"), "--product must be one of usdm, coinm, portfolio, options"),
+        (
+            ("alice", "--product", "spot"),
+            "--product must be one of usdm, coinm, portfolio, portfolio-pro, options",
+        ),
+        (("alice", "--environment", "moon"), "--environment must be one of live, demo, testnet"),
+        (
+            ("alice", "--product", "portfolio", "--environment", "demo"),
+            "Binance has no portfolio in the demo",
+        ),
         *(
             (
                 ("alice", "--renew-after", minutes),
@@ -422,10 +433,10 @@ def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -
     done = run("accounts", "list")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[:4] == [
-        ["account", "product", "enabled", "creates", "renew", "at", "secret", "field"],
-        ["alice", "coinm", "yes", "yes", "5", "min", "listenkeys/all", "a"],
-        ["bob", "usdm", "no", "yes", "-", "listenkeys/bob", "apiKey"],
-        ["carol", "?", "?", "?", "?", "?", "?"],
+        ["account", "product", "environment", "enabled", "creates", "renew", "at", "secret", "field"],
+        ["alice", "coinm", "live", "yes", "yes", "5", "min", "listenkeys/all", "a"],
+        ["bob", "usdm", "live", "no", "yes", "-", "listenkeys/bob", "apiKey"],
+        ["carol", "?", "?", "?", "?", "?", "?", "?"],
     ]
     assert "\nINVALID_ACCOUNT: AccountsTable row: product spot" in done.stdout
     assert done.stdout.splitlines()[-1] == "  carol"

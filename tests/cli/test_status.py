@@ -150,6 +150,7 @@ def test_status_as_json_is_all_that_is_known_but_the_key(run: Run, world: World,
             {
                 "accountId": "alice",
                 "product": "usdm",
+                "environment": "live",
                 "enabled": True,
                 "renewAfterMinutes": None,
                 "outcome": "EXTENDED",

@@ -28,8 +28,9 @@ _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}$")
 _SIGNING_SECRETS = ("apiSecret", "secretKey")
 _NOT_FOUND = {"ResourceNotFoundException"}
 _DENIED = {"AccessDeniedException", "DecryptionFailure", "KMSAccessDeniedException"}
-# Errors of one secret; the others in its batch may be fine.
 _BAD_REQUEST = {"InvalidParameterException", "InvalidRequestException", "ValidationException"}
+# Errors of one secret, such as one without a value, that refuse a whole call; the others in it may be fine.
+_OF_ONE = _BAD_REQUEST | _NOT_FOUND | {"DecryptionFailure", "KMSAccessDeniedException"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,8 @@ class Credentials:
                 request["NextToken"] = answer["NextToken"]
         except AwsError as error:
             code = error_code(error)
-            if code in _BAD_REQUEST and len(ids) > 1:
-                # One malformed id refuses the whole call: ask for each half, until it stands alone.
+            if code in _OF_ONE and len(ids) > 1:
+                # Ask for each half, until the one that is meant stands alone.
                 middle = len(ids) // 2
                 return self._read_batch(ids[:middle]) | self._read_batch(ids[middle:])
             return {id_: _problem(code) for id_ in ids} | found
@@ -136,7 +137,7 @@ def _names(id_: str) -> set[str]:
 def _parse(secret: Any) -> dict[str, Any] | Rejected:
     # The parser's error would quote the content, so it is not kept, not even as a context.
     try:
-        content = json.loads(secret["SecretString"])
+        content = json.loads(secret["SecretString"].removeprefix("\ufeff"))  # some editors' byte order mark
     except (KeyError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
@@ -159,9 +160,8 @@ def _key(content: Any, account: Account) -> ApiKey | AccountError:
 
 def _problem(code: str) -> AccountError:
     if code in _NOT_FOUND:
-        return Rejected(
-            ErrorCode.SECRET_NOT_FOUND, "the secret does not exist: create it, or correct secretId"
-        )
+        missing = "the secret does not exist or has no value: create it, or correct secretId"
+        return Rejected(ErrorCode.SECRET_NOT_FOUND, missing)
     if code in _DENIED:
         return Rejected(
             ErrorCode.SECRET_DENIED,

@@ -33,13 +33,15 @@ REMEDIES: dict[str, str] = {
     ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers in Binance's place",
     ErrorCode.EXCHANGE_DOWN: "wait; if it lasts, check Binance's status page and the function's way out",
     ErrorCode.DEADLINE: "nothing at first; if it comes back, raise MaxConcurrency, or see scaling.md",
-    ErrorCode.SECRET_NOT_FOUND: "create the secret, or correct secretId",
+    ErrorCode.SECRET_NOT_FOUND: (
+        "write the API key: listenkeys accounts add NAME --replace; or correct secretId"
+    ),
     ErrorCode.SECRET_DENIED: (
         "check that the secret's name is under SecretPrefix and its KMS key is the one in SecretsKmsKeyArn"
     ),
     ErrorCode.SECRET_INVALID: (
-        "write the API key again: listenkeys accounts add NAME --replace; delete a secret that is no "
-        "JSON object first"
+        "write the API key again: listenkeys accounts add NAME --replace; if many accounts share the secret, "
+        "correct its JSON"
     ),
     ErrorCode.SECRET_UNAVAILABLE: (
         "wait; if it lasts, check AWS's status page and the VPC's way to Secrets Manager"
@@ -58,7 +60,12 @@ REMEDIES: dict[str, str] = {
 def remedy(code: str, account_id: str) -> str | None:
     """Return what to do about an error, as a phrase; None for a code that is not in the table."""
     text = REMEDIES.get(code)
-    return text and text.replace("NAME", account_id)
+    return text and text.replace("NAME", as_argument(account_id))
+
+
+def as_argument(account_id: str) -> str:
+    """Return an id as it is typed after a command: with a dash at its beginning, it would be an option."""
+    return f"-- {account_id}" if account_id.startswith("-") else account_id
 
 
 def what_to_do(row: "AccountStatus") -> str | None:

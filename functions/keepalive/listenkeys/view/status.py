@@ -66,6 +66,7 @@ class AccountStatus:
         return {
             "accountId": self.account.id,
             "product": self.account.product or None,
+            "environment": self.account.environment,
             "enabled": self.account.enabled,
             "renewAfterMinutes": self.account.renew_after,
             "outcome": self.outcome(),
