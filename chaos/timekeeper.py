@@ -130,14 +130,14 @@ class Timekeeper:
 
 def asleep(pid: int) -> bool:
     """Whether all threads of a process sleep, but the one that asks; also of one that has ended."""
+    own = str(threading.get_native_id())
     try:
-        for task in os.scandir(f"/proc/{pid}/task"):
-            if task.name == str(threading.get_native_id()):
-                continue
-            with open(f"{task.path}/stat", "rb") as stat:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/stat", "rb") as stat:
                 # Field 3, after a name in parentheses that may hold anything.
-                if stat.read().rpartition(b")")[2].split(None, 1)[0] not in (b"S", b"Z", b"X"):
-                    return False
+                state = stat.read().rpartition(b")")[2].split(None, 1)[0]
+            if state not in (b"S", b"Z", b"X") and task != own:
+                return False
     except (FileNotFoundError, ProcessLookupError):
         pass
     return True
