@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+from chaos.audience import Audience
 from chaos.day import Day
 from local.aws.dynamodb_local import dynamodb_local
 
@@ -21,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seeds", default="1-3", help="such as 1-3 or 7 or 2,5")
     parser.add_argument("--hours", type=float, default=24)
+    parser.add_argument("--bots", action="store_true", help="with ten bots that listen")
     parser.add_argument("--story", action="store_true", help="print the whole story of each day")
     options = parser.parse_args()
     total, failed = Counter[str](), 0
@@ -30,7 +32,7 @@ def main() -> int:
         for seed in _seeds(options.seeds):
             began = time.monotonic()
             with tempfile.TemporaryDirectory() as folder:
-                day = Day(seed, options.hours, Path(folder))
+                day = (Audience if options.bots else Day)(seed, options.hours, Path(folder))
                 day.play()
                 for violation in day.violations[:MOST_STORIES]:
                     print(*violation.story, sep="\n")

@@ -19,7 +19,7 @@ from moto.backends import get_backend
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from chaos import rules
-from chaos.handler import Handler
+from chaos.handler import Handler, Process
 from chaos.plan import HOUR, MINUTE, Plan
 from chaos.rules import Ask, Run, Violation
 from chaos.timekeeper import SharedTime, Timekeeper
@@ -116,6 +116,7 @@ class Day:
         self.world = World(binance_url="", aws=self.aws)
         self.story: list[tuple[float, str]] = []
         self.handlers: list[Handler] = []
+        self.others: list[Process] = []  # processes that live by this time, too
         self.wires: dict[int, Wire] = {}
         self.running: dict[int, tuple[Call, Run]] = {}
         self.to_kill: dict[int, threading.Event] = {}
@@ -437,7 +438,7 @@ class Day:
         """Go on until this time."""
         while True:
             self._listen()
-            pids = [h.pid for h in self.handlers if h.number in self.running]
+            pids = [h.pid for h in self.handlers if h.number in self.running] + [o.pid for o in self.others]
             if pids and not self.keeper.quiet(pids, self._heard):
                 continue
             due = min(self._next(), end)
@@ -457,7 +458,7 @@ class Day:
         """Return the next moment that anybody waits for."""
         now = self.keeper.now()
         # Who has been woken and still sleeps is about to go on.
-        wakes = [until for h in self.handlers for until in h.sleepers.values() if until > now]
+        wakes = [u for each in [*self.handlers, *self.others] for u in each.sleepers.values() if u > now]
         ends = [run.began + SECONDS for _, run in self.running.values()]
         events = [self.events[0][0]] if self.events else []
         return min([*wakes, *ends, *events, self.keeper.next_release()])
@@ -469,13 +470,13 @@ class Day:
 
     def _advance(self, due: float) -> None:
         self.keeper.advance(due)
-        for handler in self.handlers:
-            if any(until <= due for until in handler.sleepers.values()):
-                handler.wake()
+        for process in [*self.handlers, *self.others]:
+            if any(until <= due for until in process.sleepers.values()):
+                process.wake()
 
     def _heard(self) -> bool:
-        waiting = any(not h.acknowledged for h in self.handlers)
-        return waiting or bool(self.to_kill) or any(handler.hears() for handler in self.handlers)
+        processes = [*self.handlers, *self.others]
+        return bool(self.to_kill) or any(not each.acknowledged or each.hears() for each in processes)
 
     def _listen(self) -> None:
         for number, killed in list(self.to_kill.items()):

@@ -29,10 +29,10 @@ BLOCK = 65536
 _TIME = object()  # in a queue: the time has moved on
 
 
-class Handler:
-    """The harness's end: a process from construction until `kill`."""
+class Process:
+    """The harness's end of a process that lives by the shared time, from construction until `kill`."""
 
-    def __init__(self, number: int, time_file: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, module: str, number: int, time_file: Path, environment: Mapping[str, str]) -> None:
         self.number = number
         self.ready = False
         self.sleepers: dict[int, float] = {}  # until when, by the process's own numbers
@@ -40,31 +40,27 @@ class Handler:
         self._errors = TemporaryFile()  # noqa: SIM115 - closed by kill()
         self._buffer = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "chaos.handler", str(time_file)],
+            [sys.executable, "-m", module, str(time_file)],
             env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self.pid = self._process.pid
 
-    def invoke(self, handler: str, event: Any, run_id: str, seconds: float) -> None:
-        """Begin an invocation; Lambda would end it after `seconds`."""
-        self._tell({"handler": handler, "event": event, "runId": run_id, "seconds": seconds})
-
     def wake(self) -> None:
         """Say that the time has moved on."""
         self.acknowledged = False
-        self._tell("time")
+        self.tell("time")
 
     def hears(self) -> bool:
         """Whether there is anything to `read`."""
         return bool(self._process.stdout and select.select([self._process.stdout], [], [], 0)[0])
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Read what the process has said; yield what came of invocations."""
+        """Read what the process has said; yield what does not concern the time."""
         assert self._process.stdout
         block = os.read(self._process.stdout.fileno(), BLOCK)
         if not block:
-            raise EOFError(f"the process of the handler has died: {self.errors()[-2000:]}")
+            raise EOFError(f"a process has died: {self.errors()[-2000:]}")
         *lines, self._buffer = (self._buffer + block).split(b"\n")
         for line in map(json.loads, lines):
             if line == "ready":
@@ -96,10 +92,35 @@ class Handler:
         self._errors.close()
         return errors
 
-    def _tell(self, what: object) -> None:
+    def tell(self, what: object) -> None:
+        """Write a line to the process."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps(what).encode() + b"\n")
         self._process.stdin.flush()
+
+
+class Handler(Process):
+    """A process with the real handler."""
+
+    def __init__(self, number: int, time_file: Path, environment: Mapping[str, str]) -> None:
+        super().__init__("chaos.handler", number, time_file, environment)
+
+    def invoke(self, handler: str, event: Any, run_id: str, seconds: float) -> None:
+        """Begin an invocation; Lambda would end it after `seconds`."""
+        self.tell({"handler": handler, "event": event, "runId": run_id, "seconds": seconds})
+
+
+def teller() -> Callable[[object], None]:
+    """Return what writes a line to the harness; whatever else is printed goes elsewhere."""
+    lock, descriptor = threading.Lock(), os.dup(1)
+
+    def tell(what: object) -> None:
+        with lock:
+            left = json.dumps(what).encode() + b"\n"
+            while left:
+                left = left[os.write(descriptor, left) :]
+
+    return tell
 
 
 class _Time:
@@ -164,14 +185,7 @@ class _Context(Context):
 
 
 def main() -> None:
-    lock, descriptor = threading.Lock(), os.dup(1)  # the handler's own output goes elsewhere
-
-    def tell(what: object) -> None:
-        with lock:
-            left = json.dumps(what).encode() + b"\n"
-            while left:
-                left = left[os.write(descriptor, left) :]
-
+    tell = teller()
     shared = SharedTime(Path(sys.argv[1]))
     time = _Time(shared, tell)
     import botocore.endpoint

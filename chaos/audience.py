@@ -1,0 +1,172 @@
+"""A day with bots: ten streams, whose sockets close or go silent, and whose keys die early."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from chaos.day import ACCOUNTS, START, Account, Call, Day, api_key_of
+from chaos.handler import Process
+from chaos.plan import HOUR, MINUTE
+from chaos.rules import Violation
+from chaos.wire import Request, Wire, answer
+from local.binance.stream import StreamServer
+from tests.stream.relay import Network
+
+NUMBER = -1  # of the bots' process
+KNOWN = 25.0  # seconds until a bot that is deaf knows it
+_SPARE = 5.0  # seconds at the end of the day in which an event may be under way
+LISTENING = [
+    *(f"own{n:02}" for n in range(5)), "shared0", "coin0", "coin1", "portfolio0", "options0",
+]  # fmt: skip
+
+
+class Audience(Day):
+    """A day whose bots listen from its third minute on."""
+
+    def __init__(self, seed: str, hours: float, folder: Path) -> None:
+        super().__init__(seed, hours, folder)
+        self.streams = StreamServer(self.exchange)
+        self.stack.callback(self.streams.stop)
+        self.networks = {name: Network(self.streams.port) for name in LISTENING}
+        for network in self.networks.values():
+            self.stack.callback(network.close)
+        self.by_name = {account.name: account for account in ACCOUNTS}
+        self.calls = 0
+        self.asked: list[dict[str, Any]] = []  # what the bots have told the keeper, and nobody has delivered
+        self.orders: list[tuple[float, str, int]] = []
+        self.items: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def _schedule(self) -> None:
+        super()._schedule()
+        rng, end = random.Random(f"{self.seed}/bots"), START + self.hours * HOUR
+        self.at(START + 150, self._begin)
+        at = START + 180.0
+        while at < end + 30 * MINUTE:
+            at += rng.expovariate(1 / 8)
+            self.at(at, partial(self._order, self.by_name[rng.choice(LISTENING)]))
+        at = START + 200.0
+        while at < end:
+            at += rng.expovariate(1 / (3 * MINUTE))
+            name, how = (
+                rng.choice(LISTENING),
+                rng.choice(["silent", "hole", "dies", "drop", "close", "silent"]),
+            )
+            self.at(at, partial(self._trouble, name, how, rng.uniform(2, 200)))
+
+    def _begin(self) -> None:
+        wire = self.wires[NUMBER] = Wire(self.keeper, self._answer_bots)
+        urls = {name: f"ws://127.0.0.1:{network.port}" for name, network in self.networks.items()}
+        environment = {
+            **self.world.environment(), "AWS_ENDPOINT_URL": wire.url, "AWS_ENDPOINT_URL_DYNAMODB": wire.url,
+            "BOTS": json.dumps(urls),
+        }  # fmt: skip
+        process = Process("chaos.bots", NUMBER, self.time_file, environment)
+        self.others.append(process)
+        while not process.ready:
+            for _ in process.read():
+                raise AssertionError("an item before the beginning")
+
+    def _answer_bots(self, request: Request) -> bytes | None:
+        self.calls += 1
+        operation = request.operation
+        fate = self.plan.aws(self.keeper.now(), "bots", str(self.calls), operation)
+        if fate in ("hang", "refused"):
+            self.keeper.hold(5.0 if fate == "hang" else 0.0)
+            return None
+        if fate in ("throttle", "500"):
+            return answer(500, {}, b"{}")
+        found = self.upstream.get(operation.split(".")[0], self.upstream[""]).ask(request)
+        if operation == "AWSEvents.PutEvents":
+            self.asked += request.document["Entries"]
+        if fate in ("lost", "hang after"):
+            return None
+        return answer(*found)
+
+    def _order(self, account: Account) -> None:
+        number = self.exchange.emit_order(api_key_of(account.name), account.product)
+        self.orders.append((self.keeper.now(), account.name, number))
+        self.counts["orders"] += 1
+
+    def _trouble(self, name: str, how: str, long: float) -> None:
+        network = self.networks[name]
+        self.tell(f"{name}'s socket: {how}")
+        if how in ("silent", "hole"):
+            network.die(black_hole=how == "hole")
+            self.at(self.keeper.now() + long, network.live)
+        elif how == "dies":
+            self._dies_early(self.by_name[name], rotated=False)
+        elif how == "drop":
+            self.streams.drop_connections()
+        else:
+            self.streams.close_connections()
+        self.counts[f"sockets: {how}" if how != "dies" else "early deaths"] += 1
+
+    def _listen(self) -> None:
+        super()._listen()
+        for process in self.others:
+            while process.hears():
+                for item in process.read():
+                    self.items[item["account"]].append(item)
+                    if "order" not in item:
+                        self.tell(f"{item['account']} is told: {json.dumps(item)}")
+        while self.asked:
+            entry = self.asked.pop(0)
+            event = {
+                "source": entry["Source"], "detail-type": entry["DetailType"],
+                "detail": json.loads(entry["Detail"]),
+            }  # fmt: skip
+            self.counts["asked"] += 1
+            number = self.counts["asked"]
+            self.send(Call("lambda_handler", event, f"asked-{number}", "asked"))
+
+    def close(self) -> None:
+        """End everything."""
+        for process in self.others:
+            said = process.kill()
+            if os.environ.get("CHAOS_BOTS_SAY"):
+                print(said)
+        self.others.clear()
+        if NUMBER in self.wires:
+            self.wires.pop(NUMBER).stop()
+        super().close()
+
+    def _check_at_the_end(self) -> None:
+        super()._check_at_the_end()
+        for name in LISTENING:
+            orders = [(at, number) for at, account, number in self.orders if account == name]
+            self._holds(never_deaf, name, orders, self.items[name], self.keeper.now())
+
+
+def never_deaf(name: str, orders: list[tuple[float, int]], items: list[dict[str, Any]], now: float) -> None:
+    """Every event comes once or lies in a Gap, and a bot that is deaf knows it within KNOWN seconds."""
+    heard = [item["order"] for item in items if "order" in item]
+    if len(heard) != len(set(heard)):
+        raise Violation("bots", f"{name} hears an event twice", name)
+    # From when to when the bot knows that it is deaf, and for which time it is told to ask.
+    spells: list[tuple[float, float, float, float]] = []
+    since: float | None = None
+    for item in items:
+        if "interrupted" in item:
+            if since is not None:
+                raise Violation("bots", f"{name} is interrupted twice", name)
+            since = item["at"]
+        elif "gap" in item:
+            if since is None and item["why"] != "started":
+                raise Violation("bots", f"{name} gets a gap without an interruption", name)
+            spells.append((item["at"] if since is None else since, item["at"], *item["gap"]))
+            since = None
+    for at, number in orders:
+        if number in heard or at > now - _SPARE:
+            continue
+        covered = [spell for spell in spells if spell[2] <= at <= spell[3]]
+        if not covered and (since is None or since > at + KNOWN):
+            raise Violation("bots", f"{name} misses order {number} and is told of no gap", name)
+        if covered and min(spell[0] for spell in covered) > at + KNOWN and covered[0][0] > at + KNOWN:
+            late = min(spell[0] for spell in covered) - at
+            raise Violation("bots", f"{name} misses order {number} and knows it {late:.0f} s later", name)
