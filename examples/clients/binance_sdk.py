@@ -20,7 +20,7 @@ from binance_sdk_derivatives_trading_usds_futures.websocket_streams.models impor
     OrderTradeUpdate,
 )
 
-from listenkey_keeper import ListenKeys, report_expired
+from listenkey_keeper import ListenKeys
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -53,7 +53,7 @@ class Kept:
                 await asyncio.wait_for(self.dead.wait(), LOOK_SECONDS)
             if self.dead.is_set():
                 logging.warning("the listenKey has expired")
-                asyncio.get_running_loop().run_in_executor(THREADS, report_expired, ACCOUNT, self.key)
+                asyncio.get_running_loop().run_in_executor(THREADS, KEYS.report_expired, ACCOUNT, self.key)
             while True:
                 try:
                     found = (await call(KEYS.read, ACCOUNT)).key

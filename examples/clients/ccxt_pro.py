@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ccxt.pro
 
-from listenkey_keeper import ListenKeys, report_expired
+from listenkey_keeper import ListenKeys
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -56,7 +56,7 @@ class KeptBinance(ccxt.pro.binance):
                 await asyncio.wait_for(self.expired.wait(), LOOK_SECONDS)
             if self.expired.is_set():
                 logging.warning("the listenKey has expired")
-                asyncio.get_running_loop().run_in_executor(THREADS, report_expired, ACCOUNT, self.key)
+                asyncio.get_running_loop().run_in_executor(THREADS, KEYS.report_expired, ACCOUNT, self.key)
             while True:
                 try:
                     found = (await call(KEYS.read, ACCOUNT)).key

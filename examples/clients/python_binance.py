@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from binance import AsyncClient, BinanceSocketManager
 from binance.ws.keepalive_websocket import KeepAliveWebsocket
 
-from listenkey_keeper import ListenKeys, report_expired
+from listenkey_keeper import ListenKeys
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -84,7 +84,7 @@ async def main():
                 await listen(client)
                 failures, dead = 0, client.known
                 logging.warning("the listenKey has expired")
-                asyncio.get_running_loop().run_in_executor(THREADS, report_expired, ACCOUNT, dead)
+                asyncio.get_running_loop().run_in_executor(THREADS, KEYS.report_expired, ACCOUNT, dead)
                 while await client.look() == dead:
                     await asyncio.sleep(DEAD_SECONDS)
             except Exception as error:

@@ -10,7 +10,7 @@ import time
 
 from unicorn_binance_websocket_api import BinanceWebSocketApiManager
 
-from listenkey_keeper import ListenKeys, report_expired
+from listenkey_keeper import ListenKeys
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -32,7 +32,7 @@ class Kept(threading.Thread):
         while True:
             if self.dead.wait(LOOK_SECONDS):
                 logging.warning("the listenKey has expired")
-                report_expired(ACCOUNT, self.key)
+                KEYS.report_expired(ACCOUNT, self.key)
             while True:
                 try:
                     found = KEYS.read(ACCOUNT).key

@@ -111,6 +111,8 @@ class Place:
             "BINANCE_API_KEY": API_KEY,
             "BINANCE_API_SECRET": "s" * 64,
             **self.world.aws.environment(),
+            # The stack's Binance is the stand-in, so its records name no host of websockets.
+            "BINANCE_STREAM_URL": "wss://fstream.binance.com",
             "AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{self.way_to_the_table.port}",
         }
 
