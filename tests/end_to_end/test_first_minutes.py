@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-STOPPED = 124  # by Ctrl-C, as it were
+STOPPED = 130  # by Ctrl-C, as it were, once it has said what it should
 CLONE = "git clone https://github.com/listenkey-keeper/listenkey-keeper && cd listenkey-keeper"
 # A person's way to a package index, where it is not the usual one.
 KEPT = re.compile(
@@ -88,7 +88,7 @@ def page_text(page: str) -> str:
     return (ROOT / page).read_text()
 
 
-def type_in(account: Account, lines: list[Line], before: str = "", settings: str = "") -> None:
+def type_in(account: Account, lines: list[Line], before: str = "") -> None:
     """Type these lines into one shell, and hold what each ends with against what it must."""
     programs = account.home / "bin"
     programs.mkdir(exist_ok=True)
@@ -112,10 +112,17 @@ def type_in(account: Account, lines: list[Line], before: str = "", settings: str
     script = ["umask 077", before]
     for number, line in enumerate(lines):
         user = "export PIP_USER=1" if line.text.startswith(("make", "sam")) else "unset PIP_USER"
-        command = f"timeout 25 {line.text}" if line.ends == STOPPED else f"{{ {line.text}\n}}"
-        answers = f"< <(printf %s {shlex.quote(line.typed)})"
-        script += [user, f"{command} > {account.home}/{number}.out 2>&1 {answers}"]
-        script += [f"echo {number} ended with $?"]
+        output = f"{account.home}/{number}.out"
+        script += [user, f"rm -f {output}"]
+        if line.ends == STOPPED:
+            script += [
+                f"{line.text} > {output} 2>&1 &",
+                f"for try in $(seq 300); do grep -qs {line.says} {output} && break; sleep 0.2; done; kill $!",
+                f"echo {number} ended with {STOPPED}",
+            ]
+        else:
+            answers = f"< <(printf %s {shlex.quote(line.typed)})"
+            script += [f"{{ {line.text}\n}} > {output} 2>&1 {answers}", f"echo {number} ended with $?"]
     done = subprocess.run(
         ["/bin/bash", "-c", "\n".join(script)],
         cwd=account.home,
@@ -125,8 +132,8 @@ def type_in(account: Account, lines: list[Line], before: str = "", settings: str
         timeout=900,
     )
     for number, line in enumerate(lines):
-        output = account.home / f"{number}.out"
-        said = output.read_text() if output.exists() else done.stdout + done.stderr
+        written = account.home / f"{number}.out"
+        said = written.read_text() if written.exists() else done.stdout + done.stderr
         assert f"{number} ended with {line.ends}\n" in done.stdout, f"{line.text}: {said}{done.stderr}"
         assert line.says in said, f"{line.text}: {said}"
         assert re.search(rf"^\$ {re.escape(line.text)}( +#.*)?$", page_text(line.page), re.MULTILINE)
@@ -134,7 +141,6 @@ def type_in(account: Account, lines: list[Line], before: str = "", settings: str
 
 @pytest.mark.timeout(1000)
 def test_a_newcomer_types_readme_from_the_clone_to_a_checked_stack(account: Account) -> None:
-    status = Line("docs/local.md", "listenkeys status", "alice", ends=1)
     type_in(account, FIRST)
     done = subprocess.run(
         [account.home / "listenkey-keeper/.venv-cli/bin/listenkeys", "status"],
@@ -143,7 +149,8 @@ def test_a_newcomer_types_readme_from_the_clone_to_a_checked_stack(account: Acco
         capture_output=True,
         text=True,
     )
-    assert status.says in done.stdout
+    assert done.returncode in (0, 1), done.stderr
+    assert "alice" in done.stdout
     # Lambda reads the zip's files as another user.
     built = account.home / "listenkey-keeper/.aws-sam/build/KeepaliveFunction"
     assert [path for path in built.rglob("*") if not path.stat().st_mode & 0o004] == []
@@ -163,7 +170,7 @@ def test_a_bot_hears_in_the_local_world_as_the_pages_say(account: Account) -> No
     until [ -x .local/with ]; do sleep 0.2; done
     trap 'make down' EXIT
     .local/listenkeys renew --force > /dev/null
-    (for try in 1 2 3 4 5 6 7 8; do sleep 2; .local/binance order alice; done) > /dev/null 2>&1 &
+    (while [ -x .local/binance ]; do sleep 1; .local/binance order alice; done) > /dev/null 2>&1 &
     """
     type_in(account, OF_A_BOT[2:], beside)
 
