@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import prices
 from benchmarks.run import template_environment
-from listenkeys.sending.send import PORTION
+from listenkeys.sending.host import PORTION
 from local.aws.stack import choose, expand
 
 ROOT = Path(__file__).parent.parent

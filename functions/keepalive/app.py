@@ -23,6 +23,7 @@ from listenkeys.model import SUCCESSES, Outcome
 from listenkeys.report import Report
 from listenkeys.sending.weight import Budget
 from listenkeys.settings import Settings
+from listenkeys.timing import SHARD_RETRY, SHARD_STALE
 from listenkeys.trigger import SWEEP, TICK, Trigger
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from listenkeys.binance.client import BinanceClient
 
-RETRY_SECONDS = 60  # until a shard that is not complete is tried again, as Lambda does with a tick
-STALE_SECONDS = 300  # from here on a sweep's shard is left to the next sweep, whose message is there, too
 
 # At DEBUG botocore logs what it sends and gets, keys and secrets too; a root logger at DEBUG would show it.
 # At INFO it logs at every cold start where it found its credentials.
@@ -112,13 +111,13 @@ def shard_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, 
     try:
         shard = Shard.from_message(record["body"])
         age = keeper.clock.now().timestamp() - int(record["attributes"]["SentTimestamp"]) / 1000
-        if shard.trigger == SWEEP and age > STALE_SECONDS:
+        if shard.trigger == SWEEP and age > SHARD_STALE:
             logger.warning("a later sweep has superseded this shard", shard=record["body"])
         else:
             run(Trigger(shard.trigger), shard.run_id, context, shard)
     except Exception as error:
         if work_queue:
-            work_queue.retry(record["receiptHandle"], RETRY_SECONDS)
+            work_queue.retry(record["receiptHandle"], SHARD_RETRY)
         if not isinstance(error, KeepaliveIncomplete):
             raise
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}

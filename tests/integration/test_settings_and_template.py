@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import settings as settings_for_hypothesis
 from hypothesis.strategies import DataObject, data, from_regex, sampled_from
 
-from listenkeys.settings import LEASE_MINUTES, Settings, rate_minutes
+from listenkeys.settings import Settings, rate_minutes
+from listenkeys.timing import LEASE_MINUTES
 from local.aws.stack import LocalAws, expand
 
 # Powertools' own variables: https://docs.powertools.aws.dev/lambda/python/latest/#environment-variables

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from listenkeys.sending.renewal import AT_RISK
-from listenkeys.view.status import AT_RISK_MINUTES, ATTRIBUTES
+from listenkeys.timing import AT_RISK, AT_RISK_MINUTES
+from listenkeys.view.status import ATTRIBUTES
 from local.aws.stack import choose, expand
 from tests.dashboard import body_of, widgets_of
 from tests.paths import ROOT

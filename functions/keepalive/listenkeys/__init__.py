@@ -8,10 +8,8 @@ The run:
     keeper         select, renew, record, announce
     trigger        an event: tick, sweep or manual, or why it is none of them
     selection      who is due in a run, in which order, and why
-    renewal        one account: PUT, compare, POST where Binance forgot the key
-    sending        a run's requests: who goes first, what another run has made unnecessary
-    probe          does Binance serve this function, and which IP address does it see?
     journal        results on their way out: recorded in batches, then announced
+    pool           a run's threads: they send and talk to AWS, and decide nothing
     report         what a run did
     model          Account, Current, Result, Outcome
     settings       what the environment says, checked once
@@ -23,8 +21,7 @@ aws/
     credentials    their API keys: Secrets Manager
     records        ListenKeysTable, the current state; LedgerTable, the attempts
     items          how those look in DynamoDB
-    budget         the weight that all runs of a stack share
-    counter        its counters in LedgerTable
+    counter        the weight that all runs have taken, and whom they claim: items of LedgerTable
     announcements  EventBridge: a key changed, is failing, or has recovered
     shards         beyond one function: a run as messages, one per segment of the accounts
     calls          how the AWS clients are set up, and their errors
@@ -33,10 +30,15 @@ binance/
     client         the wire: PUT and POST of a listenKey
     answers        what Binance's answers mean
     transport      an HTTP transport whose answers have a deadline
-    gate           when to hold back, as pure logic
-    lanes          the tasks of a run, by host
-    dispatcher     who sends what, and when
-    workers        the threads that send
+
+sending/, where one thread decides:
+    send           who goes next, who waits, who is left
+    host           a host's renewals, from the backlog to the answer
+    gate           when to try again, when to hold back, when to stop: pure logic
+    admission      weight and a claim for the next accounts, before they are sent
+    weight         the weight budget that all runs of a stack share, as one of them sees it
+    renewal        one account: PUT, compare, POST where Binance forgot the key
+    probe          does Binance serve this function, and which IP address does it see?
 
 view/, for people who look:
     status         how every account stands now

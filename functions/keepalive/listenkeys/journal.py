@@ -10,11 +10,9 @@ from .errors import ErrorCode, Unavailable
 from .model import SUCCESSES, Current, Outcome, Result
 from .pool import Pool
 from .report import Report
+from .timing import FLUSH, FLUSH_PAUSE_CAP, NEVER
 
-FLUSH_SECONDS = 1.0
-_PAUSE_CAP = 30.0  # seconds between two tries while DynamoDB takes nothing
 _GIVE_UP_AFTER = 3  # failures in a row at the end of the run
-_NEVER = float("inf")
 
 
 class Journal:
@@ -31,7 +29,7 @@ class Journal:
         self._unsaved: list[Result] = []
         self._saving: list[Result] = []
         self._announced: set[str] = set()
-        self._next_flush = clock.monotonic() + FLUSH_SECONDS
+        self._next_flush = clock.monotonic() + FLUSH
         self._failures = 0  # to record, in a row
         self._bus_works = True
         self._why = ""
@@ -55,12 +53,12 @@ class Journal:
         (monotonic).
         """
         if self._saving or not self._unsaved:
-            return _NEVER
+            return NEVER
         full = len(self._unsaved) >= BATCH and not self._failures
         if not full and self._clock.monotonic() < self._next_flush:
             return self._next_flush
         self._save()
-        return _NEVER
+        return NEVER
 
     def drain(self) -> None:
         """Record what there is, and wait for it, unless DynamoDB takes nothing."""
@@ -68,7 +66,7 @@ class Journal:
         while self._saving or (self._unsaved and self._failures < _GIVE_UP_AFTER):
             if not self._saving:
                 self._save()
-            self._pool.land(FLUSH_SECONDS)
+            self._pool.land(FLUSH)
 
     def close(self, current: Mapping[str, Current]) -> None:
         """Record the rest, and announce what earlier runs could not."""
@@ -108,12 +106,12 @@ class Journal:
     def _recorded(self, saved: Saved | Unavailable) -> None:
         """Take in what came of a batch; what DynamoDB did not take comes after the others."""
         batch, self._saving = self._saving, []
-        pause = FLUSH_SECONDS
+        pause = FLUSH
         if isinstance(saved, Unavailable):
             self._why = str(saved)
             self._failures += 1
             self._unsaved += batch
-            pause = min(_PAUSE_CAP, FLUSH_SECONDS * 2**self._failures)
+            pause = min(FLUSH_PAUSE_CAP, FLUSH * 2**self._failures)
         else:
             self._failures = 0
             for result in batch:

@@ -22,17 +22,14 @@ from .pool import Pool
 from .report import Report
 from .selection import Judge, select
 from .sending.probe import probe
-from .sending.renewal import AT_RISK, NEVER, Renewal
+from .sending.renewal import Renewal
 from .sending.send import Sending
 from .sending.weight import Budget
+from .timing import AT_RISK, END_EARLY, NEVER, RESERVE, SECRETS_AGAIN
 from .trigger import Trigger
 
 if TYPE_CHECKING:
     from .binance.client import BinanceClient
-
-RESERVE = 30.0  # seconds kept for the requests under way and for recording them
-END_EARLY = 5.0  # seconds before Lambda would end the run
-_SECRETS_AGAIN = 5.0  # seconds until secrets are read again, doubling
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +149,7 @@ class _Run:
 
     def _renew(self, due: list[Account]) -> None:
         """Renew the due accounts; while a key is at risk, go on with those whose secret could not be read."""
-        wait = _SECRETS_AGAIN
+        wait = SECRETS_AGAIN
         try:
             while due:
                 unread = self._send(due)

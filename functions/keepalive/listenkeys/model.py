@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import AccountError, Rejected
 from .products import LIVE, endpoint_name
-from .settings import LEASE_MINUTES
+from .timing import LEASE_MINUTES
 
 LEASE = timedelta(minutes=LEASE_MINUTES)
 

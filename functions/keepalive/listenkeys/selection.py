@@ -7,11 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from .errors import AccountError, ErrorCode
 from .model import LEASE, NOTHING, SUCCESSES, Account, Current, Outcome, Result, fingerprint
+from .timing import CLOCK_SLACK, FRESH, LAST_TRY
 from .trigger import EXPIRED, SWEEP, TICK, Trigger
 
-FRESH = timedelta(minutes=5)  # renewed less than this ago: a duplicate or a retry, nothing to do
-CLOCK_SLACK = timedelta(minutes=1)
-LAST_TRY = timedelta(minutes=25)  # no try of an event comes later: the template's MaximumEventAgeInSeconds
 # Since the last attempt, until a bot may ask for another: copies of an event, and many bots, ask at once.
 TRIED = timedelta(seconds=30)
 EVER = datetime(2000, 1, 1, tzinfo=UTC)

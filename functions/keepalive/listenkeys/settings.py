@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from .errors import SettingsError
 
-LEASE_MINUTES = 60
-AT_RISK_MINUTES = 15  # KeyAtRiskAlarm's threshold: a key that dies sooner may not live until a later run
 # Plain http or ws only to this machine: the API key travels in a header, the listenKey in the URL.
 _BASE_URL = r"|({0}s://[A-Za-z0-9][A-Za-z0-9.-]*|{0}://(127\.0\.0\.1|localhost))(:[1-6]?\d{{1,4}})?"
 _MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}

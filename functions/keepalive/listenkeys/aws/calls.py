@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import Loader
 
 from ..errors import Unavailable
+from ..timing import AT_ONCE, AWS_CONNECT, AWS_READ
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -23,12 +24,10 @@ _BATCH_GET = 100  # keys in a BatchGetItem
 
 # A VPC without a route does not fail, it hangs: botocore's own 60 s + 60 s, five to ten times over,
 # would outlive the function. No attempt starts that could outlast the run (`Deadline`).
-_CONNECT, _READ = 2.0, 5.0
-_AT_ONCE = 1.0  # second
 NOT_AGAIN = -1.0
 CLIENT_CONFIG = Config(
-    connect_timeout=_CONNECT,
-    read_timeout=_READ,
+    connect_timeout=AWS_CONNECT,
+    read_timeout=AWS_READ,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=10,
     # The services check what they get, and say so by code; doing it here too is a sixth of a run's CPU.
@@ -53,7 +52,7 @@ class Deadline:
         self._thread = threading.local()
 
     @contextmanager
-    def brief(self, again_within: float = _AT_ONCE) -> Iterator[None]:
+    def brief(self, again_within: float = AT_ONCE) -> Iterator[None]:
         """Let this thread's calls be tried again only if they fail at once, not if they hang.
 
         NOT_AGAIN: not even then. A write that may not arrive twice is never repeated.
@@ -67,7 +66,7 @@ class Deadline:
 
     def check(self, **_: object) -> None:
         """Raise OutOfTime unless an attempt that gets no answer would still end in time."""
-        ends = self._monotonic() + _CONNECT + _READ
+        ends = self._monotonic() + AWS_CONNECT + AWS_READ
         at = getattr(self._thread, "at", self.at)
         if at is None:
             self._thread.at = ends + self._thread.again_within

@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
+from ..timing import COUNTER_KEPT
 from .calls import NOT_AGAIN, AwsError, Deadline, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-_KEEP_SECONDS = 3600  # of a counter, until DynamoDB removes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class WeightCounter:
         values: dict[str, Any] = {
             ":weight": {"N": str(weight)},
             ":room": {"N": str(cap - weight)},
-            ":ttl": {"N": str(minute * 60 + _KEEP_SECONDS)},
+            ":ttl": {"N": str(minute * 60 + COUNTER_KEPT)},
             ":claims": {"SS": [token, *(short + mark for short in hashes)]},
             ":token": {"S": token},
         }

@@ -17,14 +17,16 @@ import certifi
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from ..timing import CONNECT, READ, WHOLE_ANSWER
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds: to connect (an address), for the next byte, and for the whole answer."""
 
-    connect: float = 3.0
-    read: float = 5.0
-    total: float = 10.0
+    connect: float = CONNECT
+    read: float = READ
+    total: float = WHOLE_ANSWER
 
 
 def tls_context(verify: bool | str | None) -> ssl.SSLContext:

@@ -8,12 +8,12 @@ import random
 from dataclasses import dataclass
 
 from ..errors import Blocked, ErrorCode, RateLimited, Refused
+from ..timing import BACKOFF_BASE, BACKOFF_CAP, PROBE_CAP
 
 MAX_ATTEMPTS = 4  # of one account in a run, while the host serves others
 SUSPECT_AFTER = 3  # failures in a row: one request at a time from here on
 DOWN_AFTER = 4  # failures in a row: the host is down
 MAX_PAUSES = 3  # 429s that a run waits out
-_BACKOFF_BASE, _BACKOFF_CAP, _PROBE_CAP = 0.5, 10.0, 30.0
 _NEVER = float("-inf")
 
 
@@ -121,15 +121,15 @@ class HostGate(Gate):
         if self._served and attempts >= MAX_ATTEMPTS and not at_risk:
             return None
         if not self.alone:
-            return now + _spread(attempts, _BACKOFF_CAP, 0.0)
+            return now + _spread(attempts, BACKOFF_CAP, 0.0)
         if self.failures >= DOWN_AFTER and not (at_risk or others_at_risk):
             self.stop(ErrorCode.EXCHANGE_DOWN)
         # Between half and the whole of a doubling interval: a run's probes are few and far between.
-        self.opens_at = max(self.opens_at, now + _spread(self.failures, _PROBE_CAP, 0.5))
+        self.opens_at = max(self.opens_at, now + _spread(self.failures, PROBE_CAP, 0.5))
         return now
 
 
 def _spread(failures: int, cap: float, least: float) -> float:
     """Return seconds to wait: a random part, at least `least`, of an interval that doubles with failures."""
-    interval = min(cap, _BACKOFF_BASE * 2.0 ** min(failures, 30))
+    interval = min(cap, BACKOFF_BASE * 2.0 ** min(failures, 30))
     return interval * random.uniform(least, 1.0)  # nosec B311 # noqa: S311 - not for secrets

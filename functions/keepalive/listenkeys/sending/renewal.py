@@ -13,13 +13,10 @@ from ..aws.credentials import ApiKey
 from ..binance.answers import Answer
 from ..errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient
 from ..model import LEASE, Account, Current, Outcome, Result
-from ..settings import AT_RISK_MINUTES
+from ..timing import AT_RISK, NEVER
 
 if TYPE_CHECKING:
     from ..binance.client import BinanceClient
-
-AT_RISK = 60.0 * AT_RISK_MINUTES  # seconds
-NEVER = float("inf")
 
 
 @dataclass(eq=False, slots=True)

@@ -17,9 +17,8 @@ from ..aws.counter import Taken, WeightCounter
 from ..clock import Clock
 from ..errors import Unavailable
 from ..products import GROUP_WEIGHT
+from ..timing import EDGE
 
-# Binance may count a request that is sent in a minute's last second in the next one, so it waits for that.
-EDGE = 1.0
 # Leave a twentieth of what the IP address has to whatever else is behind it.
 _CEILING = 0.95
 _NOW = float("-inf")
@@ -77,6 +76,10 @@ class Budget:
         """Return the seconds until nothing more is sent in this minute: its last second is the edge."""
         return 60.0 - EDGE - self._clock.now().timestamp() % 60
 
+    def next_minute(self) -> float:
+        """Return the monotonic time at which the next minute begins, and not a rounding error before."""
+        return self._clock.monotonic() + self.ends_in() + EDGE + 0.01
+
     def opens_at(self, group: str, needed: int) -> float:
         """Return the monotonic time from which one more request may go; minus infinity if now.
 
@@ -85,7 +88,7 @@ class Budget:
         minute, left = self.now(group), self.ends_in()
         if left > 0 and not minute.closed and minute.free + minute.room >= needed:
             return _NOW
-        return self._clock.monotonic() + left + EDGE + 0.01  # not a rounding error too early
+        return self.next_minute()
 
     def take(self, group: str, minute: int, weight: int, accounts: Iterable[str] = ()) -> Taken | Unavailable:
         """Ask the counter for a minute's weight, and claim these accounts. In any thread."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from ..settings import AT_RISK_MINUTES, LEASE_MINUTES
+from ..timing import AT_RISK_MINUTES, LEASE_MINUTES
 from .remedies import what_to_do
 from .status import LATE_MINUTES, AccountStatus, ago
 

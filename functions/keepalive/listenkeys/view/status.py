@@ -8,7 +8,7 @@ from ..aws.accounts import Accounts
 from ..aws.calls import scan
 from ..aws.items import iso, read
 from ..model import NOTHING, Account, Current
-from ..settings import AT_RISK_MINUTES
+from ..timing import AT_RISK_MINUTES
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

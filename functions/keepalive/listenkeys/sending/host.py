@@ -1,0 +1,131 @@
+"""A host's renewals, from the backlog to the answer, and its gates. No clock, no threads."""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..errors import AccountError, ErrorCode, Refused, Transient
+from ..timing import NEVER
+from .gate import GroupGate, HostGate
+from .renewal import Renewal
+
+PORTION = 100  # accounts admitted at a time: as many records as one BatchGetItem reads
+
+
+@dataclass(eq=False, slots=True)
+class Host:
+    """A host's renewals: not yet admitted (most urgent last), ready, waiting for their time, in flight."""
+
+    group: str
+    group_gate: GroupGate
+    gate: HostGate
+    backlog: list[Renewal]
+    ready: list[tuple[int, int, Renewal]] = field(default_factory=list)
+    waiting: list[tuple[float, int, Renewal]] = field(default_factory=list)
+    flying: set[Renewal] = field(default_factory=set)
+    asked: list[Renewal] = field(default_factory=list)  # being admitted
+    minute: int = 0
+
+    @property
+    def stopped(self) -> ErrorCode | None:
+        """Why nothing more is sent in this run, None while it may be."""
+        return self.group_gate.stopped or self.gate.stopped
+
+    @property
+    def alone(self) -> bool:
+        """Whether one request goes at a time."""
+        return self.group_gate.alone or self.gate.alone
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are renewals to send, now or later."""
+        return bool(self.ready or self.waiting or self.asked or self.backlog)
+
+    def left(self) -> Iterator[Renewal]:
+        """Yield the renewals that have no result yet, including those in flight."""
+        yield from self.flying
+        yield from (renewal for *_, renewal in self.ready + self.waiting)
+        yield from self.asked
+        yield from reversed(self.backlog)
+
+    def opens_at(self, now: float) -> float:
+        """Return when the gates let the next one go; NEVER where that depends on what is in flight."""
+        if (self.gate.alone and self.flying) or (self.group_gate.alone and self.group_gate.in_flight):
+            return NEVER
+        ready_at = now if self.ready or self.asked or self.backlog else self.waiting[0][0]
+        return max(ready_at, self.gate.opens_at, self.group_gate.opens_at)
+
+    def make_ready(self, now: float, minute: int) -> None:
+        """Move what has waited long enough; what was admitted in an earlier minute must be admitted again."""
+        while self.waiting and self.waiting[0][0] <= now:
+            renewal = heapq.heappop(self.waiting)[-1]
+            self.add(renewal) if renewal.attempts else self.backlog.append(renewal)
+        if minute != self.minute:
+            self.minute = minute
+            for renewal in self.left():
+                renewal.promised = 0
+            untried = [entry for entry in self.ready if not entry[2].attempts]
+            self.backlog += [renewal for *_, renewal in sorted(untried, reverse=True)]
+            self.ready = [entry for entry in self.ready if entry[2].attempts]
+            heapq.heapify(self.ready)
+
+    def add(self, renewal: Renewal) -> None:
+        """Add a renewal that may be sent."""
+        heapq.heappush(self.ready, (renewal.rank, renewal.attempts, renewal))
+
+    def short(self, ahead: int) -> bool:
+        """Whether to admit more: as a probe, an account that was not tried is best."""
+        if not self.backlog:
+            return False
+        return all(r.attempts for *_, r in self.ready) if self.alone else len(self.ready) < ahead
+
+    def admit(self, weight: int) -> int:
+        """Take out of the backlog whom this weight lasts for; return how much they need."""
+        needed = 0
+        for _ in range(1 if self.gate.failures else PORTION):
+            if not self.backlog or needed + self.backlog[-1].weight > weight:
+                break
+            needed += self.backlog[-1].weight
+            self.asked.append(self.backlog.pop())
+        return needed
+
+    def first(self) -> tuple[int, int, Renewal]:
+        """Return the next that is ready: the most urgent; as a probe, the one that was tried least."""
+        if not self.alone:
+            return self.ready[0]
+        return min(self.ready, key=lambda entry: (entry[2].attempts, entry[0]))
+
+    def launch(self, now: float) -> Renewal:
+        """Take the next out of the queue."""
+        entry = self.first()
+        if entry is self.ready[0]:
+            heapq.heappop(self.ready)
+        else:
+            self.ready.remove(entry)
+            heapq.heapify(self.ready)
+        renewal = entry[-1]
+        self.flying.add(renewal)
+        self.group_gate.in_flight += 1
+        renewal.attempts += 1
+        renewal.started = now
+        return renewal
+
+    def land(self, renewal: Renewal, error: AccountError | None, now: float) -> float | None:
+        """Take one back and tell the gates how it went; return when it may go again, None for never."""
+        self.flying.discard(renewal)
+        self.group_gate.in_flight -= 1
+        if error and error.code == ErrorCode.INTERNAL:
+            return None  # our own bug says nothing about the host
+        if isinstance(error, Refused):
+            return now if self.group_gate.refused(renewal.id, error, now) else None
+        if isinstance(error, Transient):
+            others = any(other.at_risk(now) for other in self.left())
+            return self.gate.failed(
+                renewal.id, renewal.attempts, renewal.started, now, renewal.at_risk(now), others
+            )
+        self.group_gate.answered(renewal.started)
+        if error:
+            self.gate.rejected(renewal.started)
+            return now if renewal.wants_more else None
+        self.gate.served(renewal.started)
+        return now
