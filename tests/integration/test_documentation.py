@@ -177,7 +177,7 @@ def test_every_file_that_contributing_names_is_there() -> None:
     program = ROOT / "functions/keepalive"
     folders = (ROOT, program, program / "listenkeys", ROOT / "listenkey_keeper", ROOT / ".github/workflows")
     named = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)+|[\w-]+\.(?:py|md|yml|yaml))`", CONTRIBUTING))
-    assert "binance/gate.py" in named
+    assert "sending/gate.py" in named
     assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
 
 
