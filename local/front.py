@@ -33,7 +33,7 @@ VERBS = {
     "order": "ACCOUNT has an order, which its live listenKey's streams hear of",
     "drop": "every websocket is gone",
     "down": "Binance answers 503 to everybody",
-    "up": "Binance is well again",
+    "up": "Binance answers again",
 }
 _INVOKE = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?::[^/]*)?/invocations")
 
@@ -61,6 +61,8 @@ class Desk:
             return VERBS[verb]
         if verb not in VERBS:
             raise ValueError(f"no such thing to do: {verb}")
+        if not account_id:
+            raise ValueError(f"which account? {verb} ACCOUNT")
         product, key = self._key_of(account_id)
         if verb == "revoke":
             exchange.revoke(key)

@@ -147,7 +147,7 @@ def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) ->
         kind, wait = _kind(rule.event) if rule.event else "tick", rule.seconds / clock.speed
         first = f"{wait / 60:g} min" if wait >= 60 else f"{wait:g} s"
         runs.say(f"  {kind}: {rule.expression}, the first in {first}")
-    runs.say('\nIn another terminal, here:\n\n  alias listenkeys="$PWD/.local/listenkeys"')
+    runs.say("\nIn another terminal, here:\n\n  alias listenkeys=\"'$PWD/.local/listenkeys'\"")
     runs.say("  listenkeys status --watch\n")
     if world.binance:
         runs.say("alice's key is healthy, bob is new, Binance has forgotten carol's key and does not")

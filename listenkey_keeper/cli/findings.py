@@ -8,12 +8,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-_MARKS = {True: ("well", "green"), False: ("to do", "red"), None: ("unknown", "yellow")}
+_MARKS = {True: ("ok", "green"), False: ("action needed", "red"), None: ("unknown", "yellow")}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, whether it is well (None: unknown here), and what was seen or is to do."""
+    """What was looked at, whether it is ok (None: unknown here), and what was seen or is to do."""
 
     name: str
     well: bool | None
@@ -30,13 +30,17 @@ def check_view(findings: Sequence[Finding]) -> Group:
         table.add_row(Text(finding.name), Text(word, style=style), Text(finding.says))
     to_do = sum(finding.well is False for finding in findings)
     unknown = any(finding.well is None for finding in findings)
-    well = "the stack is well, as far as can be told here" if unknown else "the stack is well"
-    return Group(table, "", Text(f"{to_do} to do" if to_do else well))
+    ok = "the stack is ok; what is unknown could not be checked" if unknown else "the stack is ok"
+    return Group(table, "", Text(f"action needed: {to_do}" if to_do else ok))
 
 
 def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return the findings as JSON; a check's `well` is null where it is unknown."""
+    """Return the findings as JSON; the stack's status is the worst of its checks'."""
+    words = [_MARKS[each.well][0] for each in findings]
     return {
-        "well": all(finding.well is not False for finding in findings),
-        "checks": [{"check": each.name, "well": each.well, "says": each.says} for each in findings],
+        "status": next((word for word in ("action needed", "unknown") if word in words), "ok"),
+        "checks": [
+            {"check": each.name, "status": word, "says": each.says}
+            for each, word in zip(findings, words, strict=True)
+        ],
     }

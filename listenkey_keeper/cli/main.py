@@ -1,6 +1,6 @@
 """`listenkeys`: the commands, and how each of them ends when something goes wrong.
 
-Exit codes: 0 all is well, 1 something is not (a key at risk or not renewed, a check), 2 the command failed.
+Exit codes: 0 ok, 1 action needed (a key at risk or not renewed, a check), 2 the command failed, 130 Ctrl-C.
 """
 
 from typing import Annotated
@@ -27,7 +27,7 @@ from .stack import AccountId, AsJson, Profile, Region, Stack, StackName, connect
 from .status import StatusTable
 from .watch import watch
 
-NOT_WELL = 1
+ACTION_NEEDED = 1
 
 
 app = typer.Typer(
@@ -36,8 +36,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Look after the accounts whose listenKeys listenkey-keeper keeps alive.",
-    epilog="Exits with 0 if all is well, 1 if something is not (a key at risk or not renewed, a check not "
-    "passed), 2 if the command failed.",
+    epilog="Exits with 0 if all is ok, 1 if action is needed (a key at risk or not renewed, a check not "
+    "passed), 2 if the command failed, 130 at Ctrl-C.",
 )
 app.add_typer(accounts.app, name="accounts")
 
@@ -88,11 +88,13 @@ def status(
     rows = read()
     if as_json:
         at_risk = [row.account.id for row in rows if row.at_risk]
-        show_json({"atRisk": at_risk, "accounts": [row.to_dict() for row in rows]})
+        words = {row.status for row in rows}
+        status = next((word for word in ("action needed", "unknown") if word in words), "ok")
+        show_json({"status": status, "atRisk": at_risk, "accounts": [row.to_dict() for row in rows]})
     else:
         show(StatusTable(rows))
     if any(row.at_risk for row in rows):
-        raise typer.Exit(NOT_WELL)
+        raise typer.Exit(ACTION_NEEDED)
 
 
 @app.command()
@@ -113,7 +115,7 @@ def check(
     else:
         show(check_view(findings))
     if any(finding.well is False for finding in findings):
-        raise typer.Exit(NOT_WELL)
+        raise typer.Exit(ACTION_NEEDED)
 
 
 @app.command()
@@ -184,7 +186,7 @@ def renew(
     else:
         show(report_view(report))
     if failed(report):
-        raise typer.Exit(NOT_WELL)
+        raise typer.Exit(ACTION_NEEDED)
 
 
 app.command()(listen)

@@ -21,7 +21,7 @@ _LEAST_ID = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew at")
 _SHORT = {name: name for name in STATES} | {"dead": "without a key", "risk": "at risk"}
-_COLOURS = {"dead": "red", "risk": "red", "failing": "yellow", "well": "green", "disabled": "dim"}
+_COLOURS = {"dead": "red", "risk": "red", "failing": "yellow", "ok": "green", "disabled": "dim"}
 
 
 class Line(NamedTuple):
@@ -97,7 +97,7 @@ class StatusTable:
         danger = [row.account.id for row in enabled if row.at_risk]
         failing = [row.account.id for row in enabled if row.problem and not row.at_risk]
         well = len(enabled) - len(danger) - len(failing)
-        text = Text(f"{len(enabled)} account{'s' * (len(enabled) != 1)}: {well} well")
+        text = Text(f"{len(enabled)} account{'s' * (len(enabled) != 1)}: {well} ok")
         for what, ids, style in (("at risk", danger, "red"), ("failing", failing, "yellow")):
             if ids:
                 more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
@@ -133,13 +133,13 @@ def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:
 def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
     kind, outcome = state(row), row.outcome(run_id)
     colour = _COLOURS[kind]
-    late = kind == "well" and (row.minutes_left or 0) < LATE_MINUTES
+    late = kind == "ok" and (row.minutes_left or 0) < LATE_MINUTES
     product, environment = row.account.product or "-", row.account.environment
     return {
         "account": Text(plain(row.account.id)),
         "product": Text(product if environment == LIVE else f"{product} {environment}"),
         # Whatever the last try came to, a dead key is not green.
-        "outcome": Text(plain(outcome), style="dim" if outcome == "SKIPPED" and kind == "well" else colour),
+        "outcome": Text(plain(outcome), style="dim" if outcome == "SKIPPED" and kind == "ok" else colour),
         "left": Text(_minutes(row), style="yellow" if late else colour),
         "last try": Text("-" if row.tried_minutes_ago is None else ago(row.tried_minutes_ago), style="dim"),
         "renew at": Text(f"{row.account.renew_after} min" if row.account.renew_after else "-", style="dim"),

@@ -47,7 +47,7 @@ def test_a_disabled_account_is_never_at_risk(run: Run, world: World, clock: Virt
     done = run("status")
     assert done.exit_code == 0
     assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "DISABLED", "-", "-"]
-    assert done.stdout.splitlines()[-1] == "0 accounts: 0 well, 2 disabled"
+    assert done.stdout.splitlines()[-1] == "0 accounts: 0 ok, 2 disabled"
 
 
 def test_status_of_nothing_is_well_and_says_how_to_add(run: Run) -> None:
@@ -78,7 +78,7 @@ def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, cloc
         "  Correct the attribute that the message names, in AccountsTable.",
         "  carol",
     ]
-    assert lines[-1] == "3 accounts: 1 well, 2 at risk (carol, bob), 1 disabled"
+    assert lines[-1] == "3 accounts: 1 ok, 2 at risk (carol, bob), 1 disabled"
 
 
 def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
@@ -90,7 +90,7 @@ def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
         put(world, clock, f"c{number}", 5)
     done = run("status")
     assert done.stdout.splitlines()[-1] == (
-        "9 accounts: 1 well, 7 at risk (c0, c1, c2, c3, c4 and 2 more), 1 failing (bob)"
+        "9 accounts: 1 ok, 7 at risk (c0, c1, c2, c3, c4 and 2 more), 1 failing (bob)"
     )
     assert [line.split()[0] for line in done.stdout.splitlines()[8:10]] == ["bob", "alice"]
 
@@ -145,6 +145,7 @@ def test_status_as_json_is_all_that_is_known_but_the_key(run: Run, world: World,
     put(world, clock, "alice", 47.5, consecutiveFailures={"N": "2"}, errorCode="TIMEOUT", errorMessage="late")
     done = run("status", "--json")
     assert json.loads(done.stdout) == {
+        "status": "action needed",
         "atRisk": [],
         "accounts": [
             {
@@ -152,6 +153,7 @@ def test_status_as_json_is_all_that_is_known_but_the_key(run: Run, world: World,
                 "product": "usdm",
                 "environment": "live",
                 "enabled": True,
+                "status": "action needed",
                 "renewAfterMinutes": None,
                 "outcome": "EXTENDED",
                 "atRisk": False,

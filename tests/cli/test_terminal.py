@@ -127,10 +127,10 @@ def test_watch_keeps_errors_and_summary_on_the_screen_and_says_how_many_accounts
         put(world, clock, f"desk-{number:02}", 20, outcome="DEFERRED", **error)
     put(world, clock, "bob", 3, outcome="REJECTED", errorCode="INVALID_API_KEY", errorMessage="refused")
     terminal = start("status", "--watch", "--every", "1", NO_COLOR="1", LINES=str(rows))
-    terminal.wait_for("61 accounts: 0 well")
+    terminal.wait_for("61 accounts: 0 ok")
     terminal.type("\x03")
     assert terminal.end() == 0
-    screen = terminal.output.partition("\x1b[?1049h")[2].partition("61 accounts: 0 well")[0].splitlines()
+    screen = terminal.output.partition("\x1b[?1049h")[2].partition("61 accounts: 0 ok")[0].splitlines()
     assert len(screen) < rows
     assert any(line.startswith("bob: INVALID_API_KEY: refused") for line in screen)
     assert any(line.startswith("60 accounts: EXCHANGE_DOWN: not tried") for line in screen)
@@ -165,4 +165,4 @@ def test_watch_refreshes_until_ctrl_c_and_leaves_the_last_status(
     left = terminal.output.rpartition("\x1b[?1049l")[2]  # back from the alternate screen
     assert "bob" in left
     assert "Traceback" not in terminal.output
-    assert "2 accounts: 2 well" in left
+    assert "2 accounts: 2 ok" in left

@@ -77,7 +77,7 @@ def test_03_the_command_renews_and_checks(stage: Stage, binance: BinanceServer) 
         each["check"]: each for each in json.loads(stage.listenkeys("check", "--json").stdout)["checks"]
     }
     for part in ("stack", "settings", "rules", "function", "Binance"):
-        assert checked[part]["well"], checked[part]
+        assert checked[part]["status"] == "ok", checked[part]
 
 
 def optional(stage: Stage) -> list[list[str]]:

@@ -94,8 +94,8 @@ def test_of_thousands_the_most_urgent_are_shown_and_the_others_counted() -> None
     read = Read(page(rows, NOW))
     assert len(read.rows()) == SHOWN
     assert all(name.startswith("account-dead") for name in read.rows())
-    assert read.texts[-1] == "And 3,010 accounts more: 10 without a live key, 3,000 well."
-    assert "60 of 3,060 accounts need attention" in read.texts
+    assert read.texts[-1] == "And 3,010 accounts more: 10 without a live key, 3,000 ok."
+    assert "Action needed: 60 of 3,060 accounts" in read.texts
 
 
 def test_ten_thousand_accounts_in_trouble_are_far_below_what_cloudwatch_shows() -> None:
@@ -108,11 +108,11 @@ def test_ten_thousand_accounts_in_trouble_are_far_below_what_cloudwatch_shows() 
     ("rows", "said"),
     [
         ([], "No accounts yet"),
-        ([row("a"), row("b")], "Every key is alive"),
-        ([row("a", 0), row("b")], "1 of 2 accounts needs attention"),
+        ([row("a"), row("b")], "OK: every key is alive"),
+        ([row("a", 0), row("b")], "Action needed: 1 of 2 accounts"),
         ([row("a", enabled=False)], "Every account is disabled"),
     ],
-    ids=["none", "well", "one", "disabled"],
+    ids=["none", "ok", "one", "disabled"],
 )
 def test_the_first_line_says_whether_anybody_is_needed(rows: list[AccountStatus], said: str) -> None:
     assert Read(page(rows, NOW)).texts[0].startswith(said)
@@ -126,7 +126,7 @@ def test_the_minutes_are_said_in_words_beside_the_bar(left: float | None, shown:
     assert shown in Read(page([row("a", left)], NOW)).texts
 
 
-def test_a_dead_key_is_never_shown_as_well() -> None:
+def test_a_dead_key_is_never_shown_as_ok() -> None:
     dead = row("a", 0, outcome="EXTENDED")
     assert state(dead) == "dead"
     assert '<tr class="dead">' in page([dead], NOW)

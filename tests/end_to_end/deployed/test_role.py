@@ -183,7 +183,7 @@ def test_the_widgets_role_grants_what_it_does_and_nothing_else(deployed: SamDepl
     with deployed.emulator(world, "WidgetFunction") as widget:
         answer = widget.invoke(event_of())
     assert answer.error is None
-    assert "3 of 4 accounts need attention" in answer.payload
+    assert "Action needed: 3 of 4 accounts" in answer.payload
     calls = deployed.recorded_calls()[before:]
     used = {grant for call in calls for grant in needed(*call)}
     [records] = [statement for statement in statements(deployed, "WidgetRole") if "Condition" in statement]

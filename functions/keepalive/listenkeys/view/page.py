@@ -19,7 +19,7 @@ STATES = {
     "dead": "without a live key",
     "risk": f"with less than {AT_RISK_MINUTES} min left",
     "failing": "failing, key still alive",
-    "well": "well",
+    "ok": "ok",
     "disabled": "disabled",
 }
 _STYLE = f"""
@@ -34,7 +34,7 @@ background:var(--ground);padding:12px;container-type:inline-size;text-align:left
 .lk .totals{{display:flex;flex-wrap:wrap;align-items:baseline;gap:4px 20px;list-style:none;
 margin-bottom:12px;color:var(--dim)}}
 .lk .totals b{{color:var(--c,var(--text));font-size:16px}}
-.lk .dead,.lk .risk{{--c:var(--bad)}}.lk .well{{--c:var(--good)}}.lk .disabled{{--c:var(--dim)}}
+.lk .dead,.lk .risk{{--c:var(--bad)}}.lk .ok{{--c:var(--good)}}.lk .disabled{{--c:var(--dim)}}
 .lk .failing,.lk .late{{--c:var(--late)}}
 .lk table{{border-collapse:collapse;width:100%}}
 .lk th,.lk td{{padding:7px 16px 7px 0;border-top:1px solid var(--line);vertical-align:top;font-weight:400;
@@ -110,7 +110,7 @@ def state(row: AccountStatus) -> str:
         return "dead"
     if row.at_risk:
         return "risk"
-    return "failing" if row.problem else "well"
+    return "failing" if row.problem else "ok"
 
 
 def by_urgency(rows: Iterable[AccountStatus]) -> list[AccountStatus]:
@@ -126,15 +126,18 @@ def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
     if not rows:
         text = "No accounts yet: add a row to AccountsTable, or use listenkeys accounts add"
     elif trouble:
-        text = f"{trouble:,} of {_accounts(enabled)} {'needs' if trouble == 1 else 'need'} attention"
+        text = f"Action needed: {trouble:,} of {_accounts(enabled)}"
     else:
-        text = "Every key is alive" if enabled else "Every account is disabled"
+        text = "OK: every key is alive" if enabled else "Every account is disabled"
     totals = "".join(
         f'<li class="{name}"><b>{counts[name]:,}</b> {words}</li>'
         for name, words in STATES.items()
         if counts[name]
     )
-    read = f"<li>at {now.astimezone(UTC):%H:%M:%S} UTC</li>"
+    read = f"<li>made at {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC</li>"
+    tried = [row.tried_minutes_ago for row in rows if row.tried_minutes_ago is not None]
+    if tried:
+        read += f"<li>the last attempt was {ago(max(0.0, min(tried)))}</li>"
     worst = next((name for name in STATES if counts[name]), "disabled")
     return f'<p class="sum {worst}">{text}</p><ul class="totals">{totals}{read}</ul>'
 
@@ -142,7 +145,7 @@ def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
 def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], str] | None) -> str:
     kind = state(row)
     minutes = row.minutes_left or 0.0
-    late = " late" if kind == "well" and minutes < LATE_MINUTES else ""
+    late = " late" if kind == "ok" and minutes < LATE_MINUTES else ""
     left = {"disabled": "not kept alive", "dead": "no key"}.get(kind, f"{int(minutes)} min")
     if kind == "dead" and row.minutes_left is not None:
         left = f"expired {ago(-minutes)}"

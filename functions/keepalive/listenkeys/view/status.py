@@ -47,6 +47,15 @@ class AccountStatus:
             return self.current.error_code, self.current.error_message or ""
         return None
 
+    @property
+    def status(self) -> str:
+        """`ok`, `action needed`, `unknown` (no run has tried the account yet) or `disabled`."""
+        if not self.account.enabled:
+            return "disabled"
+        if self.problem is None and self.tried_minutes_ago is None:
+            return "unknown"
+        return "action needed" if self.at_risk or self.problem else "ok"
+
     def outcome(self, run_id: str | None = None) -> str:
         """Return the last outcome; with a run's id, SKIPPED where that run left the account alone."""
         if not self.account.enabled:
@@ -68,6 +77,7 @@ class AccountStatus:
             "product": self.account.product or None,
             "environment": self.account.environment,
             "enabled": self.account.enabled,
+            "status": self.status,
             "renewAfterMinutes": self.account.renew_after,
             "outcome": self.outcome(),
             "atRisk": self.at_risk,
