@@ -327,6 +327,9 @@ class MemoryAnnouncer(Announcer):
         self.sent += sum(map(len, unannounced.values()))
         return dict(unannounced)
 
+    def tell(self, events: Sequence[object]) -> None:
+        """Send nothing: nobody reads here."""
+
 
 def _milliseconds(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -1,4 +1,4 @@
-"""EventBridge, as far as the template's webhook needs it: which events a rule takes, what its target is sent.
+"""EventBridge, as far as the template needs it: which events a rule takes, what its targets are sent.
 
 After the EventBridge User Guide, "Event patterns" and "Amazon EventBridge input transformation". What those
 pages allow and the template does not use is refused, not guessed.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _MISSING = object()
@@ -52,6 +52,80 @@ def transformed(transformer: Mapping[str, Any], event: Mapping[str, Any]) -> str
         return value if in_string and isinstance(value, str) else json.dumps(value)
 
     return re.sub(r"<([\w.-]+)>", put, template)
+
+
+class Bus:
+    """The rules of a chosen template that take events; `names` resolves what their patterns refer to."""
+
+    def __init__(self, template: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        self._rules = [
+            (_filled(rule["EventPattern"], names), rule["Targets"])
+            for rule in (resource.get("Properties", {}) for resource in template["Resources"].values())
+            if "EventPattern" in rule
+        ]
+
+    def hand(self, event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield the logical id of each target that is sent this event, and what it is sent."""
+        for pattern, targets in self._rules:
+            if matches(pattern, event):
+                for target in targets:
+                    transformer = target.get("InputTransformer")
+                    match target["Arn"]:
+                        case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
+                            yield name, transformed(transformer, event) if transformer else json.dumps(event)
+
+
+def alarm_event(name: str, description: str, state: str, before: str) -> dict[str, Any]:
+    """Return the event of a change of an alarm's state, as CloudWatch sends it.
+
+    After the CloudWatch User Guide, "Alarm events and EventBridge".
+    """
+
+    def of(value: str) -> dict[str, str]:
+        return {
+            "reason": 'Threshold Crossed: 1 datapoint [1.0 (24/11/26 10:00:00)] was greater than "0.0".',
+            "reasonData": json.dumps({"version": "1.0", "recentDatapoints": [1.0], "threshold": 0.0}),
+            "timestamp": "2026-11-24T10:01:00.000+0000",
+            "value": value,
+        }
+
+    return {
+        "version": "0",
+        "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
+        "detail-type": "CloudWatch Alarm State Change",
+        "source": "aws.cloudwatch",
+        "account": "123456789012",
+        "time": "2026-11-24T10:01:00Z",
+        "region": "ap-northeast-1",
+        "resources": [arn_of_alarm(name)],
+        "detail": {
+            "alarmName": f"listenkey-keeper-{name}-1ABCDEFGHIJKL",
+            "configuration": {
+                "description": description.strip(),
+                "metrics": [
+                    {"id": "m", "metricStat": {"period": 300, "stat": "Maximum"}, "returnData": True}
+                ],
+            },
+            "previousState": of(before),
+            "state": of(state),
+        },
+    }
+
+
+def arn_of_alarm(name: str) -> str:
+    """Return an alarm's ARN."""
+    return f"arn:aws:cloudwatch:ap-northeast-1:123456789012:alarm:{name}"
+
+
+def _filled(node: Any, names: Mapping[str, str]) -> Any:
+    match node:
+        case {"Ref": name} | {"Fn::GetAtt": [name, "Arn"]}:
+            return names[name]
+        case dict():
+            return {key: _filled(value, names) for key, value in node.items()}
+        case list():
+            return [_filled(item, names) for item in node]
+    return node
 
 
 def _at(path: str, event: Mapping[str, Any]) -> Any:

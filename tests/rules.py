@@ -49,16 +49,19 @@ class Rules(Scheduler):
         self._world = world
         self._function = invoke
         self._disabled: Collection[str] = ()
+        self._deleted = False
         self._start = clock.monotonic()
         super().__init__(world.aws, clock.clock, self._call, self._keep, {TICK: 60 * tick, SWEEP: 60 * sweep})
 
-    def go(self, minutes: float, disabled: Collection[str] = (), throttled: bool = False) -> list[Run]:
+    def go(
+        self, minutes: float, disabled: Collection[str] = (), throttled: bool = False, deleted: bool = False
+    ) -> list[Run]:
         """Let `minutes` go by and return the runs of that time.
 
         A `disabled` rule fires nothing, though events that Lambda already holds are retried. While
-        `throttled`, Lambda starts nothing.
+        `throttled`, Lambda starts nothing. With the function `deleted` each event is a letter at once.
         """
-        self._disabled, self.throttled = disabled, throttled
+        self._disabled, self.throttled, self._deleted = disabled, throttled, deleted
         return list(self.follow(minutes))
 
     def follow(self, minutes: float) -> Iterator[Run]:
@@ -73,6 +76,13 @@ class Rules(Scheduler):
                 self.clock.advance(max(0.0, left))
                 return
             self.clock.advance(wait)
+
+    def send(self, event: Any, rule: str = "") -> None:
+        """Take an event, as Lambda's queue would, or EventBridge's dead-letter queue without a function."""
+        if self._deleted:
+            self._keep({"event": event})
+        else:
+            super().send(event, rule)
 
     def rule(self, id_: str) -> Rule | None:
         """Return a rule as it was read at first: asking again for each firing would take most of the time."""

@@ -153,12 +153,15 @@ def publish(report: Report, shard: Shard | None = None) -> None:
             log("account", product=result.product or None, **result.as_problem())
     if report.trigger not in (TICK, SWEEP) or report.accounts_unread:
         return  # neither shows that the rules work
+    if not report.trouble:  # MissedRunsAlarm has to see a stack that can't record or announce
+        metrics.add_metric("SweepsCompleted", MetricUnit.Count, int(report.trigger == SWEEP))
+        metrics.add_metric("TicksCompleted", MetricUnit.Count, int(report.trigger == TICK))
     counts = report.count()
-    metrics.add_metric("RunsCompleted", MetricUnit.Count, 1)
-    for outcome in Outcome:
-        # CREATED has none: CloudWatch's free tier is ten custom metrics, and a new key is announced anyway.
-        if outcome not in (Outcome.SKIPPED, Outcome.CREATED):
-            metrics.add_metric(f"Keys{outcome.capitalize()}", MetricUnit.Count, counts[outcome])
+    # CloudWatch's free tier is ten custom metrics: a new key is one number, however it came.
+    changed = counts[Outcome.CHANGED] + counts[Outcome.CREATED] + counts[Outcome.RECREATED]
+    metrics.add_metric("KeysChanged", MetricUnit.Count, changed)
+    for outcome in (Outcome.EXTENDED, Outcome.FAILED, Outcome.DEFERRED, Outcome.REJECTED):
+        metrics.add_metric(f"Keys{outcome.capitalize()}", MetricUnit.Count, counts[outcome])
     # Also when it is 0: KeyAtRiskAlarm must clear, whatever happened to the last account at risk.
     metrics.add_metric("KeysAtRisk", MetricUnit.Count, report.keys_at_risk)
     if report.min_remaining_seconds is not None:

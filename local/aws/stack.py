@@ -232,6 +232,10 @@ class LocalAws:
         """Return the events sent to the default bus since the last `reset()`, oldest first, as delivered."""
         return [json.loads(message.body) for message in _backend("sqs").queues[_EVENTS]._messages]
 
+    def account_events(self) -> list[dict[str, Any]]:
+        """Return those of the sent events that are of one account: for programs, not for people."""
+        return [event for event in self.sent_events() if "accountId" in event["detail"]]
+
     def items(self, table: str) -> Iterator[dict[str, Any]]:
         """Yield every item of a table, by its logical id, in DynamoDB's notation."""
         name = self.resources[table]
@@ -336,8 +340,8 @@ class LocalAws:
     def _listen(self) -> None:
         """Keep what is sent to the default bus, for `sent_events()`: the bus itself keeps nothing."""
         # moto hands every event to rules that have but a schedule, and PutEvents then fails at the function.
-        # Nor does it call a function.
-        for name in RULES:
+        # Nor does it call a function, or know a topic as a target.
+        for name in ("AccountsRule", *RULES):
             rule = _backend("events").describe_rule(self.resources[name], None)
             rule.send_to_targets = lambda *_, **__: None
         rule.send_to_targets = lambda event, **_: (

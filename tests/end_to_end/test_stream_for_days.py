@@ -256,7 +256,7 @@ def test_the_loss_is_recorded_and_announced_without_the_key(days: Days) -> None:
     assert outcomes.count("RECREATED") == 2
     changes = [
         event["detail"]
-        for event in days.world.aws.sent_events()
+        for event in days.world.aws.account_events()
         if event["detail-type"] == "Listen Key Changed" and event["detail"]["accountId"] == "alice"
     ]
     assert [change["outcome"] for change in changes] == ["CREATED", "RECREATED", "RECREATED"]

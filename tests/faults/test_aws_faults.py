@@ -1278,7 +1278,7 @@ def test_an_accounts_changes_while_the_bus_is_down_are_sent_in_order(
     clock.advance(minutes=1)
     function.invoke(SWEEP)
 
-    told = [(e["detail-type"], e["detail"]["outcome"]) for e in world.aws.sent_events()]
+    told = [(e["detail-type"], e["detail"]["outcome"]) for e in world.aws.account_events()]
     assert told == [
         ("Listen Key Changed", "CREATED"),
         ("Listen Key Failing", "REJECTED"),

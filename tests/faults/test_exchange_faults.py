@@ -74,7 +74,7 @@ def test_one_500_is_retried_within_the_run(
     assert emitted["KeysExtended"] == 1
     assert emitted["KeysFailed"] == emitted["KeysDeferred"] == emitted["KeysRejected"] == 0
     assert emitted["MinRemainingSeconds"] > 3500
-    assert not world.aws.sent_events()
+    assert not world.aws.account_events()
 
 
 @pytest.mark.slow

@@ -290,7 +290,7 @@ def test_a_reset_after_the_request_is_sent_is_retried_and_harmless(
     current = world.current("alice")
     assert (current["outcome"], current["listenKey"]) == ("EXTENDED", key)
     assert world.ledger("alice")[0]["attempts"] == 3
-    assert not world.aws.sent_events()
+    assert not world.aws.account_events()
 
 
 @pytest.mark.row(23)

@@ -159,12 +159,12 @@ def test_a_failure_that_a_later_success_has_overtaken_is_not_announced(
     function.invoke(TICK)
     current = world.current("alice")
     assert (current["outcome"], current["consecutiveFailures"]) == ("EXTENDED", 0)
-    assert world.aws.sent_events() == [], "a failure that nobody recorded has no recovery, either"
+    assert world.aws.account_events() == [], "a failure that nobody recorded has no recovery, either"
     assert "unannounced" not in current
     for _ in range(3):
         clock.advance(minutes=30)
         function.invoke(TICK)
-    assert world.aws.sent_events() == []
+    assert world.aws.account_events() == []
 
 
 @pytest.mark.row(59)

@@ -23,6 +23,7 @@ TEMPLATE = expand()
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c"
 MISSED, THROTTLES, DEAD_LETTER = "MissedRunsAlarm", "ThrottlesAlarm", "DeadLetterAlarm"
 QUEUE = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+UNDELIVERED = {"Fn::GetAtt": ["UndeliveredQueue", "Arn"]}
 FUNCTION = {"Fn::GetAtt": ["KeepaliveFunction", "Arn"]}
 TOPIC = {"Ref": "AlarmTopic"}
 RULES = (TICK, SWEEP)
@@ -152,13 +153,22 @@ DELIVERIES: dict[str, Delivery] = {
         "AlarmTopicPolicy", "cloudwatch.amazonaws.com", "sns:Publish", TOPIC,
         {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
     ),
+    # EventBridge says of a topic not even which rule it publishes for.
+    "a rule tells of accounts": ("AlarmTopicPolicy", "events.amazonaws.com", "sns:Publish", TOPIC, {}),
+    **{
+        f"{rule} leaves what it could not deliver": (
+            "UndeliveredQueuePolicy", "events.amazonaws.com", "sqs:SendMessage", UNDELIVERED,
+            {"aws:SourceArn": {"Fn::GetAtt": [rule, "Arn"]}},
+        )
+        for rule in ("AccountsRule", "WebhookAlarmRule", "WebhookAlarmOverRule", "HeartbeatRule")
+    },
 }  # fmt: skip
 
 
 @pytest.mark.row(44)
 @pytest.mark.parametrize("name", DELIVERIES)
 def test_a_delivery_is_allowed_by_its_policy_and_denied_without(name: str) -> None:
-    resources = choose(TEMPLATE, {})["Resources"]
+    resources = choose(TEMPLATE, {"AlarmWebhookSecretId": "a", "HeartbeatSecretId": "b"})["Resources"]
     policy, service, action, resource, context = DELIVERIES[name]
     given = statements(resources, policy)
 
@@ -173,7 +183,7 @@ def test_a_delivery_is_allowed_by_its_policy_and_denied_without(name: str) -> No
     ("policy", "action", "resource"),
     [
         ("DeadLetterQueuePolicy", "sqs:SendMessage", QUEUE),
-        ("AlarmTopicPolicy", "sns:Publish", TOPIC),
+        ("UndeliveredQueuePolicy", "sqs:SendMessage", UNDELIVERED),
         ("permissions", "lambda:InvokeFunction", FUNCTION),
     ],
 )
@@ -186,11 +196,13 @@ def test_another_accounts_rules_and_alarms_are_not_let_in(policy: str, action: s
 
 
 def destinations(resources: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield every place to which something that failed, or an alarm, is sent."""
+    """Yield every place to which something that failed, an alarm or news is sent."""
     for name, resource in resources.items():
         properties = resource["Properties"]
         for target in properties.get("Targets", ()):
             yield name, target["DeadLetterConfig"]["Arn"]
+            if target["Arn"] == TOPIC:
+                yield name, TOPIC
         if "DestinationConfig" in properties:
             yield name, properties["DestinationConfig"]["OnFailure"]["Destination"]
         for actions in ("AlarmActions", "OKActions", "InsufficientDataActions"):
@@ -207,9 +219,9 @@ def test_what_is_sent_arrives_where_its_sender_can_encrypt(parameters: dict[str,
 
     assert sent_to.count(QUEUE) == 3  # two rules and the function
     assert sent_to.count(TOPIC) >= 5
-    assert len(sent_to) == sent_to.count(QUEUE) + sent_to.count(TOPIC)
+    assert len(sent_to) == sum(sent_to.count(place) for place in (QUEUE, TOPIC, UNDELIVERED))
     wanted = {"Ref": "KmsKeyArn"} if parameters else None
-    for name in ("DeadLetterQueue", "AlarmTopic"):
+    for name in ("DeadLetterQueue", "UndeliveredQueue", "AlarmTopic"):
         assert resources[name]["Properties"].get("KmsMasterKeyId") == wanted
     if parameters:
         role = statements(resources, "KeepaliveRole")
@@ -221,7 +233,7 @@ def test_what_is_sent_arrives_where_its_sender_can_encrypt(parameters: dict[str,
 def test_throttling_is_paged_and_the_events_are_done_within_their_age(watched: Watched) -> None:
     watched.go(28)
     watched.go(20, throttled=True)
-    assert THROTTLES in watched.alarms.firing()
+    assert {THROTTLES, MISSED} <= watched.alarms.firing()
 
     watched.go(12)
 

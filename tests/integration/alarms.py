@@ -75,6 +75,7 @@ class Alarm:
     def __init__(self, properties: Mapping[str, Any], names: Mapping[str, str], made: float = 0.0) -> None:
         self._properties = properties
         self._names = names
+        self.description: str = properties.get("AlarmDescription", "")
         self.periods: int = properties["EvaluationPeriods"]
         self._to_alarm: int = properties.get("DatapointsToAlarm", self.periods)
         warm_up = properties.get("WarmUpConfiguration")
@@ -123,8 +124,11 @@ class Alarm:
         if missing and treat in ("breaching", "notBreaching"):
             breaching += [treat == "breaching"] * missing
         elif missing:
-            assert self.periods == 1, "not known here"
-            return self.state if treat == "ignore" else INSUFFICIENT
+            assert self.periods == 1 or (treat == "ignore" and self._to_alarm == self.periods), (
+                "not known here"
+            )
+            if not breaching or all(breaching):
+                return self.state if treat == "ignore" else INSUFFICIENT
         return ALARM if sum(breaching) >= self._to_alarm else OK
 
     def _values(self, id_: str, metrics: Metrics, at: float) -> list[float | None]:

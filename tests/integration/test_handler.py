@@ -347,7 +347,7 @@ def test_a_post_that_answers_the_recorded_key_has_recreated_nothing(
     assert counts(done) == {"extended": 1}
     assert sent(world) == ["PUT 400", "POST 200"]
     assert world.current("alice")["listenKey"] == recorded
-    assert world.aws.sent_events() == []
+    assert world.aws.account_events() == []
 
 
 def test_disabled_accounts_are_not_asked_for_not_counted_and_not_recorded(
@@ -530,10 +530,10 @@ def test_a_sweep_brings_a_new_account_to_life_and_tries_a_failed_one_again(
 
 @pytest.mark.parametrize(
     ("age", "requests"),
-    [(None, 0), (20, 0), (40, 1), (59, 1), (60, 0), (300, 0)],
+    [(None, 0), (20, 0), (40, 1), (59, 1), (60, 1), (300, 1)],
     ids=["never had a key", "20 min", "40 min", "59 min", "dead", "long dead"],
 )
-def test_a_rejected_account_is_the_sweeps_only_while_there_is_a_key_to_save(
+def test_a_rejected_account_is_the_sweeps_while_there_is_a_key_to_save_and_then_once_an_hour(
     world: World, function: WatchedFunction, clock: VirtualClock, age: float | None, requests: int
 ) -> None:
     api_key = add(world, "alice", clock.now() - timedelta(minutes=age) if age else None)
@@ -555,6 +555,8 @@ def test_a_rejected_account_is_the_sweeps_only_while_there_is_a_key_to_save(
     assert len(world.exchange.requests) == requests
     if not requests:
         assert world.records("alice") == recorded
+    function.invoke(SWEEP)
+    assert len(world.exchange.requests) == requests + (age in (40, 59)), "the next hour has not begun"
 
 
 def manual_world(world: World, clock: VirtualClock) -> None:
@@ -816,7 +818,7 @@ def test_the_least_time_a_key_has_left_counts_those_that_failed(
     assert done.report["minRemainingSeconds"] == pytest.approx(10 * 60 - spent, abs=1)
 
 
-def test_a_rejected_account_counts_until_its_key_is_dead(
+def test_an_account_without_a_live_key_has_no_time_left_whatever_its_outcome(
     world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
     add(world, "well", clock.now())
@@ -829,7 +831,7 @@ def test_a_rejected_account_counts_until_its_key_is_dead(
     assert alive is not None
     assert alive["minRemainingSeconds"] == 20 * 60
     assert dead is not None
-    assert dead["minRemainingSeconds"] == 3600
+    assert dead["minRemainingSeconds"] == 0
 
 
 def test_mode_changes_keeps_quiet_about_a_key_that_simply_lives_on(world: World, clock: VirtualClock) -> None:

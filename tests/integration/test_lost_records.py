@@ -27,7 +27,7 @@ def test_a_recorded_key_whose_time_is_over_is_not_taken_for_the_one_that_was_ext
     current = world.current("alice")
     assert (current["listenKey"], current["outcome"]) == (live, "CHANGED")
     assert world.ledger("alice")[-1]["attempts"] == 2
-    assert "Listen Key Changed" in [event["detail-type"] for event in world.aws.sent_events()[1:]]
+    assert "Listen Key Changed" in [event["detail-type"] for event in world.aws.account_events()[1:]]
 
 
 @pytest.mark.parametrize("product", ["portfolio", "options"])

@@ -20,7 +20,7 @@ REPORT = [
     "failed", "deferred", "rejected", "minRemainingSeconds", "usedWeight", "durationMs", "problems",
 ]  # fmt: skip
 METRICS = {
-    "RunsCompleted", "KeysExtended", "KeysChanged", "KeysRecreated", "KeysFailed",
+    "SweepsCompleted", "TicksCompleted", "KeysExtended", "KeysChanged", "KeysFailed",
     "KeysDeferred", "KeysRejected", "MinRemainingSeconds", "UsedWeight", "KeysAtRisk",
 }  # fmt: skip
 UNITS = {"MinRemainingSeconds": "Seconds"}
@@ -66,7 +66,7 @@ def test_a_report_of_the_demonstration(demo: World, function: WatchedFunction) -
     assert numbers.pop("durationMs") >= 0
     assert numbers == {
         "accounts": 4, "extended": 1, "changed": 0, "created": 1, "recreated": 1, "skipped": 0,
-        "failed": 0, "deferred": 0, "rejected": 1, "minRemainingSeconds": 3600,
+        "failed": 0, "deferred": 0, "rejected": 1, "minRemainingSeconds": 0,
     }  # fmt: skip
     assert report["trigger"] == "tick"
     [problem] = report["problems"]
@@ -158,9 +158,11 @@ def test_a_signing_secret_is_warned_of_once_a_run(world: World, function: Watche
     assert (line["level"], "never needed" in line["warning"]) == ("WARNING", True)
 
 
-@pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
+@pytest.mark.parametrize(
+    ("event", "sweeps", "ticks"), [(TICK, [0], [1]), (SWEEP, [1], [0])], ids=["tick", "sweep"]
+)
 def test_a_rules_run_counts_everything_in_one_namespace_and_one_dimension(
-    demo: World, function: WatchedFunction, event: dict[str, Any]
+    demo: World, function: WatchedFunction, event: dict[str, Any], sweeps: list[int], ticks: list[int]
 ) -> None:
     done = function.invoke(event)
 
@@ -173,9 +175,9 @@ def test_a_rules_run_counts_everything_in_one_namespace_and_one_dimension(
     assert units == {name: UNITS.get(name, "Count") for name in METRICS}
     values = {name: emitted[name] for name in METRICS - {"UsedWeight"}}
     assert values == {
-        "RunsCompleted": [1], "KeysExtended": [1], "KeysChanged": [0],
-        "KeysRecreated": [1], "KeysFailed": [0], "KeysDeferred": [0], "KeysRejected": [1],
-        "MinRemainingSeconds": [3600], "KeysAtRisk": [0],
+        "SweepsCompleted": sweeps, "TicksCompleted": ticks, "KeysExtended": [1], "KeysChanged": [2],
+        "KeysFailed": [0], "KeysDeferred": [0], "KeysRejected": [1],
+        "MinRemainingSeconds": [0], "KeysAtRisk": [1],
     }  # fmt: skip
     assert emitted.keys() == {"_aws", "service", *METRICS}
 
@@ -205,7 +207,7 @@ def test_a_run_that_raises_for_its_accounts_is_counted(demo: World, function: Wa
 
     [emitted] = metrics(done)
     assert done.error is not None
-    assert emitted["RunsCompleted"] == [1]
+    assert emitted["TicksCompleted"] == [1]
     assert emitted["KeysFailed"][0] + emitted["KeysDeferred"][0] == 4
 
 
@@ -213,7 +215,7 @@ def test_without_accounts_nothing_is_said_of_the_time_left(world: World, functio
     [emitted] = metrics(function.invoke(TICK))
 
     assert METRICS - emitted.keys() == {"MinRemainingSeconds"}
-    assert emitted["RunsCompleted"] == [1]
+    assert emitted["TicksCompleted"] == [1]
 
 
 def test_the_counts_of_one_run_do_not_show_up_in_the_next(demo: World, function: WatchedFunction) -> None:
@@ -221,13 +223,13 @@ def test_the_counts_of_one_run_do_not_show_up_in_the_next(demo: World, function:
 
     [emitted] = metrics(function.invoke(TICK))
 
-    assert (emitted["RunsCompleted"], emitted["KeysRecreated"]) == ([1], [0])
+    assert (emitted["TicksCompleted"], emitted["KeysChanged"]) == ([1], [0])
 
 
 def told(world: World) -> list[tuple[str, str, str]]:
     return [
         (event["detail"]["accountId"], event["detail-type"], event["detail"]["outcome"])
-        for event in world.aws.sent_events()
+        for event in world.aws.account_events()
     ]
 
 
@@ -235,7 +237,7 @@ def test_changes_are_announced_as_the_contract_says(demo: World, function: Watch
     function.invoke(TICK)
 
     table = {"listenKeysTable": demo.aws.outputs["ListenKeysTableName"]}
-    events = {event["detail"]["accountId"]: event for event in demo.aws.sent_events()}
+    events = {event["detail"]["accountId"]: event for event in demo.aws.account_events()}
     assert {event["source"] for event in events.values()} == {"listenkey-keeper"}
     assert {id_: (event["detail-type"], event["detail"]) for id_, event in events.items()} == {
         "bob": (
@@ -264,7 +266,7 @@ def test_changes_are_announced_as_the_contract_says(demo: World, function: Watch
             },
         ),
     }  # fmt: skip
-    assert len(demo.aws.sent_events()) == 3
+    assert len(demo.aws.account_events()) == 3
 
 
 def test_an_announcement_that_was_sent_is_no_longer_kept(demo: World, function: WatchedFunction) -> None:

@@ -99,7 +99,7 @@ def test_a_parameter_reaches_the_setting_of_its_name() -> None:
 TEMPLATE = expand()
 # What the patterns let through: the ends of each range, and what lies oddest within it.
 TEXTS = {
-    "ScheduleExpression": ["rate(1 minute)", "rate(30 minutes)", "rate(999 days)", "cron(0/30 * * * ? *)"],
+    "ScheduleExpression": ["rate(1 minute)", "rate(30 minutes)", "rate(60 minutes)", "cron(0/30 * * * ? *)"],
     "SweepExpression": [f"rate({minutes} minutes)" for minutes in range(2, 9)],
     "SecretPrefix": ["a", "team/keys@eu=1+.-_"],
     "RenewAfterMinutes": ["5", "38"],

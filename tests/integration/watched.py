@@ -1,48 +1,103 @@
-"""The local world's rules run by the virtual clock, and CloudWatch watching what they bring about."""
+"""The local world's rules run by the virtual clock; CloudWatch and EventBridge tell what comes of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from local.aws.stack import choose, expand
 from local.clock import VirtualClock
-from local.invoke import LocalFunction
+from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
-from tests.integration.alarms import Alarms, Metrics
+from tests.eventbridge import Bus, alarm_event, arn_of_alarm
+from tests.integration.alarms import ALARM, Alarms, Metrics
 from tests.rules import Rules
+
+_KEPT = 86_400  # seconds, by UndeliveredQueue
+
+
+@cache
+def _told() -> dict[str, Any]:
+    """Return the template with everybody told who can be."""
+    return choose(expand(), {"AlarmWebhookSecretId": "ops/chat", "HeartbeatSecretId": "ops/beat"})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What arrived at a topic or a URL, by its logical id, and when (epoch seconds)."""
+
+    at: float
+    to: str
+    text: str
 
 
 class Watched:
-    """A world whose rules run, with CloudWatch watching.
+    """A world whose rules run, with CloudWatch watching and EventBridge passing on what there is to tell.
 
     What SQS and Lambda publish of their own is put here as they would, for letters and throttles that the
-    rules really brought about: the number of letters in the queue once a minute, and each throttle. The
-    stack is an hour old, its alarms have warmed up; `new`: it has been deployed this minute.
+    rules really brought about: the number of letters in a queue once a minute, and each throttle. The
+    stack is an hour old, its alarms have warmed up; `new`: it has been deployed this minute. `broken` has the
+    URLs, by logical id, that answer 404.
     """
 
     def __init__(
         self, world: World, function: LocalFunction, clock: VirtualClock, *, new: bool = False
     ) -> None:
         self.world, self.clock = world, clock
-        self.rules = Rules(world, function.invoke, clock)
         self.metrics = Metrics()
+        self.messages: list[Message] = []
+        self.broken: set[str] = set()
+        self._undelivered: list[float] = []
+        self._read = 0
         names = {**world.aws.resources, "AWS::StackName": world.aws.stack_name}
         self.alarms = Alarms(world.aws.template, names, clock.timestamp() - (0 if new else 3600))
+        self._bus = Bus(_told(), names | {name: arn_of_alarm(name) for name in self.alarms})
+
+        def invoke(event: Any, context: Context | None = None) -> Invocation:
+            done = function.invoke(event, context)
+            self.metrics.read(done.output, clock.timestamp())
+            sent = world.aws.sent_events()[self._read :]
+            self._read += len(sent)
+            for each in sent:
+                self._pass_on(each, clock.timestamp())
+            return done
+
+        self.rules = Rules(world, invoke, clock)
 
     def go(self, minutes: float, **how: Any) -> None:
         """Let time pass; then look at every minute of it, as CloudWatch would have."""
         start, throttles = self.clock.timestamp(), len(self.rules.throttles)
-        for run in self.rules.go(minutes, **how):
-            self.metrics.read(run.done.output, run.at)
+        self.rules.go(minutes, **how)
         names = self.world.aws.resources
         function = {"FunctionName": names["KeepaliveFunction"]}
         for seconds in self.rules.throttles[throttles:]:
             at = self.clock.timestamp() - self.clock.monotonic() + seconds
             self.metrics.put("AWS/Lambda", "Throttles", function, at, 1)
-        queue = {"QueueName": names["DeadLetterQueue"].rpartition("/")[2]}
         at, end = start, self.clock.timestamp()
         while at <= end:
-            letters = sum(left_at <= at for left_at in self.rules.left_at)
-            self.metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, at, letters)
-            for alarm in self.alarms.values():
-                alarm.evaluate(self.metrics, at)
+            self._look(at)
             at += 60
+
+    def _look(self, at: float) -> None:
+        held = {
+            "DeadLetterQueue": sum(left_at <= at for left_at in self.rules.left_at),
+            "UndeliveredQueue": sum(at - _KEPT < left_at <= at for left_at in self._undelivered),
+        }
+        for name, letters in held.items():
+            queue = {"QueueName": self.world.aws.resources[name].rpartition("/")[2]}
+            self.metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, at, letters)
+        for name, alarm in self.alarms.items():
+            before, mailed = alarm.state, len(alarm.mails)
+            alarm.evaluate(self.metrics, at)
+            if len(alarm.mails) > mailed and (alarm.state == ALARM or before == ALARM):
+                self.messages.append(Message(at, "AlarmTopic", f"{alarm.state} {name}"))
+            if alarm.state != before:
+                self._pass_on(alarm_event(name, alarm.description, alarm.state, before), at)
+
+    def _pass_on(self, event: dict[str, Any], at: float) -> None:
+        for target, text in self._bus.hand(event):
+            if target in self.broken:
+                self._undelivered.append(at)
+            else:
+                self.messages.append(Message(at, target, text))

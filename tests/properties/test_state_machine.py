@@ -573,7 +573,7 @@ class WholeProgram(RuleBasedStateMachine):
 
     def check_announced(self) -> None:
         """What the ledger says changed has been announced; nothing is left to announce."""
-        told = Counter((e["detail-type"], e["detail"]["accountId"]) for e in self.aws.sent_events())
+        told = Counter((e["detail-type"], e["detail"]["accountId"]) for e in self.aws.account_events())
         # What a disabled account has to tell waits until it is enabled.
         for name in [*(subject.name for subject in self.enabled()), "badkey", "badrow", "nosecret"]:
             happened: Counter[str] = Counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,7 +59,14 @@ def judge(trigger: Trigger, run_id: str = "this", overdue: timedelta = OVERDUE) 
         pytest.param(renewed(2, "FAILED"), False, True, False, id="failed, renewed 2 min ago"),
         pytest.param(renewed(20, "REJECTED"), True, False, True, id="rejected, key lives, not overdue"),
         pytest.param(renewed(40, "REJECTED"), True, True, True, id="rejected, key lives, overdue"),
-        pytest.param(renewed(60, "REJECTED"), True, False, True, id="rejected, key dead"),
+        pytest.param(renewed(60, "REJECTED"), True, True, True, id="rejected, key dead, tried an hour ago"),
+        pytest.param(
+            replace(renewed(60, "REJECTED"), attempted_at=NOW - timedelta(minutes=30)),
+            True,
+            False,
+            True,
+            id="rejected, key dead, tried half an hour ago",
+        ),
         pytest.param(renewed(-0.5), False, False, False, id="renewed half a minute from now"),
         pytest.param(renewed(-20), True, True, True, id="renewed in the future: a clock was wrong"),
     ],
@@ -80,7 +88,7 @@ def test_who_is_due(before: Current, tick: bool, sweep: bool, manual: bool) -> N
         (renewed(2), A_TICK, "renewed 2 min ago"),
         (renewed(20, "FAILED"), A_SWEEP, "the last attempt failed, renewed 20 min ago"),
         (renewed(40, "REJECTED"), A_SWEEP, "rejected, renewed 40 min ago"),
-        (never("REJECTED"), A_SWEEP, "rejected and without a key: the next tick tries it"),
+        (never("REJECTED"), A_SWEEP, "rejected and without a key: tried once an hour and by the next tick"),
         (renewed(-20), A_TICK, "renewed in the future: a clock was wrong"),
     ],
 )

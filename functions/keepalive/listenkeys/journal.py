@@ -1,9 +1,9 @@
 """A run's results on their way out: reported, recorded in batches as they come, then announced."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from .aws.announcements import Announcer
+from .aws.announcements import COMPLETED, Announcer, digests
 from .aws.records import BATCH, Records, Saved
 from .clock import Clock
 from .errors import ErrorCode, Unavailable
@@ -11,6 +11,7 @@ from .model import SUCCESSES, Current, Outcome, Result
 from .pool import Pool
 from .report import Report
 from .timing import FLUSH, FLUSH_PAUSE_CAP, NEVER
+from .trigger import TICK
 
 _GIVE_UP_AFTER = 3  # failures in a row at the end of the run
 
@@ -29,6 +30,7 @@ class Journal:
         self._unsaved: list[Result] = []
         self._saving: list[Result] = []
         self._announced: set[str] = set()
+        self._sent: dict[str, Sequence[str]] = {}
         self._next_flush = clock.monotonic() + FLUSH
         self._failures = 0  # to record, in a row
         self._bus_works = True
@@ -83,6 +85,20 @@ class Journal:
             }
         )
 
+    def conclude(self) -> None:
+        """Tell people who began to fail and who recovered, and of a finished tick; clear what was sent."""
+        report = self._report
+        events = digests((text for texts in self._sent.values() for text in texts), report.results)
+        if report.trigger == TICK and not report.accounts_unread and not report.trouble:
+            said = report.to_dict()
+            del said["problems"]
+            events.append((COMPLETED, said))
+        try:
+            self._announcer.tell(events)
+            self._records.announced(self._sent)
+        except Unavailable as error:
+            report.trouble.append(str(error))
+
     def _save(self) -> None:
         self._saving, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
         self._pool.start(partial(self._record, self._saving), self._recorded)
@@ -130,7 +146,7 @@ class Journal:
             sent = self._announcer.send(unannounced)
             if len(sent) < len(unannounced):
                 self._report.trouble.append(f"{len(unannounced) - len(sent)} accounts' changes not announced")
-            self._records.announced(sent)
+            self._sent.update(sent)
         except Unavailable as error:
             self._bus_works = False
             self._report.trouble.append(str(error))

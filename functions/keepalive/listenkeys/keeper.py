@@ -99,6 +99,8 @@ class _Run:
         finally:
             self.pool.close()
         report.close(self.clock.now(), AT_RISK, self.clock.monotonic() - self.started)
+        if not self.trigger.dry_run:
+            self.journal.conclude()
         return report
 
     def _select(self) -> tuple[list[Account], Mapping[str, str]]:

@@ -39,16 +39,14 @@ class Report:
     def close(self, now: datetime, at_risk: float, seconds: float) -> None:
         """Note how long the run took, and how long the keys live: `at_risk` is the line, in seconds.
 
-        A REJECTED account counts until its key has died. Then it has its own alarm, and would hide the other
-        accounts from KeyAtRiskAlarm.
+        A key that is dead or missing has 0 left, whatever became of its account in this run.
         """
         self.duration_ms = round(seconds * 1000)
-        remaining = []
-        for result in self.results:
-            left = max(0, int((result.expires_at - now).total_seconds())) if result.expires_at else 0
-            hides = result.outcome is Outcome.REJECTED or result.error_code == ErrorCode.ACCOUNT_DISABLED
-            if left or not hides:
-                remaining.append(left)
+        remaining = [
+            max(0, int((result.expires_at - now).total_seconds())) if result.expires_at else 0
+            for result in self.results
+            if result.error_code not in (ErrorCode.ACCOUNT_DISABLED, ErrorCode.ACCOUNT_NOT_FOUND)
+        ]
         self.min_remaining_seconds = min(remaining, default=None)
         self.keys_at_risk = sum(left < at_risk for left in remaining)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from .errors import AccountError, ErrorCode
 from .model import LEASE, NOTHING, SUCCESSES, Account, Current, Outcome, Result, fingerprint
-from .timing import CLOCK_SLACK, FRESH, LAST_TRY
+from .timing import CLOCK_SLACK, FRESH, LAST_TRY, REJECTED_AGAIN
 from .trigger import EXPIRED, SWEEP, TICK, Trigger
 
 # Since the last attempt, until a bot may ask for another: copies of an event, and many bots, ask at once.
@@ -48,9 +48,10 @@ class Judge:
             tried = self.now - (before.attempted_at or EVER)
             return not -TRIED < tried < TRIED, f"said to be dead, tried {tried.total_seconds():.0f} s ago"
         sweep, rejected = self.trigger.name == SWEEP, before.outcome == Outcome.REJECTED
+        retry = before.attempted_at is None or self.now - before.attempted_at >= REJECTED_AGAIN
         if before.renewed_at is None or before.listen_key is None:
-            if sweep and rejected:
-                return False, "rejected and without a key: the next tick tries it"
+            if sweep and rejected and not retry:
+                return False, "rejected and without a key: tried once an hour and by the next tick"
             return True, "no key yet"
         age = self.now - before.renewed_at
         said = f"renewed {age.total_seconds() / 60:.0f} min ago"
@@ -63,8 +64,8 @@ class Judge:
             return age >= FRESH and not (self.trigger.name == TICK and again), said
         overdue = age >= self.overdue(account.renew_after)
         if rejected:
-            # A person is needed, and asking goes on only while there is a key to save.
-            return overdue and age < LEASE, f"rejected, {said}"
+            # A person is needed, and asking goes on often only while there is a key to save.
+            return (overdue if age < LEASE else retry), f"rejected, {said}"
         if before.outcome == Outcome.FAILED:
             return True, f"the last attempt failed, {said}"
         return overdue, said

@@ -16,6 +16,9 @@ AT_RISK = 60.0 * AT_RISK_MINUTES
 FRESH = timedelta(minutes=5)  # renewed less than this ago: a duplicate or a retry, nothing to do
 CLOCK_SLACK = timedelta(minutes=1)
 LAST_TRY = timedelta(minutes=25)  # no try of an event comes later: the template's MaximumEventAgeInSeconds
+# A REJECTED account without a live key: the sweep tries it once an hour, or nobody would while the tick is
+# disabled. Sweeps are up to 8 minutes apart.
+REJECTED_AGAIN = timedelta(minutes=52)
 
 # A run
 RESERVE = 30.0  # kept for the requests under way and for recording them

@@ -62,8 +62,8 @@ def test_a_tick_tells_the_alarms_what_they_look_at(deployed: SamDeployed, world:
         function.invoke(TICK)
         lines = [json.loads(line) for line in function.log.splitlines() if line.startswith("{")]
     [metrics] = [line for line in lines if "_aws" in line]
-    assert (metrics["RunsCompleted"], metrics["KeysRejected"]) == ([1.0], [1.0])
-    assert {event["detail-type"] for event in deployed.sent_events()} == {
+    assert (metrics["TicksCompleted"], metrics["KeysRejected"]) == ([1.0], [1.0])
+    assert {event["detail-type"] for event in deployed.account_events()} == {
         "Listen Key Changed", "Listen Key Failing"
     }  # fmt: skip
 
@@ -224,7 +224,7 @@ def test_a_run_that_is_killed_leaves_its_records_and_the_next_one_does_the_rest(
     assert world.current("stuck")["outcome"] == "CREATED"
     assert {name: world.ledger(name) for name in names} == before
     # What was recorded and not yet told when it died has been told since.
-    assert {event["detail"]["accountId"] for event in deployed.sent_events()} == {*names, "stuck"}
+    assert {event["detail"]["accountId"] for event in deployed.account_events()} == {*names, "stuck"}
     assert not any("unannounced" in world.current(name) for name in names)
     assert starts == 2
 

@@ -3,18 +3,20 @@
 Copies of an event have the same `id` in their detail.
 
 An announcement is recorded with the account first (`unannounced`), then sent, then cleared: a run that dies
-in between, or a bus that does not answer, delays it but does not lose it.
+in between, or a bus that does not answer, delays it but does not lose it. It is cleared only after people
+have been told, in one message for all accounts that began to fail in a run, and one for those that recovered.
 """
 
 import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
 from ..model import SUCCESSES, Outcome, Result
-from ..view.remedies import remedy
+from ..view.remedies import REMEDIES, remedy
 from .accounts import ID_CHARACTERS
 from .calls import AwsError, error_code
 from .items import iso
@@ -26,6 +28,10 @@ SOURCE = "listenkey-keeper"
 CHANGED = "Listen Key Changed"
 FAILING = "Listen Key Failing"
 RECOVERED = "Listen Key Recovered"
+DIGESTS = {FAILING: "Listen Keys Failing", RECOVERED: "Listen Keys Recovered"}
+COMPLETED = "Keepalive Run Completed"
+NAMED = 20  # accounts in a digest
+_NAMES, _REMEDIES = 700, 5  # characters and remedies in its text: Discord takes 2,000 characters
 _BATCH = 10  # PutEvents' limit
 
 
@@ -61,6 +67,45 @@ def news(result: Result) -> list[str]:
     ]
 
 
+def digests(texts: Iterable[str], results: Sequence[Result]) -> list[tuple[str, dict[str, Any]]]:
+    """Return what people are told of these announcements: at most one event of each kind, with its detail.
+
+    While a host is down each run tries a few more of its accounts and defers the rest. `results`, the whole
+    run's, show which error has been told already.
+    """
+    deferred = sum(result.outcome is Outcome.DEFERRED for result in results)
+    told = {r.before.error_code for r in results if deferred and r.before.consecutive_failures}
+    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in DIGESTS}
+    for text in texts:
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            recorded = json.loads(text)
+            kind, detail = recorded["detailType"], recorded["detail"]
+            if kind != FAILING or detail["outcome"] != Outcome.FAILED or detail["errorCode"] not in told:
+                found[kind][detail["accountId"]] = detail
+    return [(DIGESTS[kind], _digest(kind, [*of.values()], deferred)) for kind, of in found.items() if of]
+
+
+def _digest(kind: str, details: list[dict[str, Any]], deferred: int) -> dict[str, Any]:
+    details.sort(key=lambda detail: detail.get("expiresAt") or "")  # the most urgent are named
+    named, names = details[:NAMED], defaultdict(list)
+    left = _NAMES
+    for detail in named:
+        name = f"{detail['accountId']} ({detail.get('product') or '?'})"
+        left -= len(name)
+        if left > 0:
+            names[detail.get("errorCode")].append(name)
+    count = len(details)
+    words = f"{kind.rpartition(' ')[2].upper()} {count:,} account{'s' * (count != 1)}."
+    for number, (code, who) in enumerate(names.items()):
+        todo = f" What to do: {remedy(code, 'NAME')}." if code in REMEDIES and number < _REMEDIES else ""
+        words += f" {code + ': ' if code else ''}{', '.join(who)}.{todo}"
+    if more := count - sum(map(len, names.values())):
+        words += f" And {more:,} more."
+    if kind == FAILING and deferred:
+        words += f" Not tried: {deferred:,} more."
+    return {"count": count, "accounts": named, "text": f"{words} `listenkeys status` shows all."}
+
+
 class Announcer:
     """The default event bus. Each event names ListenKeysTable: other stacks use this bus, too."""
 
@@ -94,12 +139,25 @@ class Announcer:
             raise Unavailable(f"EventBridge did not take the announcements: {why}")
         return {id_: texts for id_, texts in unannounced.items() if id_ not in failed}
 
+    def tell(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Send events that are not recorded. Raises Unavailable when one of them did not go out."""
+        entries = [self._as_entry(kind, detail) for kind, detail in events]
+        try:
+            failed = entries and self._events.put_events(Entries=entries)["FailedEntryCount"]
+        except AwsError as error:
+            raise Unavailable(f"EventBridge did not take the run's events: {error_code(error)}") from None
+        if failed:
+            raise Unavailable("EventBridge did not take all of the run's events")
+
     def _entry(self, text: str) -> Any:
         """Return what to send, None for a text that no version of this program has recorded."""
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             recorded = json.loads(text)
             kind, detail = recorded["detailType"], recorded["detail"]
             if kind and isinstance(kind, str) and isinstance(detail, dict):
-                detail["listenKeysTable"] = self._table
-                return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}
+                return self._as_entry(kind, detail)
         return None
+
+    def _as_entry(self, kind: str, detail: dict[str, Any]) -> Any:
+        detail = {**detail, "listenKeysTable": self._table}
+        return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}

@@ -1,0 +1,161 @@
+"""Messages that say what is true, name whom it concerns, and come once: rows 75 to 78."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from local.aws.rules import TICK as TICK_RULE
+from local.clock import VirtualClock
+from local.invoke import LocalFunction
+from local.world import World
+from tests.faults.matrix import TICK, add_live, api_key_of, kept
+from tests.faults.refusals import Refusals
+from tests.integration.alarms import ALARM, OK
+from tests.integration.watched import Watched
+
+AT_RISK, MISSED_TICKS, UNDELIVERED = "KeyAtRiskAlarm", "MissedTicksAlarm", "UndeliveredAlarm"
+MAIL, CHAT = "AlarmTopic", "Webhook"
+pytestmark = pytest.mark.usefixtures("botocore_sleeps")
+
+
+def told(watched: Watched, *places: str) -> list[str]:
+    """Return the texts that arrived there, oldest first."""
+    return [message.text for message in watched.messages if message.to in places]
+
+
+@pytest.mark.slow
+@pytest.mark.row(75)
+@pytest.mark.parametrize("end", ["a person repairs the key", "a person disables the row"])
+@pytest.mark.parametrize("outage", [False, True], ids=["alone", "and Binance is down for an hour"])
+def test_an_alarm_stays_on_while_an_enabled_account_has_no_live_key(
+    watched: Watched, end: str, outage: bool
+) -> None:
+    watched.go(60)
+    watched.world.exchange.revoke(api_key_of("bob"))
+    watched.go(100)
+    if outage:
+        fault = watched.world.exchange.fault(status=503)
+        watched.go(60)
+        fault.clear()
+    watched.go(60)
+
+    assert [state for _, state in watched.alarms[AT_RISK].mails] == [OK, ALARM]  # the first ended the warm-up
+    last = watched.rules.runs[-1].done.report
+    assert last
+    assert last["minRemainingSeconds"] == 0
+
+    if "repairs" in end:
+        watched.world.exchange.add_account(api_key_of("bob"))
+    else:
+        watched.world.put_row("bob", enabled=False)
+    watched.go(50)
+    assert [state for _, state in watched.alarms[AT_RISK].mails] == [OK, ALARM, OK]
+
+
+@pytest.mark.row(76)
+def test_a_second_account_that_fails_while_the_first_still_does_is_told_by_name(watched: Watched) -> None:
+    watched.go(29)
+    watched.world.exchange.revoke(api_key_of("alice"))
+    watched.go(30)
+    watched.world.exchange.revoke(api_key_of("bob"))
+    watched.go(30)
+
+    for place in (MAIL, CHAT):
+        first, second = (text for text in told(watched, place) if "FAILING" in text)
+        assert "INVALID_API_KEY: alice (usdm). What to do: check the API key" in first
+        assert "INVALID_API_KEY: bob (usdm). What to do: check the API key" in second
+        assert "alice" not in second
+
+
+@pytest.mark.slow
+@pytest.mark.row(76)
+def test_a_thousand_accounts_that_fail_at_once_are_one_mail_and_one_post_and_hold_up_no_alarm(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, *(f"a{number}" for number in range(1000)), minutes=25)
+    watched = Watched(world, function, clock)
+    world.exchange.fault(status=503)
+    watched.go(15)
+
+    tick = watched.rules.runs[0]
+    counts = set()
+    for place in (MAIL, CHAT):
+        [message] = [each for each in watched.messages if each.to == place and "FAILING" in each.text]
+        assert message.at <= tick.at, "the run sends it before it ends"
+        assert len(message.text) < 2 * 2000  # in JSON the text stands twice; Discord takes no more of it
+        found = re.search(r"FAILING ([\d,]+) accounts\. .* Not tried: ([\d,]+) more\.", message.text)
+        assert found
+        counts.add(sum(int(number.replace(",", "")) for number in found.groups()))
+    assert counts == {1000}
+
+    watched.go(20)  # the outage goes on, and each run tries accounts that no run has tried before
+    world.exchange.clear_faults()
+    watched.go(10)
+    for place in (MAIL, CHAT):
+        news = [re.search("FAILING|RECOVERED", text) for text in told(watched, place)]
+        assert [each[0] for each in news if each] == ["FAILING", "RECOVERED"]
+    alarms = [text for text in told(watched, "AlarmWebhook") if AT_RISK in text]
+    assert alarms, "an alarm has a line of its own"
+
+
+@pytest.mark.row(76)
+def test_what_could_not_be_told_is_told_by_the_next_run(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=30)
+    watched = Watched(world, function, clock)
+    world.exchange.revoke(api_key_of("alice"))
+    refusal = Refusals(function, clock).refuse("events", "PutEvents", "InternalException", status=500)
+    watched.go(0.5)
+    assert not any("FAILING" in text for text in told(watched, MAIL))
+    refusal.end()
+    watched.go(20)
+    assert ["alice" in text for text in told(watched, MAIL) if "FAILING" in text] == [True]
+
+
+@pytest.mark.slow
+@pytest.mark.row(77)
+def test_a_disabled_tick_pages_once_and_a_repaired_account_comes_back_without_it(watched: Watched) -> None:
+    watched.go(60)
+    watched.world.exchange.revoke(api_key_of("bob"))
+    watched.go(50)
+    watched.go(100, disabled={TICK_RULE})
+    assert [state for _, state in watched.alarms[MISSED_TICKS].mails] == [OK, ALARM]
+    assert kept(watched.world, "alice")
+
+    watched.world.exchange.add_account(api_key_of("bob"))
+    watched.go(60, disabled={TICK_RULE})
+    assert kept(watched.world, "bob")
+    assert [state for _, state in watched.alarms[MISSED_TICKS].mails] == [OK, ALARM]
+    watched.go(60)
+    assert [state for _, state in watched.alarms[MISSED_TICKS].mails] == [OK, ALARM, OK]
+
+
+@pytest.mark.row(78)
+def test_a_webhook_that_answers_404_is_mailed_once(watched: Watched) -> None:
+    watched.broken = {"Webhook", "AlarmWebhook"}
+    watched.go(29)
+    watched.world.exchange.revoke(api_key_of("bob"))
+    watched.go(60)
+
+    assert told(watched, MAIL).count(f"ALARM {UNDELIVERED}") == 1
+    assert any("FAILING 1 account. INVALID_API_KEY: bob" in text for text in told(watched, MAIL))
+
+
+@pytest.mark.row(76)
+def test_each_finished_tick_is_an_event_that_the_heartbeat_gets(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", minutes=10)
+    watched = Watched(world, function, clock)
+    watched.go(95)
+    beats = [
+        round((each.at - watched.messages[0].at) / 60) for each in watched.messages if each.to == "Heartbeat"
+    ]
+    assert beats == [0, 30, 60, 90]
+
+    Refusals(function, clock).refuse("dynamodb", "Scan", "AccessDeniedException")
+    assert function.invoke(TICK).error
+    assert "Keepalive Run Completed" not in [e["detail-type"] for e in world.aws.sent_events()[len(beats) :]]
