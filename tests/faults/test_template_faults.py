@@ -217,7 +217,7 @@ def test_what_is_sent_arrives_where_its_sender_can_encrypt(parameters: dict[str,
     resources = choose(TEMPLATE, parameters)["Resources"]
     sent_to = [place for _, place in destinations(resources)]
 
-    assert sent_to.count(QUEUE) == 3  # two rules and the function
+    assert sent_to.count(QUEUE) == 4  # three rules and the function
     assert sent_to.count(TOPIC) >= 5
     assert len(sent_to) == sum(sent_to.count(place) for place in (QUEUE, TOPIC, UNDELIVERED))
     wanted = {"Ref": "KmsKeyArn"} if parameters else None
