@@ -185,7 +185,10 @@ else
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.memory)
 endif
 
+units: install $(DYNAMODB)  ## Count a sweep's read units in AWS's own engine (OTHER=checkout)
+	$(BIN)/python -m benchmarks.units $(if $(OTHER),--other $(OTHER))
+
 costs: install  ## Compute docs/costs.md's table from what was measured last
 	$(BIN)/python -m benchmarks.costs
 
-.PHONY: help dist install run up down test proofs chaos mutants test-deep check build invoke e2e rehearse clients browser dynamodb pictures simulate scale bench costs lock clean
+.PHONY: help dist install run up down test proofs chaos mutants test-deep check build invoke e2e rehearse clients browser dynamodb pictures simulate scale bench units costs lock clean

@@ -177,7 +177,6 @@ def goals(found: dict[tuple[str, int], Runs], starts: dict[str, Runs], megabytes
     _, largest = max(key for key in found if key[0] == "whole cycle")
     memory = max(each["peak_mb"] for each in found["whole cycle", largest])
     rows: list[tuple[str, float, float]] = [
-        ("whole cycle at 1,000, CPU, to the floor", cpu("whole cycle", 1000) / cpu(FLOOR, 1000), 3.5),
         (
             "whole cycle to the plain handler, CPU",
             cpu("whole cycle", most) / cpu(PLAIN, most),
@@ -192,7 +191,6 @@ def goals(found: dict[tuple[str, int], Runs], starts: dict[str, Runs], megabytes
             # The two that read the CA bundle again for each client; README.md compares ccxt, too.
             for name in ("python-binance", "Binance's SDK")
         ),
-        ("INIT CPU to the bare imports and clients", start("function, with bytecode") / bare, 1),
         ("a cold sweep with nothing to do, to the same bare INIT", start(COLD_SWEEP) / bare, 1.15),
         (f"TLS in a tick of 16, in loads of the CA bundle ({load * 1000:.0f} ms)", tls / load, 1.5),
         (f"peak MB at {largest:,} accounts", memory, 100),

@@ -1,4 +1,4 @@
-"""`make costs`: dollars a month, from measured.json, the template and prices.py: docs/costs.md's tables."""
+"""`make costs`: dollars a month, from measured.json, the template and prices.py, into docs/costs.md."""
 
 import argparse
 import json
@@ -17,6 +17,8 @@ DOCUMENT = ROOT / "docs/costs.md"
 MEASURED = Path(__file__).parent / "measured.json"
 MARKS = "<!-- computed -->\n", "<!-- end -->\n"
 SIZES = (1, 100, 10_000, 1_000_000)
+PAGE, PAGE_MARKS = Path(__file__).parent / "README.md", ("<!-- paid -->\n", "<!-- end of paid -->\n")
+FELT = (1, 100, 10_000)  # accounts
 
 # Assumptions: not measured here. docs/costs.md says why.
 HOURS = 730
@@ -32,7 +34,7 @@ IP_WEIGHT = 2400  # a minute
 ACCOUNTS_OF_AN_ADDRESS = IP_WEIGHT * 30
 ACCOUNTS_IN_A_SHARD = 1000
 LARGEST_WITHOUT_SHARDS = 10_000
-COUNTER_BYTES, CLAIM_BYTES = 100, 9  # the weight counter's item, and what it grows by with each account
+COUNTER_BYTES, CLAIM_BYTES = 100, 7  # the weight counter's item, and what it grows by with each account
 # An idle queue: Lambda's five pollers, each with a long poll of 20 s. Lambda Developer Guide, "Configuring
 # scaling behavior for SQS event source mappings": they do not become fewer where MaximumConcurrency is set.
 POLLS = 5 * HOURS * 3600 / 20
@@ -201,10 +203,39 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
-def document_with(text: str, computed: str) -> str:
+def figures(measured: dict[str, Any]) -> str:
+    """Return the table of benchmarks/README.md: what is paid and waited for."""
+    bills = [bill(accounts, measured, False) for accounts in FELT]
+    scan, walls = sum(measured["units"]["scan"].values()), measured["wallSeconds"]
+    heads = (f"{accounts:,}" for accounts in FELT)
+    dollars = (f"{each[TOGETHER_PACKED]:,.2f}" for each in bills)
+    tables = (f"{each['DynamoDB, on demand']:,.2f}" for each in bills)
+    items = sum(measured["tickCalls"][name] for name in ("items updated", "items put"))
+    writes = 2 * items / measured["accounts"]
+    lines = [
+        f"| dollars a month, at list price: accounts | {' | '.join(heads)} |",
+        "|---|--:|--:|--:|",
+        f"| all of it, keys packed into secrets | {' | '.join(dollars)} |",
+        f"| DynamoDB | {' | '.join(tables)} |",
+        "",
+        f"| seconds of wall time, cold | {' | '.join(f'{memory} MB' for memory in walls)} |",
+        "|---|--:|--:|",
+        *(
+            f"| {what} | {' | '.join(f'{each[what]:.2f}' for each in walls.values())} |"
+            for what in ("sweep", "tick of 16")
+        ),
+        "",
+        f"An account takes {scan * 336:.1f} read units a day ({scan:.4f} in each of 336 runs) and "
+        f"{writes * 48:.0f} write units ({writes:.0f} in each of 48 ticks), the weight counter aside.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def document_with(text: str, computed: str, marks: tuple[str, str] = MARKS) -> str:
     """Return a document with these tables in their place."""
-    before, rest = text.split(MARKS[0])
-    return before + MARKS[0] + computed + MARKS[1] + rest.split(MARKS[1])[1]
+    before, rest = text.split(marks[0])
+    return before + marks[0] + computed + marks[1] + rest.split(marks[1])[1]
 
 
 def main() -> None:
@@ -212,6 +243,7 @@ def main() -> None:
     parser.parse_args()
     computed = table(json.loads(MEASURED.read_text()))
     DOCUMENT.write_text(document_with(DOCUMENT.read_text(), computed))
+    PAGE.write_text(document_with(PAGE.read_text(), figures(json.loads(MEASURED.read_text())), PAGE_MARKS))
     print(computed, end="")
 
 

@@ -116,6 +116,9 @@ class Aws:
         records = request["TableName"] == "ListenKeysTable"
         page = self.rows[start : start + (3_000 if records else 10_000)]  # about what 1 MB holds
         items = [self._current(id_) if records else {"accountId": {"S": id_}} for id_ in page]
+        if only := request.get("ProjectionExpression"):
+            names = only.split(",")
+            items = [{name: item[name] for name in names if name in item} for item in items]
         self.counts["records scanned" if records else "rows scanned"] += len(page)
         answer: dict[str, Any] = {"Items": items, "Count": len(page)}
         if start + len(page) < len(self.rows):

@@ -1,9 +1,8 @@
-"""`make units`: what DynamoDB counts for a sweep with nothing to do and for a tick, and the sweep's CPU.
+"""`make units`: the units that a sweep with nothing to do takes, as DynamoDB counts them, and its CPU.
 
-The tables are in DynamoDB Local. It counts units as AWS does, but for transactions, which are two units an
-item whatever it says. The records are those that a tick has written. Each sweep is the first of a process of
-its own. `--other DIRECTORY` measures another checkout beside this one, in turns. What docs/costs.md is
-computed from goes into measured.json.
+The tables are in DynamoDB Local, the rows as `listenkeys accounts add` writes them, the records as `Records`
+does. Each sweep is the first of a process of its own. `--other DIRECTORY` measures another checkout, too, in
+turns. What docs/costs.md is computed from goes into measured.json.
 """
 
 import argparse
@@ -12,23 +11,20 @@ import os
 import statistics
 import subprocess
 import sys
-from collections import Counter
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from listenkeys.aws.records import BATCH, Records
+from listenkeys.model import Outcome, Result
 from local.aws import elsewhere
 from local.aws.dynamodb_local import dynamodb_local
-from local.aws.stack import LocalAws
-from local.binance.exchange import Exchange
-from local.clock import VirtualClock
-from local.invoke import Context, LocalFunction
-from local.world import World
+from local.aws.stack import TABLES, LocalAws
 
 ROOT = Path(__file__).parent.parent
 MEASURED = Path(__file__).parent / "measured.json"
-PER_SECRET = 500
-TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 # Uses nothing but the function, so it runs in either checkout. The second sweep is the one whose units count.
 SUBJECT = """
 import json, resource, sys, time
@@ -63,55 +59,26 @@ print("\\n" + json.dumps({**found, "units": units, "calls": calls}))
 """
 
 
-class Units:
-    """The units that a client's calls have used, by operation and table."""
-
-    def __init__(self, client: Any, tables: dict[str, str]) -> None:
-        self.used: Counter[str] = Counter()
-        self._names = {physical: logical for logical, physical in tables.items()}
-        client.meta.events.register("provide-client-params.dynamodb", self._ask)
-        client.meta.events.register("after-call.dynamodb", self._count)
-
-    def _ask(self, params: dict[str, Any], model: Any, **_: Any) -> None:
-        if "ReturnConsumedCapacity" in model.input_shape.members:
-            params["ReturnConsumedCapacity"] = "TOTAL"
-
-    def _count(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
-        consumed = parsed.get("ConsumedCapacity", [])
-        for each in consumed if isinstance(consumed, list) else [consumed]:
-            self.used[f"{model.name} {self._names[each['TableName']]}"] += each["CapacityUnits"]
-
-
-def fill(world: World, accounts: int) -> None:
-    """Add accounts whose keys share secrets, as `listenkeys accounts add` would write them."""
-    for first in range(0, accounts, PER_SECRET):
-        names = [f"account{number:05}" for number in range(first, min(first + PER_SECRET, accounts))]
-        for name in names:
-            world.exchange.add_account(name.ljust(64, "k"), ("usdm",))
-        world.put_secret(f"listenkeys/{first}", {name: name.ljust(64, "k") for name in names})
-        rows = [
-            {
-                "accountId": {"S": name}, "product": {"S": "usdm"},
-                "secretId": {"S": f"listenkeys/{first}"}, "secretField": {"S": name},
-            }
-            for name in names
-        ]  # fmt: skip
+def fill(aws: LocalAws, accounts: int) -> None:
+    """Add accounts, extended forty and ten minutes ago."""
+    client, ids = aws.client("dynamodb"), aws.resources
+    records = Records(client, ids["ListenKeysTable"], ids["LedgerTable"], "all", 30, time.sleep)
+    now = datetime.now(UTC)
+    for first in range(0, accounts, BATCH):
+        names = [f"account{number:05}" for number in range(first, min(first + BATCH, accounts))]
+        rows = [{"accountId": {"S": name}, "product": {"S": "usdm"}} for name in names]
         puts = [{"PutRequest": {"Item": row}} for row in rows]
-        elsewhere.write(world.aws.client("dynamodb"), world.aws.resources["AccountsTable"], puts)
-
-
-def tick(world: World, clock: VirtualClock, accounts: int) -> Counter[str]:
-    """Do a tick that makes the keys, and half an hour later one that extends them; return its units."""
-    variables = {**world.environment(), "MAX_WEIGHT_PER_MINUTE": "2400"}
-    function = LocalFunction(variables, clock.clock)
-    units = Units(function.app.keeper.records._dynamodb, world.aws.resources)
-    for outcome in ("created", "extended"):
-        units.used.clear()
-        done = function.invoke(TICK, Context(remaining_seconds=900))
-        if done.error or not done.report or done.report[outcome] != accounts:
-            raise SystemExit(f"not every account was {outcome}: {done.report or done.error}")
-        clock.advance(minutes=30)
-    return units.used
+        elsewhere.write(client, ids["AccountsTable"], puts)
+        for minutes in (40, 10):
+            at, before = now - timedelta(minutes=minutes), records.current(names)
+            results = [
+                Result(
+                    name, "usdm", Outcome.EXTENDED, at, before[name], name.ljust(64, "k"),
+                    stream_url="wss://fstream.binance.com", http_status=200, attempts=1, latency_ms=101,
+                )
+                for name in names
+            ]  # fmt: skip
+            records.save(results, str(uuid4()))
 
 
 def item_bytes(items: list[dict[str, Any]]) -> float:
@@ -124,9 +91,9 @@ def item_bytes(items: list[dict[str, Any]]) -> float:
     return statistics.mean(sum(len(name) + size(value) for name, value in item.items()) for item in items)
 
 
-def sweep(checkout: Path, world: World) -> dict[str, Any]:
-    """Do sweeps in a process of its own, with another checkout's function."""
-    environment = {**os.environ, **world.environment(), "PYTHONPATH": str(checkout / "functions/keepalive")}
+def sweep(checkout: Path, aws: LocalAws) -> dict[str, Any]:
+    """Do sweeps in a process of its own, with a checkout's function."""
+    environment = {**os.environ, **aws.environment(), "PYTHONPATH": str(checkout / "functions/keepalive")}
     done = subprocess.run(
         [sys.executable, "-c", SUBJECT], env=environment, cwd="/", capture_output=True, text=True
     )
@@ -144,55 +111,34 @@ def main() -> None:
     arguments = parser.parse_args()
     accounts = arguments.accounts
     checkouts = {"this": ROOT} | ({"other": arguments.other.resolve()} if arguments.other else {})
-    # The last tick was some ten minutes ago when the sweeps begin: nothing is due.
-    clock = VirtualClock(datetime.now(UTC) - timedelta(minutes=45))
+    load = os.getloadavg()[0]
     with dynamodb_local(ROOT / ".dynamodb") as url:
         os.environ["DYNAMODB_URL"] = url
-        limits = {"futures": 10 * accounts}
-        with (
-            LocalAws() as aws,
-            World(exchange=Exchange(clock.timestamp, weight_limits=limits), aws=aws) as world,
-        ):
-            fill(world, accounts)
-            ticked = tick(world, clock, accounts)
+        with LocalAws() as aws:
+            fill(aws, accounts)
             runs: dict[str, list[dict[str, Any]]] = {name: [] for name in checkouts}
             for _ in range(arguments.rounds):
                 for name, checkout in checkouts.items():
-                    runs[name].append(sweep(checkout, world))
+                    runs[name].append(sweep(checkout, aws))
             names = {physical: logical for logical, physical in aws.resources.items()}
-            entries = (
-                item for item in aws.items("LedgerTable") if not item["accountId"]["S"].startswith("#")
-            )
-            tables = {"LedgerTable": list(entries)}
-            tables |= {table: list(aws.items(table)) for table in ("AccountsTable", "ListenKeysTable")}
-            sizes = {table: round(item_bytes(items)) for table, items in tables.items()}
-    print(f"{accounts} accounts; load average {os.getloadavg()[0]:.1f}; a tick, in units an account:")
-    for name, used in sorted(ticked.items()):
-        if "Transact" not in name:
-            print(f"  {name}: {used / accounts:.4f}")
+            sizes = {table: round(item_bytes(list(aws.items(table)))) for table in TABLES}
+    print(f"{accounts} accounts, {arguments.rounds} rounds, load average {load:.1f}; bytes an item: {sizes}")
     cpu = {}
     for name, found in runs.items():
         if any(run["skipped"] != accounts for run in found):
             raise SystemExit(f"{name}: a sweep had something to do: {found[0]}")
         cpu[name] = statistics.median(run["cpu"] for run in found)
-        each = cpu[name] / accounts * 1000
-        print(f"a sweep, {checkouts[name]}: {each:.4f} ms of CPU an account, calls {found[0]['calls']}")
-        for what, used in found[0]["units"].items():
+        each, units = cpu[name] / accounts * 1000, found[0]["units"]
+        print(f"a sweep, {name}: {each:.4f} ms of CPU an account, calls {found[0]['calls']}")
+        for what, used in units.items():
             operation, table = what.split()
             print(f"  {operation} {names[table]}: {used / accounts:.4f} units an account")
-        print(f"  together: {sum(found[0]['units'].values()) / accounts:.4f}")
+        print(f"  together: {sum(units.values()) / accounts:.4f}")
     if "other" in cpu:
         print(f"CPU of a sweep to the other's: {cpu['this'] / cpu['other']:.2f}")
+    scan = {names[what.split()[1]]: used / accounts for what, used in runs["this"][0]["units"].items()}
     measured = json.loads(MEASURED.read_text())
-    scanned = {names[what.split()[1]]: used / accounts for what, used in runs["this"][0]["units"].items()}
-    measured["units"] = {
-        "accounts": accounts,
-        "itemBytes": sizes,
-        "scan": {table: round(used, 4) for table, used in scanned.items()},
-        "tick": {
-            name: round(used / accounts, 4) for name, used in sorted(ticked.items()) if "Transact" not in name
-        },
-    }
+    measured["units"] = {"accounts": accounts, "itemBytes": sizes, "scan": scan}
     MEASURED.write_text(json.dumps(measured, indent=2) + "\n")
 
 

@@ -293,10 +293,10 @@ class MemoryCounter(WeightCounter):
     def __init__(self, world: World) -> None:
         self._world = world
         self._used: Counter[tuple[str, int]] = Counter()
-        self._claimed: defaultdict[tuple[str, int], set[tuple[str, str]]] = defaultdict(set)
+        self._claimed: defaultdict[tuple[str, int], set[tuple[str, bytes]]] = defaultdict(set)
 
     def take(
-        self, group: str, minute: int, weight: int, cap: int, mark: str, accounts: Iterable[str] = ()
+        self, group: str, minute: int, weight: int, cap: int, mark: bytes, accounts: Iterable[str] = ()
     ) -> Taken:
         if self._world.down(DYNAMODB) or self._world.down(WRITES):
             raise Unavailable("the weight counter could not be reached")
@@ -309,7 +309,7 @@ class MemoryCounter(WeightCounter):
             claimed |= {(account, mark) for account in accounts}
         return Taken(granted, used, others & accounts)
 
-    def give_back(self, group: str, minute: int, weight: int, mark: str, accounts: Iterable[str]) -> None:
+    def give_back(self, group: str, minute: int, weight: int, mark: bytes, accounts: Iterable[str]) -> None:
         self._used[group, minute] -= weight
         self._claimed[group, minute] -= {(account, mark) for account in accounts}
 

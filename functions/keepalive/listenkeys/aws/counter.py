@@ -2,7 +2,7 @@
 
 accountId  "#weight:<group>", which no account can be called
 record     the clock minute in UTC, as Binance counts: "2026-11-24T09:31Z"
-used (N), claimed (SS), ttl (N)
+used (N), claimed (BS), ttl (N)
 
 `claimed` holds who is renewing whom in that minute, as a short hash of the account and the run's mark, and a
 token for each taking of weight.
@@ -39,7 +39,7 @@ class WeightCounter:
         self._dynamodb, self._table, self._deadline = dynamodb, table, deadline
 
     def take(
-        self, group: str, minute: int, weight: int, cap: int, mark: str, accounts: Iterable[str] = ()
+        self, group: str, minute: int, weight: int, cap: int, mark: bytes, accounts: Iterable[str] = ()
     ) -> Taken:
         """Add weight to a minute's counter and claim these accounts, unless that exceeds the cap.
 
@@ -47,13 +47,13 @@ class WeightCounter:
         had arrived. Raises Unavailable when DynamoDB does not answer at once.
         """
         hashes = {_short(id_): id_ for id_ in accounts}
-        token = uuid.uuid4().hex[:12]
+        token = uuid.uuid4().bytes[:6]
         values: dict[str, Any] = {
             ":weight": {"N": str(weight)},
             ":room": {"N": str(cap - weight)},
             ":ttl": {"N": str(minute * 60 + COUNTER_KEPT)},
-            ":claims": {"SS": [token, *(short + mark for short in hashes)]},
-            ":token": {"S": token},
+            ":claims": {"BS": [token, *(short + mark for short in hashes)]},
+            ":token": {"B": token},
         }
         item: Any
         try:
@@ -74,17 +74,17 @@ class WeightCounter:
         except self._dynamodb.exceptions.ConditionalCheckFailedException as refused:
             response: Any = refused.response
             item = response.get("Item", {})
-            granted = token in item.get("claimed", {}).get("SS", ())
+            granted = token in item.get("claimed", {}).get("BS", ())
         except AwsError as error:
             raise Unavailable(f"the weight counter could not be reached: {error_code(error)}") from None
         try:
             used = int(item.get("used", {"N": "0"})["N"])
         except (KeyError, ValueError):
             raise Unavailable("the weight counter does not hold a number") from None
-        others = {claim[:8] for claim in item.get("claimed", {}).get("SS", ()) if claim[8:] != mark}
+        others = {claim[:4] for claim in item.get("claimed", {}).get("BS", ()) if claim[4:] != mark}
         return Taken(granted, used, {id_ for short, id_ in hashes.items() if short in others})
 
-    def give_back(self, group: str, minute: int, weight: int, mark: str, accounts: Iterable[str]) -> None:
+    def give_back(self, group: str, minute: int, weight: int, mark: bytes, accounts: Iterable[str]) -> None:
         """Return weight to a minute's counter, and the claims on these accounts. Raises Unavailable.
 
         Tried once: a second try could return it twice. What is not returned is lost for this minute only.
@@ -92,7 +92,7 @@ class WeightCounter:
         values: dict[str, Any] = {":back": {"N": str(-weight)}}
         expression = "ADD used :back"
         if claims := [_short(id_) + mark for id_ in accounts]:
-            values[":claims"] = {"SS": claims}
+            values[":claims"] = {"BS": claims}
             expression += " DELETE claimed :claims"
         try:
             with self._deadline.brief(NOT_AGAIN):
@@ -111,6 +111,6 @@ class WeightCounter:
         )
 
 
-def _short(account_id: str) -> str:
-    """Return eight characters that stand for an account: the item stays small with thousands of claims."""
-    return hashlib.blake2b(account_id.encode(), digest_size=4).hexdigest()
+def _short(account_id: str) -> bytes:
+    """Return four bytes that stand for an account: a write is billed by the size of the item."""
+    return hashlib.blake2b(account_id.encode(), digest_size=4).digest()

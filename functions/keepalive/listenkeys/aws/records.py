@@ -9,7 +9,7 @@ from ..errors import Unavailable
 from ..model import NOTHING, Current, Result
 from .announcements import news
 from .calls import MAX_TRIES, AwsError, batch_get, error_code, jitter, scan
-from .items import clearing_of, entry_of, iso, key_of, read, repeats, update_of
+from .items import READ, clearing_of, entry_of, iso, key_of, read, repeats, update_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -60,7 +60,8 @@ class Records:
         Raises Unavailable when the rest cannot be read.
         """
         if account_ids is None:
-            for page in scan(self._dynamodb, self._table, _NAME, ConsistentRead=True):
+            how = {"ConsistentRead": True, "ProjectionExpression": READ}
+            for page in scan(self._dynamodb, self._table, _NAME, **how):
                 for item in page:
                     yield item["accountId"]["S"], read(item)
             return

@@ -57,7 +57,7 @@ class Budget:
 
     def begin(self) -> None:
         """Begin a run: it has claims of its own, and tries the counter even if the last one could not."""
-        self._mark = uuid.uuid4().hex[:6]
+        self._mark = uuid.uuid4().bytes[:3]
         self.trouble: str | None = None
 
     def minute(self) -> int:
