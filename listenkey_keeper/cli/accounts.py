@@ -25,7 +25,7 @@ from .rows import (
     check_id,
     check_place,
 )
-from .stack import AccountId, AsJson, Profile, Region, StackName, connect
+from .stack import AccountId, Connect, on_stack
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Add, list, disable and remove accounts.")
 
@@ -35,6 +35,7 @@ _MAX_INPUT = 4096
 
 # What comes after the account could be a key, and the parser would quote it in its complaint.
 @app.command(context_settings={"allow_extra_args": True})
+@on_stack
 def add(
     context: typer.Context,
     account: AccountId,
@@ -52,10 +53,9 @@ def add(
     create_if_missing: CreateIfMissing = None,
     renew_after: RenewAfter = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing account's key.")] = False,
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    *,
+    connect: Connect,
+    as_json: bool,
 ) -> None:
     """Add an account, or replace its API key.
 
@@ -68,7 +68,7 @@ def add(
             "input (if you typed the key just now, it may be in your shell's history)"
         )
     check_id(account)
-    stack = connect(stack_name, region, profile)
+    stack = connect()
     wanted = Wanted(account, product, secret, field, create_if_missing, renew_after, replace, environment)
     added, before = Registry(stack).add(wanted, lambda: _api_key(account), partial(typer.echo, err=True))
     if as_json:
@@ -100,11 +100,10 @@ def add(
 
 
 @app.command("list")
-def list_(
-    stack_name: StackName = None, region: Region = None, profile: Profile = None, as_json: AsJson = False
-) -> None:
+@on_stack
+def list_(*, connect: Connect, as_json: bool) -> None:
     """List the accounts, without their keys."""
-    accounts = Registry(connect(stack_name, region, profile)).all()
+    accounts = Registry(connect()).all()
     if as_json:
         show_json([as_dict(account) for account in accounts])
         return
@@ -133,15 +132,15 @@ def list_(
 
 
 @app.command("set")
+@on_stack
 def set_(
     accounts: AccountIds,
     renew_after: RenewAfter = None,
     create_if_missing: CreateIfMissing = None,
     environment: Environment = None,
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    *,
+    connect: Connect,
+    as_json: bool,
 ) -> None:
     """Change how these accounts are renewed. Their API keys stay as they are."""
     row = attributes(create_if_missing, renew_after, environment)
@@ -149,7 +148,7 @@ def set_(
         raise CliError(
             "nothing to set: pass --renew-after, --environment, --create-if-missing or --no-create-if-missing"
         )
-    stack = connect(stack_name, region, profile)
+    stack = connect()
     said = []
     if renew_after:
         minutes = (
@@ -165,29 +164,29 @@ def set_(
 
 
 @app.command()
+@on_stack
 def enable(
     accounts: AccountIds,
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    *,
+    connect: Connect,
+    as_json: bool,
 ) -> None:
     """Have these accounts renewed again."""
-    registry = Registry(connect(stack_name, region, profile))
+    registry = Registry(connect())
     said = "is enabled and renewed again when it is next due; `listenkeys renew` does it now"
     _change(registry, accounts, {"enabled": {"BOOL": True}}, said, as_json)
 
 
 @app.command()
+@on_stack
 def disable(
     accounts: AccountIds,
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    *,
+    connect: Connect,
+    as_json: bool,
 ) -> None:
     """Stop renewing these accounts, without an alarm. Their listenKeys die within 60 minutes."""
-    registry = Registry(connect(stack_name, region, profile))
+    registry = Registry(connect())
     said = "is disabled: its listenKey dies within 60 minutes, without an alarm"
     _change(registry, accounts, {"enabled": {"BOOL": False}}, said, as_json)
 

@@ -23,7 +23,7 @@ from .listen import listen
 from .output import can_draw, console, show, show_json, waiting
 from .registry import Registry
 from .renew import event_of, failed, invoke, report_view
-from .stack import AccountId, AsJson, Profile, Region, Stack, StackName, connect, now
+from .stack import AccountId, Connect, Stack, now, on_stack
 from .status import StatusTable
 from .watch import watch
 
@@ -61,19 +61,19 @@ def _options(
 
 
 @app.command()
+@on_stack
 def status(
     watching: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=1, max=60, help="Seconds between refreshes of --watch.")] = 2.0,
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    *,
+    connect: Connect,
+    as_json: bool,
 ) -> None:
     """Show how long each listenKey lives and what is wrong.
 
     Exits with 1 when an enabled account has no live key, or less than 15 minutes left.
     """
-    stack = connect(stack_name, region, profile)
+    stack = connect()
     dynamodb = stack.client("dynamodb")
 
     def read() -> list[AccountStatus]:
@@ -98,18 +98,18 @@ def status(
 
 
 @app.command()
+@on_stack
 def check(
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    *,
+    connect: Connect,
+    as_json: bool,
 ) -> None:
     """Check a deployed stack and say what to do.
 
     Looks at its rules, mail and alarms, makes a dry run, and sends Binance one request with a made-up API
     key. Exits with 1 when there is something to do.
     """
-    findings = list(check_stack(connect(stack_name, region, profile)))
+    findings = list(check_stack(connect()))
     if as_json:
         show_json(to_dict(findings))
     else:
@@ -119,19 +119,19 @@ def check(
 
 
 @app.command()
+@on_stack
 def history(
     account: AccountId,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of attempts.")] = 20,
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    *,
+    connect: Connect,
+    as_json: bool,
 ) -> None:
     """Show an account's last day and its attempts.
 
     The newest attempt comes first.
     """
-    stack = connect(stack_name, region, profile)
+    stack = connect()
     Registry(stack).check_known(account)
     dynamodb, tables, at = stack.client("dynamodb"), stack.outputs, now()
     draw = not as_json and can_draw(console().options)
@@ -153,6 +153,7 @@ def history(
 
 
 @app.command()
+@on_stack
 def renew(
     ids: Annotated[
         list[str] | None,
@@ -164,10 +165,9 @@ def renew(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, send nothing.")
     ] = False,
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    *,
+    connect: Connect,
+    as_json: bool,
 ) -> None:
     """Renew accounts now and show the report.
 
@@ -175,7 +175,7 @@ def renew(
     Exits with 1 when an account was not renewed.
     """
     event = event_of(ids or [], force, dry_run)
-    stack = connect(stack_name, region, profile)
+    stack = connect()
     for id_ in ids or ():
         Registry(stack).check_known(id_)
     function = stack.outputs["KeepaliveFunctionName"]

@@ -11,7 +11,7 @@ from .errors import CliError, explain
 from .output import plain, show, show_json
 from .registry import Registry
 from .rows import as_dict
-from .stack import AccountId, AsJson, Profile, Region, StackName, connect
+from .stack import AccountId, Connect, on_stack
 
 
 def _confirmed(question: str) -> bool:
@@ -23,6 +23,7 @@ def _confirmed(question: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
+@on_stack
 def remove(
     account: AccountId,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
@@ -34,13 +35,12 @@ def remove(
             "shared secret, which cannot.",
         ),
     ] = False,
-    stack_name: StackName = None,
-    region: Region = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
+    *,
+    connect: Connect,
+    as_json: bool,
 ) -> None:
     """Remove an account. Its ledger stays, and so does its key unless --with-secret is passed."""
-    registry = Registry(connect(stack_name, region, profile))
+    registry = Registry(connect())
     known = registry.get(account)
     if not yes:
         if not sys.stdin.isatty():

@@ -1,8 +1,11 @@
 """Where the command works: the deployed stack, found by name, its clients, and the time. Prints nothing."""
 
+import functools
+import inspect
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -39,6 +42,37 @@ AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False)
 Region = Annotated[str | None, typer.Option(help="The AWS region of the stack.")]
 Profile = Annotated[str | None, typer.Option(help="The AWS profile to use.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+Connect = Callable[[], "Stack"]
+
+
+def on_stack(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that all have; it gets `connect`, which finds the stack, and `as_json`."""
+    own = [
+        parameter
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name not in ("connect", "as_json")
+    ]
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, default, kind in (
+            ("stack_name", None, StackName),
+            ("region", None, Region),
+            ("profile", None, Profile),
+            ("as_json", False, AsJson),
+        )
+    ]
+
+    @functools.wraps(command)
+    def with_options(
+        *given: Any, stack_name: str | None, region: str | None, profile: str | None, **more: Any
+    ) -> None:
+        command(*given, connect=functools.partial(connect, stack_name, region, profile), **more)
+
+    with_options.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *common)}
+    return with_options
 
 
 @dataclass(frozen=True, slots=True)
