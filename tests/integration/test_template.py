@@ -519,6 +519,12 @@ def test_a_shard_that_fails_three_times_becomes_a_dead_letter() -> None:
     assert source["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "ShardConcurrency"}}
 
 
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_a_stack_that_waits_fires_nothing_and_answers_no_bot(rule: str) -> None:
+    assert deployed()[rule]["State"] == "ENABLED"
+    assert deployed({"RulesEnabled": "false"})[rule]["State"] == "DISABLED"
+
+
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=f"row44-{rule}") for rule in sorted(RULES)])
 def test_what_a_rule_cannot_deliver_within_25_minutes_reaches_the_dead_letter_queue(rule: str) -> None:
     [target] = deployed()[rule]["Targets"]
