@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
 from listenkeys.clock import SYSTEM_CLOCK, Clock
 from listenkeys.lazy import lazy
+from listenkeys.settings import Settings
 
 
 @contextmanager
@@ -72,12 +72,9 @@ class LocalFunction:
             for mark in ("init", "powertools_handler"):
                 vars(earlier).pop(mark, None)
             sys.modules.pop("app", None)
-            # The module makes its clients when it is loaded, by the clock that it finds here, or later.
-            with (
-                patch("listenkeys.clock.SYSTEM_CLOCK", clock or SYSTEM_CLOCK),
-                patch("listenkeys.lazy.lazy", self._lazy),
-            ):
-                self.app: Any = importlib.import_module("app")
+            app: Any = importlib.import_module("app")
+            app.keeper, app.work_queue = app.build(Settings.from_env(), clock or SYSTEM_CLOCK, self._lazy)
+            self.app = app
 
     def _lazy(self, make: Callable[[], object]) -> Any:
         def make_here() -> object:

@@ -1,6 +1,7 @@
 """The handlers: read an event, do a run, log its report and emit its metrics."""
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -41,16 +42,19 @@ logger = Logger()
 logging.getLogger("listenkeys").handlers = logger.handlers
 logging.getLogger("listenkeys").setLevel(logger.log_level)
 metrics = Metrics()
-settings = Settings.from_env()
-clock = SYSTEM_CLOCK
 
 
-def build_keeper(settings: Settings, clock: Clock) -> Keeper:
-    """Make what every run needs, once for all runs of this environment; the rest is made when first used."""
+def build(
+    settings: Settings, clock: Clock, lazy: Callable[[Callable[[], object]], Any] = lazy
+) -> tuple[Keeper, WorkQueue | None]:
+    """Make what every run needs, once for all runs of this environment; the rest when it is first used.
+
+    The work queue is None where one function does the work itself. `lazy` makes something later.
+    """
     deadline = Deadline(clock.monotonic)
     dynamodb = client("dynamodb", deadline)
     table, ledger = settings.listen_keys_table, settings.ledger_table
-    return Keeper(
+    keeper = Keeper(
         accounts=Accounts(dynamodb, settings.accounts_table, settings.secret_prefix, clock.sleep),
         credentials=Credentials(lazy(partial(client, "secretsmanager", deadline))),
         binance=lazy(partial(build_binance, settings, clock)),
@@ -62,6 +66,10 @@ def build_keeper(settings: Settings, clock: Clock) -> Keeper:
         max_concurrency=settings.max_concurrency,
         aws_deadline=deadline,
     )
+    if not settings.work_queue_url:
+        return keeper, None
+    sqs = lazy(partial(client, "sqs", Deadline(clock.monotonic)))
+    return keeper, WorkQueue(sqs, settings.work_queue_url, settings.shard_count, clock.sleep)
 
 
 def build_binance(settings: Settings, clock: Clock) -> "BinanceClient":
@@ -72,16 +80,7 @@ def build_binance(settings: Settings, clock: Clock) -> "BinanceClient":
     return BinanceClient(clock.now, base_url, pool_size=settings.max_concurrency, stream_url=stream_url)
 
 
-def build_work_queue(settings: Settings, clock: Clock) -> WorkQueue | None:
-    """Return where a tick sends its shards; None where it does the work itself."""
-    if not settings.work_queue_url:
-        return None
-    sqs = lazy(partial(client, "sqs", Deadline(clock.monotonic)))
-    return WorkQueue(sqs, settings.work_queue_url, settings.shard_count, clock.sleep)
-
-
-keeper = build_keeper(settings, clock)
-work_queue = build_work_queue(settings, clock)
+keeper, work_queue = build(Settings.from_env(), SYSTEM_CLOCK)
 
 
 @logger.inject_lambda_context

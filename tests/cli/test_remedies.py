@@ -181,7 +181,7 @@ def test_no_control_character_of_a_table_reaches_the_terminal(
     nasty = "a\x1b[2J\x07\u202eb"
     world.put_row(nasty, product=nasty, secretId=nasty)
     world.put_current(
-        nasty, "k", function.app.clock.now(), errorCode=nasty, errorMessage=nasty, outcome="FAILED"
+        nasty, "k", function.app.keeper.clock.now(), errorCode=nasty, errorMessage=nasty, outcome="FAILED"
     )
     world.add_account("alice", KEY, secretId="listenkeys/x", secretField=nasty)
     for command in (

@@ -93,7 +93,7 @@ def count(*path):
 os.listdir = count
 import app
 for service in ("dynamodb", "events", "secretsmanager", "sqs"):
-    app.client(service, app.Deadline(app.clock.monotonic))
+    app.client(service, app.Deadline(app.SYSTEM_CLOCK.monotonic))
 import sys
 sys.modules = {f"listed {listed}": None}
 """
