@@ -150,6 +150,8 @@ class Bot:
     def __init__(self, stream: UserDataStream) -> None:
         self.stream = stream
         self.items: list[Item] = []
+        self.takes = asyncio.Event()
+        self.takes.set()
 
     @property
     def orders(self) -> list[int]:
@@ -197,6 +199,7 @@ class Bot:
     async def _take(self) -> None:
         async for item in self.stream:
             self.items.append(item)
+            await self.takes.wait()
 
 
 @pytest.fixture

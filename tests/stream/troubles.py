@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
@@ -29,9 +29,14 @@ _names = (f"alice{number}" for number in itertools.count())
 class Troubles:
     """An account, a stream of its events, and everything that can happen to them: one method each."""
 
-    def __init__(self, world: World, relay: Relay, streams: StreamServer, clock: VirtualClock) -> None:
+    def __init__(
+        self, world: World, relay: Relay, streams: StreamServer, clock: VirtualClock, ahead: float = 0
+    ) -> None:
+        """The bot's clock is so many seconds ahead of everybody else's."""
+        clock.jump(ahead)
         self._world, self._relay, self._streams = world, relay, streams
         self._table = Table(world.aws.client("dynamodb"))
+        self._table.ahead = ahead
         self._clock, self._time = clock, StreamClock(clock)
         self._exchange = streams.exchange
         self._name = next(_names)
@@ -40,19 +45,24 @@ class Troubles:
         self.start_key()
         self.record()
         table: Any = self._table
-        bus: Any = Bus()
+        self.bus = Bus()
+        bus: Any = self.bus
         name = world.aws.outputs["ListenKeysTableName"]
         keys = ListenKeys(name, dynamodb=table, base_url=relay.url, eventbridge=bus)
         self.bot = Bot(UserDataStream(self._name, keys, clock=self._time))
 
     def order(self) -> None:
         number = self._exchange.emit_order(ALICE)
-        self.orders[number] = self._clock.now()
+        self.orders[number] = self.now()
+
+    def now(self) -> datetime:
+        """Return the true time."""
+        return datetime.fromtimestamp(self._clock.timestamp(), UTC)
 
     def start_key(self) -> None:
         """The keeper extends the key, or starts another, and has not recorded it yet."""
         self._exchange.handle("POST", PATHS["usdm"], {"X-MBX-APIKEY": ALICE})
-        self._started = str(self._exchange.live_key(ALICE, "usdm")), self._clock.now()
+        self._started = str(self._exchange.live_key(ALICE, "usdm")), self.now()
 
     def record(self) -> None:
         if self._started:
@@ -109,6 +119,17 @@ class Troubles:
             line.renew_at = self._clock.now()
             self.look()
 
+    def stall(self) -> None:
+        """The bot takes nothing for a while."""
+        self.bot.takes.clear()
+
+    def take(self) -> None:
+        self.bot.takes.set()
+
+    def burst(self) -> None:
+        for _ in range(60):
+            self.order()
+
     def look(self) -> None:
         self.bot.stream.wake()
 
@@ -158,7 +179,7 @@ class Troubles:
 
     async def end_well(self) -> None:
         """End every trouble, and wait until the stream has noticed all of it."""
-        for what in ("thaw", "table_up", "binance_up", "renew", "look", 60, 60, 60):
+        for what in ("take", "thaw", "table_up", "binance_up", "renew", "look", 60, 60, 60):
             await self.happen(what)
         live, line = self._exchange.live_key(ALICE, "usdm"), self.bot.stream._follower.line
         assert line, "the stream is closed although all is well"
