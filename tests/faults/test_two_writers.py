@@ -34,7 +34,8 @@ pytestmark = pytest.mark.usefixtures("botocore_sleeps")
 
 
 def told(world: World) -> list[str]:
-    return [event["detail-type"].split()[-1] for event in world.aws.sent_events()]
+    kinds = [event["detail-type"] for event in world.aws.sent_events()]
+    return [kind.split()[-1] for kind in kinds if kind.startswith("Listen Key ")]
 
 
 def during_the_first_request(world: World, meanwhile: Callable[[], None], then: Callable[[], None]) -> None:
