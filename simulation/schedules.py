@@ -1,7 +1,7 @@
 """Who keeps the keys alive in the simulation: this program under different settings, and its peers' loops.
 
-This program is the real one: Keeper, selection, lanes, renewal and journal, one worker in place of sixteen.
-Its threads take turns by the virtual clock, so that the same seed gives the same run. Around it, as in AWS:
+This program is the real one: Keeper, selection, sending and journal, one worker in place of sixteen.
+Runs take turns by the virtual clock, so that the same seed gives the same run. Around it, as in AWS:
 
 - EventBridge fires anywhere within the minute of the rule's time;
 - a run that raises is tried again a minute after it ended, and once more two minutes after that;
