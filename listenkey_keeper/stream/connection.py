@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, cast
 
 from .clock import Clock, within
 
@@ -195,8 +195,7 @@ async def _open(url: str) -> _Socket:
         logger=_SILENT,
         create_connection=_Socket,
     )
-    assert isinstance(opened, _Socket)  # nosec B101 # noqa: S101 - said for the type checker
-    return opened
+    return cast(_Socket, opened)
 
 
 def _abort(opening: asyncio.Future[_Socket]) -> None:

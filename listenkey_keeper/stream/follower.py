@@ -254,14 +254,15 @@ class Follower:
 
     async def _connect(self) -> None:
         """Open a socket, then leave the one before it."""
-        assert self.key  # nosec B101 # noqa: S101 - `_time_to_open` has looked
+        if self.key is None:
+            return
         gate = gate_of(urlsplit(self.key.url).netloc)
         urgency = Urgency.REPLACING
         if self.line is None or self.line.key.url != self.key.url:
             urgency = Urgency.DEAF_AFTER_FAILURES if self._failures else Urgency.DEAF
         await gate.turn(self._clock, urgency)
         seconds, key = self._time_to_open(), self.key
-        if seconds is None or seconds > 0:
+        if key is None or seconds is None or seconds > 0:
             return
         try:
             connection = await Connection.open(key.url, self._clock)

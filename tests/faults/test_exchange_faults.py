@@ -401,7 +401,7 @@ def test_a_forgotten_key_is_recreated_with_one_post(
     assert current["listenKeyChangedAt"] == current["renewedAt"]
     assert [entry["outcome"] for entry in world.ledger("alice")] == ["RECREATED"]
     assert world.ledger("alice")[0]["attempts"] == 2
-    assert metrics(done)["KeysRecreated"] == 1
+    assert metrics(done)["KeysChanged"] == 1
     [event] = events(world)
     assert (event["accountId"], event["outcome"]) == ("alice", "RECREATED")
 
