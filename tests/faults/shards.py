@@ -31,6 +31,8 @@ class Shards:
         self._rules = Rules(world, self.function.invoke, clock)
         names = {**world.aws.resources, "AWS::StackName": world.aws.stack_name}
         self.alarms = Alarms(world.aws.template, names, clock.timestamp() - 3600)
+        service = {"service": world.aws.stack_name}
+        self.metrics.put("ListenKeyKeeper", "SweepsCompleted", service, clock.timestamp(), 1)
 
     def go(self, minutes: int) -> None:
         """Let time pass, a minute at a time."""

@@ -50,6 +50,9 @@ class Watched:
         self.broken: set[str] = set()
         self._undelivered: list[float] = []
         self._read = 0
+        if not new:
+            service = {"service": world.aws.stack_name}
+            self.metrics.put("ListenKeyKeeper", "SweepsCompleted", service, clock.timestamp(), 1)
         names = {**world.aws.resources, "AWS::StackName": world.aws.stack_name}
         self.alarms = Alarms(world.aws.template, names, clock.timestamp() - (0 if new else 3600))
         self._bus = Bus(_told(), names | {name: arn_of_alarm(name) for name in self.alarms})
