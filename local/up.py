@@ -85,7 +85,7 @@ def _told(done: Invocation, if_it_fails: str) -> str:
         return f"{type(done.error).__name__}: {done.error}{tail}"
     counts = [f"{done.report[o.lower()]} {o.lower()}" for o in Outcome if done.report[o.lower()]]
     least = done.report["minRemainingSeconds"]
-    left = "" if least is None else f"; least left: {least // 60} min"
+    left = "" if least is None else f"; least left: {least // 60} min" if least else "; not every key lives"
     return ("dry run: " if done.report.get("dryRun") else "") + (", ".join(counts) or "no accounts") + left
 
 

@@ -89,7 +89,11 @@ def _sum(report: dict[str, Any]) -> Text:
     text = f"{count} account{'s' * (count != 1)} in {report.get('durationMs', 0) / 1000:.1f} s"
     least = report.get("minRemainingSeconds")
     if least is not None:
-        text += f", the least time left on a key is {least // 60} min"
+        text += (
+            f", the least time left on a key is {least // 60} min"
+            if least
+            else ", not every account has a live key"
+        )
     if report.get("skipped"):
         text += "; SKIPPED: renewed less than 5 minutes ago (--force renews these, too), or disabled"
     return Text(text)
