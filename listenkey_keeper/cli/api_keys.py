@@ -39,8 +39,9 @@ class _NoObject(CliError):
 class ApiKeys:
     """Secrets Manager, as the operator changes it. Of two simultaneous changes to a secret, the last wins."""
 
-    def __init__(self, secretsmanager: Any) -> None:
+    def __init__(self, secretsmanager: Any, kms_key: str) -> None:
         self._client = secretsmanager
+        self._kms_key = kms_key  # of secrets that are created; empty: AWS's own
 
     def check_secret(self, secret_id: str, replace: bool, own: bool) -> str | None:
         """Return what `put` does to this secret beside writing the key, if a person should know.
@@ -146,6 +147,7 @@ class ApiKeys:
                 Name=secret_id,
                 Description="API keys for listenkey-keeper",
                 SecretString=json.dumps({field: key}),
+                **({"KmsKeyId": self._kms_key} if self._kms_key else {}),
             )
         except ClientError as error:
             if error_code(error) != "ResourceExistsException":

@@ -41,7 +41,7 @@ class Registry:
 
     def __init__(self, stack: Stack) -> None:
         self._dynamodb = stack.client("dynamodb")
-        self._keys = ApiKeys(stack.client("secretsmanager"))
+        self._keys = ApiKeys(stack.client("secretsmanager"), stack.parameters.get("SecretsKmsKeyArn", ""))
         self._table = stack.outputs["AccountsTableName"]
         self._prefix = stack.outputs["SecretPrefix"]
         self._accounts = Accounts(self._dynamodb, self._table, self._prefix, no_wait)

@@ -1,10 +1,13 @@
 """`listenkeys accounts`: rows and secrets as they are afterwards, and what is said."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from listenkey_keeper.cli.registry import Registry, Wanted
+from listenkey_keeper.cli.stack import connect
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
@@ -44,6 +47,17 @@ def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
     function.invoke(TICK)
     assert world.current("alice")["outcome"] == "CREATED"
+
+
+def test_a_new_secret_is_under_the_stacks_kms_key(run: Run, world: World, api_key: str) -> None:
+    key = "arn:aws:kms:eu-west-1:123456789012:key/1a2b3c4d"
+    found = connect(None, None, None)
+    for name, parameters in (("alice", {"SecretsKmsKeyArn": key}), ("bob", {"SecretsKmsKeyArn": ""})):
+        stack = replace(found, parameters={**found.parameters, **parameters})
+        Registry(stack).add(Wanted(name), lambda: api_key, print)
+    client = world.aws.client("secretsmanager")
+    assert client.describe_secret(SecretId="listenkeys/alice")["KmsKeyId"] == key
+    assert "KmsKeyId" not in client.describe_secret(SecretId="listenkeys/bob")
 
 
 def test_options_of_add_end_up_in_the_row(run: Run, world: World, api_key: str) -> None:
