@@ -8,6 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from .output import plain
+
 _MARKS = {True: ("ok", "green"), False: ("action needed", "red"), None: ("unknown", "yellow")}
 
 
@@ -27,7 +29,7 @@ def check_view(findings: Sequence[Finding]) -> Group:
         table.add_column(no_wrap=not wraps, overflow="fold")
     for finding in findings:
         word, style = _MARKS[finding.well]
-        table.add_row(Text(finding.name), Text(word, style=style), Text(finding.says))
+        table.add_row(Text(finding.name), Text(word, style=style), Text(plain(finding.says)))
     to_do = sum(finding.well is False for finding in findings)
     unknown = any(finding.well is None for finding in findings)
     ok = "the stack is ok; what is unknown could not be checked" if unknown else "the stack is ok"

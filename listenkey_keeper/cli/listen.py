@@ -16,7 +16,7 @@ from listenkey_keeper.stream.keys import ListenKeys, ListenKeyUnavailable
 from listenkeys.aws.items import iso
 
 from .errors import CliError
-from .output import show
+from .output import plain, show
 from .registry import Registry
 from .rows import check_id
 from .stack import AccountId, AsJson, Profile, Region, Stack, StackName, connect, now
@@ -111,7 +111,8 @@ def _event_line(event: dict[str, Any]) -> Text:
 
 def _line(at: datetime, *parts: str | tuple[str, str]) -> Text:
     time = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
-    return Text.assemble((time, "dim"), "  ", *parts, no_wrap=True, overflow="ellipsis")
+    clean = (plain(part) if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts)
+    return Text.assemble((time, "dim"), "  ", *clean, no_wrap=True, overflow="ellipsis")
 
 
 def _symbols(part: Any) -> Iterator[str]:

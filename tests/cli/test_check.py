@@ -361,6 +361,12 @@ def test_an_account_whose_row_makes_no_sense_is_named(world: World, run: Run, fr
     assert "alice: INVALID_ACCOUNT:" in done.stdout
 
 
+def test_no_control_character_of_a_table_reaches_the_terminal(world: World, run: Run, front: Front) -> None:
+    world.put_row("a\x1b[2J\x07\u202eb", product="x\x1b[2J")
+    done = run("check")
+    assert [letter for letter in done.output if not letter.isprintable() and letter != "\n"] == []
+
+
 def test_a_region_that_binance_refuses_is_told_to_deploy_elsewhere(
     world: World, run: Run, front: Front
 ) -> None:

@@ -89,6 +89,15 @@ def test_in_a_pipe_each_event_and_each_gap_is_a_plain_line(
     )
 
 
+def test_no_control_character_of_an_event_reaches_the_terminal(
+    world: World, listen_key: str, listen: Listen, api_key: str
+) -> None:
+    process = listen()
+    line(process)
+    world.exchange.emit_order(api_key, s="BTC\x1b[2J\x07USDT")
+    assert line(process).endswith("ORDER_TRADE_UPDATE  BTC?[2J?USDT\n")
+
+
 def test_json_is_whole_events_one_a_line(world: World, listen_key: str, listen: Listen, api_key: str) -> None:
     process = listen("--json")
     started = {"since": "2025-12-31T23:59:50.000Z", "until": "2026-01-01T00:00:10.000Z", "why": "started"}
