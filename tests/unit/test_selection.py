@@ -10,7 +10,7 @@ import pytest
 
 from listenkeys.errors import ErrorCode, Rejected
 from listenkeys.model import LEASE, NOTHING, Account, Current
-from listenkeys.selection import Judge, Selection, select
+from listenkeys.selection import DueRule, Selection, select
 from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -35,11 +35,11 @@ def never(outcome: str) -> Current:
 def selected(
     accounts: list[Account], current: dict[str, Current], trigger: Trigger = A_TICK, run_id: str = "this"
 ) -> Selection:
-    return select(accounts, current, judge(trigger, run_id))
+    return select(accounts, current, due_rule(trigger, run_id))
 
 
-def judge(trigger: Trigger, run_id: str = "this", overdue: timedelta = OVERDUE) -> Judge:
-    return Judge(trigger, run_id, NOW, lambda minutes: timedelta(minutes=minutes) if minutes else overdue)
+def due_rule(trigger: Trigger, run_id: str = "this", overdue: timedelta = OVERDUE) -> DueRule:
+    return DueRule(trigger, run_id, NOW, lambda minutes: timedelta(minutes=minutes) if minutes else overdue)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def judge(trigger: Trigger, run_id: str = "this", overdue: timedelta = OVERDUE) 
 def test_who_is_due(before: Current, tick: bool, sweep: bool, manual: bool) -> None:
     alice = account("alice")
 
-    assert judge(A_TICK)(alice, before)[0] is tick
-    assert judge(A_SWEEP)(alice, before)[0] is sweep
-    assert judge(A_MANUAL)(alice, before)[0] is manual
-    assert judge(Trigger(MANUAL, force=True))(alice, before) == (True, "asked for with force")
+    assert due_rule(A_TICK)(alice, before)[0] is tick
+    assert due_rule(A_SWEEP)(alice, before)[0] is sweep
+    assert due_rule(A_MANUAL)(alice, before)[0] is manual
+    assert due_rule(Trigger(MANUAL, force=True))(alice, before) == (True, "asked for with force")
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_who_is_due(before: Current, tick: bool, sweep: bool, manual: bool) -> N
     ],
 )
 def test_it_says_why_an_account_is_or_is_not_due(before: Current, trigger: Trigger, why: str) -> None:
-    assert judge(trigger)(account("alice"), before)[1] == why
+    assert due_rule(trigger)(account("alice"), before)[1] == why
 
 
 def test_a_row_can_ask_the_sweep_to_renew_it_sooner() -> None:
     often = account("alice", renew_after=10)
 
-    assert judge(A_SWEEP)(often, renewed(10))[0]
-    assert not judge(A_SWEEP)(often, renewed(9.9))[0]
-    assert not judge(A_SWEEP)(account("bob"), renewed(10))[0]
+    assert due_rule(A_SWEEP)(often, renewed(10))[0]
+    assert not due_rule(A_SWEEP)(often, renewed(9.9))[0]
+    assert not due_rule(A_SWEEP)(account("bob"), renewed(10))[0]
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_a_retry_does_not_renew_again_what_its_tick_has_renewed(
 def test_with_a_shorter_renewal_the_sweep_renews_sooner() -> None:
     ten = timedelta(minutes=9)
 
-    assert not judge(A_SWEEP, overdue=ten)(account("alice"), renewed(8.9))[0]
-    assert judge(A_SWEEP, overdue=ten)(account("alice"), renewed(9))[0]
+    assert not due_rule(A_SWEEP, overdue=ten)(account("alice"), renewed(8.9))[0]
+    assert due_rule(A_SWEEP, overdue=ten)(account("alice"), renewed(9))[0]
 
 
 def test_live_keys_come_first_soonest_to_expire_first_then_those_without() -> None:

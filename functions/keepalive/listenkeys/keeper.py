@@ -20,7 +20,7 @@ from .journal import Journal
 from .model import NOTHING, Account, Current, Outcome, Result
 from .pool import Pool
 from .report import Report
-from .selection import Judge, select
+from .selection import DueRule, select
 from .sending.probe import probe
 from .sending.renewal import Renewal
 from .sending.send import Sending
@@ -79,7 +79,7 @@ class _Run:
         self.journal = Journal(keeper.records, keeper.announcer, self.pool, clock, self.report)
         self.sending = Sending(
             keeper.binance, keeper.budget, keeper.records, self.journal, self.pool, clock,
-            Judge(trigger, run_id, clock.now(), keeper.overdue),
+            DueRule(trigger, run_id, clock.now(), keeper.overdue),
             self.deadline, keeper.max_concurrency,
         )  # fmt: skip
 
@@ -115,7 +115,7 @@ class _Run:
             # Without its record nobody knows whether an account is due. Lambda's retry reads the rest.
             self.report.accounts_unread = str(error)
             accounts = [a for a in accounts if a.id in self.current or not a.enabled]
-        selection = select(accounts, self.current, self.sending.judge)
+        selection = select(accounts, self.current, self.sending.due_rule)
         self.report.accounts = len(selection.due) + len(selection.settled)
         for result in selection.settled:
             self.journal.add(result)

@@ -27,7 +27,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class DueRule:
     """Decides whether an account is due: by the run's trigger, its id, the time it began, and its settings.
 
     `overdue` gives the age from which a sweep renews a key; its argument is the row's renewAfterMinutes.
@@ -71,16 +71,16 @@ class Judge:
         return overdue, said
 
 
-def select(accounts: Iterable[Account], current: Mapping[str, Current], judge: Judge) -> Selection:
+def select(accounts: Iterable[Account], current: Mapping[str, Current], due_rule: DueRule) -> Selection:
     """Divide the accounts of a run.
 
     Order: live keys first, soonest to expire first; then accounts without a live key.
     """
     selection = Selection()
-    trigger = judge.trigger
+    trigger = due_rule.trigger
     for account in accounts:
         before = current.get(account.id, NOTHING)
-        settled = Result(account.id, account.product, Outcome.SKIPPED, judge.now, before, to_record=False)
+        settled = Result(account.id, account.product, Outcome.SKIPPED, due_rule.now, before, to_record=False)
         if not account.enabled:
             if trigger.accounts is None:
                 continue
@@ -92,7 +92,7 @@ def select(accounts: Iterable[Account], current: Mapping[str, Current], judge: J
             unknown = account.problem.code == ErrorCode.ACCOUNT_NOT_FOUND
             settled.to_record = not (unknown or trigger.dry_run or trigger.name == EXPIRED)
         else:
-            due, why = (False, "invalid row") if account.problem else judge(account, before)
+            due, why = (False, "invalid row") if account.problem else due_rule(account, before)
             _log.debug("due" if due else "not due", extra={"accountId": account.id, "why": why})
             if due:
                 selection.due.append(account)
@@ -106,7 +106,7 @@ def select(accounts: Iterable[Account], current: Mapping[str, Current], judge: J
 
     def urgency(account: Account) -> tuple[bool, float]:
         expires_at = current.get(account.id, NOTHING).expires_at
-        live = expires_at is not None and expires_at > judge.now
+        live = expires_at is not None and expires_at > due_rule.now
         return not live, expires_at.timestamp() if expires_at else 0.0
 
     selection.due.sort(key=urgency)

@@ -11,7 +11,7 @@ from ..clock import Clock
 from ..errors import Unavailable
 from ..model import Current
 from ..pool import Pool
-from ..selection import Judge
+from ..selection import DueRule
 from ..timing import NEVER
 from .host import Host
 from .renewal import Renewal
@@ -30,7 +30,7 @@ class Admission:
     records: Records
     pool: Pool
     clock: Clock
-    judge: Judge
+    due_rule: DueRule
     workers: int
     skip: Callable[[Host, Renewal], None]
     asking: set[str] = field(init=False, default_factory=set)
@@ -70,7 +70,7 @@ class Admission:
         Not in the minute in which the run read them first: who changes one then has claimed it.
         """
         taken = self.budget.take(group, minute, weight, ids)
-        if self._read_in == minute or not self.judge.trigger.scheduled or not ids:
+        if self._read_in == minute or not self.due_rule.trigger.scheduled or not ids:
             return taken, {}
         try:
             return taken, self.records.current(ids)
@@ -95,14 +95,14 @@ class Admission:
             host.backlog += portion[::-1]
             return
         # Somebody waits for the answer, and does not wait for another run.
-        waits = not self.judge.trigger.scheduled
+        waits = not self.due_rule.trigger.scheduled
         claimed = set() if waits or isinstance(taken, Unavailable) else taken.claimed
-        judge, now = replace(self.judge, now=self.clock.now()), self.clock.monotonic()
+        due_rule, now = replace(self.due_rule, now=self.clock.now()), self.clock.monotonic()
         for renewal in portion:
             known = renewal.before
             renewal.before = fresh.get(renewal.id, known)
             renewed = renewal.before.renewed_at != known.renewed_at
-            if renewed and not judge(renewal.account, renewal.before)[0]:
+            if renewed and not due_rule(renewal.account, renewal.before)[0]:
                 self.skip(host, renewal)
             elif renewal.id in claimed and renewal.at_risk(now):
                 # Who has it may be at its end. Look again in the next minute: there is a key to save.

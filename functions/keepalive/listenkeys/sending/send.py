@@ -18,7 +18,7 @@ from ..journal import Journal
 from ..model import RETRYABLE, Outcome, Result
 from ..pool import Pool
 from ..products import ENDPOINTS
-from ..selection import Judge
+from ..selection import DueRule
 from ..timing import LET_GO, NEVER
 from .admission import Admission
 from .gate import GroupGate, HostGate
@@ -45,7 +45,7 @@ class Sending:
     journal: Journal
     pool: Pool
     clock: Clock
-    judge: Judge
+    due_rule: DueRule
     deadline: float
     workers: int
     _hosts: dict[tuple[str, str], Host] = field(init=False, default_factory=dict)
@@ -56,7 +56,7 @@ class Sending:
 
     def __post_init__(self) -> None:
         self._admission = Admission(
-            self.budget, self.records, self.pool, self.clock, self.judge, self.workers, self._skip
+            self.budget, self.records, self.pool, self.clock, self.due_rule, self.workers, self._skip
         )
 
     def add(self, renewals: Iterable[Renewal]) -> None:
