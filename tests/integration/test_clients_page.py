@@ -1,7 +1,8 @@
-"""docs/clients.md and examples/clients: the same code, the versions that are tested, every point said."""
+"""docs/clients.md and examples/clients: its excerpts, the versions that are tested, every point said."""
 
 import json
 import re
+from textwrap import indent
 
 import pytest
 
@@ -29,9 +30,16 @@ def locked(file: str, package: str) -> str:
     return str(version)
 
 
-def test_the_page_shows_the_files_that_are_tested_and_nothing_else() -> None:
-    shown = blocks(PAGE, "python") + blocks(PAGE, "javascript")
-    assert sorted(shown) == sorted(file.read_text() for file in FILES)
+def test_each_recipe_shows_a_part_of_its_file_as_it_is_and_links_to_it() -> None:
+    sections = [text for text in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:] if "```" in text]
+    linked = []
+    for text in sections:
+        [name] = re.findall(r"\]\(\.\./examples/clients/([\w.]+)\)", text)
+        [shown] = blocks(text, "javascript" if name.endswith(".mjs") else "python")
+        whole = (ROOT / "examples/clients" / name).read_text()
+        assert any(indent(shown, " " * depth) in whole for depth in range(0, 20, 2)), name
+        linked.append(name)
+    assert sorted(linked) == sorted(file.name for file in FILES)
 
 
 def test_every_recipe_says_how_to_hand_over_the_key_what_of_keepalive_and_whether_it_sends_delete() -> None:
