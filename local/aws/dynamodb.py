@@ -17,7 +17,7 @@ from moto.dynamodb.responses import DynamoHandler
 _one_at_a_time = Lock()
 
 
-def mend(dynamodb: Any, table_names: list[str]) -> None:
+def make_atomic(dynamodb: Any, table_names: list[str]) -> None:
     """Make moto's writes atomic, and its TransactWriteItems undo the items it wrote.
 
     moto checks an update's condition, then writes: of two updates at the same time both may pass.

@@ -309,7 +309,7 @@ class LocalAws:
                 self.client("dynamodb").update_time_to_live(
                     TableName=self.resources[name], TimeToLiveSpecification=forgotten
                 )
-        dynamodb.mend(_backend("dynamodb"), self._tables)
+        dynamodb.make_atomic(_backend("dynamodb"), self._tables)
         self._listen()
 
     def _create_stack(self, parameters: Mapping[str, str]) -> None:
