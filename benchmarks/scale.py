@@ -28,7 +28,7 @@ import boto3
 from listenkeys.aws.items import iso
 from listenkeys.model import LEASE
 from listenkeys.sending import weight as budget
-from local.aws import elsewhere
+from local.aws import other_dynamodb
 from local.aws.dynamodb_local import dynamodb_local
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
@@ -258,7 +258,7 @@ class ScaledWorld:
 
     def _write(self, table: str, items: list[dict[str, Any]]) -> None:
         puts = [{"PutRequest": {"Item": item}} for item in items]
-        elsewhere.write(self.aws.client("dynamodb"), self.aws.resources[table], puts)
+        other_dynamodb.write(self.aws.client("dynamodb"), self.aws.resources[table], puts)
 
 
 def most_in_a_minute(times: list[float]) -> int:

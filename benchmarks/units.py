@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from listenkeys.aws.records import BATCH, Records
 from listenkeys.model import Outcome, Result
-from local.aws import elsewhere
+from local.aws import other_dynamodb
 from local.aws.dynamodb_local import dynamodb_local
 from local.aws.stack import TABLES, LocalAws
 
@@ -68,7 +68,7 @@ def fill(aws: LocalAws, accounts: int) -> None:
         names = [f"account{number:05}" for number in range(first, min(first + BATCH, accounts))]
         rows = [{"accountId": {"S": name}, "product": {"S": "usdm"}} for name in names]
         puts = [{"PutRequest": {"Item": row}} for row in rows]
-        elsewhere.write(client, ids["AccountsTable"], puts)
+        other_dynamodb.write(client, ids["AccountsTable"], puts)
         for minutes in (40, 10):
             at, before = now - timedelta(minutes=minutes), records.current(names)
             results = [

@@ -26,7 +26,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-from local.aws import dynamodb, elsewhere
+from local.aws import dynamodb, other_dynamodb
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 REGION = "eu-west-1"
@@ -253,7 +253,7 @@ class LocalAws:
         # In moto's memory: through its API 10,000 rows take seconds, and a queue is purged once a minute.
         for table in self._tables:
             if self.dynamodb_url:
-                elsewhere.empty(self.client("dynamodb"), table)
+                other_dynamodb.empty(self.client("dynamodb"), table)
             else:
                 _backend("dynamodb").tables[table].items.clear()
         for queue in _backend("sqs").queues.values():
@@ -296,7 +296,7 @@ class LocalAws:
         if self.dynamodb_url:
             for name in TABLES:
                 table = _backend("dynamodb").tables[self.resources[name]]
-                elsewhere.create(self.client("dynamodb"), table)
+                other_dynamodb.create(self.client("dynamodb"), table)
         self._look_up()
         for name, resource in self.template["Resources"].items():
             if resource["Type"] != "AWS::DynamoDB::Table":
