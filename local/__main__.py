@@ -7,7 +7,7 @@ from importlib import import_module
 COMMANDS = {
     "run": "local.run",
     "up": "local.up",
-    "down": "local.kept",
+    "down": "local.running",
     "invoke": "local.aws.runtime",
     "pictures": "local.pictures",
     "simulate": "simulation.run",

@@ -20,7 +20,7 @@ from listenkeys.products import ENDPOINTS
 from local.aws.rules import error_payload
 from local.binance.exchange import Fault
 from local.invoke import Invocation
-from local.kept import kept_world
+from local.running import running_world
 from local.service import Service
 from local.world import World
 
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("verb", choices=VERBS)
     parser.add_argument("account", nargs="?", default="", metavar="ACCOUNT")
     arguments = parser.parse_args()
-    found = kept_world()
+    found = running_world()
     if not found or DESK not in found["environment"]:
         raise SystemExit("no local world is up: `make up` starts one")
     url = f"{found['environment'][DESK]}/desk/{arguments.verb}/{arguments.account}"

@@ -16,8 +16,8 @@ from listenkey_keeper.cli.status import StatusTable
 from listenkeys.view.status import read_status
 from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction, environment
-from local.kept import STATE, kept_environment, kept_world
 from local.real import RealAccount, add_options, chosen
+from local.running import STATE, running_environment, running_world
 from local.terminal import doing
 from local.world import MAKING, STREAM_URL, demo_world
 
@@ -50,13 +50,13 @@ def options(
 @contextmanager
 def world(keep: bool, real: RealAccount | None) -> Iterator[Mapping[str, str]]:
     """Yield the environment of a world: the one that is up, one that stays up, or one for this run alone."""
-    found = None if real else kept_world()
+    found = None if real else running_world()
     if keep or found:
         using = "using the local world that is up"
         if found and STREAM_URL not in found["environment"]:
             using += ", with your account at Binance"
         with doing(using if found else MAKING):
-            variables = kept_environment()
+            variables = running_environment()
         yield variables
         if keep:
             print(f"\nThis world stays up for the next run. {STATE.parent}/listenkeys status looks at it,")

@@ -22,9 +22,9 @@ from local.aws.rules import FUNCTION, SWEEP, TICK, Call, Scheduler
 from local.clock import ScaledClock
 from local.front import DESK, Desk, Front
 from local.invoke import Context, Invocation, LocalFunction
-from local.kept import IN_USE, STATE, Told, alone, commands, kept_world, state
 from local.page_server import PageServer
 from local.real import RealAccount, add_options, chosen
+from local.running import IN_USE, STATE, StopSignal, alone, commands, running_world, state
 from local.terminal import doing
 from local.world import MAKING, SPARE_KEYS, World, demo_world
 
@@ -91,7 +91,7 @@ def _told(done: Invocation, if_it_fails: str) -> str:
 
 def serve(speed: float, still: bool = False, real: RealAccount | None = None) -> None:
     """Keep the world up until Ctrl-C; in a `still` one no rule fires."""
-    told, ended = Told(), threading.Event()
+    stop, ended = StopSignal(), threading.Event()
     clock = ScaledClock(speed)
     made = real.world() if real else None
     with doing(MAKING):
@@ -133,7 +133,7 @@ def serve(speed: float, still: bool = False, real: RealAccount | None = None) ->
                 # A daemon: a run that hangs must not outlive Ctrl-C.
                 thread = threading.Thread(target=scheduler.run, args=(ended, speed), daemon=True)
                 thread.start()
-                told.wait(ended)
+                stop.wait(ended)
                 ended.set()
                 thread.join(_PATIENCE)
         runs.say("\nthe local world is down")
@@ -177,7 +177,7 @@ def main(arguments: list[str]) -> int:
         with alone():
             serve(speed, options.still, real)
     except BlockingIOError:
-        found = kept_world()
+        found = running_world()
         process = f" (process {found['pid']})" if found else ""
         print(f"a local world is up already{process}: `make down` ends it", file=sys.stderr)
         return IN_USE

@@ -22,7 +22,7 @@ from local.aws.rules import FUNCTION, Call, Scheduler, read_rules
 from local.clock import ScaledClock, VirtualClock
 from local.front import Desk, Front
 from local.invoke import Invocation, LocalFunction
-from local.kept import IN_USE, STATE, commands
+from local.running import IN_USE, STATE, commands
 from local.up import main
 from local.world import World
 from tests.pages import blocks

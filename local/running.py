@@ -26,7 +26,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PYTHONPATH = f"{_ROOT}/functions/keepalive:{_ROOT}"
 
 
-def kept_world() -> dict[str, Any] | None:
+def running_world() -> dict[str, Any] | None:
     """Return the state of the world that is up, None when there is none."""
     try:
         found: dict[str, Any] = json.loads(STATE.read_text())
@@ -36,9 +36,9 @@ def kept_world() -> dict[str, Any] | None:
     return found
 
 
-def kept_environment() -> Mapping[str, str]:
+def running_environment() -> Mapping[str, str]:
     """Return the environment of the world that is up, after starting one in the background if none is."""
-    found = kept_world()
+    found = running_world()
     if found is None:
         log = STATE.with_name("world.log")
         log.parent.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def kept_environment() -> Mapping[str, str]:
             )
         deadline = time.monotonic() + START_SECONDS
         # If another process has just started a world, ours ends and the other is found.
-        while (found := kept_world()) is None:
+        while (found := running_world()) is None:
             if process.poll() not in (None, IN_USE) or time.monotonic() > deadline:
                 raise SystemExit(f"the local world did not start: see {log}")
             time.sleep(0.1)
@@ -61,22 +61,22 @@ def kept_environment() -> Mapping[str, str]:
     return environment
 
 
-class Told:
-    """Whether this process was told to end: by Ctrl-C, by `make down`, or by its terminal going away."""
+class StopSignal:
+    """Says whether this process must end: after Ctrl-C, after `make down`, or when its terminal is closed."""
 
     def __init__(self) -> None:
-        self.yet = False
+        self.received = False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._tell)
+            signal.signal(number, self._receive)
 
     def wait(self, ended: threading.Event | None = None) -> None:
-        """Wait until it was, or until `ended`."""
-        while not self.yet and not (ended and ended.is_set()):
+        """Wait for the signal, or for `ended`."""
+        while not self.received and not (ended and ended.is_set()):
             time.sleep(0.1)
 
-    def _tell(self, *_: object) -> None:
-        # Not an Event: signals come in twos, the second in the midst of the first's handler and its lock.
-        self.yet = True
+    def _receive(self, *_: object) -> None:
+        # Not an Event: signals come in twos, the second while the first's handler holds the lock.
+        self.received = True
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
 
 def main(_: list[str]) -> int:
     """End the world that is up, and wait until it has ended."""
-    found = kept_world()
+    found = running_world()
     if not found:
         print("no local world is up")
         return 0
