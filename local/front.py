@@ -1,6 +1,6 @@
-"""Two small services beside moto's: Lambda's Invoke, which moto cannot do, and a desk at the stand-in.
+"""Two small services beside moto's: Lambda's Invoke, which moto cannot do, and controls for the stand-in.
 
-`python -m local.front revoke ACCOUNT` asks the desk of the world that is up.
+`python -m local.front revoke ACCOUNT` uses the controls of the running local environment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from local.running import running_world
 from local.service import Service
 from local.world import World
 
-DESK = "LOCAL_DESK"
+CONTROLS = "LOCAL_CONTROLS"
 VERBS = {
     "revoke": "Binance no longer knows ACCOUNT's API key",
     "restore": "Binance knows ACCOUNT's API key",
@@ -38,7 +38,7 @@ VERBS = {
 _INVOKE = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?::[^/]*)?/invocations")
 
 
-class Desk:
+class Controls:
     """What a person may do to the stand-in, by account id: nobody has the API key at hand."""
 
     def __init__(self, world: World) -> None:
@@ -94,7 +94,11 @@ class Front(Service):
     """Serve both on 127.0.0.1, at a free port, until `stop`."""
 
     def __init__(
-        self, function: str, invoke: Callable[[Any], Invocation], send: Callable[[Any], None], desk: Desk
+        self,
+        function: str,
+        invoke: Callable[[Any], Invocation],
+        send: Callable[[Any], None],
+        controls: Controls,
     ) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -104,9 +108,9 @@ class Front(Service):
                 path = self.path.partition("?")[0]
                 if found := _INVOKE.fullmatch(path):
                     self._invoke(found[1], body)
-                elif path.startswith("/desk/"):
+                elif path.startswith("/controls/"):
                     try:
-                        self._answer(200, {"done": desk.do(*f"{path}/".split("/")[2:4])})
+                        self._answer(200, {"done": controls.do(*f"{path}/".split("/")[2:4])})
                     except ValueError as error:
                         self._answer(400, {"error": str(error)})
                 else:
@@ -166,9 +170,9 @@ def main() -> None:
     parser.add_argument("account", nargs="?", default="", metavar="ACCOUNT")
     arguments = parser.parse_args()
     found = running_world()
-    if not found or DESK not in found["environment"]:
+    if not found or CONTROLS not in found["environment"]:
         raise SystemExit("no local world is up: `make up` starts one")
-    url = f"{found['environment'][DESK]}/desk/{arguments.verb}/{arguments.account}"
+    url = f"{found['environment'][CONTROLS]}/controls/{arguments.verb}/{arguments.account}"
     # Not through a proxy: this machine serves it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -70,7 +70,7 @@ setTimeout(refresh, 1000);
 class PageServer(Service):
     """Serve the page at a free port of 127.0.0.1 until `stop`.
 
-    `read` returns the accounts and `now` the world's time; `desk` does something at the stand-in (None where
+    `read` returns the accounts and `now` the world's time; `controls` does something at the stand-in (None where
     Binance is another) and `renew` renews an account, both returning what came of it in a line or raising
     ValueError; `runs` returns the last runs' lines.
     """
@@ -79,11 +79,11 @@ class PageServer(Service):
         self,
         read: Callable[[], Sequence[AccountStatus]],
         now: Callable[[], datetime],
-        desk: Callable[[str, str], str] | None,
+        change: Callable[[str, str], str] | None,
         renew: Callable[[str], str],
         runs: Callable[[], Sequence[str]],
     ) -> None:
-        self._read, self._now, self._desk, self._renew, self._runs = read, now, desk, renew, runs
+        self._read, self._now, self._change, self._renew, self._runs = read, now, change, renew, runs
         self._said = self._pressed = self._account = ""
         serve = self
 
@@ -149,8 +149,8 @@ class PageServer(Service):
         try:
             if verb == "renew":
                 self._said = self._renew(account)
-            elif self._desk:
-                self._said = self._desk(verb, account)
+            elif self._change:
+                self._said = self._change(verb, account)
         except ValueError as error:
             self._said = str(error)
 
@@ -173,7 +173,7 @@ class PageServer(Service):
         return document("listenkey-keeper, the local world", body, _STYLE)
 
     def _controls(self) -> str:
-        if not self._desk:
+        if not self._change:
             return ""
         options = "".join(
             f"<option{' selected' * (row.account.id == self._account)}>{escape(row.account.id)}</option>"

@@ -20,7 +20,7 @@ from listenkeys.trigger import Trigger
 from listenkeys.view.status import AccountStatus, read_status
 from local.aws.rules import FUNCTION, SWEEP, TICK, Call, Scheduler
 from local.clock import ScaledClock
-from local.front import DESK, Desk, Front
+from local.front import CONTROLS, Controls, Front
 from local.invoke import Context, Invocation, LocalFunction
 from local.page_server import PageServer
 from local.real import RealAccount, add_options, chosen
@@ -113,19 +113,19 @@ def serve(speed: float, still: bool = False, real: RealAccount | None = None) ->
 
         first = {TICK: math.inf, SWEEP: math.inf} if still else None
         scheduler = Scheduler(world.aws, clock.clock, invoke, give_up, first)
-        desk = Desk(world)
+        controls = Controls(world)
         with (
             PageServer(
-                read, clock.now, desk.do if world.binance else None, runs.renew, lambda: list(runs.last)
+                read, clock.now, controls.do if world.binance else None, runs.renew, lambda: list(runs.last)
             ) as page,
-            Front(world.aws.resources[FUNCTION], runs.invoke, scheduler.send, desk) as front,
+            Front(world.aws.resources[FUNCTION], runs.invoke, scheduler.send, controls) as front,
         ):
             environment = {
                 **world.environment(),
                 "AWS_ENDPOINT_URL_LAMBDA": front.url,
                 "LISTENKEYS_STACK_NAME": world.aws.stack_name,
                 CLOCK: clock.text,
-                DESK: front.url,
+                CONTROLS: front.url,
             }
             with commands(environment), state(environment):
                 runs.say(f"Watch it: {page.url}\n")

@@ -13,7 +13,7 @@ from listenkeys.view.page import SHOWN
 from listenkeys.view.status import AccountStatus, read_status
 from local.browser import picture
 from local.clock import VirtualClock
-from local.front import Desk
+from local.front import Controls
 from local.page_server import BUTTONS, PageServer
 from local.world import World
 
@@ -51,7 +51,7 @@ def server(world: World, clock: VirtualClock) -> Iterator[PageServer]:
         tables = world.aws.outputs["AccountsTableName"], world.aws.outputs["ListenKeysTableName"]
         return read_status(world.aws.client("dynamodb"), *tables, clock.now())
 
-    with PageServer(read, clock.now, Desk(world).do, lambda name: f"{name} was renewed", list) as made:
+    with PageServer(read, clock.now, Controls(world).do, lambda name: f"{name} was renewed", list) as made:
         yield made
 
 

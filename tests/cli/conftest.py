@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from listenkey_keeper.cli.main import app
 from local.aws.rules import FUNCTION
 from local.clock import VirtualClock
-from local.front import Desk, Front
+from local.front import Controls, Front
 from local.invoke import LocalFunction
 from local.service import Service
 from local.world import World
@@ -76,7 +76,7 @@ def front(
     world: World, function: LocalFunction, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Front]:
     """Lambda's Invoke, answered by the function itself."""
-    with Front(world.aws.resources[FUNCTION], function.invoke, lambda _: None, Desk(world)) as made:
+    with Front(world.aws.resources[FUNCTION], function.invoke, lambda _: None, Controls(world)) as made:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", made.url)
         yield made
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from listenkey_keeper.cli.errors import explain, way_to
 from listenkey_keeper.cli.main import app
 from listenkey_keeper.cli.stack import now
-from local.front import Desk, Front
+from local.front import Controls, Front
 from local.invoke import LocalFunction
 from local.world import World
 
@@ -145,7 +145,7 @@ def test_a_table_that_is_gone_is_explained(run: Run, faults: AwsFaults) -> None:
 def test_a_function_that_is_gone_is_explained(
     run: Run, world: World, function: LocalFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Front("another-function", function.invoke, lambda _: None, Desk(world)) as front:
+    with Front("another-function", function.invoke, lambda _: None, Controls(world)) as front:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", front.url)
         assert says(run, "renew").startswith("what Invoke asks for does not exist")
 

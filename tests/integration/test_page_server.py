@@ -8,7 +8,7 @@ import pytest
 
 from listenkeys.view.status import AccountStatus, read_status
 from local.clock import VirtualClock
-from local.front import VERBS, Desk
+from local.front import VERBS, Controls
 from local.page_server import BUTTONS, PageServer
 from local.world import World
 from tests.leaks import WatchedFunction, search
@@ -25,7 +25,7 @@ def server(world: World, clock: VirtualClock, function: WatchedFunction) -> Iter
         function.invoke({"accounts": [account_id]})
         return f"{account_id} was asked for"
 
-    with PageServer(read, clock.now, Desk(world).do, renew, lambda: ["a run <ended>"]) as made:
+    with PageServer(read, clock.now, Controls(world).do, renew, lambda: ["a run <ended>"]) as made:
         yield made
 
 

@@ -20,7 +20,7 @@ from listenkey_keeper.cli.stack import world_time
 from listenkeys.trigger import SWEEP, TICK, Trigger
 from local.aws.rules import FUNCTION, Call, Scheduler, read_rules
 from local.clock import ScaledClock, VirtualClock
-from local.front import Desk, Front
+from local.front import Controls, Front
 from local.invoke import Invocation, LocalFunction
 from local.running import IN_USE, STATE, commands
 from local.up import main
@@ -119,7 +119,7 @@ def test_the_command_reads_the_clock_of_the_world() -> None:
 
 @pytest.fixture
 def front(world: World, function: LocalFunction) -> Iterator[Front]:
-    with Front(world.aws.resources[FUNCTION], function.invoke, lambda _: None, Desk(world)) as made:
+    with Front(world.aws.resources[FUNCTION], function.invoke, lambda _: None, Controls(world)) as made:
         yield made
 
 
@@ -156,26 +156,26 @@ def test_the_desk_breaks_and_repairs_accounts(
         assert done.report is not None
         return str(world.current("alice")["outcome"])
 
-    def desk(verb: str) -> tuple[int, Any]:
-        return post(f"{front.url}/desk/{verb}")
+    def control(verb: str) -> tuple[int, Any]:
+        return post(f"{front.url}/controls/{verb}")
 
     assert outcome() == "CREATED"
-    assert desk("revoke/alice") == (200, {"done": "Binance no longer knows alice's API key"})
+    assert control("revoke/alice") == (200, {"done": "Binance no longer knows alice's API key"})
     assert outcome() == "REJECTED"
-    desk("restore/alice")
+    control("restore/alice")
     assert outcome() == "EXTENDED"
-    desk("forget/alice")
+    control("forget/alice")
     assert outcome() == "RECREATED"
-    assert desk("order/alice") == (200, {"done": "alice has order 1: 0 streams heard of it"})
-    desk("down/")
+    assert control("order/alice") == (200, {"done": "alice has order 1: 0 streams heard of it"})
+    control("down/")
     assert outcome() == "FAILED"
-    desk("up/")
+    control("up/")
     assert outcome() == "EXTENDED"
-    assert desk("delete/alice")[0] == 200
+    assert control("delete/alice")[0] == 200
     assert outcome() == "RECREATED"
-    assert desk("revoke/nobody")[0] == 400
-    assert desk("revoke/")[0] == 400
-    assert desk("nonsense/alice")[0] == 400
+    assert control("revoke/nobody")[0] == 400
+    assert control("revoke/")[0] == 400
+    assert control("nonsense/alice")[0] == 400
 
 
 @pytest.mark.slow
