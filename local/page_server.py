@@ -70,8 +70,8 @@ setTimeout(refresh, 1000);
 class PageServer(Service):
     """Serve the page at a free port of 127.0.0.1 until `stop`.
 
-    `read` returns the accounts and `now` the world's time; `controls` does something at the stand-in (None where
-    Binance is another) and `renew` renews an account, both returning what came of it in a line or raising
+    `read` returns the accounts and `now` the time there; `change` changes the stand-in (None where
+    the other side is Binance itself) and `renew` renews an account. Both return one line or raise
     ValueError; `runs` returns the last runs' lines.
     """
 

@@ -97,9 +97,9 @@ def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
         yield Finding("rules", True, f"{', '.join(enabled)}: enabled")
     for uuid in _of_type(resources, "AWS::Lambda::EventSourceMapping").values():
         state = stack.client("lambda").get_event_source_mapping(UUID=uuid)["State"]
-        well = state in ("Enabled", "Enabling", "Creating", "Updating")
+        ok = state in ("Enabled", "Enabling", "Creating", "Updating")
         enable = f"aws lambda update-event-source-mapping --enabled --uuid {uuid} --region {stack.region}"
-        yield Finding("queue", well, f"WorkQueue is read: {state}" if well else f"{state}: `{enable}`")
+        yield Finding("queue", ok, f"WorkQueue is read: {state}" if ok else f"{state}: `{enable}`")
 
 
 def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:

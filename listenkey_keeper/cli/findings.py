@@ -18,7 +18,7 @@ class Finding:
     """What was looked at, whether it is ok (None: unknown here), and what was seen or is to do."""
 
     name: str
-    well: bool | None
+    ok: bool | None
     says: str
 
 
@@ -28,17 +28,17 @@ def check_view(findings: Sequence[Finding]) -> Group:
     for wraps in (False, False, True):
         table.add_column(no_wrap=not wraps, overflow="fold")
     for finding in findings:
-        word, style = _MARKS[finding.well]
+        word, style = _MARKS[finding.ok]
         table.add_row(Text(finding.name), Text(word, style=style), Text(plain(finding.says)))
-    to_do = sum(finding.well is False for finding in findings)
-    unknown = any(finding.well is None for finding in findings)
+    to_do = sum(finding.ok is False for finding in findings)
+    unknown = any(finding.ok is None for finding in findings)
     ok = "the stack is ok; what is unknown could not be checked" if unknown else "the stack is ok"
     return Group(table, "", Text(f"action needed: {to_do}" if to_do else ok))
 
 
 def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:
     """Return the findings as JSON; the stack's status is the worst of its checks'."""
-    words = [_MARKS[each.well][0] for each in findings]
+    words = [_MARKS[each.ok][0] for each in findings]
     return {
         "status": next((word for word in ("action needed", "unknown") if word in words), "ok"),
         "checks": [

@@ -53,14 +53,14 @@ def history_table(entries: list[dict[str, Any]]) -> Group:
     # 80 columns have no room for the usual one.
     years = len({entry["attemptedAt"][:4] for entry in entries}) > 1
     for entry in entries:
-        well = entry["outcome"] in SUCCESSES
-        changed = well and entry["outcome"] != "EXTENDED"
+        ok = entry["outcome"] in SUCCESSES
+        changed = ok and entry["outcome"] != "EXTENDED"
         code = entry["errorCode"]
         if code:
             messages.setdefault(code, entry["errorMessage"] or "")
         table.add(
             Text(_time(entry["attemptedAt"], years)),
-            Text(entry["outcome"] or "-", style="cyan" if changed else "green" if well else "red"),
+            Text(entry["outcome"] or "-", style="cyan" if changed else "green" if ok else "red"),
             Text(_or_dash(entry["attempts"])),
             Text(_or_dash(entry["latencyMs"])),
             Text((entry["listenKeyFingerprint"] or "-")[:8], style="cyan" if changed else "dim"),

@@ -114,7 +114,7 @@ def check(
         show_json(to_dict(findings))
     else:
         show(check_view(findings))
-    if any(finding.well is False for finding in findings):
+    if any(finding.ok is False for finding in findings):
         raise typer.Exit(ACTION_NEEDED)
 
 

@@ -11,8 +11,8 @@ from listenkeys.model import RETRYABLE, SUCCESSES, Outcome
 from .errors import CliError
 from .output import Columns, Problems
 
-_WELL = {*SUCCESSES, Outcome.SKIPPED}
-_NOT_WELL = {*RETRYABLE, Outcome.REJECTED}
+_OK = {*SUCCESSES, Outcome.SKIPPED}
+_NOT_OK = {*RETRYABLE, Outcome.REJECTED}
 _MAX_NAMED = 2000  # account ids in an event; a synchronous one may be 6 MB, this is for a person's patience
 
 
@@ -49,7 +49,7 @@ def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
 
 def failed(report: dict[str, Any]) -> bool:
     """Say whether an account was not renewed: also one that was named and is disabled."""
-    return bool(report.get("problems")) or any(report.get(outcome.lower()) for outcome in _NOT_WELL)
+    return bool(report.get("problems")) or any(report.get(outcome.lower()) for outcome in _NOT_OK)
 
 
 def report_view(report: dict[str, Any]) -> Group:
@@ -69,7 +69,7 @@ def report_view(report: dict[str, Any]) -> Group:
         table = Columns("outcome", "accounts", right=("accounts",))
         for outcome in Outcome:
             if count := report.get(outcome.lower()):
-                style = "dim" if outcome is Outcome.SKIPPED else "green" if outcome in _WELL else "red"
+                style = "dim" if outcome is Outcome.SKIPPED else "green" if outcome in _OK else "red"
                 table.add(Text(outcome, style=style), Text(str(count)))
         if table.rows:
             parts += [table, ""]
@@ -78,7 +78,7 @@ def report_view(report: dict[str, Any]) -> Group:
     if found:
         named = ((str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage")) for p in found)
         parts += ["", Problems(named)]
-    unnamed = sum(report.get(outcome.lower(), 0) for outcome in _NOT_WELL) - len(found)
+    unnamed = sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK) - len(found)
     if unnamed > 0:
         parts += ["", Text(f"{unnamed} more are not named here: `listenkeys status` shows them")]
     return Group(*parts)

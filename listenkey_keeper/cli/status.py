@@ -96,8 +96,8 @@ class StatusTable:
         enabled = [row for row in self.rows if row.account.enabled]
         danger = [row.account.id for row in enabled if row.at_risk]
         failing = [row.account.id for row in enabled if row.problem and not row.at_risk]
-        well = len(enabled) - len(danger) - len(failing)
-        text = Text(f"{len(enabled)} account{'s' * (len(enabled) != 1)}: {well} ok")
+        ok = len(enabled) - len(danger) - len(failing)
+        text = Text(f"{len(enabled)} account{'s' * (len(enabled) != 1)}: {ok} ok")
         for what, ids, style in (("at risk", danger, "red"), ("failing", failing, "yellow")):
             if ids:
                 more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""

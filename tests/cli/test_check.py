@@ -1,4 +1,4 @@
-"""`listenkeys check` says of each part of a deployed stack that it is well, or what to do."""
+"""`listenkeys check` says of each part of a deployed stack that it is ok, or what to do."""
 
 import json
 from collections.abc import Iterator
@@ -88,7 +88,7 @@ def stack_is(told: Told, status: str = "CREATE_COMPLETE", **kinds: str) -> None:
 
 def test_a_deployed_stack_is_named_with_its_region(stack: Stack) -> None:
     [finding] = said(stack, "stack")
-    assert finding.well
+    assert finding.ok
     assert finding.says.startswith(f"{stack.name} in {REGION}, CREATE_COMPLETE")
 
 
@@ -97,7 +97,7 @@ def test_a_stack_with_unprotected_tables_is_well_and_says_so(stack: Stack, prote
     told = Told(stack, ProtectTables=protected)
     stack_is(told, Tick="AWS::Events::Rule")
     [finding] = said(told, "stack")
-    assert finding.well
+    assert finding.ok
     assert ("ProtectTables=true" in finding.says) is (protected == "false")
 
 
@@ -105,7 +105,7 @@ def test_a_stack_with_unprotected_tables_is_well_and_says_so(stack: Stack, prote
 def test_a_deployment_that_failed_is_not_well(told: Told, status: str) -> None:
     stack_is(told, status, Tick="AWS::Events::Rule")
     [finding] = said(told, "stack")
-    assert finding.well is False
+    assert finding.ok is False
     assert status in finding.says
 
 
@@ -124,10 +124,10 @@ def test_a_parameter_that_the_next_deployment_would_change_back_is_named(
         f'[default.deploy.parameters]\nstack_name = "{stack.name}"\nparameter_overrides = {overrides}\n'
     )
     [finding] = said(stack, "settings")
-    assert finding.well
+    assert finding.ok
 
     [finding] = said(Told(stack, RenewAfterMinutes="10"), "settings")
-    assert finding.well is False
+    assert finding.ok is False
     assert finding.says.startswith("RenewAfterMinutes is 30 in samconfig.toml, and the stack has 10: ")
 
     [finding] = said(Told(stack, AlarmEmail=MAIL), "settings")
@@ -145,7 +145,7 @@ def test_another_stacks_samconfig_and_a_broken_one_are_not_compared(stack: Stack
 
 def test_enabled_rules_are_well(stack: Stack) -> None:
     [finding] = said(stack, "rules")
-    assert finding.well
+    assert finding.ok
     assert {"KeepaliveFunctionTick", "KeepaliveFunctionSweep"} <= set(finding.says.split(":")[0].split(", "))
 
 
@@ -160,21 +160,21 @@ def no_sweep(aws: LocalAws) -> Iterator[str]:
 
 def test_a_disabled_rule_is_named_with_the_command_that_enables_it(stack: Stack, no_sweep: str) -> None:
     off, on = said(stack, "rules")
-    assert off.well is False
+    assert off.ok is False
     assert off.says.startswith("KeepaliveFunctionSweep is disabled")
     assert f"aws events enable-rule --name {no_sweep} --region {REGION}" in off.says
-    assert on.well
+    assert on.ok
     assert "Sweep" not in on.says
 
 
-@pytest.mark.parametrize(("state", "well"), [("Enabled", True), ("Enabling", True), ("Disabled", False)])
-def test_with_shards_the_queue_must_be_read(told: Told, state: str, well: bool) -> None:
+@pytest.mark.parametrize(("state", "ok"), [("Enabled", True), ("Enabling", True), ("Disabled", False)])
+def test_with_shards_the_queue_must_be_read(told: Told, state: str, ok: bool) -> None:
     stack_is(told, Work="AWS::Lambda::EventSourceMapping")
     told.answer("lambda", "get_event_source_mapping", {"UUID": its("Work"), "State": state})
     [finding] = said(told, "queue")
-    assert finding.well is well
+    assert finding.ok is ok
     assert state in finding.says
-    assert ("aws lambda update-event-source-mapping" in finding.says) is not well
+    assert ("aws lambda update-event-source-mapping" in finding.says) is not ok
 
 
 def subscriptions(told: Told, *found: tuple[str, str, str]) -> None:
@@ -200,7 +200,7 @@ def test_an_address_that_has_not_confirmed_is_told_which_mail_to_open(told: Told
     told.parameters["AlarmEmail"] = MAIL
     subscriptions(told, ("email", MAIL, "PendingConfirmation"))
     [finding] = said(told, "mail")
-    assert finding.well is False
+    assert finding.ok is False
     assert finding.says.startswith(f"{MAIL} is not confirmed")
     assert "AWS Notification - Subscription Confirmation" in finding.says
 
@@ -208,7 +208,7 @@ def test_an_address_that_has_not_confirmed_is_told_which_mail_to_open(told: Told
 def test_one_who_has_confirmed_does_not_hide_one_who_has_not(told: Told) -> None:
     subscriptions(told, ("email", MAIL, CONFIRMED), ("email-json", "b@example.com", "PendingConfirmation"))
     waiting, confirmed = said(told, "mail")
-    assert (waiting.well, confirmed.well) == (False, True)
+    assert (waiting.ok, confirmed.ok) == (False, True)
     assert "b@example.com" in waiting.says
 
 
@@ -216,7 +216,7 @@ def test_an_address_that_aws_has_forgotten_gets_the_command_for_a_new_mail(told:
     told.parameters["AlarmEmail"] = MAIL
     subscriptions(told)
     [finding] = said(told, "mail")
-    assert finding.well is False
+    assert finding.ok is False
     assert f"aws sns subscribe --topic-arn {told.outputs['AlarmTopicArn']}" in finding.says
     assert MAIL in finding.says
 
@@ -232,13 +232,13 @@ def test_an_endpoint_that_is_not_an_address_is_not_shown(told: Told) -> None:
     assert finding == Finding("mail", True, "the alarms reach https")
 
 
-@pytest.mark.parametrize(("state", "well"), [("ACTIVE", True), ("INACTIVE", False)])
-def test_a_webhook_counts_if_it_is_active(told: Told, state: str, well: bool) -> None:
+@pytest.mark.parametrize(("state", "ok"), [("ACTIVE", True), ("INACTIVE", False)])
+def test_a_webhook_counts_if_it_is_active(told: Told, state: str, ok: bool) -> None:
     stack_is(told, Webhook="AWS::Events::ApiDestination")
     subscriptions(told)
     told.answer("events", "describe_api_destination", {"Name": its("Webhook"), "ApiDestinationState": state})
     findings = said(told, "mail")
-    assert findings[0].well is well
+    assert findings[0].ok is ok
     assert "webhook" in findings[0].says
 
 
@@ -265,7 +265,7 @@ def key_at_risk(told: Told, aws: LocalAws) -> Iterator[str]:
 def test_an_alarm_that_is_on_says_what_to_do_first(told: Told, key_at_risk: str) -> None:
     told.client("cloudwatch").set_alarm_state(AlarmName=key_at_risk, StateValue="ALARM", StateReason="-")
     [finding] = said(told, "alarms")
-    assert finding.well is False
+    assert finding.ok is False
     assert finding.says.startswith("KeyAtRiskAlarm is on: `listenkeys status` names the accounts")
 
 
@@ -278,7 +278,7 @@ def test_an_alarm_that_was_deleted_by_hand_is_missed(told: Told) -> None:
     stack_is(told, ThrottlesAlarm="AWS::CloudWatch::Alarm")
     told.answer("cloudwatch", "describe_alarms", {"MetricAlarms": [], "CompositeAlarms": []})
     [finding] = said(told, "alarms")
-    assert finding.well is False
+    assert finding.ok is False
     assert "ThrottlesAlarm does not exist" in finding.says
 
 
@@ -287,7 +287,7 @@ def test_an_alarm_whose_actions_are_disabled_tells_nobody(told: Told) -> None:
     alarm = {"AlarmName": its("ThrottlesAlarm"), "StateValue": "OK", "ActionsEnabled": False}
     told.answer("cloudwatch", "describe_alarms", {"MetricAlarms": [alarm]})
     [finding] = said(told, "alarms")
-    assert finding.well is False
+    assert finding.ok is False
     assert f"aws cloudwatch enable-alarm-actions --alarm-names {its('ThrottlesAlarm')}" in finding.says
 
 
@@ -296,17 +296,17 @@ def test_alarms_without_data_are_those_of_a_new_stack(told: Told) -> None:
     alarm = {"AlarmName": its("ThrottlesAlarm"), "StateValue": "INSUFFICIENT_DATA", "ActionsEnabled": True}
     told.answer("cloudwatch", "describe_alarms", {"MetricAlarms": [alarm]})
     [finding] = said(told, "alarms")
-    assert finding.well
+    assert finding.ok
     assert "1 have no data yet" in finding.says
 
 
 def test_what_may_not_be_read_is_not_well_and_stops_nothing(stack: Stack, faults: AwsFaults) -> None:
     faults.fail("DescribeStackResources", "AccessDenied")
     findings = {f.name: f for f in check(connect(None, None, None))}
-    assert findings["stack"].well is False
+    assert findings["stack"].ok is False
     assert "access denied" in findings["stack"].says
     assert findings["rules"].says == "not looked at, as the stack's resources could not be read"
-    assert findings["mail"].well is None
+    assert findings["mail"].ok is None
     assert not any("CANARY" in f.says for f in findings.values())
 
 
@@ -413,5 +413,5 @@ def test_with_shards_the_dry_run_is_for_some_accounts(
 
 def test_a_function_that_cannot_be_called_is_a_line_of_its_own(stack: Stack) -> None:
     [finding] = said(stack, "function")
-    assert finding.well is False
+    assert finding.ok is False
     assert finding.says.startswith("AWS could not be reached")
