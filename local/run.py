@@ -1,4 +1,4 @@
-"""`make run`: the function once, in a local world, and what came of it."""
+"""`make run`: run the function once in a local environment and show the result."""
 
 import argparse
 import json
@@ -21,10 +21,10 @@ from local.running import STATE, running_environment, running_world
 from local.terminal import doing
 from local.world import MAKING, STREAM_URL, demo_world
 
-# The stand-in's world alone: a real account is not meant to fail.
+# Only with the stand-in: a real account is not meant to fail.
 NEXT = """
-dave is meant to fail: the stand-in does not know his API key, as when somebody deletes one at Binance.
-Next: `make up SPEED=60` shows an hour in a minute, with a page to break things on; "Deploy" in README.md."""
+dave is meant to fail: the stand-in does not know his API key, as if you deleted it there.
+Next: `make up SPEED=60` shows an hour in a minute, with buttons that make keys fail; README.md, "Deploy"."""
 REPEATED = {"level", "message", "location", "timestamp", "service", "cold_start"}
 
 
@@ -34,11 +34,11 @@ def options(
     """Return the event, whether the world stays up, and a real account; raises SystemExit with one line."""
     parser = argparse.ArgumentParser(prog=f"make {command}", description=description)
     parser.add_argument("event", type=Path, help="a file of events/")
-    parser.add_argument("--keep", action="store_true", help="keep the world up for the next run")
+    parser.add_argument("--keep", action="store_true", help="keep the environment running for the next run")
     add_options(parser)
     read = parser.parse_args(arguments)
     if read.keep and chosen(read):
-        raise SystemExit("KEEP=1 is not for a real account: `make up ACCOUNT=real` keeps a world with yours")
+        raise SystemExit("KEEP=1 does not work with ACCOUNT=real: use `make up ACCOUNT=real`")
     try:
         return json.loads(read.event.read_text()), read.keep, chosen(read)
     except OSError as error:
@@ -49,18 +49,18 @@ def options(
 
 @contextmanager
 def world(keep: bool, real: RealAccount | None) -> Iterator[Mapping[str, str]]:
-    """Yield the environment of a world: the one that is up, one that stays up, or one for this run alone."""
+    """Yield the variables of an environment: the running one, one that keeps running, or one for this run."""
     found = None if real else running_world()
     if keep or found:
-        using = "using the local world that is up"
+        using = "using the running local environment"
         if found and STREAM_URL not in found["environment"]:
             using += ", with your account at Binance"
         with doing(using if found else MAKING):
             variables = running_environment()
         yield variables
         if keep:
-            print(f"\nThis world stays up for the next run. {STATE.parent}/listenkeys status looks at it,")
-            print("`make down` ends it.")
+            print(f"\nThe environment keeps running. `{STATE.parent}/listenkeys status` shows its accounts,")
+            print("`make down` stops it.")
         return
     made = real.world() if real else None
     with doing(MAKING):
@@ -86,10 +86,10 @@ def show(report: dict[str, Any] | None, error: str, variables: Mapping[str, str]
     """Print what an invocation returned or raised; then what it planned, or the status of every account."""
     console = Console()
     if report is None:
-        console.print("\n[dim]what it raised[/dim]")
+        console.print("\n[dim]error of the function[/dim]")
         print(error)
     else:
-        console.print("\n[dim]what it returned[/dim]")
+        console.print("\n[dim]result of the function[/dim]")
         print(json.dumps(report, indent=2))
     console.print()
     if report and report.get("dryRun"):
@@ -104,10 +104,10 @@ def show(report: dict[str, Any] | None, error: str, variables: Mapping[str, str]
 def main(arguments: list[str]) -> int:
     event, keep, real = options("run", __doc__, arguments)
     with world(keep, real) as variables:
-        # The time of a world that `make up` keeps may run faster than the real one.
+        # In the environment of `make up` time may run faster.
         clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
         done = LocalFunction(variables, clock.clock).invoke(event, Context())
-        Console().print("[dim]what the function logged, without what each line repeats[/dim]")
+        Console().print("[dim]log of the function, without the fields that every line repeats[/dim]")
         for line in done.output.splitlines():
             print(shortened(line))
         show(done.report, f"{type(done.error).__name__}: {done.error}", variables, clock)

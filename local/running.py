@@ -1,6 +1,6 @@
-"""A world that stays: how other processes find it, and the commands in .local that reach it.
+"""The running local environment: how other processes find it, and the commands in .local that use it.
 
-`python -m local down` ends it.
+`python -m local down` stops it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any
 
 STATE = Path(".local/world.json")
 START_SECONDS, END_SECONDS = 60, 10
-IN_USE = 3  # how a second world of this directory ends
+IN_USE = 3  # exit code of a second environment in the same directory
 _ROOT = Path(__file__).resolve().parent.parent
 _PYTHONPATH = f"{_ROOT}/functions/keepalive:{_ROOT}"
 
 
 def running_world() -> dict[str, Any] | None:
-    """Return the state of the world that is up, None when there is none."""
+    """Return the state of the environment that is running, None when none is."""
     try:
         found: dict[str, Any] = json.loads(STATE.read_text())
         os.kill(found["pid"], 0)
@@ -37,13 +37,13 @@ def running_world() -> dict[str, Any] | None:
 
 
 def running_environment() -> Mapping[str, str]:
-    """Return the environment of the world that is up, after starting one in the background if none is."""
+    """Return the variables of the running environment; start one in the background if none runs."""
     found = running_world()
     if found is None:
         log = STATE.with_name("world.log")
         log.parent.mkdir(exist_ok=True)
         with log.open("w") as output:
-            # A pipe of this process's would not end before the world does: `make run KEEP=1 | less`.
+            # With this process's output, `make run KEEP=1 | less` would only end with the environment.
             process = subprocess.Popen(
                 [sys.executable, "-m", "local", "up", "--still"],
                 stdin=subprocess.DEVNULL,
@@ -52,10 +52,10 @@ def running_environment() -> Mapping[str, str]:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
-        # If another process has just started a world, ours ends and the other is found.
+        # If another process has just started one, ours ends and the other is found.
         while (found := running_world()) is None:
             if process.poll() not in (None, IN_USE) or time.monotonic() > deadline:
-                raise SystemExit(f"the local world did not start: see {log}")
+                raise SystemExit(f"the local environment did not start: see {log}")
             time.sleep(0.1)
     environment: dict[str, str] = found["environment"]
     return environment
@@ -81,7 +81,7 @@ class StopSignal:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Be the only world of this directory, for a while. Raises BlockingIOError where there is one already."""
+    """Hold the directory's lock. Raises BlockingIOError when another environment holds it."""
     STATE.parent.mkdir(exist_ok=True)
     folder = os.open(STATE.parent, os.O_RDONLY)
     try:
@@ -93,7 +93,7 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def state(environment: Mapping[str, str]) -> Iterator[None]:
-    """Let other processes find this world, for a while."""
+    """Let other processes find this environment until the block ends."""
     waiting = STATE.with_suffix(".new")
     waiting.write_text(json.dumps({"pid": os.getpid(), "environment": dict(environment)}))
     waiting.replace(STATE)
@@ -105,15 +105,14 @@ def state(environment: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def commands(environment: Mapping[str, str]) -> Iterator[None]:
-    """Keep three commands in .local that reach this world, and no other, from any terminal."""
+    """Write three commands to .local that use this environment from any terminal; delete them at the end."""
     listenkeys, binance, with_it = (STATE.with_name(name) for name in ("listenkeys", "binance", "with"))
     python = f"exec {shlex.quote(sys.executable)} -m"
     path = f"export PYTHONPATH={shlex.quote(_PYTHONPATH)}\n"
-    # A world that was killed leaves these behind.
-    lines = [
-        f"kill -0 {os.getpid()} 2>/dev/null || {{ echo 'the local world is down: make up' >&2; exit 2; }}"
-    ]
-    # Whatever AWS settings a person's own terminal has, they must not reach this world's AWS.
+    # An environment that was killed leaves these behind.
+    stopped = "the local environment is not running: start one with make up"
+    lines = [f"kill -0 {os.getpid()} 2>/dev/null || {{ echo '{stopped}' >&2; exit 2; }}"]
+    # The AWS settings of the user's own terminal must have no effect.
     lines += [r"unset $(env | sed -n 's/^\(AWS_[A-Za-z0-9_]*\)=.*/\1/p')"]
     lines += [
         f"export {name}={shlex.quote(value)}"
@@ -124,7 +123,7 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
         listenkeys: "\n".join(lines) + f'\n{path}{python} listenkey_keeper.cli.main "$@"\n',
         # It looks for .local/world.json.
         binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
-        # A program of the user's own, with this world's environment. Where there is no `python`, this one's.
+        # Runs the user's own program with the variables. Where there is no `python`, with this one.
         with_it: "\n".join(lines)
         + f'\nexport PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}'
         + f'\nexport PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}"{shlex.quote(_PYTHONPATH)}'
@@ -132,7 +131,9 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
     }
     try:
         for file, text in scripts.items():
-            file.write_text("#!/bin/sh\n# Made by the local world that is up; gone when it ends.\n" + text)
+            file.write_text(
+                "#!/bin/sh\n# Written by the running local environment, and deleted when it stops.\n" + text
+            )
             file.chmod(0o755)
         yield
     finally:
@@ -141,17 +142,17 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def main(_: list[str]) -> int:
-    """End the world that is up, and wait until it has ended."""
+    """Stop the environment, and wait until it has stopped."""
     found = running_world()
     if not found:
-        print("no local world is up")
+        print("no local environment is running")
         return 0
     with suppress(ProcessLookupError):
         os.kill(found["pid"], signal.SIGTERM)
     deadline = time.monotonic() + END_SECONDS
     while time.monotonic() < deadline:
         with suppress(BlockingIOError), alone():
-            print("the local world is down")
+            print("the local environment has stopped")
             return 0
         time.sleep(0.05)
-    raise SystemExit(f"the local world (process {found['pid']}) does not end")
+    raise SystemExit(f"the local environment (process {found['pid']}) does not stop: kill that process")

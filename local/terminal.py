@@ -1,4 +1,4 @@
-"""What takes a while says so: on standard error, moving in a terminal, in lines elsewhere."""
+"""Shows that something takes a while, on standard error: a spinner in a terminal, a line elsewhere."""
 
 from __future__ import annotations
 

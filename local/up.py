@@ -1,6 +1,7 @@
-"""`make up`: a local world that stays up, with its rules, for `listenkeys` from another terminal.
+"""`make up`: run a local environment, with the tick and the sweep, until Ctrl-C.
 
-SPEED scales its time: at 60 a listenKey lives a minute. Every run is one line; Ctrl-C ends it.
+Use `listenkeys` with it from another terminal. SPEED makes time run faster: at 60 a listenKey lives a minute.
+Each run of the function is printed as one line.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from local.world import MAKING, SPARE_KEYS, World, demo_world
 
 FASTEST = 600.0
 LOG = STATE.with_name("function.log")
-_PATIENCE = 3.0  # real seconds for a run under way at the end
+_PATIENCE = 3.0  # real seconds that a run still in progress gets when the environment stops
 
 
 class Runs:
-    """The function, one run at a time: each is a line on the terminal, and its log goes to a file."""
+    """Runs the function, one run at a time. Prints one line for each and writes its log to a file."""
 
     def __init__(self, function: LocalFunction, clock: ScaledClock, ended: threading.Event) -> None:
         self._function = function
@@ -59,13 +60,13 @@ class Runs:
             return done
 
     def renew(self, account_id: str) -> str:
-        """Run the function for one account, and say what came of it. Raises ValueError without an account."""
+        """Run the function for one account and return the result in one line. Raises ValueError for ""."""
         if not account_id:
-            raise ValueError("which account?")
+            raise ValueError("no account chosen")
         return f"{account_id}: {_told(self.invoke({'accounts': [account_id]}), '')}"
 
     def say(self, text: str) -> None:
-        """Print. If the terminal has gone, the world ends, too."""
+        """Print. Without a terminal to print to, stop the environment."""
         try:
             print(text, file=self._out, flush=True)
         except OSError:
@@ -85,12 +86,18 @@ def _told(done: Invocation, if_it_fails: str) -> str:
         return f"{type(done.error).__name__}: {done.error}{tail}"
     counts = [f"{done.report[o.lower()]} {o.lower()}" for o in Outcome if done.report[o.lower()]]
     least = done.report["minRemainingSeconds"]
-    left = "" if least is None else f"; least left: {least // 60} min" if least else "; not every key lives"
+    left = (
+        ""
+        if least is None
+        else f"; least time left: {least // 60} min"
+        if least
+        else "; not every account has a live key"
+    )
     return ("dry run: " if done.report.get("dryRun") else "") + (", ".join(counts) or "no accounts") + left
 
 
 def serve(speed: float, still: bool = False, real: RealAccount | None = None) -> None:
-    """Keep the world up until Ctrl-C; in a `still` one no rule fires."""
+    """Run the environment until Ctrl-C; with `still`, no rule fires."""
     stop, ended = StopSignal(), threading.Event()
     clock = ScaledClock(speed)
     made = real.world() if real else None
@@ -128,7 +135,7 @@ def serve(speed: float, still: bool = False, real: RealAccount | None = None) ->
                 CONTROLS: front.url,
             }
             with commands(environment), state(environment):
-                runs.say(f"Watch it: {page.url}\n")
+                runs.say(f"Status page: {page.url}\n")
                 greet(world, scheduler, clock, runs)
                 # A daemon: a run that hangs must not outlive Ctrl-C.
                 thread = threading.Thread(target=scheduler.run, args=(ended, speed), daemon=True)
@@ -136,35 +143,35 @@ def serve(speed: float, still: bool = False, real: RealAccount | None = None) ->
                 stop.wait(ended)
                 ended.set()
                 thread.join(_PATIENCE)
-        runs.say("\nthe local world is down")
+        runs.say("\nthe local environment has stopped")
 
 
 def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) -> None:
-    """Print the page's address and what can be done with this world."""
+    """Print the rules, the accounts and the commands to try."""
     pace = f"; an hour takes {3600 / clock.speed:g} s" if clock.speed != 1 else ""
-    runs.say(f"The local world is up{pace}. Ctrl-C ends it. Its rules:\n")
+    runs.say(f"The local environment is running{pace}. Press Ctrl-C to stop it. Its rules:\n")
     for rule in scheduler.rules:
         kind, wait = _kind(rule.event) if rule.event else "tick", rule.seconds / clock.speed
         first = f"{wait / 60:g} min" if wait >= 60 else f"{wait:g} s"
-        runs.say(f"  {kind}: {rule.expression}, the first in {first}")
+        runs.say(f"  {kind}: {rule.expression}, first run in {first}")
     runs.say("\nIn another terminal, here:\n\n  alias listenkeys=\"'$PWD/.local/listenkeys'\"")
     runs.say("  listenkeys status --watch\n")
     if world.binance:
-        runs.say("alice's key is healthy, bob is new, Binance has forgotten carol's key and does not")
-        runs.say(f"know dave's API key. It would take these: {SPARE_KEYS[0]} to {SPARE_KEYS[-1]}.")
-        runs.say("To fix dave, to break things, and to have something to hear (.local/binance --help):\n")
+        runs.say("alice's key is OK, bob is new, Binance no longer has carol's listenKey, and it does not")
+        runs.say(f"know dave's API key. The API keys {SPARE_KEYS[0]} to {SPARE_KEYS[-1]} work.")
+        runs.say("Try these: fix dave, make a key fail, place an order (more: .local/binance --help):\n")
         runs.say("  listenkeys accounts add dave --replace")
         runs.say("  .local/binance revoke alice")
         runs.say("  .local/binance order alice\n")
     if world.streams:
-        runs.say(f"Its websockets are at {world.streams.url}.")
-    runs.say(f"The function's log is {LOG}. Its runs, at the world's time (UTC):\n")
+        runs.say(f"WebSocket URL: {world.streams.url}")
+    runs.say(f"Log of the function: {LOG}. Its runs (UTC, in the environment's time):\n")
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make up", description=__doc__)
     parser.add_argument("--speed", type=float, default=1.0, help=f"how fast time runs, up to {FASTEST:g}")
-    parser.add_argument("--still", action="store_true", help="fire no rules: a world for `make run KEEP=1`")
+    parser.add_argument("--still", action="store_true", help="fire no rules, as for `make run KEEP=1`")
     add_options(parser)
     options = parser.parse_args(arguments)
     speed: float = options.speed
@@ -172,13 +179,13 @@ def main(arguments: list[str]) -> int:
         raise SystemExit(f"SPEED must be from 1 to {FASTEST:g}, not {speed:g}")
     real = chosen(options)
     if speed != 1 and real:
-        raise SystemExit("SPEED must be 1 with ACCOUNT=real: Binance's own keys live by the real time")
+        raise SystemExit("SPEED must be 1 with ACCOUNT=real: keys at Binance expire in real time")
     try:
         with alone():
             serve(speed, options.still, real)
     except BlockingIOError:
         found = running_world()
         process = f" (process {found['pid']})" if found else ""
-        print(f"a local world is up already{process}: `make down` ends it", file=sys.stderr)
+        print(f"a local environment is already running{process}: `make down` stops it", file=sys.stderr)
         return IN_USE
     return 0

@@ -1,6 +1,6 @@
-"""A whole world on one machine: AWS from template.yaml, a Binance stand-in, accounts in it.
+"""AWS from template.yaml and a Binance stand-in, with accounts, on one machine.
 
-Used by `make run`, the tests and whatever else needs a place where the function can run.
+Used by `make run`, `make up` and the tests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from local.binance.server import BinanceServer
 from local.binance.stream import StreamServer
 from local.clock import ScaledClock
 
-MAKING = "making AWS from template.yaml and a Binance stand-in on this machine"
+MAKING = "creating AWS from template.yaml and a Binance stand-in on this machine"
 # What comes before the path of a websocket, in the environment of a world that serves them.
 STREAM_URL = "BINANCE_STREAM_URL"
 # API keys that the stand-in knows and no account has yet, to try things out with.

@@ -7,7 +7,7 @@ from . import samconfig
 from .errors import CliError, explain
 from .findings import Finding
 from .probe import dry_run
-from .stack import Stack, in_local_world
+from .stack import Stack, in_local_environment
 
 _SETTLED = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
 _CONFIRM = 'open AWS\'s mail "AWS Notification - Subscription Confirmation" and confirm'
@@ -53,7 +53,7 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
 def _settings(stack: Stack) -> Iterator[Finding]:
     """Compare the stack's parameters with those that the next `sam deploy` here would send."""
     written = samconfig.parameter_overrides()
-    if in_local_world() or not written or samconfig.location().get("stack_name") != stack.name:
+    if in_local_environment() or not written or samconfig.location().get("stack_name") != stack.name:
         return
     differ = {name: value for name, value in written.items() if stack.parameters.get(name) != value}
     for name, value in differ.items():
@@ -104,7 +104,7 @@ def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
 
 def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
     topic, address = stack.outputs["AlarmTopicArn"], stack.parameters.get("AlarmEmail")
-    if in_local_world():
+    if in_local_environment():
         yield Finding("mail", None, "the local AWS sends no mail")
         return
     told, waiting = [], []
@@ -140,7 +140,7 @@ def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
 
 
 def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
-    if in_local_world():
+    if in_local_environment():
         yield Finding("alarms", None, "the local AWS has none")
         return
     alarms = _of_type(resources, "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class _Clock(SystemClock):
-    """The command's time: in the local world that world's."""
+    """The command's time: in the local environment that world's."""
 
     def now(self) -> datetime:
         return now()

@@ -8,7 +8,7 @@ from listenkeys.view.remedies import REMEDIES
 from .errors import CliError
 from .findings import Finding
 from .renew import invoke
-from .stack import Stack, in_local_world
+from .stack import Stack, in_local_environment
 
 # With shards a dry run names some accounts: all of them may be more than one run can read. So many problems
 # are shown, too.
@@ -53,7 +53,9 @@ def _seen(stack: Stack, probe: dict[str, Any] | None) -> Finding:
         if in_vpc:
             use = "behind your NAT: allow it in each API key's restriction"
         seen = f"the function's address, {probe['address']}" if probe["address"] else "the function's address"
-        return Finding("Binance", True, f"{host} serves {seen}" + ("" if in_local_world() else f" ({use})"))
+        return Finding(
+            "Binance", True, f"{host} serves {seen}" + ("" if in_local_environment() else f" ({use})")
+        )
     remedy = REMEDIES.get(probe["errorCode"], "report it as a bug")
     if probe["errorCode"] == "RESTRICTED_LOCATION":
         remedy += ", such as ap-northeast-1"

@@ -133,16 +133,16 @@ def connect(stack_name: str | None, region: str | None, profile: str | None) -> 
     return Stack(name, str(session.region_name), outputs, parameters, session)
 
 
-def in_local_world() -> bool:
-    """Tell whether AWS is the local world of `make up`."""
+def in_local_environment() -> bool:
+    """Tell whether AWS is the local environment of `make up`."""
     return bool(re.match(r"http://127\.0\.0\.1:", os.environ.get("AWS_ENDPOINT_URL", "")))
 
 
 def now() -> datetime:
-    """Return the time, aware UTC; in the local world, which may run faster, that world's."""
+    """Return the time, aware UTC; in the local environment, which may run faster, that world's."""
     clock = os.environ.get(CLOCK)
     # Only there: with AWS itself, a variable left behind would make every minute wrong.
-    if clock and in_local_world():
+    if clock and in_local_environment():
         return world_time(clock, time.time())
     return datetime.now(UTC)
 

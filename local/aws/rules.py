@@ -81,7 +81,7 @@ def read_rules(aws: LocalAws) -> list[Rule]:
                 continue
             minutes = rate_minutes(expression)
             if minutes is None:
-                raise SystemExit(f"the local world fires rate(...) rules only, not {expression}")
+                raise SystemExit(f"the local environment supports rate(...) rules only, not {expression}")
             rules.append(
                 Rule(
                     ids[described["Name"]],

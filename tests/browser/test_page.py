@@ -116,16 +116,16 @@ def test_every_control_does_what_it_says(show: Open, server: PageServer, world: 
         return world.exchange.handle("PUT", "/fapi/v1/listenKey", {"X-MBX-APIKEY": KEY}).status
 
     assert answers() == 200
-    assert press("Forget key") == "Binance forgets alice's listenKey"
+    assert press("Forget listenKey") == "Binance forgets alice's listenKey"
     assert answers() == 400
     assert press("Revoke API key") == "Binance no longer knows alice's API key"
     assert answers() == 401
     assert press("Restore API key") == "Binance knows alice's API key"
-    assert press("Take it down") == "Binance answers 503 to everybody"
+    assert press("Stop Binance") == "Binance answers every request with 503"
     assert answers() == 503
-    assert press("Bring it up") == "Binance answers again"
+    assert press("Start Binance") == "Binance answers again"
     assert answers() == 400
-    assert press("Place order") == "alice has order 1: 0 streams heard of it"
+    assert press("Place order") == "alice has order 1: 0 streams received it"
     assert press("Renew alice") == "alice was renewed"
 
 
@@ -175,7 +175,7 @@ def test_it_follows_the_world_and_the_keyboard_stays_where_it_is(
 def test_it_says_when_the_world_is_down(show: Open, server: PageServer) -> None:
     page = show(server.url, may_complain=True)  # the browser's console: no connection
     server.stop()
-    page.get_by_text("The local world is down.").wait_for()
+    page.get_by_text("The local environment has stopped.").wait_for()
 
 
 def test_a_picture_of_the_accounts_is_as_wide_as_asked_for(

@@ -44,7 +44,7 @@ def api_key() -> str:
 
 @pytest.fixture
 def clean_environment(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty directory, and no AWS settings but the local world's."""
+    """An empty directory, and no AWS settings but the local environment's."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "LISTENKEYS_")):
             monkeypatch.delenv(name)

@@ -23,7 +23,7 @@ MAIL = "ops@example.com"
 
 @pytest.fixture
 def stack(run: Run, aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """The stack as if it were on AWS: only 127.0.0.1 is taken for the local world. Lambda is out of reach."""
+    """The stack as if it were on AWS: only 127.0.0.1 is the local environment. Lambda cannot be reached."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint_url.replace("127.0.0.1", "localhost"))
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:9")
     return connect(None, None, None)

@@ -78,7 +78,7 @@ def test_a_newcomer_sees_four_accounts_in_four_states_and_what_to_do(python: Pyt
     minutes = re.findall(r"^(alice|bob|carol) +usdm +[A-Z]+ +(\d+)", done.stdout, re.MULTILINE)
     assert [(name, left) for name, left in minutes if left in ("59", "60")] == minutes
     assert len(minutes) == 3
-    advice = done.stdout.split("what it returned")[1]
+    advice = done.stdout.split("result of the function")[1]
     assert "INVALID_API_KEY" in advice
     assert "check that it is right" in " ".join(advice.split())
     meant, then = done.stdout.splitlines()[-2:]
@@ -105,9 +105,9 @@ def test_a_world_that_is_kept_shows_what_a_second_run_skips_and_ends_when_told_t
     )
     assert odd.returncode == 1
     assert "InvalidEvent: unknown field 'acounts'" in odd.stdout
-    assert "the local world is down" in down.stdout
+    assert "the local environment has stopped" in down.stdout
     eventually(lambda: gone(state["pid"]))
-    assert "no local world is up" in python("local", "down").stdout
+    assert "no local environment is running" in python("local", "down").stdout
 
 
 def test_an_account_of_ones_own_is_used_when_asked_for_and_named_before_the_key_is_asked_for(

@@ -1,4 +1,4 @@
-"""The local world's page: what it shows, what its buttons do, and which requests it refuses."""
+"""The local environment's page: what it shows, what its buttons do, and which requests it refuses."""
 
 import http.client
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def test_the_buttons_break_accounts_and_the_page_says_so(server: PageServer, wor
     world.add_account("alice", "a" * 20)
     assert "alice was asked for" in press(server, "renew", "alice")
     assert world.current("alice")["outcome"] == "CREATED"
-    assert "alice has order 1: 0 streams heard of it" in press(server, "order", "alice")
+    assert "alice has order 1: 0 streams received it" in press(server, "order", "alice")
     assert "Binance forgets alice&#x27;s listenKey" in press(server, "forget", "alice")
     assert world.exchange.live_key("a" * 20, "usdm") is None
     assert "alice was asked for" in press(server, "renew", "alice")
@@ -61,7 +61,7 @@ def test_the_buttons_break_accounts_and_the_page_says_so(server: PageServer, wor
     assert '<button id="down" autofocus' in page
     assert "<option selected>alice" in page
     assert "no such row" in press(server, "revoke", "nobody")
-    assert "no such thing to do" in press(server, "dance", "alice")
+    assert "unknown command" in press(server, "dance", "alice")
 
 
 def test_there_is_a_button_for_everything_that_can_be_done_at_the_stand_in() -> None:

@@ -166,7 +166,7 @@ def test_the_desk_breaks_and_repairs_accounts(
     assert outcome() == "EXTENDED"
     control("forget/alice")
     assert outcome() == "RECREATED"
-    assert control("order/alice") == (200, {"done": "alice has order 1: 0 streams heard of it"})
+    assert control("order/alice") == (200, {"done": "alice has order 1: 0 streams received it"})
     control("down/")
     assert outcome() == "FAILED"
     control("up/")
@@ -200,7 +200,7 @@ def test_the_readmes_bot_hears_an_order_in_the_world_that_is_up(
     try:
         assert program.stdout
         assert "why='started'" in program.stdout.readline()
-        assert binance("order", "alice") == "alice has order 1: 1 stream heard of it\n"
+        assert binance("order", "alice") == "alice has order 1: 1 stream received it\n"
         assert program.stdout.readline().startswith("{'e': 'ORDER_TRADE_UPDATE'")
         assert binance("drop") == "every websocket is gone\n"
         assert "why='connection lost'" in program.stdout.readline()
@@ -289,10 +289,10 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     output, _ = up.communicate(timeout=SECONDS)
     assert up.returncode == 0
     assert "Traceback" not in output
-    assert "Watch it: http://127.0.0.1:" in output
+    assert "Status page: http://127.0.0.1:" in output
     assert "sparekey01 to sparekey05" in output
     assert "  1 extended, 1 created, 1 recreated, 1 rejected; " in output
-    assert output.endswith("the local world is down\n")
+    assert output.endswith("the local environment has stopped\n")
     assert [file.name for file in (tmp_path / ".local").iterdir()] == ["function.log"]
     assert '"message":"run"' in (tmp_path / ".local/function.log").read_text()
     with pytest.raises(ProcessLookupError):
@@ -318,7 +318,10 @@ def test_the_command_of_a_world_that_was_killed_says_that_it_is_down(
     STATE.parent.mkdir()
     with commands({}):
         done = subprocess.run([tmp_path / ".local/listenkeys", "status"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "the local world is down: make up\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "the local environment is not running: start one with make up\n",
+    )
     assert list(STATE.parent.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""The local world's rules run by the virtual clock; CloudWatch and EventBridge tell what comes of them."""
+"""The local environment's rules run by the virtual clock; CloudWatch and EventBridge show the results."""
 
 from __future__ import annotations
 

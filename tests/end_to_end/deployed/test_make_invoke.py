@@ -29,7 +29,7 @@ def invoke(folder: Path, event: Path) -> subprocess.CompletedProcess[str]:
 def test_it_shows_the_start_and_the_duration_and_ends_like_make_run(tmp_path: Path) -> None:
     done = invoke(tmp_path, ROOT / "events/scheduled.json")
     assert done.returncode == 0, done.stderr
-    log, _, rest = done.stdout.partition("what it returned")
+    log, _, rest = done.stdout.partition("result of the function")
     assert "INIT REPORT(durationMs: " in log
     assert "\nREPORT RequestId: " in log
     assert json.JSONDecoder().raw_decode(rest.strip())[0]["accounts"] == 4
@@ -40,7 +40,7 @@ def test_an_error_is_printed_and_ends_with_1(tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text('{"odd": true}')
     done = invoke(tmp_path, tmp_path / "odd.json")
     assert done.returncode == 1
-    assert "what it raised\nInvalidEvent: unknown field 'odd'" in done.stdout
+    assert "error of the function\nInvalidEvent: unknown field 'odd'" in done.stdout
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The accounts as a piece of HTML: for the dashboard's widget, the local world's page and the pictures.
+"""The accounts as a piece of HTML: for the dashboard's widget, the local environment's page and the pictures.
 
 Reads nothing and sends nothing. The HTML holds no script, no address and never a listenKey, and every text
 in it is escaped. Its style comes with it and touches nothing else: CloudWatch shows it within the console.
