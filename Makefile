@@ -76,7 +76,7 @@ up: install  ## Start a local environment with tick and sweep (SPEED=60)
 down: install  ## Stop the local environment of `make up` or `make run KEEP=1`
 	@$(BIN)/python -m local down
 
-invoke: install build .venv-runtime/.installed  ## Like run, but with the built function in Lambda's runtime emulator
+invoke: install build .venv-runtime/.installed  ## Like run, but as built, in Lambda's runtime emulator
 	@$(BIN)/python -m local invoke "$(EVENT)" $(if $(KEEP),--keep) $(REAL)
 
 simulate: install  ## Simulate a month of outages (about ten minutes)
