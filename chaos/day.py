@@ -87,6 +87,7 @@ class Call:
     attempt: int = 0
     since: float = 0.0
     forced: bool = False
+    seconds: float = SECONDS
 
 
 class Day:
@@ -406,7 +407,7 @@ class Day:
         self.running[handler.number] = call, run
         self.counts[call.trigger] += 1
         self.tell(f"{call.run_id} begins ({call.handler}, try {call.attempt + 1})")
-        handler.invoke(call.handler, call.event, call.run_id, SECONDS)
+        handler.invoke(call.handler, call.event, call.run_id, call.seconds)
 
     def _start(self) -> Handler:
         if len(self.handlers) >= MOST_PROCESSES:
