@@ -587,9 +587,13 @@ class Day:
         now, current = self.keeper.now(), self.current()
         with self.exchange_lock:
             ends, died = dict(self.ends), dict(self.died)
-            weights = {group: self.exchange.weight(group) for group in self.caps}
+            recent = int(now // 60) - 10
+            weights = {
+                group: {minute: w for minute, w in self.exchange.weight(group).items() if minute >= recent}
+                for group in self.caps
+            }
             live = {a.name: self.exchange.live_key(api_key_of(a.name), a.product) for a in ACCOUNTS}
-        self._holds(rules.within_the_cap, weights, self.caps, self.runs[-12:], GROUPS)
+        self._holds(rules.within_the_cap, weights, self.caps, self.runs[-100:], GROUPS)
         for account in (account for account in ACCOUNTS if account.promised):
             name, record = account.name, current.get(account.name, {})
             self._holds(rules.true_record, name, record, ends.get(name), died.get(name))

@@ -1,9 +1,11 @@
 """The line of blocks above `listenkeys history`: what it makes of a day's ledger."""
 
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from listenkey_keeper.cli.day import Day, day_of
 from listenkey_keeper.cli.history import expiry
@@ -69,6 +71,18 @@ def test_with_the_changes_alone_a_success_holds_until_the_next_entry() -> None:
     assert "d" in hours(day_of(ledger, NOW))  # in the other mode, what is not there has not happened
     # Its runs have stopped since.
     assert hours(day_of(ledger, NOW, NOW - 2 * HOUR)) == "r" * 14 + "f" + "r" * 7 + "dd"
+
+
+def test_a_block_is_as_many_minutes_as_the_width_allows_and_the_last_one_ends_now() -> None:
+    printed = StringIO()
+    Console(file=printed, width=80).print(day_of(every_half_hour(6), NOW))
+
+    heading, drawn, ends = printed.getvalue().splitlines()
+    assert heading.startswith("the last 24 hours, 20 min a block:")
+    unknown, renewed = drawn[0], drawn[-1]
+    assert drawn == unknown * 54 + renewed * 18
+    assert unknown != renewed
+    assert ends == f"{'01-01 00:00':<61}01-02 00:00"
 
 
 def test_until_when_the_key_lives_is_read_from_the_current_record(world: World, clock: VirtualClock) -> None:

@@ -68,14 +68,16 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def test_in_a_pipe_each_event_and_each_gap_is_a_plain_line(
-    world: World, streams: StreamServer, listen_key: str, listen: Listen, api_key: str
+    world: World, streams: StreamServer, listen_key: str, listen: Listen, api_key: str, clock: VirtualClock
 ) -> None:
-    process = listen()
+    process = listen()  # whose clock stands still
     time = r"00:00:00\.000  "
     gap = rf"{time}gap: events from 12-31 23:59:50 to 01-01 00:00:10 may be missing \({{}}\)\n"
     assert re.fullmatch(gap.format("started"), line(process))
+    clock.advance(seconds=5)
     world.exchange.emit_order(api_key)
-    assert re.fullmatch(rf"{time}ORDER_TRADE_UPDATE  BTCUSDT\n", line(process))
+    its_own = r"00:00:05\.000  "
+    assert re.fullmatch(rf"{its_own}ORDER_TRADE_UPDATE  BTCUSDT\n", line(process))
     streams.drop_connections()
     interrupted = rf"{time}interrupted: events since 12-31 23:59:50 may be missing \(connection lost\)\n"
     assert re.fullmatch(interrupted, line(process))

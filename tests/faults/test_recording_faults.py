@@ -30,7 +30,7 @@ from tests.faults.matrix import (
     variant,
 )
 from tests.faults.processes import Handler, add_due, asked
-from tests.faults.refusals import Body, Refusals, is_of
+from tests.faults.refusals import SDK_ATTEMPTS, Body, Refusals, is_of
 from tests.faults.sockets import BareServer, read_request
 from tests.waiting import SECONDS
 
@@ -128,6 +128,21 @@ def test_failures_to_record_with_successes_between_do_not_end_the_recording(
     assert len(failures) > 3, "more than a run once bore"
     late = {name: recorded_at[name] - number for number, name in enumerate(names)}
     assert max(late.values()) < 30, "as they come, and not at the end"
+
+
+@pytest.mark.row(32)
+def test_a_table_that_takes_nothing_is_tried_three_times_at_the_end(
+    world: World, function: LocalFunction, clock: VirtualClock, botocore_sleeps: None
+) -> None:
+    world.add_account("alice", api_key_of("alice"))
+    refused = Refusals(function, clock).refuse(
+        "dynamodb", "TransactWriteItems", "InternalServerError", status=500
+    )
+
+    done = function.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert refused.hits == 3 * SDK_ATTEMPTS
 
 
 def overtake(world: World, function: LocalFunction, clock: VirtualClock, fault: Fault | None = None) -> None:

@@ -311,7 +311,9 @@ def test_a_run_whose_counter_cannot_be_reached_goes_on_within_its_own_budget(
 
 @pytest.mark.slow
 @pytest.mark.row(62)
-@pytest.mark.parametrize("used", [{"S": "many"}, {"L": []}, {"N": "-40"}], ids=["text", "list", "negative"])
+@pytest.mark.parametrize(
+    "used", [{"S": "many"}, {"L": []}, {"N": "-40"}, {"N": "0.5"}], ids=["text", "list", "negative", "half"]
+)
 def test_a_counter_that_makes_no_sense_does_not_stop_a_run(
     world: World, clock: VirtualClock, hindered: tuple[LocalFunction, Refusals], used: dict[str, object]
 ) -> None:

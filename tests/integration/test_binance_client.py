@@ -182,6 +182,13 @@ def test_a_post_without_a_key_in_its_answer_is_a_failure(
     assert raised.value.code == "BAD_RESPONSE"
 
 
+def test_a_compressed_answer_is_read(server: BinanceServer, client: BinanceClient) -> None:
+    body = gzip.compress(b'{"listenKey":"compressed"}')
+    server.exchange.fault(status=200, body=body, headers={"Content-Encoding": "gzip"})
+
+    assert client.keepalive("usdm", KEY).listen_key == "compressed"
+
+
 HUGE = b'{"listenKey":"' + b"k" * 200_000 + b'"}'
 BOMB = gzip.compress(b"\0" * 50_000_000)
 

@@ -162,6 +162,17 @@ def test_a_sweeps_shard_that_waited_for_five_minutes_is_left_to_the_next_sweep(
     assert world.exchange.count == 0
 
 
+def test_a_sweeps_shard_that_comes_in_time_is_done(
+    world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    world.add_account("alice", "a" * 64)
+    function.invoke(SWEEP)
+    for record in messages(world):
+        assert work(function, world, clock, record).error is None
+
+    assert world.exchange.live_key("a" * 64, "usdm")
+
+
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"segment": 1}', "null"])
 def test_a_message_that_no_tick_has_sent_is_refused(
     world: World, function: LocalFunction, clock: VirtualClock, body: str
