@@ -23,7 +23,7 @@ REMEDIES: dict[str, str] = {
     ErrorCode.WAF_BLOCKED: "wait; if it lasts, use another address (SubnetIds)",
     ErrorCode.RESTRICTED_LOCATION: "deploy in another AWS region",
     ErrorCode.TIMEOUT: (
-        "nothing at first; if it lasts, check Binance's status page and the function's way out"
+        "nothing at first; if it lasts, check Binance's status page and the function's outbound access"
     ),
     ErrorCode.CONNECTION: (
         "nothing at first; if it lasts, check Binance's status page and, in a VPC, routes, security "
@@ -31,7 +31,7 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.SERVER_ERROR: "wait; if it lasts, check Binance's status page",
     ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers in Binance's place",
-    ErrorCode.EXCHANGE_DOWN: "wait; if it lasts, check Binance's status page and the function's way out",
+    ErrorCode.EXCHANGE_DOWN: "wait; if it lasts, check Binance's status page and the function's outbound access",
     ErrorCode.DEADLINE: "nothing at first; if it comes back, raise MaxConcurrency, or see scaling.md",
     ErrorCode.SECRET_NOT_FOUND: (
         "write the API key: listenkeys accounts add NAME --replace; or correct secretId"
@@ -44,7 +44,7 @@ REMEDIES: dict[str, str] = {
         "correct its JSON"
     ),
     ErrorCode.SECRET_UNAVAILABLE: (
-        "wait; if it lasts, check AWS's status page and the VPC's way to Secrets Manager"
+        "wait; if it lasts, check AWS's status page and the VPC's route to Secrets Manager"
     ),
     ErrorCode.INVALID_ACCOUNT: "correct the attribute that the message names, in AccountsTable",
     ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
