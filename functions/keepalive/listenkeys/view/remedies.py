@@ -31,7 +31,9 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.SERVER_ERROR: "wait; if it lasts, check Binance's status page",
     ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers in Binance's place",
-    ErrorCode.EXCHANGE_DOWN: "wait; if it lasts, check Binance's status page and the function's outbound access",
+    ErrorCode.EXCHANGE_DOWN: (
+        "wait; if it lasts, check Binance's status page and the function's outbound access"
+    ),
     ErrorCode.DEADLINE: "nothing at first; if it comes back, raise MaxConcurrency, or see scaling.md",
     ErrorCode.SECRET_NOT_FOUND: (
         "write the API key: listenkeys accounts add NAME --replace; or correct secretId"
