@@ -791,8 +791,12 @@ class Many:
     def pages(self, *_: Any) -> Iterator[list[Account]]:
         yield self.accounts
 
+    def read(self, account_ids: Iterable[str] | None = None) -> Iterator[tuple[str, Current]]:
+        for id_ in self.records if account_ids is None else account_ids:
+            yield id_, self.records[id_]
+
     def current(self, account_ids: Iterable[str]) -> dict[str, Current]:
-        return {id_: self.records[id_] for id_ in account_ids}
+        return dict(self.read(account_ids))
 
     def save(self, results: Sequence[Result], run_id: str) -> Saved:
         for result in results:

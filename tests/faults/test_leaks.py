@@ -283,7 +283,7 @@ class Searcher:
     def stored(self) -> Iterator[str]:
         """Yield the records, without the one attribute that may hold a key, the events and the widget."""
         for record in self.stage.world.all_records():
-            yield json.dumps({**record, "listenKey": None})
+            yield json.dumps({**record, "listenKey": None}, default=repr)  # claims are bytes
         yield from map(json.dumps, self.stage.world.aws.sent_events())
         yield self.widget(event_of())
 
