@@ -29,8 +29,8 @@ RETRY_SECONDS = 5.0  # the same while nothing is heard
 # The same for a while after the keeper was told that the key is dead.
 SOON_SECONDS = 1.0
 SOON = 10.0
-# It overlooks what comes within 30 s of its last attempt. Later ones are for a message that was lost.
-ASK_AGAIN_SECONDS = 35.0
+OVERLOOKS_SECONDS = 31.0  # the keeper overlooks what comes within 30 s of its last attempt
+ASK_AGAIN_SECONDS = 35.0  # for a message that was lost
 MOST_BETWEEN_QUESTIONS = 600.0
 LINGER_SECONDS = 5.0  # for so long a replaced socket is still heard: an event may be on its way there
 PROVEN_SECONDS = 60.0  # a socket that has lived so long makes up for earlier failures
@@ -70,7 +70,7 @@ class Follower:
         self._failures = 0  # to open a socket that lives, in a row
         self._open_at = float("-inf")
         self._ask = ask
-        self._asked: str | None = None
+        self._asked: tuple[str, bool] | None = None
         self._ask_at = self._soon_until = float("-inf")
         self._ask_every = ASK_AGAIN_SECONDS
         self._paused: Timer | None = None
@@ -133,7 +133,7 @@ class Follower:
             await self.look.wait(self._pause())
 
     def _pause(self) -> float:
-        if self._missing.since is None:
+        if self._missing.since is None and not self._is_in_doubt():
             return LOOK_SECONDS * _about(1, 0.1)
         if self._clock.monotonic() < self._soon_until:
             return SOON_SECONDS
@@ -186,6 +186,11 @@ class Follower:
         forgotten = key.outcome == "REJECTED" and key.error_code == _GONE
         return self._is_dead(key) or forgotten or self.now() >= key.expires_at
 
+    def _is_in_doubt(self) -> bool:
+        """Tell whether the key may have died while no socket was there to hear of it."""
+        line = self.line
+        return self._ask and line is not None and line.in_doubt and line.proof.key_alive < line.opened_at
+
     @staticmethod
     def _not_renewed(key: ListenKey) -> Why:
         return "account rejected" if key.outcome == "REJECTED" else "key not renewed"
@@ -212,21 +217,30 @@ class Follower:
         self.look.ring()
 
     def _ask_for_another(self) -> None:
-        """Tell the keeper that the key is dead; it does not know, or it would have recorded another."""
+        """Tell the keeper that the key is dead; it does not know, or it would have recorded another.
+
+        Or that it may be: the keeper extends a key that lives, which proves it.
+        """
         key, now = self.key, self._clock.monotonic()
-        if not self._ask or key is None or not self._is_gone(key):
+        gone = key is not None and self._is_gone(key)
+        if not self._ask or key is None or not (gone or self._is_in_doubt()):
             self._asked = None
             return
-        if key.url != self._asked:
-            self._asked, self._ask_at, self._ask_every = key.url, now, ASK_AGAIN_SECONDS
-            self._soon_until = now + SOON
-        elif now < self._ask_at or key.outcome == "REJECTED":  # it has tried, and needs a person
+        if (key.url, gone) != self._asked:
+            self._asked, self._ask_at, self._ask_every = (key.url, gone), now, ASK_AGAIN_SECONDS
+            if not gone:
+                self._ask_at += max(0.0, OVERLOOKS_SECONDS - (self.now() - key.renewed_at).total_seconds())
+        elif key.outcome == "REJECTED":  # it has tried, and needs a person
             return
+        if now < self._ask_at:
+            return
+        if self._ask_every == ASK_AGAIN_SECONDS:
+            self._soon_until = now + SOON
         self._ask_at, self._ask_every = (
             now + self._ask_every,
             min(2 * self._ask_every, MOST_BETWEEN_QUESTIONS),
         )
-        telling = THREADS.call(lambda: self._keys.report_expired(self._account, key.key), urgent=True)
+        telling = THREADS.call(lambda: self._keys.report_expired(self._account, key.key), urgent=gone)
         telling.add_done_callback(lambda told: told.cancelled() or told.exception())
 
     # The sockets
@@ -276,7 +290,10 @@ class Follower:
             line.proof.extended(self._last.proof.key_alive)
         self._opened += 1
         self._lines.add(line)
+        line.in_doubt = before is None and self._last is not None
         self.line = self._last = line
+        if line.in_doubt:
+            self.look.ring()
         self._open_at = float("-inf")
         # The table may have been read in the meantime, and Binance may have called this very key dead.
         if self._is_dead(key):
@@ -305,6 +322,8 @@ class Follower:
         if old in self._lines:
             await old.ping()
         if old.key.url == new.key.url and old.proof.delivered < new.opened_at:
+            new.in_doubt = True
+            self.look.ring()
             listening = self._missing.since is None
             self._begin(old.proof.delivered, "connection lost")
             if listening:

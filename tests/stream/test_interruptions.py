@@ -164,6 +164,53 @@ async def test_the_table_is_looked_at_every_second_for_ten_and_the_keeper_is_ask
 
 
 @in_loop
+async def test_after_a_lost_socket_the_keeper_is_asked_because_the_key_may_have_died_unheard(
+    world, bot, keeper, bus, streams, time_, clock
+):
+    listen_key = keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        await passes(alice, 60)
+        streams.down = True
+        streams.drop_connections()
+        await without(alice)
+        world.exchange.expire(ALICE, "usdm")  # nobody hears of it
+        streams.down = False
+        time_.advance(1)
+        await until(lambda: bus.told)
+        assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key)}]
+        await listening(alice)
+        lost = world.exchange.emit_order(ALICE)
+        lost_at = clock.now()
+        keeper.renew()
+        time_.advance(1)
+        await until(lambda: len(alice.gaps) == 3)
+        await hears(alice, world.exchange)
+    assert lost not in alice.orders
+    assert alice.told == ["+started", "-connection lost", "+connection lost", "-key changed", "+key changed"]
+    assert bounds(alice.gaps[2])[0] < lost_at < clock.now()
+
+
+@in_loop
+async def test_a_key_that_lives_on_after_a_lost_socket_is_asked_about_once(
+    world, bot, keeper, bus, streams, time_
+):
+    keeper.renew()
+    async with bot() as alice:
+        await listening(alice)
+        await passes(alice, 60)
+        streams.drop_connections()
+        await until(lambda: len(alice.gaps) == 2 and bus.told)
+        time_.advance(1)
+        keeper.renew()
+        for _ in range(12):
+            await passes(alice, 10)
+        await hears(alice, world.exchange)
+    assert len(bus.told) == 1
+    assert alice.told == ["+started", "-connection lost", "+connection lost"]
+
+
+@in_loop
 async def test_who_does_not_want_to_ask_does_not(world, bot, keeper, bus, time_):
     keeper.renew()
     async with bot(ask=False) as alice:

@@ -10,7 +10,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 from websockets.sync.server import ServerConnection
 
+from listenkey_keeper.stream.gaps import Gap, Interrupted
 from listenkey_keeper.stream.keys import ListenKeys
+from listenkey_keeper.stream.outbox import Outbox
 from listenkey_keeper.stream.pacing import gate_of
 from listenkey_keeper.stream.user_data import UserDataStream
 from local.binance.exchange import PATHS
@@ -42,6 +44,8 @@ class Troubles:
         self._name = next(_names)
         self._started: tuple[str, datetime] | None = None
         self.orders: dict[int, datetime] = {}
+        self.sure: set[int] = set()  # the orders at which `state` said listening
+        self.interrupted: list[datetime] = []  # when, by the true time
         self.start_key()
         self.record()
         table: Any = self._table
@@ -50,10 +54,25 @@ class Troubles:
         name = world.aws.outputs["ListenKeysTableName"]
         keys = ListenKeys(name, dynamodb=table, base_url=relay.url, eventbridge=bus)
         self.bot = Bot(UserDataStream(self._name, keys, clock=self._time))
+        self._note_interruptions(self.bot.stream._follower.outbox)
+
+    def _note_interruptions(self, outbox: Outbox) -> None:
+        """Note each at its moment: a bot that is stalled takes it later."""
+        tell = outbox.tell
+
+        def noting(item: Gap | Interrupted) -> None:
+            if isinstance(item, Interrupted):
+                self.interrupted.append(self.now())
+            tell(item)
+
+        outbox.tell = noting  # type: ignore[method-assign]
 
     def order(self) -> None:
+        listening = self.bot.stream.state.listening
         number = self._exchange.emit_order(ALICE)
         self.orders[number] = self.now()
+        if listening:
+            self.sure.add(number)
 
     def now(self) -> datetime:
         """Return the true time."""
