@@ -100,7 +100,7 @@ def test_each_event_is_yielded_once_or_lies_in_a_gap_in_many_lives(world: World)
 
 # A key dies at any time, also while no socket is there to hear of it. It is not replaced by another process
 # here: of that Binance says nothing, and it is found by the table alone.
-FAULTS = ["expire", "drop", "close", "freeze", "table_down", "binance_down", "stall", "repeat"]
+FAULTS = ["expire", "expire", "drop", "close", "freeze", "table_down", "binance_down", "stall", "repeat"]
 CURES = ["thaw", "table_up", "binance_up", "take"]
 
 
@@ -119,8 +119,11 @@ class TwoHours:
                     await self.troubles.happen("expire")
                     await self.troubles.happen("renew")
                     await self.pass_(2)
+            elif self.chance.random() < 0.1:  # unheard
+                for fault in ("binance_down", "drop", "expire"):
+                    await self.troubles.happen(fault)
             else:
-                for fault in self.chance.sample(FAULTS, self.chance.choice([1, 1, 2])):
+                for fault in self.chance.sample(FAULTS, self.chance.choice([1, 2, 3])):
                     await self.troubles.happen(fault)
             await self.go(self.chance.randint(1, 15))
             for cure in CURES:
