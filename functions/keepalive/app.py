@@ -47,10 +47,7 @@ metrics = Metrics()
 def build(
     settings: Settings, clock: Clock, lazy: Callable[[Callable[[], object]], Any] = lazy
 ) -> tuple[Keeper, WorkQueue | None]:
-    """Make what every run needs, once for all runs of this environment; the rest when it is first used.
-
-    The work queue is None where one function does the work itself. `lazy` makes something later.
-    """
+    """Make what every run needs once; the queue is None where one function does the work itself."""
     deadline = Deadline(clock.monotonic)
     dynamodb = client("dynamodb", deadline)
     table, ledger = settings.listen_keys_table, settings.ledger_table

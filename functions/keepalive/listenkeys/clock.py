@@ -10,11 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """`now` is aware UTC, `monotonic` and `sleep` are in seconds.
-
-    `get(queue, seconds)` returns the queue's next item, None if none comes within `seconds`. Something that
-    another thread is doing will put one there: a clock that does not follow the real time waits for it.
-    """
+    """`now` is aware UTC, the others are in seconds. `get` returns None if nothing comes in time."""
 
     now: Callable[[], datetime]
     monotonic: Callable[[], float]

@@ -1,8 +1,4 @@
-"""Everything that can go wrong, named: the exceptions, and the codes of what goes wrong for one account.
-
-Messages are fixed texts and checked parts, never a piece of a request, a header or a page of HTML: they end
-up in logs, records and dead letters, where no API key or listenKey may be.
-"""
+"""Everything that can go wrong. No message holds part of a request, a header or a page: it is logged."""
 
 from enum import StrEnum, auto
 
@@ -55,11 +51,7 @@ class Unavailable(Exception):
 
 
 class AccountError(Exception):
-    """One account's trouble.
-
-    `retryable` says whether another try may help without a person, `http_status` is Binance's status
-    where there was an answer.
-    """
+    """One account's trouble. `retryable`: another try may help without a person."""
 
     retryable = False
 

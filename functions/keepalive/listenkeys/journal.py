@@ -17,10 +17,7 @@ _GIVE_UP_AFTER = 3  # failures in a row at the end of the run
 
 
 class Journal:
-    """Takes in results as they come, records them in batches and then announces what changed.
-
-    The pool records, one batch at a time: a table that does not answer holds up nothing.
-    """
+    """Takes in results, records them in batches in the pool, one at a time, then announces what changed."""
 
     def __init__(
         self, records: Records, announcer: Announcer, pool: Pool, clock: Clock, report: Report
@@ -49,11 +46,7 @@ class Journal:
         yield from self._unsaved
 
     def flush(self) -> float:
-        """Begin to record what has come in, if it is enough for a batch or a second has passed.
-
-        What DynamoDB does not take is tried again later, ever more rarely. Returns when to call again
-        (monotonic).
-        """
+        """Begin to record what has come in, once it is a batch or a second old; return when to call again."""
         if self._saving or not self._unsaved:
             return NEVER
         full = len(self._unsaved) >= BATCH and not self._failures

@@ -1,7 +1,4 @@
-"""A run: select who is due, renew them, record and announce what came of it. No AWS, no HTTP.
-
-`Keeper` outlives a run, as a warm function does. What belongs to one run is in `_Run`.
-"""
+"""A run: select who is due, renew them, record and announce what came of it. No AWS, no HTTP."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -54,10 +51,7 @@ class Keeper:
     pool: Callable[[Clock], Pool] = Pool
 
     def run(self, trigger: Trigger, run_id: str, seconds: float, shard: Shard | None = None) -> Report:
-        """Do one run, or one shard of it, within `seconds` and return its report.
-
-        One account's trouble does not end the run for the others.
-        """
+        """Do one run, or one shard of it, within `seconds` and return its report."""
         self.aws_deadline.at = self.clock.monotonic() + seconds - END_EARLY
         self.budget.begin()
         return _Run(self, trigger, run_id, seconds, shard).run()
@@ -204,10 +198,7 @@ class _Run:
         return self.keeper.credentials.fetch([account]).keys[account.id]
 
     def _dies_at(self, before: Current) -> float:
-        """Return the monotonic time at which a live key dies, NEVER if there is none to save.
-
-        Somebody waits for a run that was asked for, so it does not take longer for the sake of a key.
-        """
+        """Return when (monotonic) a live key dies; NEVER if none is to save, or somebody waits."""
         if before.expires_at is None or not self.trigger.scheduled:
             return NEVER
         left = (before.expires_at - self.clock.now()).total_seconds()

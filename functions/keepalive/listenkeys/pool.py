@@ -9,11 +9,7 @@ from .clock import Clock
 
 
 class Pool:
-    """Runs what may take its time: requests, and everything that AWS is asked.
-
-    Only the thread that decides calls `start` and `land`, so that nothing that is called back needs a lock.
-    A thread is made where all are busy: what is under way at once is bounded by those who start it.
-    """
+    """Runs requests and AWS calls. Only the deciding thread calls `start` and `land`: no lock is needed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

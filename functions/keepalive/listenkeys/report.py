@@ -15,11 +15,7 @@ MAX_PLAN = 1000
 
 @dataclass(slots=True)
 class Report:
-    """A run: its results and what can be counted from them.
-
-    `trouble` holds what went wrong beside the accounts (a page that could not be read, an event not
-    sent); `warnings` what a person should know and nothing needs to be tried again for.
-    """
+    """A run. `trouble` makes it incomplete; `warnings` are what a person should know."""
 
     run_id: str
     trigger: str
@@ -37,10 +33,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def close(self, now: datetime, at_risk: float, seconds: float) -> None:
-        """Note how long the run took, and how long the keys live: `at_risk` is the line, in seconds.
-
-        A key that is dead or missing has 0 left, whatever became of its account in this run.
-        """
+        """Note the run's length, and how long the keys live: 0 for a dead or missing one."""
         self.duration_ms = round(seconds * 1000)
         remaining = [
             max(0, int((result.expires_at - now).total_seconds())) if result.expires_at else 0

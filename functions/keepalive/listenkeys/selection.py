@@ -72,10 +72,7 @@ class DueRule:
 
 
 def select(accounts: Iterable[Account], current: Mapping[str, Current], due_rule: DueRule) -> Selection:
-    """Divide the accounts of a run.
-
-    Order: live keys first, soonest to expire first; then accounts without a live key.
-    """
+    """Divide the accounts; due ones by urgency: live keys first, the soonest to expire before others."""
     selection = Selection()
     trigger = due_rule.trigger
     for account in accounts:

@@ -1,7 +1,4 @@
-"""What the environment says, read and checked once.
-
-The only reader of os.environ. The defaults are in template.yaml.
-"""
+"""What the environment says, read and checked once. The defaults are in template.yaml."""
 
 import os
 import re
@@ -37,11 +34,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read and check the environment.
-
-        Raises SettingsError, in one line that names the variable, when one is missing or makes no
-        sense. The ranges leave the sweep at least two attempts before a key dies.
-        """
+        """Read and check the environment; raises SettingsError, one line that names the variable."""
         settings = cls(
             accounts_table=_text(environ, "ACCOUNTS_TABLE"),
             listen_keys_table=_text(environ, "LISTEN_KEYS_TABLE"),

@@ -1,7 +1,4 @@
-"""Every constant of time, in seconds unless the name says otherwise.
-
-`tests/unit/test_timing.py` says which must be shorter than which.
-"""
+"""Every constant of time, in seconds unless the name says otherwise."""
 
 from datetime import timedelta
 

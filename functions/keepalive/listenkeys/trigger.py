@@ -17,12 +17,7 @@ _ALLOWED = (
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What a run is asked to do. `accounts` is None for all of them.
-
-    `fingerprint` is the dead listenKey's, by which EXPIRED asks for a renewal: see `model.fingerprint`.
-    `probe` asks Binance with a made-up API key which address it sees; only a dry run, which sends nothing
-    else, may.
-    """
+    """What a run is asked to do. `accounts`: None for all. `fingerprint`: the dead listenKey's."""
 
     name: str
     accounts: tuple[str, ...] | None = None
@@ -38,10 +33,7 @@ class Trigger:
 
     @classmethod
     def from_event(cls, event: Any) -> "Trigger":
-        """Read an event.
-
-        Raises InvalidEvent, naming the field and what is allowed, for anything not documented.
-        """
+        """Read an event. Raises InvalidEvent, which names the field and what is allowed."""
         if not isinstance(event, dict):
             raise InvalidEvent(f"the event must be a JSON object, not {_kind(event)}: {_ALLOWED}")
         source, kind = event.get("source"), event.get("detail-type")

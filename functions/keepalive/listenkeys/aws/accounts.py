@@ -1,7 +1,4 @@
-"""Accounts: rows of AccountsTable, which the operator writes. An invalid row is an account with a `problem`.
-
-This file only reads. `credentials` reads the accounts' secrets.
-"""
+"""Rows of AccountsTable, only read. An invalid row is an account with a `problem`."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -35,19 +32,13 @@ class Accounts:
         self._sleep = sleep
 
     def pages(self, segment: int = 0, total: int = 1) -> Iterator[list[Account]]:
-        """Yield every account of a segment, a page at a time (1 MB of rows at most).
-
-        Raises Unavailable when a page cannot be read.
-        """
+        """Yield every account of a segment, by pages of 1 MB. Raises Unavailable if one cannot be read."""
         part: Any = {"Segment": segment, "TotalSegments": total} if total > 1 else {}
         for rows in scan(self._dynamodb, self._table, _NAME, **part):
             yield [self._account(row) for row in rows]
 
     def named(self, ids: Sequence[str]) -> list[Account]:
-        """Return the accounts with these ids, in this order; an unknown one has a problem, ACCOUNT_NOT_FOUND.
-
-        Raises Unavailable when the table cannot be read.
-        """
+        """Return these accounts, in order; an unknown one has a problem. Raises Unavailable."""
         keys = [{"accountId": {"S": id_}} for id_ in ids]
         rounds = batch_get(self._dynamodb, self._table, _NAME, keys, self._sleep)
         found = {account.id: account for _, rows in rounds for account in map(self._account, rows)}

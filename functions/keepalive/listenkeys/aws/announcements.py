@@ -77,11 +77,10 @@ def digests(texts: Iterable[str], results: Sequence[Result]) -> list[tuple[str, 
     told = {r.before.error_code for r in results if deferred and r.before.consecutive_failures}
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in DIGESTS}
     for text in texts:
-        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            recorded = json.loads(text)
-            kind, detail = recorded["detailType"], recorded["detail"]
-            if kind != FAILING or detail["outcome"] != Outcome.FAILED or detail["errorCode"] not in told:
-                found[kind][detail["accountId"]] = detail
+        kind, detail = _recorded(text)
+        known = detail.get("outcome") == Outcome.FAILED and detail.get("errorCode") in told
+        if kind in DIGESTS and "accountId" in detail and not (kind == FAILING and known):
+            found[kind][detail["accountId"]] = detail
     return [(DIGESTS[kind], _digest(kind, [*of.values()], deferred)) for kind, of in found.items() if of]
 
 
@@ -114,50 +113,48 @@ class Announcer:
         self._table = table
 
     def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-        """Send each account's announcements; return those of the accounts for whom all of them went out.
-
-        Raises Unavailable when EventBridge did not answer at all; what went out before is sent again.
-        """
+        """Send the announcements; return those all of whose account's went out. Raises Unavailable."""
         entries = [
-            (id_, entry)
+            (id_, self._entry(kind, detail))
             for id_, texts in unannounced.items()
-            for text in texts
-            if (entry := self._entry(text))
+            for kind, detail in map(_recorded, texts)
+            if kind
         ]
         failed: set[str] = set()
-        why = ""
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
             try:
                 answer = self._events.put_events(Entries=[entry for _, entry in batch])
             except AwsError as error:
-                why = error_code(error)
-                break
+                raise _not_taken(error) from None
             sent = zip(batch, answer["Entries"], strict=True)
             failed |= {id_ for (id_, _), entry in sent if entry.get("ErrorCode")}
-        if why:
-            raise Unavailable(f"EventBridge did not take the announcements: {why}")
         return {id_: texts for id_, texts in unannounced.items() if id_ not in failed}
 
     def tell(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Send events that are not recorded. Raises Unavailable when one of them did not go out."""
-        entries = [self._as_entry(kind, detail) for kind, detail in events]
+        entries = [self._entry(kind, detail) for kind, detail in events]
         try:
             failed = entries and self._events.put_events(Entries=entries)["FailedEntryCount"]
         except AwsError as error:
-            raise Unavailable(f"EventBridge did not take the run's events: {error_code(error)}") from None
+            raise _not_taken(error) from None
         if failed:
             raise Unavailable("EventBridge did not take all of the run's events")
 
-    def _entry(self, text: str) -> Any:
-        """Return what to send, None for a text that no version of this program has recorded."""
-        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            recorded = json.loads(text)
-            kind, detail = recorded["detailType"], recorded["detail"]
-            if kind and isinstance(kind, str) and isinstance(detail, dict):
-                return self._as_entry(kind, detail)
-        return None
-
-    def _as_entry(self, kind: str, detail: dict[str, Any]) -> Any:
+    def _entry(self, kind: str, detail: dict[str, Any]) -> Any:
         detail = {**detail, "listenKeysTable": self._table}
         return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}
+
+
+def _recorded(text: str) -> tuple[str, dict[str, Any]]:
+    """Return an announcement's kind and detail; no kind where no version of this program recorded it."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        recorded = json.loads(text)
+        kind, detail = recorded["detailType"], recorded["detail"]
+        if isinstance(kind, str) and isinstance(detail, dict):
+            return kind, detail
+    return "", {}
+
+
+def _not_taken(error: Exception) -> Unavailable:
+    return Unavailable(f"EventBridge did not take the announcements: {error_code(error)}")

@@ -97,10 +97,7 @@ def client(service: str, deadline: Deadline) -> Any:
 
 
 def error_code(error: Exception) -> str:
-    """Return the service's error code, or the exception's class name where there was no answer.
-
-    The message is left out: botocore's may carry what was sent.
-    """
+    """Return the error's code or class, without its message: that may carry what was sent."""
     if isinstance(error, ClientError):
         code: Any = error.response.get("Error", {}).get("Code")
         return str(code or "Unknown")
@@ -113,10 +110,7 @@ def jitter(attempt: int) -> float:
 
 
 def scan(dynamodb: "DynamoDBClient", table: str, name: str, **how: Any) -> Iterator[list[dict[str, Any]]]:
-    """Yield a table's items, a page at a time (1 MB at most). `name` is what an error calls the table.
-
-    Raises Unavailable when a page cannot be read: an unread page is not an empty one.
-    """
+    """Yield a table's items, a page at a time. Raises Unavailable, which calls the table `name`."""
     while True:
         try:
             page: Any = dynamodb.scan(TableName=table, **how)
@@ -137,10 +131,7 @@ def batch_get(
     keys: Sequence[dict[str, Any]],
     sleep: Callable[[float], None],
 ) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    """Yield keys and the items that there are of them, read consistently, to the last key.
-
-    What DynamoDB leaves unprocessed is asked for again. Raises Unavailable when the rest cannot be read.
-    """
+    """Yield keys and their items, read consistently, to the last key. Raises Unavailable."""
     for start in range(0, len(keys), _BATCH_GET):
         left = list(keys[start : start + _BATCH_GET])
         tried = 0  # rounds since the last that got anywhere

@@ -41,13 +41,11 @@ class WeightCounter:
     def take(
         self, group: str, minute: int, weight: int, cap: int, mark: bytes, accounts: Iterable[str] = ()
     ) -> Taken:
-        """Add weight to a minute's counter and claim these accounts, unless that exceeds the cap.
-
-        A token goes with the write: where its answer is lost and botocore repeats it, the token shows that it
-        had arrived. Raises Unavailable when DynamoDB does not answer at once.
-        """
+        """Add weight and claims to a minute unless that exceeds the cap. Raises Unavailable, at once."""
         hashes = {_short(id_): id_ for id_ in accounts}
-        token = uuid.uuid4().bytes[:6]
+        token = uuid.uuid4().bytes[
+            :6
+        ]  # shows that a write arrived whose answer was lost
         values: dict[str, Any] = {
             ":weight": {"N": str(weight)},
             ":room": {"N": str(cap - weight)},
@@ -85,10 +83,7 @@ class WeightCounter:
         return Taken(granted, used, {id_ for short, id_ in hashes.items() if short in others})
 
     def give_back(self, group: str, minute: int, weight: int, mark: bytes, accounts: Iterable[str]) -> None:
-        """Return weight to a minute's counter, and the claims on these accounts. Raises Unavailable.
-
-        Tried once: a second try could return it twice. What is not returned is lost for this minute only.
-        """
+        """Return weight and claims, once: a second try could return it twice. Raises Unavailable."""
         values: dict[str, Any] = {":back": {"N": str(-weight)}}
         expression = "ADD used :back"
         if claims := [_short(id_) + mark for id_ in accounts]:

@@ -42,10 +42,7 @@ class ApiKey:
 
 @dataclass(slots=True)
 class Fetched:
-    """The keys of a run, or why an account has none, by account id.
-
-    `signing_secret_seen`: some secret holds an apiSecret or secretKey, which is never needed.
-    """
+    """The keys of a run, or why an account has none; and whether a secret holds a signing secret."""
 
     keys: dict[str, ApiKey | AccountError]
     signing_secret_seen: bool = False

@@ -49,10 +49,7 @@ def read(item: dict[str, Any]) -> Current:
 
 
 def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
-    """Return how a result changes the record that it was judged by; refused if another is there by now.
-
-    Of a success that is late, only the key is new. None: nothing is.
-    """
+    """Return how a result changes the record that it was judged by; None if nothing of it is new."""
     before, success = result.before, result.outcome in SUCCESSES
     if result.late and not result.renews:
         return None

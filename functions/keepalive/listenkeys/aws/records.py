@@ -22,21 +22,14 @@ _HOPELESS = {"ValidationError", "ItemCollectionSizeLimitExceeded", "AccessDenied
 
 @dataclass(slots=True)
 class Saved:
-    """The accounts of a batch whose results are not their records.
-
-    `superseded`: a later attempt is recorded. `lost`: the record does not take the write.
-    """
+    """The accounts whose record says later (`superseded`), or does not take the write (`lost`)."""
 
     superseded: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
 
 
 class Records:
-    """Both tables, read and written.
-
-    `ledger_mode` "changes" leaves out an EXTENDED that follows an EXTENDED; `ledger_days` is how long
-    an entry is kept.
-    """
+    """Both tables, read and written. `ledger_mode` "changes": no EXTENDED after an EXTENDED."""
 
     def __init__(
         self,
@@ -55,10 +48,7 @@ class Records:
         self._sleep = sleep
 
     def read(self, account_ids: Iterable[str] | None = None) -> Iterator[tuple[str, Current]]:
-        """Yield the current records, consistently: of these accounts, NOTHING where there is none, or all.
-
-        Raises Unavailable when the rest cannot be read.
-        """
+        """Yield the current records of these accounts, or all; NOTHING where none is. Raises Unavailable."""
         if account_ids is None:
             how = {"ConsistentRead": True, "ProjectionExpression": READ}
             for page in scan(self._dynamodb, self._table, _NAME, **how):
@@ -96,10 +86,7 @@ class Records:
         return saved
 
     def announced(self, sent: dict[str, Sequence[str]]) -> None:
-        """Clear what has been announced, account by account, unless more has come in the meantime.
-
-        Raises Unavailable; then it is announced once more by the next run.
-        """
+        """Clear what has been announced, unless more has come in the meantime. Raises Unavailable."""
         ids = list(sent)
         for start in range(0, len(ids), 2 * BATCH):
             part = ids[start : start + 2 * BATCH]

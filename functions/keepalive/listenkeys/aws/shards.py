@@ -1,7 +1,4 @@
-"""Beyond one function: a tick or a sweep as one message per shard, and a shard as a segment of AccountsTable.
-
-Only the messages and their sending; SQS, Lambda's event source and DynamoDB's parallel scan do the rest.
-"""
+"""A tick or a sweep as one message per shard, and a shard as a segment of AccountsTable."""
 
 import contextlib
 import json
@@ -48,11 +45,7 @@ class WorkQueue:
         self._sleep = sleep
 
     def send(self, run_id: str, trigger: str) -> int:
-        """Send a run's messages, one per shard; return how many.
-
-        Raises Unavailable when some did not go out: another try sends all of them, and a shard that
-        was done already finds nothing due.
-        """
+        """Send a run's messages; return how many. Raises Unavailable when some did not go out."""
         for start in range(0, self._shards, _BATCH):
             segments = range(start, min(start + _BATCH, self._shards))
             shards = [Shard(run_id, trigger, segment, self._shards) for segment in segments]

@@ -44,46 +44,31 @@ def read_answer(
         return Answer(sent_at, _listen_key(content), _number(headers.get("X-MBX-USED-WEIGHT-1M")))
     if status == 418:
         raise Refused(ErrorCode.IP_BANNED, f"Binance banned this IP address for a while ({said})", status)
-    if status == 429:
-        raise RateLimited(
-            f"Binance's rate limit for this IP address is reached ({said})", _retry_after(headers)
-        )
     if status == 403:
-        raise Blocked(
-            ErrorCode.WAF_BLOCKED,
-            "Binance's firewall blocks this request or this IP address (HTTP 403)",
-            status,
-        )
+        firewall = f"Binance's firewall blocks this request or this IP address ({said})"
+        raise Blocked(ErrorCode.WAF_BLOCKED, firewall, status)
     if status == 451:
-        raise Refused(
-            ErrorCode.RESTRICTED_LOCATION,
-            "Binance does not serve this location (HTTP 451): deploy to another region",
-            status,
-        )
+        location = f"Binance does not serve this location ({said}): deploy to another region"
+        raise Refused(ErrorCode.RESTRICTED_LOCATION, location, status)
+    if status == 429 or code == -1003:
+        limit = f"Binance's rate limit for this IP address is reached ({said})"
+        raise RateLimited(limit, _retry_after(headers), status)
     if code == -1125:
-        raise ListenKeyNotFound(
-            ErrorCode.LISTEN_KEY_NOT_FOUND, f"Binance has no live listenKey for this account ({said})", status
-        )
-    if code == -1003:
-        raise RateLimited(
-            f"Binance's rate limit for this IP address is reached ({said})", _retry_after(headers), status
-        )
+        none = f"Binance has no live listenKey for this account ({said})"
+        raise ListenKeyNotFound(ErrorCode.LISTEN_KEY_NOT_FOUND, none, status)
     if status == 408 or status >= 500 or code in _TRANSIENT_CODES:
-        raise Transient(
-            ErrorCode.SERVER_ERROR, f"Binance could not process the request ({said}{_text(content)})", status
-        )
+        unable = f"Binance could not process the request ({said}{_text(content)})"
+        raise Transient(ErrorCode.SERVER_ERROR, unable, status)
     if status == 401 or code in _KEY_CODES:
-        raise Rejected(
-            ErrorCode.INVALID_API_KEY,
+        refused = (
             "Binance refused the API key: check that it is right, may use futures, and that its "
-            f"IP restriction lets this function in ({said}{_text(content)})",
-            status,
+            f"IP restriction lets this function in ({said}{_text(content)})"
         )
+        raise Rejected(ErrorCode.INVALID_API_KEY, refused, status)
     if 400 <= status < 500:
         hint = f": does {host} serve this product?" if status == 404 else ""
-        raise Rejected(
-            ErrorCode.BAD_REQUEST, f"Binance refused the request{hint} ({said}{_text(content)})", status
-        )
+        bad = f"Binance refused the request{hint} ({said}{_text(content)})"
+        raise Rejected(ErrorCode.BAD_REQUEST, bad, status)
     raise Transient(ErrorCode.BAD_RESPONSE, f"Binance's answer makes no sense ({said})", status)
 
 

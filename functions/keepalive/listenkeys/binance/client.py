@@ -20,10 +20,7 @@ _WireError = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
 class BinanceClient:
-    """Start and keep alive listenKeys. Shared by all workers of all runs.
-
-    Proxies and the CA bundle are read from the environment here, once: `requests` would on every request.
-    """
+    """Start and keep alive listenKeys. Shared by all workers of all runs."""
 
     def __init__(
         self,
@@ -77,10 +74,7 @@ class BinanceClient:
         return self._request("PUT", endpoint, api_key)
 
     def start(self, endpoint: str, api_key: str) -> Answer:
-        """POST: return the account's live listenKey and extend it by 60 minutes, or create one. Weight 1.
-
-        Raises an AccountError, as `keepalive` does; an answer without a key is Transient.
-        """
+        """POST: return the live listenKey, extended by 60 minutes, or a new one. Weight 1. As `keepalive`."""
         answer = self._request("POST", endpoint, api_key)
         if answer.listen_key is None:
             raise Transient(ErrorCode.BAD_RESPONSE, "Binance answered POST without a listenKey", 200)

@@ -30,10 +30,7 @@ class Timeouts:
 
 
 def tls_context(verify: bool | str | None) -> ssl.SSLContext:
-    """Return the TLS settings for all connections; parsing the CA bundle costs as much as many requests.
-
-    `verify` is the CA bundle that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names, True where neither is set.
-    """
+    """Return the TLS settings for all connections: parsing the CA bundle costs as much as many requests."""
     bundle = verify if isinstance(verify, str) else certifi.where()
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)

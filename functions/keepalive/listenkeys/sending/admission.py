@@ -20,11 +20,7 @@ from .weight import Budget
 
 @dataclass(slots=True)
 class Admission:
-    """Gets hosts weight in the pool, for up to `workers` requests ahead.
-
-    `skip` ends a renewal that another run is doing, or has done. `asking`: groups for which weight is being
-    taken.
-    """
+    """Gets hosts weight in the pool, ahead of `workers` requests; `skip` ends whom another run renews."""
 
     budget: Budget
     records: Records
@@ -115,10 +111,7 @@ class Admission:
                 host.add(renewal)
 
     def carry(self, now: float, under_way: Iterable[tuple[str, str]]) -> float:
-        """In a minute's last second, claim in the next one what is under way; return when to look again.
-
-        `under_way`: groups and account ids.
-        """
+        """In a minute's last second, claim in the next what is under way; return when to look again."""
         minute, left = self.budget.minute(), self.budget.ends_in()
         if left > 0:
             return now + left

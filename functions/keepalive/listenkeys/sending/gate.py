@@ -19,10 +19,7 @@ _NEVER = float("-inf")
 
 @dataclass(slots=True)
 class Gate:
-    """What the gates of a group and of a host have in common.
-
-    `alone`: one request at a time. Both gates start so: a banned address or a dead host costs one request.
-    """
+    """What the gates of a group and of a host have in common."""
 
     alone: bool = True
     alone_since: float = _NEVER
@@ -43,10 +40,7 @@ class Gate:
 
 @dataclass(slots=True)
 class GroupGate(Gate):
-    """A weight group's refusals: what Binance holds against this IP address.
-
-    `in_flight` counts the group's requests that have not been answered yet.
-    """
+    """What Binance holds against this IP address. `in_flight`: requests that are not answered yet."""
 
     in_flight: int = 0
     _pauses: int = 0
@@ -59,10 +53,7 @@ class GroupGate(Gate):
             self._blocked = ""
 
     def refused(self, account: str, error: Refused, now: float) -> bool:
-        """Note a refusal; return whether the account may be asked for again in this run.
-
-        One 403 is the account's own. A second account's in a row shows that it is the address.
-        """
+        """Note a refusal; return whether the account may be asked for again in this run."""
         if isinstance(error, RateLimited):
             if error.retry_after is None:
                 self.stop(error.code)  # no usable Retry-After: the next run comes late enough

@@ -1,7 +1,4 @@
-"""The probe: does Binance serve this function, and which IP address does it see? It asks with a made-up key.
-
-One PUT to the USDⓈ-M host, or to BinanceBaseUrl. Its weight comes from the stack's budget, as any request's.
-"""
+"""Does Binance serve this function, and which IP address does it see? Asked with a made-up key."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -21,12 +18,7 @@ _ADDRESS = re.compile(r"request ip: ([0-9A-Fa-f:.]{2,45})")
 
 
 def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, Any]:
-    """Ask Binance, with weight 1, and return the report's `probe`. Raises nothing that Binance can cause.
-
-    `served` is true if Binance refused the API key (-2014, -2015): the request reached it, and its message
-    names the `address` that the request came from. With any other answer, or none, `served` is false and
-    there is an error code and message.
-    """
+    """Return the report's `probe`: an API key refused (-2014, -2015) shows that the request arrived."""
     group = ENDPOINTS[ENDPOINT].group
     clock.sleep(max(0.0, budget.opens_at(group, 1) - clock.monotonic()))
     minute = budget.minute()

@@ -59,10 +59,7 @@ class Renewal:
         return now < self.dies_at < now + AT_RISK
 
     def send(self, binance: "BinanceClient") -> Result | None:
-        """Send the next request; return the account's result, None when it takes one more request.
-
-        Raises AccountError when Binance refuses or fails. A POST is always the last request.
-        """
+        """Send the next request; return the result, None if it takes one more. Raises AccountError."""
         endpoint, api_key, known = self.account.endpoint, self.api_key.value, self.before.listen_key
         self.wants_more, self.sent_at, self.stream_url = False, self.now(), binance.stream_of(endpoint)
         if self.posting:

@@ -60,10 +60,7 @@ class Sending:
         )
 
     def add(self, renewals: Iterable[Renewal]) -> None:
-        """Add renewals, most urgent first. The first of a host finds out whether it lets anybody in.
-
-        It is one whose last attempt did not fail, if there is one.
-        """
+        """Add renewals, most urgent first. A host begins with one whose last attempt did not fail."""
         hosts: dict[tuple[str, str], list[Renewal]] = {}
         for renewal in renewals:
             name = renewal.account.endpoint

@@ -81,10 +81,7 @@ class Budget:
         return self._clock.monotonic() + self.ends_in() + EDGE + 0.01
 
     def opens_at(self, group: str, needed: int) -> float:
-        """Return the monotonic time from which one more request may go; minus infinity if now.
-
-        `needed` is the weight it still has to get, 0 if it has been promised some.
-        """
+        """Return from when (monotonic) a request may go that still needs so much weight."""
         minute, left = self.now(group), self.ends_in()
         if left > 0 and not minute.closed and minute.free + minute.room >= needed:
             return _NOW
@@ -98,10 +95,7 @@ class Budget:
             return error
 
     def taken(self, group: str, minute: int, weight: int, taken: Taken | Unavailable) -> bool:
-        """Note what the counter said; return whether the weight is in hand.
-
-        It belongs to the minute that was asked for, which may be over by now.
-        """
+        """Note what the counter said of that minute; return whether the weight is in hand."""
         own = self.now(group)
         if isinstance(taken, Unavailable):
             self.trouble = str(taken)

@@ -1,8 +1,4 @@
-"""The accounts as a piece of HTML: for the dashboard's widget, the local environment's page and the pictures.
-
-Reads nothing and sends nothing. The HTML holds no script, no address and never a listenKey, and every text
-in it is escaped. Its style comes with it and touches nothing else: CloudWatch shows it within the console.
-"""
+"""The accounts as HTML without script or listenKey, every text escaped, its style within."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -77,11 +73,7 @@ def page(
     theme: str = "auto",
     action: Callable[[AccountStatus], str] | None = None,
 ) -> str:
-    """Return the accounts as one `div`: the totals, then the SHOWN most urgent, then what the rest is.
-
-    Trouble comes first, then the key that expires soonest. `theme` is "light", "dark" or, to follow the
-    browser, "auto". `action` returns HTML, such as a button, for an enabled account.
-    """
+    """Return one `div`: the totals, the SHOWN most urgent, what the rest is. `action` returns HTML."""
     ordered = by_urgency(rows)
     shown, rest = ordered[:SHOWN], ordered[SHOWN:]
     style = _STYLE

@@ -23,10 +23,7 @@ LATE_MINUTES = 24  # not at risk yet, but a tick and a sweep have come and gone 
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """One account: its row, its current record, and the minutes its key still lives (None without a key).
-
-    `tried_minutes_ago` is the age of the last attempt, None where there was none.
-    """
+    """One account: its row, its record, how long its key lives (None: no key), the last try's age."""
 
     account: Account
     current: Current
@@ -105,10 +102,7 @@ def no_wait(_seconds: float) -> None:
 def read_status(
     dynamodb: "DynamoDBClient", accounts_table: str, listen_keys_table: str, now: datetime
 ) -> list[AccountStatus]:
-    """Return every account's status, by account id. No listenKey is read.
-
-    Raises listenkeys.errors.Unavailable when a table cannot be read.
-    """
+    """Return every account's status, by id, without reading a listenKey. Raises Unavailable."""
     accounts = [a for page in Accounts(dynamodb, accounts_table, "", no_wait).pages() for a in page]
     only: Any = {
         "ProjectionExpression": ",".join(f"#{name}" for name in ATTRIBUTES),  # "record" is a reserved word
