@@ -43,9 +43,7 @@ class WeightCounter:
     ) -> Taken:
         """Add weight and claims to a minute unless that exceeds the cap. Raises Unavailable, at once."""
         hashes = {_short(id_): id_ for id_ in accounts}
-        token = uuid.uuid4().bytes[
-            :6
-        ]  # shows that a write arrived whose answer was lost
+        token = uuid.uuid4().bytes[:6]  # shows that a write arrived whose answer was lost
         values: dict[str, Any] = {
             ":weight": {"N": str(weight)},
             ":room": {"N": str(cap - weight)},
