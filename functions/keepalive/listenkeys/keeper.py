@@ -31,12 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """The collaborators of a run.
-
-    `overdue` gives the age from which a sweep renews a key; its argument is the row's renewAfterMinutes, None
-    for the stack's. `aws_deadline` is kept by the AWS clients that the collaborators hold. `pool` makes a
-    run's threads.
-    """
+    """The collaborators of a run. `overdue` says for a row's renewAfterMinutes when a sweep renews a key."""
 
     accounts: Accounts
     credentials: Credentials
@@ -98,13 +93,11 @@ class _Run:
         return report
 
     def _select(self) -> tuple[list[Account], Mapping[str, str]]:
-        """Return the accounts that are due, most urgent first, and why each is; report the others."""
         accounts = self._listed()
         everything = self.trigger.accounts is None and not self.shard
+        ids = None if everything else [a.id for a in accounts if a.enabled]
         try:
-            self.current.update(
-                self.keeper.records.read(None if everything else [a.id for a in accounts if a.enabled])
-            )
+            self.current.update(self.keeper.records.read(ids))
         except Unavailable as error:
             # Without its record nobody knows whether an account is due. Lambda's retry reads the rest.
             self.report.accounts_unread = str(error)
@@ -118,27 +111,22 @@ class _Run:
     def _listed(self) -> list[Account]:
         accounts: list[Account] = []
         try:
-            if self.trigger.accounts is None:
-                segment = (self.shard.segment, self.shard.total) if self.shard else (0, 1)
-                for page in self.keeper.accounts.pages(*segment):
-                    accounts += page
-            else:
-                accounts = self.keeper.accounts.named(self.trigger.accounts)
+            if self.trigger.accounts is not None:
+                return self.keeper.accounts.named(self.trigger.accounts)
+            segment = (self.shard.segment, self.shard.total) if self.shard else (0, 1)
+            for page in self.keeper.accounts.pages(*segment):
+                accounts += page
         except Unavailable as error:
-            # Renew what could be read, and report that there may be more.
             self.report.accounts_unread = str(error)
         return accounts
 
     def _plan(self, due: list[Account], why: Mapping[str, str]) -> None:
-        """Report what would be done, including the secrets that cannot be read."""
         keys = self._fetch(due)
         for account in due:
             key, action, reason = keys[account.id], "renew", why[account.id]
             if isinstance(key, AccountError):
                 action, reason = "none", key.message
-                result = self._unkeyed(account, key)
-                result.to_record = False
-                self.journal.add(result)
+                self.journal.add(self._unkeyed(account, key, to_record=False))
             self.report.plan.append(
                 {"accountId": account.id, "product": account.product, "action": action, "reason": reason}
             )
@@ -151,10 +139,8 @@ class _Run:
                 unread = self._send(due)
                 due = [account for account, _ in unread]
                 left = self.deadline - self.clock.monotonic()
-                at_risk = any(
-                    self._dies_at(self._before(account)) < self.deadline + AT_RISK for account in due
-                )
-                if left < 1.0 or not at_risk:
+                soonest = min((self._dies_at(self._before(account)) for account in due), default=NEVER)
+                if left < 1.0 or soonest >= self.deadline + AT_RISK:
                     for account, error in unread:
                         self.journal.add(self._unkeyed(account, error))
                     break
@@ -174,9 +160,8 @@ class _Run:
         for account in due:
             key = keys[account.id]
             if isinstance(key, ApiKey):
-                before = self._before(account)
+                before, now = self._before(account), self.clock.now
                 dies_at = self._dies_at(before)
-                now = self.clock.now
                 ready.append(Renewal(len(ready), account, before, key, self._reread, now, dies_at))
             elif key.retryable:
                 unread.append((account, key))
@@ -207,8 +192,8 @@ class _Run:
     def _before(self, account: Account) -> Current:
         return self.current.get(account.id, NOTHING)
 
-    def _unkeyed(self, account: Account, error: AccountError) -> Result:
-        """Return the result of an account whose API key could not be read."""
+    def _unkeyed(self, account: Account, error: AccountError, to_record: bool = True) -> Result:
         outcome = Outcome.FAILED if error.retryable else Outcome.REJECTED
         before, now = self._before(account), self.clock.now()
-        return Result(account.id, account.product, outcome, now, before).explain(error)
+        result = Result(account.id, account.product, outcome, now, before, to_record=to_record)
+        return result.explain(error)

@@ -115,13 +115,11 @@ def scan(dynamodb: "DynamoDBClient", table: str, name: str, **how: Any) -> Itera
         try:
             page: Any = dynamodb.scan(TableName=table, **how)
         except AwsError as error:
-            why = error_code(error)
-            break
+            raise Unavailable(f"{name} could not be read: {error_code(error)}") from None
         yield page["Items"]
         if not page.get("LastEvaluatedKey"):
             return
         how["ExclusiveStartKey"] = page["LastEvaluatedKey"]
-    raise Unavailable(f"{name} could not be read: {why}")
 
 
 def batch_get(

@@ -1,9 +1,4 @@
-"""A listenKey's current record and its ledger entries, as items of ListenKeysTable and LedgerTable.
-
-The only file that knows how they look in DynamoDB. Reads are tolerant: an unknown attribute is left in
-place, a missing or broken one counts as unknown. A write replaces the record that it was judged by, and no
-other.
-"""
+"""Items of ListenKeysTable and LedgerTable. A missing or broken attribute counts as unknown."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

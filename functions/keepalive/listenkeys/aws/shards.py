@@ -69,9 +69,9 @@ class WorkQueue:
                     QueueUrl=self._url,
                     Entries=[{"Id": id_, "MessageBody": body} for id_, body in bodies.items()],
                 )
-            except AwsError as error:
+            except AwsError as error:  # botocore has tried three times already
                 why = error_code(error)
-                break  # botocore has tried three times already
+                break
             failed = answer.get("Failed", [])
             if not failed:
                 return

@@ -1,7 +1,4 @@
-"""One account's renewal: PUT, compare the key, POST where Binance forgot it. One request at a time.
-
-Decides what an answer means for the account. `send` decides when a request goes.
-"""
+"""One account's renewal: PUT, compare the key, POST where Binance forgot it. `send` decides when."""
 
 import traceback
 from collections.abc import Callable

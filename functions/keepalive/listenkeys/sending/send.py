@@ -1,8 +1,4 @@
-"""A run's requests: who goes next, who waits, who is left. One thread decides; the pool's threads only send.
-
-Each host has a queue of renewals. It admits a portion of them at a time, with weight from the stack's budget,
-and its gates say when to hold back.
-"""
+"""A run's requests: who goes next, who waits, who is left. One thread decides; the pool's only send."""
 
 import heapq
 import logging

@@ -41,12 +41,7 @@ class Minute:
 
 
 class Budget:
-    """At most the cap of weight in any clock minute to each group, by all runs of a stack together.
-
-    `per_minute` is the cap of the futures group; the others' caps are the same share of their limits. A run
-    that cannot reach the counter goes on within the same cap on its own, and `trouble` says so.
-    Not thread-safe, but for `take` and `claim`, which only ask the counter.
-    """
+    """Keeps all runs of a stack under the cap of each group in a clock minute. Only `take` is thread-safe."""
 
     def __init__(self, counter: WeightCounter, per_minute: int, clock: Clock) -> None:
         self._counter, self._clock = counter, clock
