@@ -20,13 +20,13 @@ from listenkeys.view.status import AccountStatus, read_status
 
 DESCRIPTION = """## Accounts of listenkey-keeper
 
-Every account, those in trouble first: how long its listenKey still lives, how the last attempt ended, and
-what to do about it.
+Every account, the most urgent first: how long its listenKey still lives, how the last attempt ended, and
+what to do.
 
 Parameters:
 
-- `renew`: the ARN of `KeepaliveFunction`. With it each account has a button that calls this function for it,
-  with the permissions of the person who presses it (`lambda:InvokeFunction`). Without it there is none.
+- `renew`: the ARN of `KeepaliveFunction`. Adds a button to each account that renews it. The button calls the
+  function with the permissions of the person who presses it (`lambda:InvokeFunction`).
 
 ```yaml
 renew: arn:aws:lambda:eu-west-1:123456789012:function:keepalive

@@ -1,4 +1,4 @@
-"""`listenkeys accounts`: its questions and answers."""
+"""`listenkeys accounts`: add, list, change and remove accounts."""
 
 import getpass
 import sys
@@ -33,7 +33,7 @@ AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT", show_default
 _MAX_INPUT = 4096
 
 
-# What comes after the account could be a key, and the parser would quote it in its complaint.
+# An extra argument could be an API key, and the parser's error would quote it.
 @app.command(context_settings={"allow_extra_args": True})
 @on_stack
 def add(
@@ -43,7 +43,7 @@ def add(
         str | None, typer.Option(help="usdm (the default), coinm, portfolio, portfolio-pro or options.")
     ] = None,
     secret: Annotated[
-        str | None, typer.Option(help="Secret that holds the key; by default PREFIX/ACCOUNT.")
+        str | None, typer.Option(help="Secret that holds the API key; by default PREFIX/ACCOUNT.")
     ] = None,
     field: Annotated[
         str | None,
@@ -52,20 +52,22 @@ def add(
     environment: Environment = None,
     create_if_missing: CreateIfMissing = None,
     renew_after: RenewAfter = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing account's key.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the API key of an existing account.")
+    ] = False,
     *,
     connect: Connect,
     as_json: bool,
 ) -> None:
     """Add an account, or replace its API key.
 
-    The command prompts for the key without showing it, or reads it from standard input. It needs no signing
-    secret.
+    The command prompts for the API key without showing it, or reads it from standard input. The secret key
+    for signing is not needed.
     """
     if context.args:
         raise CliError(
-            "add takes one account and nothing else: it prompts for the API key, or reads it from standard "
-            "input (if you typed the key just now, it may be in your shell's history)"
+            "add takes one account only, and prompts for the API key or reads it from standard input (if you "
+            "typed the key just now, it may be in your shell's history)"
         )
     check_id(account)
     stack = connect()
@@ -96,7 +98,7 @@ def add(
         )
     else:
         enable = f"`listenkeys accounts enable {as_argument(account)}`"
-        show(f"The account is disabled: {enable} has it renewed again.")
+        show(f"The account is disabled: {enable} enables it.")
 
 
 @app.command("list")
@@ -156,10 +158,10 @@ def set_(
         )
         said.append(f"is renewed once its key is {minutes} minutes old")
     if create_if_missing is not None:
-        gets = "a new listenKey" if create_if_missing else "an alarm instead of a new listenKey"
-        said.append(f"gets {gets} if Binance has none for it")
+        gets = "a new one" if create_if_missing else "an alarm instead of a new one"
+        said.append(f"gets {gets} if Binance has no listenKey for it")
     if environment:
-        said.append(f"is an account of Binance's {environment} environment from its next renewal on")
+        said.append(f"uses Binance's {environment} environment from its next renewal on")
     _change(Registry(stack), accounts, row, " and ".join(said), as_json)
 
 
@@ -171,9 +173,9 @@ def enable(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Have these accounts renewed again."""
+    """Renew these accounts again, from their next run on."""
     registry = Registry(connect())
-    said = "is enabled and renewed again when it is next due; `listenkeys renew` does it now"
+    said = "is enabled and will be renewed when it is due; `listenkeys renew` renews it now"
     _change(registry, accounts, {"enabled": {"BOOL": True}}, said, as_json)
 
 
@@ -185,9 +187,9 @@ def disable(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Stop renewing these accounts, without an alarm. Their listenKeys die within 60 minutes."""
+    """Stop renewing these accounts. No alarm follows. Their listenKeys expire within 60 minutes."""
     registry = Registry(connect())
-    said = "is disabled: its listenKey dies within 60 minutes, without an alarm"
+    said = "is disabled: its listenKey expires within 60 minutes, and no alarm follows"
     _change(registry, accounts, {"enabled": {"BOOL": False}}, said, as_json)
 
 
@@ -211,6 +213,6 @@ def _api_key(account: str) -> str:
     key = sys.stdin.read(_MAX_INPUT).removeprefix("\ufeff").strip()
     if not key:
         raise CliError(
-            "no API key on standard input: pipe it in, or run this in a terminal, which prompts for it"
+            "no API key on standard input: pipe it in, or run the command in a terminal to be prompted for it"
         )
     return key

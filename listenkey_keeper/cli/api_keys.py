@@ -53,13 +53,13 @@ class ApiKeys:
         except _BeingDeleted:
             if not replace:
                 raise
-            return f"the secret {secret_id} is being deleted: it is restored"
+            return f"the secret {secret_id} is being deleted: the command restores it"
         except _NoObject:
             if not (replace and own):
                 raise
-            return f"the secret {secret_id} is not a JSON object: what it holds is replaced"
+            return f"the secret {secret_id} is not a JSON object: the command replaces its whole content"
         if content is None and secret_id.startswith("arn:"):
-            raise CliError("there is no secret with this ARN: pass --secret a name, and it is created")
+            raise CliError("there is no secret with this ARN: pass a name to --secret to create one")
         return None
 
     def holds(self, secret_id: str, field: str) -> bool:
@@ -78,7 +78,7 @@ class ApiKeys:
         long and, unless `replace`, for a field that holds another key.
         """
         if not API_KEY.fullmatch(key):
-            raise CliError("that is not an API key: one has only letters, digits, - and _")
+            raise CliError("that is not an API key: it may have only letters, digits, - and _")
         try:
             content = self._content(secret_id)
         except _BeingDeleted:
@@ -98,7 +98,7 @@ class ApiKeys:
             return  # an add that stopped half-way, done again
         if field in content and not replace:
             raise CliError(
-                f"the secret {secret_id} already holds another key in field {field}: --replace overwrites it"
+                f"field {field} of secret {secret_id} already holds another key: overwrite it with --replace"
             )
         self._write(secret_id, {**content, field: key})
 
@@ -126,7 +126,7 @@ class ApiKeys:
             if code == "ResourceNotFoundException":
                 return None
             if code == "InvalidRequestException":
-                text = f"the secret {secret_id} is being deleted: --replace restores it"
+                text = f"the secret {secret_id} is being deleted: pass --replace to restore it"
                 raise _BeingDeleted(text) from None
             raise
         # The parser's own error quotes the secret: ours is raised outside the except block, without it.
@@ -136,8 +136,8 @@ class ApiKeys:
             content = None
         if not isinstance(content, dict):
             raise _NoObject(
-                f"the secret {secret_id} is not a JSON object and was not changed: correct it by hand, pass "
-                "another --secret, or, if it is the account's own, --replace"
+                f"the secret {secret_id} is not a JSON object and was not changed: correct it by hand, or "
+                "pass another --secret, or --replace if it is the account's own"
             )
         return content
 

@@ -1,4 +1,7 @@
-"""Is a deployed stack well? Findings, each with what to do. Reads AWS and calls the function once."""
+"""`listenkeys check`: what is wrong with a deployed stack, and what to do.
+
+Reads AWS and calls the function once.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,14 +13,14 @@ from .probe import dry_run
 from .stack import Stack, in_local_environment
 
 _SETTLED = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
-_CONFIRM = 'open AWS\'s mail "AWS Notification - Subscription Confirmation" and confirm'
+_CONFIRM = 'open the mail "AWS Notification - Subscription Confirmation" and confirm'
 
 
 Resources = dict[str, dict[str, Any]]  # of the stack, by logical id
 
 
 def check(stack: Stack) -> Iterator[Finding]:
-    """Yield a finding for each thing that has to be right; what cannot be read is not well."""
+    """Yield a finding for each check. What cannot be read needs action, too."""
     resources: Resources = {}
     parts: list[tuple[str, Callable[[Stack, Resources], Iterable[Finding]]]] = [
         ("stack", _stack),
@@ -30,7 +33,7 @@ def check(stack: Stack) -> Iterator[Finding]:
     for name, part in parts:
         try:
             yield from part(stack, resources)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other checks still run
+        except Exception as error:  # noqa: BLE001 - the other checks still run
             yield Finding(name, False, explain(error))
 
 
@@ -40,13 +43,15 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
         resources[resource["LogicalResourceId"]] = resource
     status = client.describe_stacks(StackName=stack.name)["Stacks"][0]["StackStatus"]
     if status in _SETTLED:
-        # Not a fault: the first deployment needs it this way. But it is easily forgotten afterwards.
+        # Not an error: the first deployment needs ProtectTables=false. It is easily forgotten afterwards.
         open_to_all = stack.parameters.get("ProtectTables") == "false"
         hint = "; to protect the tables, deploy with ProtectTables=true" if open_to_all else ""
         yield Finding("stack", True, f"{stack.name} in {stack.region}, {status}{hint}")
     else:
         yield Finding(
-            "stack", False, f"{status}: the stack's events say why, and what runs is not what was deployed"
+            "stack",
+            False,
+            f"{status}: the last deployment failed or has not finished; the stack's events say why",
         )
 
 
@@ -58,12 +63,14 @@ def _settings(stack: Stack) -> Iterator[Finding]:
     differ = {name: value for name, value in written.items() if stack.parameters.get(name) != value}
     for name, value in differ.items():
         deployed = stack.parameters.get(name)
-        has = "the stack does not have it" if deployed is None else f"the stack has {deployed or 'none'}"
+        has = (
+            "the stack does not have it" if deployed is None else f"in the stack it is {deployed or 'empty'}"
+        )
         yield Finding(
             "settings",
             False,
-            f"{name} is {value or 'empty'} in {samconfig.FILE}, and {has}: the next `sam deploy` sends the "
-            "file's; edit it if that is the wrong one",
+            f"{name} is {value or 'empty'} in {samconfig.FILE}, but {has}: the next `sam deploy` sends the "
+            "file's value; edit the file if it is wrong",
         )
     if not differ:
         yield Finding("settings", True, f"the stack has the parameters of {samconfig.FILE}")
@@ -72,7 +79,7 @@ def _settings(stack: Stack) -> Iterator[Finding]:
 def _of_type(resources: Resources, *kinds: str) -> dict[str, str]:
     """Return the physical ids of these types' resources by their logical ids."""
     if not resources:
-        raise CliError("not looked at, as the stack's resources could not be read")
+        raise CliError("not checked, because the stack's resources could not be read")
     return {
         name: resource["PhysicalResourceId"]
         for name, resource in resources.items()
@@ -86,11 +93,13 @@ def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
         if events.describe_rule(Name=rule)["State"] == "DISABLED":
             if stack.parameters.get("RulesEnabled") == "false":
                 yield Finding(
-                    "rules", True, f"{name} is disabled, as RulesEnabled=false says: this stack waits"
+                    "rules",
+                    True,
+                    f"{name} is disabled, because RulesEnabled is false: this stack is on standby",
                 )
                 continue
             enable = f"`aws events enable-rule --name {rule} --region {stack.region}`"
-            yield Finding("rules", False, f"{name} is disabled: {enable} makes it fire again")
+            yield Finding("rules", False, f"{name} is disabled: enable it with {enable}")
         else:
             enabled.append(name)
     if enabled:
@@ -99,49 +108,53 @@ def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
         state = stack.client("lambda").get_event_source_mapping(UUID=uuid)["State"]
         ok = state in ("Enabled", "Enabling", "Creating", "Updating")
         enable = f"aws lambda update-event-source-mapping --enabled --uuid {uuid} --region {stack.region}"
-        yield Finding("queue", ok, f"WorkQueue is read: {state}" if ok else f"{state}: `{enable}`")
+        yield Finding(
+            "queue",
+            ok,
+            f"the function reads WorkQueue: {state}" if ok else f"{state}: enable it with `{enable}`",
+        )
 
 
 def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
     topic, address = stack.outputs["AlarmTopicArn"], stack.parameters.get("AlarmEmail")
     if in_local_environment():
-        yield Finding("mail", None, "the local AWS sends no mail")
+        yield Finding("mail", None, "not checked: the local environment sends no mail")
         return
-    told, waiting = [], []
+    confirmed, waiting = [], []
     pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
     for subscription in (each for page in pages for each in page["Subscriptions"]):
         # Only an address is shown: the URL of another endpoint may hold a token.
         by_mail = subscription["Protocol"].startswith("email")
         who = subscription["Endpoint"] if by_mail else subscription["Protocol"]
         if subscription["SubscriptionArn"].startswith("arn:"):
-            told.append(who)
+            confirmed.append(who)
         elif subscription["SubscriptionArn"] == "PendingConfirmation":
             waiting.append(who)
     for name in _of_type(resources, "AWS::Events::ApiDestination").values():
         state = stack.client("events").describe_api_destination(Name=name)["ApiDestinationState"]
         if state == "ACTIVE":
-            told.append("the webhook")
+            confirmed.append("the webhook")
         else:
-            yield Finding("mail", False, f"the webhook is {state}: deploy with AlarmWebhookSecretId again")
+            yield Finding("mail", False, f"the webhook is {state}: deploy the stack again")
     for who in waiting:
-        yield Finding("mail", False, f"{who} is not confirmed, so no alarm reaches it: {_CONFIRM}")
-    if told:
-        yield Finding("mail", True, f"the alarms reach {', '.join(told)}")
+        yield Finding("mail", False, f"{who} is not confirmed and gets no alarms: {_CONFIRM}")
+    if confirmed:
+        yield Finding("mail", True, f"alarms go to {', '.join(confirmed)}")
     elif address and not waiting:
         # AWS drops a subscription that is not confirmed within two days.
         subscribe = (
             f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint {address}"
         )
         yield Finding(
-            "mail", False, f"{address} is not subscribed: `{subscribe}` sends a new mail to confirm"
+            "mail", False, f"{address} is not subscribed: `{subscribe}` sends a new confirmation mail"
         )
     elif not waiting:
-        yield Finding("mail", False, "the alarms reach nobody: deploy with AlarmEmail=<address>")
+        yield Finding("mail", False, "nobody gets the alarms: deploy with AlarmEmail=<address>")
 
 
 def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
     if in_local_environment():
-        yield Finding("alarms", None, "the local AWS has none")
+        yield Finding("alarms", None, "not checked: the local environment has no alarms")
         return
     alarms = _of_type(resources, "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
     answer = stack.client("cloudwatch").describe_alarms(
@@ -155,7 +168,11 @@ def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
             yield Finding("alarms", False, f"{name} does not exist any more: deploy the stack again")
         elif not alarm.get("ActionsEnabled", True):
             enable = f"aws cloudwatch enable-alarm-actions --alarm-names {physical} --region {stack.region}"
-            yield Finding("alarms", False, f"{name}'s actions are disabled, so it tells nobody: `{enable}`")
+            yield Finding(
+                "alarms",
+                False,
+                f"{name} notifies nobody, because its actions are disabled: enable them with `{enable}`",
+            )
         elif alarm["StateValue"] == "ALARM":
             # The template's descriptions end with what to do first.
             steps = alarm.get("AlarmDescription", "").rpartition("First: ")[2]

@@ -1,4 +1,4 @@
-"""An account's last day as one line of blocks: when its key was renewed, failing and dead."""
+"""An account's last 24 hours as one line of blocks: when its key was renewed, failing or dead."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,8 +59,8 @@ class Day:
 def day_of(entries: Iterable[dict[str, Any]], now: datetime, renewed_until: datetime | None = None) -> Day:
     """Return the day that the ledger's entries describe.
 
-    With `renewed_until`, when the recorded key dies, the ledger leaves out an EXTENDED that follows an
-    EXTENDED (LedgerMode `changes`): then a success holds until the next entry.
+    `renewed_until`, when the recorded key expires, is for LedgerMode `changes`. The ledger then has only the
+    first of several EXTENDED in a row, so a success holds until the next entry.
     """
     found = [(at, entry) for entry in entries if (at := _moment(entry["attemptedAt"]))]
     tries = sorted(found, key=lambda one: one[0])

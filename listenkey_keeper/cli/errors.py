@@ -1,4 +1,4 @@
-"""What went wrong, in one line that says what to do. Never AWS's own text: it may quote what was sent."""
+"""Explains an error in one line, with what to do. Never AWS's own text, which may quote what was sent."""
 
 import re
 import traceback
@@ -73,9 +73,11 @@ def _by_class(error: BotoCoreError) -> str:
     if isinstance(error, _SIGNED_OUT):
         return "the AWS sign-in has expired: run `aws sso login` (with --profile, if you use one)"
     if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError):
-        return "no AWS credentials: run `aws configure` or `aws sso login`, or choose some with --profile"
+        return (
+            "no AWS credentials: run `aws configure` or `aws sso login`, or choose a profile with --profile"
+        )
     if isinstance(error, botocore.CredentialRetrievalError):
-        return "the AWS credentials could not be loaded: sign in again, or choose others with --profile"
+        return "the AWS credentials could not be loaded: sign in again, or choose another with --profile"
     if isinstance(error, botocore.ProfileNotFound):
         return "there is no such AWS profile: `aws configure list-profiles` lists the profiles"
     if isinstance(error, botocore.NoRegionError | botocore.InvalidRegionError):
@@ -86,22 +88,22 @@ def _by_class(error: BotoCoreError) -> str:
 def _by_code(code: str, operation: str, error: ClientError | None = None) -> str:
     if code in _EXPIRED:
         return (
-            "the AWS credentials have expired: sign in again (`aws sso login`), or choose others (--profile)"
+            "the AWS credentials have expired: sign in again (`aws sso login`), or choose another (--profile)"
         )
     if code in _UNKNOWN_KEY:
         return "AWS does not know these credentials: check them with `aws sts get-caller-identity`"
     if code in _DENIED:
         found = re.search(r"perform: ([A-Za-z0-9-]+:[A-Za-z]+)", str(error)) if error else None
         action = found[1] if found else operation
-        allowed = f"they may not call {action}" if action else "they may not do this"
-        return f"access denied to these AWS credentials: {allowed}; choose others with --profile"
+        allowed = f"they do not allow {action}" if action else "they do not allow this"
+        return f"access denied to these AWS credentials: {allowed}; choose another with --profile"
     if code in _THROTTLED:
         return f"AWS is throttling ({code}): try again in a moment"
     if code in _OFF_LINE:
         return f"AWS could not be reached ({code}): check the network, the proxy and --region"
     if code == "SSLError":
-        return "the certificate of AWS is not trusted (SSLError): check the CA bundle (AWS_CA_BUNDLE)"
+        return "AWS's certificate is not trusted (SSLError): check the CA bundle (AWS_CA_BUNDLE)"
     if code == "ResourceNotFoundException":
-        what = f"what {operation} asks for" if operation else "it"
+        what = f"the resource of {operation}" if operation else "it"
         return f"{what} does not exist: check that the stack is still deployed and that --region is right"
     return f"AWS answered {code}" + (f" to {operation}" if operation else "") + ": try again"

@@ -15,7 +15,7 @@ _MARKS = {True: ("ok", "green"), False: ("action needed", "red"), None: ("unknow
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, whether it is ok (None: unknown here), and what was seen or is to do."""
+    """One check: its name, whether it is ok (None: unknown), and what was found or what to do."""
 
     name: str
     ok: bool | None
@@ -23,7 +23,7 @@ class Finding:
 
 
 def check_view(findings: Sequence[Finding]) -> Group:
-    """Return the findings as a person reads them."""
+    """Return the findings as text."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for wraps in (False, False, True):
         table.add_column(no_wrap=not wraps, overflow="fold")
@@ -32,7 +32,7 @@ def check_view(findings: Sequence[Finding]) -> Group:
         table.add_row(Text(finding.name), Text(word, style=style), Text(plain(finding.says)))
     to_do = sum(finding.ok is False for finding in findings)
     unknown = any(finding.ok is None for finding in findings)
-    ok = "the stack is ok; what is unknown could not be checked" if unknown else "the stack is ok"
+    ok = "the stack is ok, except for what could not be checked (unknown)" if unknown else "the stack is ok"
     return Group(table, "", Text(f"action needed: {to_do}" if to_do else ok))
 
 

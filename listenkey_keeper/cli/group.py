@@ -1,4 +1,4 @@
-"""How every command ends when something goes wrong: with one line, never with a traceback."""
+"""Turns every error of a command into one line, never a traceback."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ COULD_NOT = 2
 
 
 class OneLineErrors(TyperGroup):
-    """A group whose errors are one line on standard error, with --debug below the way to them."""
+    """A group that prints an error as one line on standard error; with --debug, the traceback above it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""
@@ -31,7 +31,7 @@ class OneLineErrors(TyperGroup):
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except EOFError:
-            typer.echo("\nlistenkeys: the input ended before an answer: nothing was changed", err=True)
+            typer.echo("\nlistenkeys: no answer was given: nothing was changed", err=True)
             raise typer.Exit(COULD_NOT) from None
         except Exception as error:
             # Typer's usage errors. The one that only shows the help is not an error.
@@ -43,6 +43,6 @@ class OneLineErrors(TyperGroup):
             line = f"{usage()} (see --help)" if usage else explain(error)
             option = getattr(error, "option_name", "")
             if option.startswith("-") and not option.startswith("--"):
-                line += "; an account whose name begins with - goes after --"
+                line += "; put -- before an account whose name begins with -"
             typer.echo("listenkeys: " + plain(" ".join(line.split())), err=True)
             raise typer.Exit(COULD_NOT) from None

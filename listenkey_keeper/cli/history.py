@@ -1,4 +1,4 @@
-"""An account's ledger: every attempt that was recorded, newest first."""
+"""An account's ledger: the recorded attempts, newest first."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""`listenkeys listen`: an account's events as they come."""
+"""`listenkeys listen`: show an account's events as they arrive."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class _Clock(SystemClock):
-    """The command's time: in the local environment that world's."""
+    """The command's time: in the local environment, the time there."""
 
     def now(self) -> datetime:
         return now()
@@ -39,10 +39,10 @@ def listen(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show an account's events as they come, until Ctrl-C.
+    """Show an account's events as they arrive, until Ctrl-C.
 
-    Each is one line: time, event, symbol. An interruption says that nothing is sure to come from now on, the
-    gap after it that it does again, and between which moments events may be missing.
+    Each is one line: time, event, symbol. `interrupted` means that events may be missed from now on. `gap`
+    means that the stream works again, and says between which times events may be missing.
     """
     check_id(account)
     try:
@@ -63,18 +63,18 @@ def listen(
 
 
 def _check_key(stack: Stack, keys: ListenKeys, account: str) -> None:
-    """Raise CliError where there is nothing to hear: the stream would wait for a key."""
+    """Raise CliError if there is no live listenKey: the stream would wait for one."""
     try:
         key = keys.read(account)
     except ListenKeyUnavailable as error:
         if error.code not in ("NO_KEY", "INVALID_RECORD"):
             raise
         Registry(stack).get(account)
-        raise CliError(f"{account} has no listenKey: `listenkeys renew {account}` makes one") from None
+        raise CliError(f"{account} has no listenKey: `listenkeys renew {account}` creates one") from None
     if key.expires_at <= now():
         raise CliError(
             f"{account}'s listenKey has been dead since {key.expires_at:%Y-%m-%d %H:%M} UTC: "
-            f"`listenkeys renew {account}` makes another, or says why not"
+            f"`listenkeys renew {account}` creates a new one, or says why it cannot"
         )
 
 

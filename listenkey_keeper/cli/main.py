@@ -1,6 +1,7 @@
-"""`listenkeys`: the commands, and how each of them ends when something goes wrong.
+"""`listenkeys`: its commands.
 
-Exit codes: 0 ok, 1 action needed (a key at risk or not renewed, a check), 2 the command failed, 130 Ctrl-C.
+Exit codes: 0 ok, 1 action needed (a key at risk or not renewed, a failed check), 2 the command failed,
+130 Ctrl-C. `listen` and `status --watch` run until Ctrl-C, and then exit with 0.
 """
 
 from typing import Annotated
@@ -35,9 +36,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Look after the accounts whose listenKeys listenkey-keeper keeps alive.",
-    epilog="Exits with 0 if all is ok, 1 if action is needed (a key at risk or not renewed, a check not "
-    "passed), 2 if the command failed, 130 at Ctrl-C.",
+    help="Manage the accounts whose listenKeys listenkey-keeper keeps alive.",
+    epilog="Exit codes: 0 ok; 1 action needed (a key at risk or not renewed, a failed check); 2 the command "
+    "failed; 130 stopped by Ctrl-C (listen and status --watch exit with 0).",
 )
 app.add_typer(accounts.app, name="accounts")
 
@@ -53,9 +54,7 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show where in the code an error came from.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error happened.")] = False,
 ) -> None:
     pass
 
@@ -69,7 +68,7 @@ def status(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Show how long each listenKey lives and what is wrong.
+    """Show how long each listenKey still lives, and what is wrong.
 
     Exits with 1 when an enabled account has no live key, or less than 15 minutes left.
     """
@@ -82,7 +81,9 @@ def status(
 
     if watching:
         if as_json or not console().is_terminal:
-            raise CliError("--watch needs a terminal: leave it out, or pass --json, to read the status once")
+            raise CliError(
+                "--watch needs a terminal and no --json: leave --watch out to read the status once"
+            )
         watch(console(), lambda: _title(stack), read, every)
         return
     rows = read()
@@ -106,8 +107,8 @@ def check(
 ) -> None:
     """Check a deployed stack and say what to do.
 
-    Looks at its rules, mail and alarms, makes a dry run, and sends Binance one request with a made-up API
-    key. Exits with 1 when there is something to do.
+    Checks rules, mail and alarms, does a dry run, and sends Binance one request with a made-up API key.
+    Exits with 1 when action is needed.
     """
     findings = list(check_stack(connect()))
     if as_json:
@@ -127,10 +128,7 @@ def history(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Show an account's last day and its attempts.
-
-    The newest attempt comes first.
-    """
+    """Show an account's last 24 hours and its attempts, newest first."""
     stack = connect()
     Registry(stack).check_known(account)
     dynamodb, tables, at = stack.client("dynamodb"), stack.outputs, now()
@@ -149,7 +147,7 @@ def history(
             show(day_of(entries, at, until), "")
         show(history_table(entries[:limit]))
     else:
-        show(f"{account} has no attempts yet: `listenkeys renew {as_argument(account)}` makes one now")
+        show(f"{account} has no attempts yet: `listenkeys renew {as_argument(account)}` tries it now")
 
 
 @app.command()
@@ -157,22 +155,21 @@ def history(
 def renew(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ACCOUNT", help="By default all accounts.", show_default=False),
+        typer.Argument(metavar="ACCOUNT", help="All accounts by default.", show_default=False),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Include those renewed less than 5 minutes ago.")
+        bool, typer.Option("--force", help="Also renew accounts that were renewed less than 5 minutes ago.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, send nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be done, without sending anything.")
     ] = False,
     *,
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Renew accounts now and show the report.
+    """Renew accounts now.
 
-    Calls the function, waits for it and shows its report.
-    Exits with 1 when an account was not renewed.
+    Calls the function, waits for it and shows its report. Exits with 1 when an account was not renewed.
     """
     event = event_of(ids or [], force, dry_run)
     stack = connect()
@@ -193,7 +190,7 @@ app.command()(listen)
 
 
 def _title(stack: Stack) -> str:
-    return f"{stack.name} in {stack.region}, {now():%H:%M:%S} UTC, Ctrl-C ends"
+    return f"{stack.name} in {stack.region}, {now():%H:%M:%S} UTC, Ctrl-C to stop"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How the command speaks: tables for a person, plain text for a pipe, JSON for a program."""
+"""The command's output: tables in a terminal, plain text in a pipe, JSON with --json."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def show_json(data: Any) -> None:
 
 
 class Columns:
-    """A table whose `optional` columns go, in this order, where the terminal is too narrow for all of them.
+    """A table that leaves out its `optional` columns, in this order, while the terminal is too narrow.
 
     What is still too wide is cut: nothing wraps.
     """

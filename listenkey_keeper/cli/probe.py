@@ -16,9 +16,9 @@ _SOME = 10
 
 
 def dry_run(stack: Stack) -> Iterator[Finding]:
-    """Yield what the function, its accounts and the probe came to. Raises what `invoke` does."""
+    """Yield findings about the function, its accounts and the request to Binance. Raises as `invoke` does."""
     report = invoke(stack.client("lambda"), stack.outputs["KeepaliveFunctionName"], _event(stack))
-    yield Finding("function", True, f"a dry run took {report['durationMs'] / 1000:.1f} s")
+    yield Finding("function", True, f"the dry run took {report['durationMs'] / 1000:.1f} s")
     accounts, problems = report["accounts"], report["problems"]
     for problem in problems[:_SOME]:
         says = f"{problem['accountId']}: {problem['errorCode']}: {problem['errorMessage']}"
@@ -30,7 +30,7 @@ def dry_run(stack: Stack) -> Iterator[Finding]:
     if not accounts:
         yield Finding("accounts", True, "none yet: `listenkeys accounts add NAME` adds one")
     elif not problems:
-        yield Finding("accounts", True, f"{accounts} read, with their API keys where they are due")
+        yield Finding("accounts", True, f"{accounts} read, and the API keys of those that are due")
     yield _seen(stack, report.get("probe"))
 
 
@@ -46,12 +46,14 @@ def _event(stack: Stack) -> dict[str, Any]:
 
 def _seen(stack: Stack, probe: dict[str, Any] | None) -> Finding:
     if probe is None:
-        raise CliError("the function sent no probe: deploy the version that this command belongs to")
+        raise CliError(
+            "the function is of another version and did not ask Binance: deploy the version of this command"
+        )
     host, in_vpc = probe["host"], bool(stack.parameters.get("SubnetIds"))
     if probe["served"]:
-        use = "outside a VPC: shared with strangers, and it changes"
+        use = "outside a VPC: shared with other AWS customers, and it changes"
         if in_vpc:
-            use = "behind your NAT: allow it in each API key's restriction"
+            use = "of your NAT: allow it in each API key's IP restriction"
         seen = f"the function's address, {probe['address']}" if probe["address"] else "the function's address"
         return Finding(
             "Binance", True, f"{host} serves {seen}" + ("" if in_local_environment() else f" ({use})")
@@ -60,5 +62,7 @@ def _seen(stack: Stack, probe: dict[str, Any] | None) -> Finding:
     if probe["errorCode"] == "RESTRICTED_LOCATION":
         remedy += ", such as ap-northeast-1"
     elif probe["errorCode"] in ("TIMEOUT", "CONNECTION") and in_vpc:
-        remedy = "the subnets need a route to a NAT gateway, and the security groups must let HTTPS out"
+        remedy = (
+            "the subnets need a route to a NAT gateway, and the security groups must allow outbound HTTPS"
+        )
     return Finding("Binance", False, f"{host}: {probe['errorCode']}: {probe['errorMessage']}; {remedy}")

@@ -24,7 +24,7 @@ _LONGEST_KEY = 2048  # bytes, of DynamoDB
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What `add` is asked for; None where an option was not passed."""
+    """The arguments of `add`; None where an option was not passed."""
 
     account_id: str
     product: str | None = None
@@ -127,8 +127,8 @@ class Registry:
                 )
         if wanted.replace and not known and not self._keys.holds(secret_id, field):
             raise CliError(
-                f"there is no account {wanted.account_id} whose key could be replaced: check the name with "
-                "`listenkeys accounts list`, or leave --replace out to add it"
+                f"there is no account {wanted.account_id} to replace the key of: check the name with "
+                "`listenkeys accounts list`, or leave --replace out to add the account"
             )
 
     def change(self, account_id: str, row: dict[str, Any]) -> None:
@@ -163,11 +163,11 @@ class Registry:
         known = self.find(wanted.account_id)
         if known and not wanted.replace:
             raise CliError(
-                f"{known.id} exists already: --replace replaces its key, `listenkeys accounts list` shows it"
+                f"{known.id} already exists: --replace replaces its key; `listenkeys accounts list` shows it"
             )
         if known and known.problem:
             raise CliError(
-                f"{known.id} cannot be changed, {known.problem.message}: correct the row, or remove the "
+                f"{known.id} cannot be changed ({known.problem.message}): correct the row, or remove the "
                 "account and add it again"
             )
         product, environment = (known.product, known.environment) if known else ("usdm", LIVE)
@@ -188,7 +188,7 @@ class Registry:
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
             raise CliError(
-                f"{account_id} was added by someone else just now: look at it before you pass --replace"
+                f"somebody else has just added {account_id}: check it before you pass --replace"
             ) from None
 
     def _update(self, account_id: str, row: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`listenkeys accounts remove`: the question, and what became of the key."""
+"""`listenkeys accounts remove`: asks for confirmation, and says what happened to the API key."""
 
 import sys
 from typing import Annotated
@@ -31,7 +31,7 @@ def remove(
         bool,
         typer.Option(
             "--with-secret",
-            help="Remove its key, too: its secret, which can be restored for 30 days, or its field of a "
+            help="Also remove its API key: its secret, which can be restored for 30 days, or its field of a "
             "shared secret, which cannot.",
         ),
     ] = False,
@@ -39,20 +39,20 @@ def remove(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Remove an account. Its ledger stays, and so does its key unless --with-secret is passed."""
+    """Remove an account. Its ledger stays; its API key stays, too, unless you pass --with-secret."""
     registry = Registry(connect())
     known = registry.get(account)
     if not yes:
         if not sys.stdin.isatty():
-            raise CliError("remove asks for confirmation, and there is no terminal to ask in: pass --yes")
-        if not _confirmed(f"Remove {plain(account)}? Its listenKey dies within 60 minutes."):
+            raise CliError("remove asks for confirmation, but this is not a terminal: pass --yes")
+        if not _confirmed(f"Remove {plain(account)}? Its listenKey expires within 60 minutes."):
             raise CliError(f"{account} was not removed")
     registry.remove(known)
     taken = None
     if with_secret and known.secret_id:
         try:
             taken = registry.take_key(known)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the row has been removed
+        except Exception as error:  # noqa: BLE001 - the row has been removed all the same
             # The row is gone, so a second `remove` would not find the secret.
             raise CliError(
                 f"{account} was removed, but its key is still in secret {known.secret_id}: {explain(error)}"

@@ -1,4 +1,4 @@
-"""A manual run: the function is called and waited for, and its report is shown."""
+"""A manual run: calls the function, waits for it and shows its report."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ _MAX_NAMED = 2000  # account ids in an event; a synchronous one may be 6 MB, thi
 def event_of(accounts: list[str], force: bool, dry_run: bool) -> dict[str, Any]:
     """Return the manual event; without accounts it is for all of them."""
     if len(accounts) > _MAX_NAMED:
-        raise CliError(f"at most {_MAX_NAMED} accounts can be named: name none to renew all of them")
+        raise CliError(f"at most {_MAX_NAMED} accounts can be named: to renew all, name none")
     event: dict[str, Any] = {"force": force, "dryRun": dry_run}
     return event | ({"accounts": accounts} if accounts else {})
 
@@ -43,7 +43,9 @@ def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
         said = (str(content.get("errorMessage") or "").splitlines() or ["no message"])[0]
         raise CliError(f"the run failed: {kind}: {said[:300]} (the function's log has more)")
     if not isinstance(content, dict) or "runId" not in content:
-        raise CliError("the function did not return a report: check that --stack-name is listenkey-keeper's")
+        raise CliError(
+            "the function returned no report: check that --stack-name names a listenkey-keeper stack"
+        )
     return content
 
 
@@ -80,7 +82,7 @@ def report_view(report: dict[str, Any]) -> Group:
         parts += ["", Problems(named)]
     unnamed = sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK) - len(found)
     if unnamed > 0:
-        parts += ["", Text(f"{unnamed} more are not named here: `listenkeys status` shows them")]
+        parts += ["", Text(f"{unnamed} more are not listed: `listenkeys status` shows them")]
     return Group(*parts)
 
 
@@ -90,7 +92,7 @@ def _sum(report: dict[str, Any]) -> Text:
     least = report.get("minRemainingSeconds")
     if least is not None:
         text += (
-            f", the least time left on a key is {least // 60} min"
+            f", least time left on a key: {least // 60} min"
             if least
             else ", not every account has a live key"
         )

@@ -18,7 +18,7 @@ RenewAfter = Annotated[
     str | None,
     typer.Option(
         metavar="MINUTES",
-        help=f"Age at which the sweep renews the key, 1 to {MAX_RENEW_AFTER}; `{STACKS_OWN}`: the stack's.",
+        help=f"Age at which the sweep renews the key: 1 to {MAX_RENEW_AFTER}, `{STACKS_OWN}`: the stack's.",
     ),
 ]
 Environment = Annotated[
@@ -26,7 +26,7 @@ Environment = Annotated[
 ]
 CreateIfMissing = Annotated[
     bool | None,
-    typer.Option(help="Whether to create a listenKey when Binance has none; by default yes."),
+    typer.Option(help="Create a listenKey when Binance has none (the default)."),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What samconfig.toml in this directory says: where the stack is, and which parameters are deployed."""
+"""Reads samconfig.toml in this directory: where the stack is, and which parameters `sam deploy` sends."""
 
 import shlex
 import tomllib

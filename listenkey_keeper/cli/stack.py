@@ -1,4 +1,4 @@
-"""Where the command works: the deployed stack, found by name, its clients, and the time. Prints nothing."""
+"""Finds the deployed stack by name, and gives its clients and the time. Prints nothing."""
 
 import functools
 import inspect
@@ -26,7 +26,7 @@ _OUTPUTS = (
     "KeepaliveFunctionName", "AccountsTableName", "ListenKeysTableName", "LedgerTableName", "SecretPrefix",
 )  # fmt: skip
 _CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
-# A run may take as long as the function's timeout, 300 s, and a second one beside it helps nobody.
+# A run may take as long as the function's timeout, 300 s. A retry would start a second run beside it.
 _ONE_LONG_CALL = Config(connect_timeout=3, read_timeout=310, retries={"total_max_attempts": 1})
 
 # The options that every command has.
@@ -98,7 +98,7 @@ class Stack:
 def connect(stack_name: str | None, region: str | None, profile: str | None) -> Stack:
     """Find the stack.
 
-    What is not given comes from the environment, then from samconfig.toml in this directory, where SAM
+    Missing arguments come from the environment, then from samconfig.toml in this directory, where SAM
     keeps it. Raises CliError when there is no such stack, and what botocore raises.
     """
     saved = samconfig.location()
@@ -127,7 +127,7 @@ def connect(stack_name: str | None, region: str | None, profile: str | None) -> 
     if missing:
         raise CliError(
             f"the stack {name} ({described['StackStatus']}) has no output {missing[0]}: check that it "
-            "is listenkey-keeper's and that its deployment has finished"
+            "is a listenkey-keeper stack and that its deployment has finished"
         )
     parameters = {p["ParameterKey"]: p.get("ParameterValue", "") for p in described.get("Parameters", ())}
     return Stack(name, str(session.region_name), outputs, parameters, session)
@@ -139,9 +139,9 @@ def in_local_environment() -> bool:
 
 
 def now() -> datetime:
-    """Return the time, aware UTC; in the local environment, which may run faster, that world's."""
+    """Return the time, aware UTC; in the local environment, which may run faster, the time there."""
     clock = os.environ.get(CLOCK)
-    # Only there: with AWS itself, a variable left behind would make every minute wrong.
+    # Only there: with AWS itself, a variable that is still set would make every time wrong.
     if clock and in_local_environment():
         return world_time(clock, time.time())
     return datetime.now(UTC)

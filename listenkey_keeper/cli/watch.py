@@ -1,4 +1,4 @@
-"""`listenkeys status --watch`: the status on a screen of its own, read every few seconds."""
+"""`listenkeys status --watch`: the status on a full screen, refreshed every few seconds."""
 
 import time
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def _cut(lines: list[Text], most: int, more: Callable[[int], str]) -> list[Text]
 def watch(
     console: Console, title: Callable[[], str], read: Callable[[], list[AccountStatus]], seconds: float
 ) -> None:
-    """Refresh the status every few seconds until Ctrl-C; the last one stays on the terminal, whole.
+    """Refresh the status every few seconds until Ctrl-C; the last one stays on the terminal.
 
     Raises what the first reading raises; later trouble is shown above the last status that could be read.
     """
@@ -81,5 +81,5 @@ def watch(
     except KeyboardInterrupt:
         pass
     finally:
-        live.stop()  # also where Ctrl-C came in the midst of the start, after which Live itself does nothing
+        live.stop()  # also if Ctrl-C interrupted the start, after which Live itself does nothing
     console.print(Text(heading, style="dim"), "", table, sep="\n")

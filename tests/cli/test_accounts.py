@@ -206,7 +206,7 @@ def test_an_account_that_is_there_is_not_touched_without_replace(
     world.add_account("alice", OTHER, product="coinm")
     before = row(world, "alice")
     done = run("accounts", "add", "alice", "--product", "options", stdin=OTHER if same else api_key)
-    assert (done.exit_code, "alice exists already: --replace" in done.stderr) == (2, True)
+    assert (done.exit_code, "alice already exists: --replace" in done.stderr) == (2, True)
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
     assert row(world, "alice") == before
 
@@ -258,7 +258,7 @@ def test_replace_of_a_name_that_is_not_there_adds_nothing(
     world.put_secret("listenkeys/all", {"alice": OTHER})
     done = run("accounts", "add", "alcie", "--replace", *options, stdin=api_key)
     assert done.exit_code == 2
-    assert "there is no account alcie whose key could be replaced" in done.stderr
+    assert "there is no account alcie to replace the key of" in done.stderr
     assert row(world, "alcie") is None
     assert secret_names(world) == ["listenkeys/alice", "listenkeys/all"]
     assert secret(world, "listenkeys/all") == {"alice": OTHER}
@@ -312,7 +312,7 @@ def test_another_key_in_a_secret_that_no_row_names_is_not_written_over_silently(
     world.put_secret("listenkeys/alice", {"apiKey": OTHER})
     done = run("accounts", "add", "alice", stdin=api_key)
     assert (done.exit_code, row(world, "alice")) == (2, None)
-    assert "--replace overwrites it" in done.stderr
+    assert "overwrite it with --replace" in done.stderr
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
     assert run("accounts", "add", "alice", "--replace", stdin=api_key).exit_code == 0
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
@@ -362,7 +362,7 @@ def test_a_secret_that_is_being_deleted_comes_back_only_with_replace(
     world.aws.client("secretsmanager").delete_secret(SecretId="listenkeys/alice", RecoveryWindowInDays=30)
     done = run("accounts", "add", "alice", stdin=api_key)
     assert done.exit_code == 2
-    assert "is being deleted: --replace restores it" in done.stderr
+    assert "is being deleted: pass --replace to restore it" in done.stderr
     assert run("accounts", "add", "alice", "--replace", stdin=api_key).exit_code == 0
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key, "note": "ours"}
 
@@ -397,7 +397,7 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
 
     done = run("accounts", "set", "alice", "bob", "--renew-after", "default", "--no-create-if-missing")
     said = "is renewed once its key is 30 minutes old"
-    said += " and gets an alarm instead of a new listenKey if Binance has none for it"
+    said += " and gets an alarm instead of a new one if Binance has no listenKey for it"
     assert (done.exit_code, done.stdout) == (0, f"alice {said}\nbob {said}\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "createIfMissing": {"BOOL": False}}
     clock.advance(minutes=5)

@@ -128,10 +128,10 @@ def test_a_parameter_that_the_next_deployment_would_change_back_is_named(
 
     [finding] = said(Told(stack, RenewAfterMinutes="10"), "settings")
     assert finding.ok is False
-    assert finding.says.startswith("RenewAfterMinutes is 30 in samconfig.toml, and the stack has 10: ")
+    assert finding.says.startswith("RenewAfterMinutes is 30 in samconfig.toml, but in the stack it is 10: ")
 
     [finding] = said(Told(stack, AlarmEmail=MAIL), "settings")
-    assert finding.says.startswith(f"AlarmEmail is empty in samconfig.toml, and the stack has {MAIL}: ")
+    assert finding.says.startswith(f"AlarmEmail is empty in samconfig.toml, but in the stack it is {MAIL}: ")
 
 
 def test_another_stacks_samconfig_and_a_broken_one_are_not_compared(stack: Stack) -> None:
@@ -193,7 +193,7 @@ def test_an_address_that_has_confirmed_is_well(stack: Stack) -> None:
         [finding] = said(stack, "mail")
     finally:
         sns.unsubscribe(SubscriptionArn=arn)
-    assert finding == Finding("mail", True, f"the alarms reach {MAIL}")
+    assert finding == Finding("mail", True, f"alarms go to {MAIL}")
 
 
 def test_an_address_that_has_not_confirmed_is_told_which_mail_to_open(told: Told) -> None:
@@ -223,13 +223,13 @@ def test_an_address_that_aws_has_forgotten_gets_the_command_for_a_new_mail(told:
 
 def test_alarms_that_reach_nobody_are_not_well(stack: Stack) -> None:
     [finding] = said(stack, "mail")
-    assert finding == Finding("mail", False, "the alarms reach nobody: deploy with AlarmEmail=<address>")
+    assert finding == Finding("mail", False, "nobody gets the alarms: deploy with AlarmEmail=<address>")
 
 
 def test_an_endpoint_that_is_not_an_address_is_not_shown(told: Told) -> None:
     subscriptions(told, ("https", "https://example.com/CANARYtoken", CONFIRMED))
     [finding] = said(told, "mail")
-    assert finding == Finding("mail", True, "the alarms reach https")
+    assert finding == Finding("mail", True, "alarms go to https")
 
 
 @pytest.mark.parametrize(("state", "ok"), [("ACTIVE", True), ("INACTIVE", False)])
@@ -305,7 +305,7 @@ def test_what_may_not_be_read_is_not_well_and_stops_nothing(stack: Stack, faults
     findings = {f.name: f for f in check(connect(None, None, None))}
     assert findings["stack"].ok is False
     assert "access denied" in findings["stack"].says
-    assert findings["rules"].says == "not looked at, as the stack's resources could not be read"
+    assert findings["rules"].says == "not checked, because the stack's resources could not be read"
     assert findings["mail"].ok is None
     assert not any("CANARY" in f.says for f in findings.values())
 
@@ -324,7 +324,7 @@ def test_the_local_world_is_well_as_far_as_moto_can_tell(
     assert " ok " in lines["function"]
     assert "1 read" in lines["accounts"]
     assert lines["Binance"].endswith("127.0.0.1 serves the function's address, 127.0.0.1")
-    assert "the stack is ok; what is unknown could not be checked" in done.stdout
+    assert "the stack is ok, except for what could not be checked (unknown)" in done.stdout
     assert [r.method for r in world.exchange.requests] == ["PUT"]
     assert json.loads(run("check", "--json").stdout)["status"] == "unknown"
 
@@ -388,8 +388,8 @@ def test_behind_a_nat_gateway_the_address_is_the_one_to_allow(
     stack: Stack, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside = probed(stack, front, monkeypatch, SubnetIds="subnet-1")
-    assert "127.0.0.1 (behind your NAT: allow it in each API key's restriction)" in inside
-    assert "(outside a VPC: shared with strangers" in probed(stack, front, monkeypatch)
+    assert "127.0.0.1 (of your NAT: allow it in each API key's IP restriction)" in inside
+    assert "(outside a VPC: shared with other AWS customers" in probed(stack, front, monkeypatch)
 
 
 def test_behind_a_nat_gateway_no_way_out_means_a_route(

@@ -110,12 +110,12 @@ def test_throttling_is_tried_again_and_then_explained(run: Run, faults: AwsFault
 
 ACCESS = [
     (("status",), "Scan", "AccountsTable could not be read: access denied"),
-    (("history", "alice"), "Query", "they may not call Query"),
+    (("history", "alice"), "Query", "they do not allow Query"),
     (("accounts", "list"), "Scan", "AccountsTable could not be read: access denied"),
     (("accounts", "add", "bob"), "BatchGetItem", "AccountsTable could not be read: access denied"),
-    (("accounts", "add", "bob"), "GetSecretValue", "they may not call GetSecretValue"),
-    (("accounts", "add", "bob"), "CreateSecret", "they may not call CreateSecret"),
-    (("accounts", "enable", "alice"), "UpdateItem", "they may not call UpdateItem"),
+    (("accounts", "add", "bob"), "GetSecretValue", "they do not allow GetSecretValue"),
+    (("accounts", "add", "bob"), "CreateSecret", "they do not allow CreateSecret"),
+    (("accounts", "enable", "alice"), "UpdateItem", "they do not allow UpdateItem"),
     (("accounts", "remove", "alice", "--yes"), "DeleteItem", "access denied to these AWS credentials"),
 ]
 
@@ -132,7 +132,7 @@ def test_a_permission_that_is_missing_is_named(
 def test_the_action_that_is_not_allowed_is_taken_from_what_aws_says(run: Run, faults: AwsFaults) -> None:
     said = "User: arn:aws:iam::1:user/CANARY is not authorized to perform: dynamodb:Query on resource: CANARY"
     faults.fail("Query", "AccessDeniedException", said)
-    assert "they may not call dynamodb:Query" in says(run, "history", "alice")
+    assert "they do not allow dynamodb:Query" in says(run, "history", "alice")
 
 
 def test_a_table_that_is_gone_is_explained(run: Run, faults: AwsFaults) -> None:
@@ -147,7 +147,7 @@ def test_a_function_that_is_gone_is_explained(
 ) -> None:
     with Front("another-function", function.invoke, lambda _: None, Controls(world)) as front:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", front.url)
-        assert says(run, "renew").startswith("what Invoke asks for does not exist")
+        assert says(run, "renew").startswith("the resource of Invoke does not exist")
 
 
 def test_a_network_that_is_down_is_explained(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,9 +145,9 @@ def test_it_says_what_is_missing_in_one_line(
     clock.advance(minutes=60)
     for account, said in {
         "nobody": "there is no account nobody",
-        "bob": "bob has no listenKey: `listenkeys renew bob` makes one",
-        "carol": "carol has no listenKey: `listenkeys renew carol` makes one",
-        "alice": "alice's listenKey has been dead since 2026-01-01 01:00 UTC: `listenkeys renew alice` makes",
+        "bob": "bob has no listenKey: `listenkeys renew bob` creates one",
+        "carol": "carol has no listenKey: `listenkeys renew carol` creates one",
+        "alice": "alice's listenKey has been dead since 2026-01-01 01:00 UTC: `listenkeys renew alice`",
         "x" * 64: "that looks like an API key",
     }.items():
         done = run("listen", account)
@@ -161,7 +161,7 @@ def test_a_table_that_may_not_be_read_is_one_line(run: Run, listen_key: str, fau
     faults.fail("GetItem", "AccessDeniedException")
     done = run("listen", "alice")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "access denied to these AWS credentials: they may not call GetItem" in done.stderr
+    assert "access denied to these AWS credentials: they do not allow GetItem" in done.stderr
 
 
 def test_without_websockets_it_says_how_to_install_them(run: Run, listen_key: str) -> None:

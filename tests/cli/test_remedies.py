@@ -51,17 +51,17 @@ def gone(world: World) -> None:
 @pytest.mark.parametrize(
     ("trouble", "code", "says"),
     [
-        (broken(KEY), "SECRET_INVALID", "not a JSON object: what it holds is replaced"),
-        (broken("\ufeff" + KEY), "SECRET_INVALID", "not a JSON object: what it holds is replaced"),
-        (broken('["' + KEY + '"]'), "SECRET_INVALID", "not a JSON object: what it holds is replaced"),
-        (broken('{"apiKey": "' + KEY), "SECRET_INVALID", "not a JSON object: what it holds is replaced"),
-        (broken(SecretBinary=b"\x00\x01"), "SECRET_INVALID", "not a JSON object: what it holds is replaced"),
+        (broken(KEY), "SECRET_INVALID", "replaces its whole content"),
+        (broken("\ufeff" + KEY), "SECRET_INVALID", "replaces its whole content"),
+        (broken('["' + KEY + '"]'), "SECRET_INVALID", "replaces its whole content"),
+        (broken('{"apiKey": "' + KEY), "SECRET_INVALID", "replaces its whole content"),
+        (broken(SecretBinary=b"\x00\x01"), "SECRET_INVALID", "replaces its whole content"),
         (broken('{"APIKEY": "x"}'), "SECRET_INVALID", ""),
         (broken('{"apiKey": "two words"}'), "SECRET_INVALID", ""),
         (broken(), "SECRET_NOT_FOUND", ""),
         (gone, "SECRET_NOT_FOUND", ""),
-        (deleted, "SECRET_INVALID", "is being deleted: it is restored"),
-        (deleted_plain, "SECRET_INVALID", "is being deleted: it is restored"),
+        (deleted, "SECRET_INVALID", "is being deleted: the command restores it"),
+        (deleted_plain, "SECRET_INVALID", "is being deleted: the command restores it"),
     ],
     ids=[
         "plain text", "byte order mark", "a list", "cut off", "bytes", "another field", "no key", "no value",
@@ -171,7 +171,7 @@ def test_an_id_that_looks_like_an_option_is_told_how_to_be_typed(run: Run, world
     world.add_account("-dash", KEY, enabled=False)
     done = run("renew", "-dash")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "an account whose name begins with - goes after --" in done.stderr
+    assert "put -- before an account whose name begins with -" in done.stderr
     assert remedy("ACCOUNT_DISABLED", "-dash") == "enable it: listenkeys accounts enable -- -dash"
 
 

@@ -20,7 +20,7 @@ def test_renew_calls_the_function_and_shows_its_report(run: Run, world: World, f
     lines = done.stdout.splitlines()
     assert [line.split() for line in lines[:2]] == [["outcome", "accounts"], ["CREATED", "2"]]
     assert lines[3].startswith("2 accounts in ")
-    assert lines[3].endswith("the least time left on a key is 60 min")
+    assert lines[3].endswith("least time left on a key: 60 min")
     assert {name: world.current(name)["outcome"] for name in ("alice", "bob")} == {
         "alice": "CREATED",
         "bob": "CREATED",
@@ -92,4 +92,4 @@ def test_a_report_of_more_problems_than_it_names_says_so(run: Run, world: World,
         world.add_account(f"desk-{number:02}", f"{number:02}".ljust(20, "x"), known=False)
     lines = run("renew").stdout.splitlines()
     assert "  50 accounts: desk-00, " in "\n".join(lines)
-    assert lines[-1] == "10 more are not named here: `listenkeys status` shows them"
+    assert lines[-1] == "10 more are not listed: `listenkeys status` shows them"

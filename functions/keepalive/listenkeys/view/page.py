@@ -1,4 +1,4 @@
-"""The accounts as HTML without script or listenKey, every text escaped, its style within."""
+"""The accounts as HTML, with its styles: no script, no listenKey, all text escaped."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -116,7 +116,7 @@ def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
     enabled = len(rows) - counts["disabled"]
     trouble = counts["dead"] + counts["risk"] + counts["failing"]
     if not rows:
-        text = "No accounts yet: add a row to AccountsTable, or use listenkeys accounts add"
+        text = "No accounts yet: add one with listenkeys accounts add"
     elif trouble:
         text = f"Action needed: {trouble:,} of {_accounts(enabled)}"
     else:

@@ -1,4 +1,4 @@
-"""What to do about an account in trouble: one table for the page, the terminal, the events and the docs."""
+"""What to do about an error: one table for the page, the terminal, the events and the docs."""
 
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,9 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
     ErrorCode.RATE_LIMITED: (
-        "nothing at first; if it comes back, lower MaxWeightPerMinute or find what else uses this address"
+        "nothing at first; if it happens again, lower MaxWeightPerMinute or find what else uses this address"
     ),
-    ErrorCode.IP_BANNED: "wait, each run asks once whether the ban is over; find what else uses this address",
+    ErrorCode.IP_BANNED: "wait, each run tries once; find what else uses this address",
     ErrorCode.WAF_BLOCKED: "wait; if it lasts, use another address (SubnetIds)",
     ErrorCode.RESTRICTED_LOCATION: "deploy in another AWS region",
     ErrorCode.TIMEOUT: (
@@ -30,11 +30,11 @@ REMEDIES: dict[str, str] = {
         "groups and the proxy"
     ),
     ErrorCode.SERVER_ERROR: "wait; if it lasts, check Binance's status page",
-    ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers in Binance's place",
+    ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers instead of Binance",
     ErrorCode.EXCHANGE_DOWN: (
         "wait; if it lasts, check Binance's status page and the function's outbound access"
     ),
-    ErrorCode.DEADLINE: "nothing at first; if it comes back, raise MaxConcurrency, or see scaling.md",
+    ErrorCode.DEADLINE: "nothing at first; if it happens again, raise MaxConcurrency, or see scaling.md",
     ErrorCode.SECRET_NOT_FOUND: (
         "write the API key: listenkeys accounts add NAME --replace; or correct secretId"
     ),
@@ -52,8 +52,8 @@ REMEDIES: dict[str, str] = {
     ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
     ErrorCode.ACCOUNT_DISABLED: "enable it: listenkeys accounts enable NAME",
     ErrorCode.RECORD_UNAVAILABLE: (
-        "wait, it is renewed again; if it is one account alone, look at its CURRENT item for an "
-        "attribute of another type"
+        "wait, the next run renews it again; if only one account is affected, check its CURRENT item for an "
+        "attribute of a wrong type"
     ),
     ErrorCode.INTERNAL: "report the message as a bug",
 }
@@ -66,18 +66,18 @@ def remedy(code: str, account_id: str) -> str | None:
 
 
 def as_argument(account_id: str) -> str:
-    """Return an id as it is typed after a command: with a dash at its beginning, it would be an option."""
+    """Return an id as it is typed after a command: one that begins with a dash goes after `--`."""
     return f"-- {account_id}" if account_id.startswith("-") else account_id
 
 
 def what_to_do(row: "AccountStatus") -> str | None:
-    """Return what an operator does about an account, as a phrase; None where nothing is to be done."""
+    """Return what to do about an account, as a phrase; None if nothing."""
     if not row.account.enabled:
         return None
     if row.problem:
         return remedy(row.problem[0], row.account.id)
     if row.tried_minutes_ago is None:
-        return "wait for the next sweep: it makes the first key"
+        return "wait for the next sweep, which creates the first key"
     if row.at_risk:
         return "no run has renewed this key in time: check that both rules are enabled (MissedRunsAlarm)"
     return None
