@@ -1,9 +1,5 @@
 """Keep the listenKeys of Binance user data streams alive.
 
-Every 30 minutes a Lambda reads the accounts, asks Binance to keep each listenKey alive, records
-when it expires, recreates the ones Binance has forgotten, and raises an alarm before any
-account is left without a live key.
-
 keeper       a run: select who is due, renew, record, announce; trigger, selection, journal, report: its parts
 aws/         the tables, the secrets, the event bus and the queue
 binance/     the wire, and what Binance's answers mean

@@ -28,10 +28,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class DueRule:
-    """Decides whether an account is due: by the run's trigger, its id, the time it began, and its settings.
-
-    `overdue` gives the age from which a sweep renews a key; its argument is the row's renewAfterMinutes.
-    """
+    """Decides whether an account is due, by trigger, run id, start and settings (`overdue`: see Keeper)."""
 
     trigger: Trigger
     run_id: str

@@ -1,7 +1,4 @@
-"""The accounts' API keys, read from Secrets Manager in every run: there is no cache to go stale.
-
-A key is kept in an ApiKey, whose repr hides it, and no message here repeats a secret's content.
-"""
+"""The accounts' API keys, read in every run: no cache goes stale. No repr or message shows a secret."""
 
 import json
 import re
