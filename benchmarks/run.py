@@ -22,7 +22,7 @@ def template_environment() -> dict[str, str]:
     defaults = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
 
     def text(value: Any) -> str:
-        # A resource's name serves as well as what AWS would make of it.
+        # A resource's name is used where AWS would make up an id.
         return defaults.get(value["Ref"], value["Ref"]) if isinstance(value, dict) else str(value)
 
     return {name: text(value) for name, value in function["Environment"]["Variables"].items()}

@@ -90,7 +90,7 @@ def whole_run(arguments: argparse.Namespace) -> bool:
 def throughput(accounts: int, workers: int) -> float:
     """Return accounts a second in real time, without a cap.
 
-    The stand-in's minutes pass at once, so that it never tells of weight that was used.
+    The stand-in's minutes pass at once, so that it never reports used weight.
     """
     with ScaledWorld(accounts, 10, workers, 2400, 1.0, minute_speed=10_000.0) as run:
         run.tick(uncapped=True)

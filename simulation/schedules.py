@@ -18,7 +18,7 @@ each is its schedule and what it does about a failure; all are assumed never to 
 - 30 min, plain (hummingbot, nautilus, cryptofeed, and most bots): PUT every 30 minutes; a failure is logged
   and the next try is the next time's. -1125 is answered with POST at once, which many of them do not.
 - 50 min (tiagosiebler's binance): PUT every 50 minutes; after a failure three more tries, 15 s apart, then
-  the stream is set up anew with POST, tried once a minute until it works.
+  the stream is set up again with POST, tried once a minute until it works.
 """
 
 from __future__ import annotations

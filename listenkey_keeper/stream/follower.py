@@ -24,7 +24,7 @@ from .pacing import Urgency, gate_of
 from .threads import THREADS
 
 log = logging.getLogger("listenkey_keeper.stream")
-LOOK_SECONDS = 60.0  # between two looks at the table while all is well
+LOOK_SECONDS = 60.0  # between two reads of the table while all is ok
 RETRY_SECONDS = 5.0  # the same while nothing is heard
 # The same for a while after the keeper was told that the key is dead.
 SOON_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""A run's results on their way out: reported, recorded in batches as they come, then announced."""
+"""Handles a run's results: reported, recorded in batches as they come, then announced."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial

@@ -140,7 +140,7 @@ class Result:
         return self
 
     def as_problem(self) -> dict[str, Any]:
-        """Return what the report says of an account that did not come out well."""
+        """Return the report's entry for an account that was not renewed."""
         return {
             "accountId": self.account_id,
             "outcome": str(self.outcome),

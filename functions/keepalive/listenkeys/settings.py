@@ -65,7 +65,7 @@ class Settings:
         """Return the age in minutes from which the sweep renews a key; a row may ask for its own.
 
         EventBridge fires anywhere within the minute. Where the tick comes every RenewAfterMinutes or sooner,
-        the sweep waits a minute longer, so that it has nothing to do while all is well. Where the sweep
+        the sweep waits a minute longer, so that it has nothing to do while all is ok. Where the sweep
         renews, it does so half an interval early: a key that was renewed late in its minute, or at the end
         of a long run, may be a second too young, and the next sweep is a whole interval away.
         """

@@ -1,6 +1,6 @@
 """An HTTP transport that always ends: for a request, `requests` bounds only the wait for the next byte.
 
-A server that sends one byte a second satisfies a read timeout for ever. Here the whole answer, its
+A server that sends one byte a second never runs into a read timeout. Here the whole answer, its
 status line and headers too, has a deadline, in real time as a socket's timeouts are.
 """
 

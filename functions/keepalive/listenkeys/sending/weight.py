@@ -30,7 +30,7 @@ class Minute:
     """A group's weight in one clock minute, by its number.
 
     `taken` by this process; `free`: in hand, and promised to no account; `room`: what may still be taken, as
-    far as is known. `closed`: Binance says that the address is near its limit, whoever used it.
+    far as is known. `closed`: Binance says that the address is near its limit, no matter who used it.
     """
 
     number: int
