@@ -101,11 +101,11 @@ class Troubles:
         self._exchange.expire(ALICE, "usdm")
 
     def repeat(self) -> None:
-        """Binance says the last event again."""
+        """Binance says the last event again, within a minute: a stream remembers no longer."""
         live = self._exchange.live_key(ALICE, "usdm")
         events = [item for item in self.bot.items if isinstance(item, dict)]
         audience = self._exchange._audiences.get(live or "")
-        if events and audience:
+        if events and audience and self.now().timestamp() - events[-1]["E"] / 1000 < 60:
             audience.tell(events[-1])
 
     def table_down(self) -> None:
