@@ -32,7 +32,7 @@ _OF_AWS = {
     "lost": 0.02, "refused": 0.01, "throttle": 0.02, "500": 0.01, "hang": 0.003, "hang after": 0.003,
     "partial": 0.06,
 }  # fmt: skip
-_ALL_PARTIAL = 0.02  # of runs: every batch is half done, each time
+_ALL_PARTIAL = 0.02  # of runs: every batch is answered in part, each time
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ PATHS = {
 
 
 def answer(path: str, query: Mapping[str, str], events: Orders, recent: int) -> object:
-    """Return the order's state, made from an account's updates in their order; None for an unknown order.
+    """Return the answer to a query of orders, made from an account's updates; None for an unknown order.
 
     allOrders has the `recent` latest, whatever the query says: what its startTime means is not documented.
     """

@@ -120,7 +120,7 @@ def test_an_account_of_ones_own_is_used_when_asked_for_and_named_before_the_key_
         command = (sys.executable, "-m", *run, "--host", binance.url)
         with closing(Terminal((), 200, environment, command, tmp_path)) as terminal:
             terminal.wait_for("API key (not shown): ")
-            assert f"an account of yours at Binance (coinm), at {binance.url}" in terminal.output
+            assert f"your own account at Binance (coinm), at {binance.url}" in terminal.output
             assert binance.exchange.requests == []
             terminal.type(f"{OWN_KEY}\n")
             assert terminal.end() == 0
