@@ -53,7 +53,7 @@ def world(keep: bool, real: RealAccount | None) -> Iterator[Mapping[str, str]]:
     found = None if real else running_world()
     if keep or found:
         using = "using the running local environment"
-        if found and STREAM_URL not in found["environment"]:
+        if found and not found["environment"].get(STREAM_URL):
             using += ", with your account at Binance"
         with doing(using if found else MAKING):
             variables = running_environment()
@@ -111,6 +111,6 @@ def main(arguments: list[str]) -> int:
         for line in done.output.splitlines():
             print(shortened(line))
         show(done.report, f"{type(done.error).__name__}: {done.error}", variables, clock)
-        if STREAM_URL in variables:
+        if variables.get(STREAM_URL):
             print(NEXT)
     return 0 if done.error is None else 1

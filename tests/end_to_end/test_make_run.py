@@ -218,7 +218,7 @@ def test_an_exported_api_key_sends_nothing_to_binance(python: Python) -> None:
     [
         (("--host", "http://127.0.0.1:1"), OWN_KEY, "http://127.0.0.1:1 does not answer (ConnectionError)"),
         ((), "no key", "that is not an API key"),
-        (("--keep",), OWN_KEY, "`make up ACCOUNT=real` keeps a world with yours"),
+        (("--keep",), OWN_KEY, "use `make up ACCOUNT=real`"),
     ],
 )
 def test_a_real_account_that_cannot_be_used_ends_the_command_before_a_world_is_made(
