@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,23 +82,31 @@ def shortened(line: str) -> str:
     return f"{fields.get('level', '-')} {fields.get('message', '-')} {json.dumps(said)}"
 
 
-def show(report: dict[str, Any] | None, error: str, variables: Mapping[str, str], clock: ScaledClock) -> None:
-    """Print what an invocation returned or raised; then what it planned, or the status of every account."""
+def show(
+    report: dict[str, Any] | None,
+    error: str,
+    log: Iterable[str],
+    variables: Mapping[str, str],
+    clock: ScaledClock,
+) -> None:
+    """Print the plan or the status of every account; then the log, and what came back or was raised."""
     console = Console()
+    if report and report.get("dryRun"):
+        console.print(report_view(report))
+    else:
+        with environment(variables):
+            tables = variables["ACCOUNTS_TABLE"], variables["LISTEN_KEYS_TABLE"]
+            rows = read_status(boto3.client("dynamodb"), *tables, clock.now())
+        console.print(StatusTable(rows, report["runId"] if report else None))
+    console.print("\n[dim]log of the function, without the fields that every line repeats[/dim]")
+    for line in log:
+        print(shortened(line))
     if report is None:
         console.print("\n[dim]error of the function[/dim]")
         print(error)
     else:
         console.print("\n[dim]result of the function[/dim]")
         print(json.dumps(report, indent=2))
-    console.print()
-    if report and report.get("dryRun"):
-        console.print(report_view(report))
-        return
-    with environment(variables):
-        tables = variables["ACCOUNTS_TABLE"], variables["LISTEN_KEYS_TABLE"]
-        rows = read_status(boto3.client("dynamodb"), *tables, clock.now())
-    console.print(StatusTable(rows, report["runId"] if report else None))
 
 
 def main(arguments: list[str]) -> int:
@@ -107,10 +115,8 @@ def main(arguments: list[str]) -> int:
         # In the environment of `make up` time may run faster.
         clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
         done = LocalFunction(variables, clock.clock).invoke(event, Context())
-        Console().print("[dim]log of the function, without the fields that every line repeats[/dim]")
-        for line in done.output.splitlines():
-            print(shortened(line))
-        show(done.report, f"{type(done.error).__name__}: {done.error}", variables, clock)
+        error = f"{type(done.error).__name__}: {done.error}"
+        show(done.report, error, done.output.splitlines(), variables, clock)
         if variables.get(STREAM_URL):
             print(NEXT)
     return 0 if done.error is None else 1

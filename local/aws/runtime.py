@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, Self
 from listenkey_keeper.cli.stack import CLOCK
 from local.aws.stack import REGION, expand
 from local.clock import ScaledClock
-from local.run import options, shortened, show, world
+from local.run import options, show, world
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / ".aws-sam/build"
@@ -242,9 +242,7 @@ def main(arguments: list[str]) -> int:
         with world(keep, real) as variables:
             clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
             if clock.speed != 1:
-                raise Unusable(
-                    "in the world that is up time runs faster than in Lambda: end it with `make down`"
-                )
+                raise Unusable("time runs faster here than in Lambda: stop this environment with `make down`")
             with RuntimeEmulator(
                 BUILD / "KeepaliveFunction",
                 proxies | dict(variables),
@@ -255,11 +253,9 @@ def main(arguments: list[str]) -> int:
                 answer = lambda_.invoke(event)
                 log = lambda_.log
             # Of the emulator's own lines, the two that show how long the start took.
-            for line in log.splitlines():
-                if "(rapid)" not in line or " INIT " in line:
-                    print(shortened(line))
+            lines = [line for line in log.splitlines() if "(rapid)" not in line or " INIT " in line]
             error = f"{answer.error.type}: {answer.error.message}" if answer.error else ""
-            show(answer.payload, error, variables, clock)
+            show(answer.payload, error, lines, variables, clock)
     except Unusable as unusable:
         raise SystemExit(str(unusable)) from None
     return 1 if answer.error else 0

@@ -78,7 +78,7 @@ def test_a_newcomer_sees_four_accounts_in_four_states_and_what_to_do(python: Pyt
     minutes = re.findall(r"^(alice|bob|carol) +usdm +[A-Z]+ +(\d+)", done.stdout, re.MULTILINE)
     assert [(name, left) for name, left in minutes if left in ("59", "60")] == minutes
     assert len(minutes) == 3
-    advice = done.stdout.split("result of the function")[1]
+    advice = done.stdout.split("log of the function")[0]
     assert "INVALID_API_KEY" in advice
     assert "check that it is right" in " ".join(advice.split())
     meant, then = done.stdout.splitlines()[-2:]

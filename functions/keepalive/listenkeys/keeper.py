@@ -100,7 +100,7 @@ class _Run:
             self.current.update(self.keeper.records.read(ids))
         except Unavailable as error:
             # Without its record nobody knows whether an account is due. Lambda's retry reads the rest.
-            self.report.accounts_unread = str(error)
+            self.report.accounts_unread = self.report.accounts_unread or str(error)
             accounts = [a for a in accounts if a.id in self.current or not a.enabled]
         selection = select(accounts, self.current, self.sending.due_rule)
         self.report.accounts = len(selection.due) + len(selection.settled)
@@ -117,7 +117,7 @@ class _Run:
             for page in self.keeper.accounts.pages(*segment):
                 accounts += page
         except Unavailable as error:
-            self.report.accounts_unread = str(error)
+            self.report.accounts_unread = self.report.accounts_unread or str(error)
         return accounts
 
     def _plan(self, due: list[Account], why: Mapping[str, str]) -> None:

@@ -30,10 +30,10 @@ def test_it_shows_the_start_and_the_duration_and_ends_like_make_run(tmp_path: Pa
     done = invoke(tmp_path, ROOT / "events/scheduled.json")
     assert done.returncode == 0, done.stderr
     log, _, rest = done.stdout.partition("result of the function")
+    assert "4 accounts: 3 ok, 1 at risk (dave)\n" in log
     assert "INIT REPORT(durationMs: " in log
     assert "\nREPORT RequestId: " in log
     assert json.JSONDecoder().raw_decode(rest.strip())[0]["accounts"] == 4
-    assert rest.endswith("4 accounts: 3 ok, 1 at risk (dave)\n")
 
 
 def test_an_error_is_printed_and_ends_with_1(tmp_path: Path) -> None:
