@@ -153,7 +153,7 @@ browser: install $(VENV)/.browser-installed $(AXE)  ## Test the page in a real b
 	CHROMIUM=$(CHROMIUM) AXE=$(AXE) $(BIN)/python -m pytest -m browser tests/browser
 
 # The tests that touch a table; the state machine with fewer steps than in `make proofs`.
-ON_DYNAMODB := $(addprefix tests/integration/test_,records.py accounts.py budget.py handler.py shards.py lost_records.py) \
+ON_DYNAMODB := $(addprefix tests/integration/test_,records.py accounts.py handler.py shards.py lost_records.py) \
   tests/faults/test_shared_budget.py tests/faults/test_two_writers.py tests/properties/test_state_machine.py
 dynamodb: install $(DYNAMODB)  ## Test the tables in DynamoDB Local (a JDK, npm)
 	DYNAMODB_LOCAL=.dynamodb $(BIN)/python -m pytest -m "not e2e" $(ON_DYNAMODB)
