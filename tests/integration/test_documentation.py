@@ -186,7 +186,7 @@ def test_contributing_names_each_file_that_has_the_projects_placeholder_of_an_ad
     files = ["*.*", ".github/**/*.*", "docs/*.md", "examples/**/*.md", "listenkey_keeper/**/*.py"]
     paths = {path for pattern in files for path in ROOT.glob(pattern) if path.is_file()}
     having = {str(path.relative_to(ROOT)) for path in paths if home.encode() in path.read_bytes()}
-    [said] = re.findall(rf"`{home}`, is a placeholder.*?It stands in (.*?): replace", CONTRIBUTING, re.DOTALL)
+    [said] = re.findall(rf"`{home}`, is a placeholder.*?It is in (.*?): replace", CONTRIBUTING, re.DOTALL)
     assert {*quoted(said), "CONTRIBUTING.md"} == having
 
 
