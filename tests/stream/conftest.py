@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from listenkey_keeper.stream import pacing
 from listenkey_keeper.stream.gaps import MARGIN, Gap, Interrupted
 from listenkey_keeper.stream.keys import ListenKeys
 from listenkey_keeper.stream.line import Line
@@ -200,6 +201,12 @@ class Bot:
         async for item in self.stream:
             self.items.append(item)
             await self.takes.wait()
+
+
+@pytest.fixture(autouse=True)
+def gates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no gate behind: a later test's server may get the same port, and its time may be the real one."""
+    monkeypatch.setattr(pacing, "_gates", {})
 
 
 @pytest.fixture
