@@ -177,8 +177,10 @@ test-deep: install  ## Run the state machine tests for half an hour
 scale: install $(DYNAMODB)  ## Run 100,000 accounts through shards (about fifteen minutes)
 	@$(BIN)/python -m benchmarks.scale
 
-bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, memory, cold start (ROUNDS=5, QUICK=1), or PEERS=1
-ifdef PEERS
+bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, memory, cold start (ROUNDS=5, QUICK=1), or PEERS=1, OTHER=checkout
+ifdef OTHER
+	@$(BIN)/python -m benchmarks.compare "$(OTHER)" --rounds $(or $(ROUNDS),5)
+else ifdef PEERS
 	$(BIN)/python -m benchmarks.peers --rounds $(or $(ROUNDS),3)
 else
 	$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5) $(if $(QUICK),--quick)
