@@ -319,6 +319,7 @@ class MemoryAnnouncer(Announcer):
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.heartbeat = False
         self.sent = 0
 
     def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

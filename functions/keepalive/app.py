@@ -56,7 +56,9 @@ def build(
         credentials=Credentials(lazy(partial(client, "secretsmanager", deadline))),
         binance=lazy(partial(build_binance, settings, clock)),
         records=Records(dynamodb, table, ledger, settings.ledger_mode, settings.ledger_days, clock.sleep),
-        announcer=Announcer(lazy(partial(client, "events", deadline)), table),
+        announcer=Announcer(
+            lazy(partial(client, "events", deadline)), table, heartbeat=bool(settings.heartbeat_secret_id)
+        ),
         budget=Budget(WeightCounter(dynamodb, ledger, deadline), settings.max_weight_per_minute, clock),
         clock=clock,
         overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),

@@ -10,7 +10,7 @@ from local.aws.rules import TICK as TICK_RULE
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
-from tests.faults.matrix import TICK, add_live, api_key_of, kept
+from tests.faults.matrix import TICK, add_live, api_key_of, kept, variant
 from tests.faults.refusals import Refusals
 from tests.integration.alarms import ALARM, OK
 from tests.integration.watched import Watched
@@ -145,9 +145,8 @@ def test_a_webhook_that_answers_404_is_mailed_once(watched: Watched) -> None:
 
 
 @pytest.mark.row(76)
-def test_each_finished_tick_is_an_event_that_the_heartbeat_gets(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_each_finished_tick_is_an_event_that_the_heartbeat_gets(world: World, clock: VirtualClock) -> None:
+    function = variant(world, clock, HEARTBEAT_SECRET_ID="ops/beat")
     add_live(world, clock, "alice", minutes=10)
     watched = Watched(world, function, clock)
     watched.go(95)
@@ -155,6 +154,10 @@ def test_each_finished_tick_is_an_event_that_the_heartbeat_gets(
         round((each.at - watched.messages[0].at) / 60) for each in watched.messages if each.to == "Heartbeat"
     ]
     assert beats == [0, 30, 60, 90]
+
+    without = variant(world, clock)
+    without.invoke(TICK)
+    assert len(world.aws.sent_events()) == len(beats)
 
     Refusals(function, clock).refuse("dynamodb", "Scan", "AccessDeniedException")
     assert function.invoke(TICK).error

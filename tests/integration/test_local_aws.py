@@ -66,6 +66,7 @@ def test_the_functions_settings_are_the_parameters_and_the_tables(aws: LocalAws)
         "LEDGER_DAYS": aws.parameters["LedgerDays"],
         "SHARD_COUNT": "1",
         "WORK_QUEUE_URL": "",
+        "HEARTBEAT_SECRET_ID": "",
         "POWERTOOLS_SERVICE_NAME": aws.stack_name,
         "POWERTOOLS_METRICS_NAMESPACE": "ListenKeyKeeper",
         "POWERTOOLS_LOG_LEVEL": aws.parameters["LogLevel"],

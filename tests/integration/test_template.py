@@ -105,6 +105,7 @@ ENVIRONMENT = {
     "LEDGER_DAYS": {"Ref": "LedgerDays"},
     "SHARD_COUNT": {"Ref": "ShardCount"},
     "WORK_QUEUE_URL": "",
+    "HEARTBEAT_SECRET_ID": {"Ref": "HeartbeatSecretId"},
     "POWERTOOLS_SERVICE_NAME": {"Ref": "AWS::StackName"},
     "POWERTOOLS_METRICS_NAMESPACE": "ListenKeyKeeper",
     "POWERTOOLS_LOG_LEVEL": {"Ref": "LogLevel"},

@@ -142,7 +142,8 @@ def row(trouble: Trouble, aws: LocalAws) -> Row:
         World(exchange=exchange, aws=aws) as world,
         patch("botocore.endpoint.time", SimpleNamespace(sleep=clock.sleep)),
     ):
-        function = LocalFunction(world.environment(), clock.clock)
+        variables = world.environment() | {"HEARTBEAT_SECRET_ID": "ops/beat"}
+        function = LocalFunction(variables, clock.clock)
         add_live(world, clock, "alice", "bob", "carol", minutes=10)
         watched = Watched(world, function, clock)
         watched.go(BEFORE)

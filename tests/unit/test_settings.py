@@ -22,7 +22,7 @@ GOOD = {
     "LEDGER_MODE": "all",
     "LEDGER_DAYS": "30",
 }
-ONE_FUNCTION = {"SHARD_COUNT": "1", "WORK_QUEUE_URL": ""}
+ONE_FUNCTION = {"SHARD_COUNT": "1", "WORK_QUEUE_URL": "", "HEARTBEAT_SECRET_ID": ""}
 
 
 def read(environ: dict[str, str]) -> Settings:

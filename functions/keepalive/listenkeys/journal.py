@@ -82,7 +82,8 @@ class Journal:
         """Tell people who began to fail and who recovered, and of a finished tick; clear what was sent."""
         report = self._report
         events = digests((text for texts in self._sent.values() for text in texts), report.results)
-        if report.trigger == TICK and not report.accounts_unread and not report.trouble:
+        finished = report.trigger == TICK and not report.accounts_unread and not report.trouble
+        if finished and self._announcer.heartbeat:
             said = report.to_dict()
             del said["problems"]
             events.append((COMPLETED, said))

@@ -31,6 +31,7 @@ class Settings:
     ledger_days: int
     shard_count: int
     work_queue_url: str
+    heartbeat_secret_id: str
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -56,6 +57,8 @@ class Settings:
             shard_count=_number(environ, "SHARD_COUNT", 1, 10_000),
             # Empty where one function does all the work.
             work_queue_url=_text(environ, "WORK_QUEUE_URL", may_be_empty=True),
+            # Empty where nobody listens for finished ticks. The function never reads the secret.
+            heartbeat_secret_id=_text(environ, "HEARTBEAT_SECRET_ID", may_be_empty=True),
         )
         if (settings.shard_count > 1) != bool(settings.work_queue_url):
             raise SettingsError("WORK_QUEUE_URL must be set where SHARD_COUNT is above 1, and only there")

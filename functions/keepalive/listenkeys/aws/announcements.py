@@ -106,11 +106,16 @@ def _digest(kind: str, details: list[dict[str, Any]], deferred: int) -> dict[str
 
 
 class Announcer:
-    """The default event bus. Each event names ListenKeysTable: other stacks use this bus, too."""
+    """The default event bus. Each event names ListenKeysTable: other stacks use this bus, too.
 
-    def __init__(self, events: "EventBridgeClient", table: str) -> None:
+    `heartbeat`: whether anybody listens for finished ticks. In a cold tick the event for it costs as much CPU
+    time as two accounts' renewals: another client, and another TLS connection.
+    """
+
+    def __init__(self, events: "EventBridgeClient", table: str, heartbeat: bool = False) -> None:
         self._events = events
         self._table = table
+        self.heartbeat = heartbeat
 
     def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
         """Send the announcements; return those all of whose account's went out. Raises Unavailable."""
