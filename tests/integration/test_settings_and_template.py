@@ -109,6 +109,7 @@ TEXTS = {
     "ShardCount": ["1", "10000"],
     "BinanceBaseUrl": ["", "https://demo-fapi.binance.com:59999", "http://127.0.0.1:1", "http://localhost"],
     "BinanceStreamUrl": ["", "wss://demo-fstream.binance.com:59999", "ws://127.0.0.1:1", "ws://localhost"],
+    "HeartbeatSecretId": ["", "a"],
 }
 
 
