@@ -91,6 +91,7 @@ def test_an_empty_variable_is_as_good_as_missing(name: str) -> None:
         ("BINANCE_BASE_URL", "http://fapi.binance.com"),
         ("BINANCE_BASE_URL", "ftp://127.0.0.1"),
         ("BINANCE_BASE_URL", "https://"),
+        ("BINANCE_BASE_URL", "https://host/"),
         ("BINANCE_BASE_URL", "https://host/fapi"),
         ("BINANCE_BASE_URL", "https://host?a=b"),
         ("BINANCE_BASE_URL", "https://host#a"),
@@ -114,7 +115,7 @@ def test_nonsense_is_refused_in_one_line_that_names_the_variable(name: str, valu
     ("given", "kept"),
     [
         ("", ""),
-        (" https://testnet.binancefuture.com/ ", "https://testnet.binancefuture.com"),
+        (" https://testnet.binancefuture.com ", "https://testnet.binancefuture.com"),
         ("https://demo-fapi.binance.com:443", "https://demo-fapi.binance.com:443"),
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://localhost", "http://localhost"),

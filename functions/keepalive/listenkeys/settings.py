@@ -3,7 +3,8 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from .errors import SettingsError
 
@@ -12,53 +13,47 @@ _BASE_URL = r"|({0}s://[A-Za-z0-9][A-Za-z0-9.-]*|{0}://(127\.0\.0\.1|localhost))
 _MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
 
 
+def _text(pattern: str = ".+", must_be: str = "") -> Any:
+    return field(metadata={"allowed": pattern, "must_be": must_be})
+
+
+def _number(low: int, high: int) -> Any:
+    return field(
+        metadata={"allowed": range(low, high + 1), "must_be": f"a whole number from {low} to {high}"}
+    )
+
+
+def _base_url(scheme: str) -> Any:
+    return _text(_BASE_URL.format(scheme), f"empty or {scheme}s://host, without a path")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The function's settings; times in minutes where the name says so."""
+    """The function's settings, each from the variable of its name; in minutes where that says so."""
 
-    accounts_table: str
-    listen_keys_table: str
-    ledger_table: str
-    secret_prefix: str
-    schedule_expression: str
-    sweep_expression: str
-    renew_after_minutes: int
-    binance_base_url: str
-    binance_stream_url: str
-    max_concurrency: int
-    max_weight_per_minute: int
-    ledger_mode: str
-    ledger_days: int
-    shard_count: int
-    work_queue_url: str
-    heartbeat_secret_id: str
+    accounts_table: str = _text()
+    listen_keys_table: str = _text()
+    ledger_table: str = _text()
+    secret_prefix: str = _text()
+    schedule_expression: str = _text(r"(rate|cron)\(.+\)", "rate(...) or cron(...)")
+    sweep_expression: str = _text(r"rate\([2-8] minutes\)", "rate(n minutes), n from 2 to 8")
+    renew_after_minutes: int = _number(5, 38)
+    binance_base_url: str = _base_url("http")
+    binance_stream_url: str = _base_url("ws")
+    max_concurrency: int = _number(1, 64)
+    max_weight_per_minute: int = _number(1, 2400)
+    ledger_mode: str = _text("all|changes", "all or changes")
+    ledger_days: int = _number(1, 3650)
+    shard_count: int = _number(1, 10_000)
+    work_queue_url: str = _text(".*")  # empty where one function does all the work
+    # Empty where nobody listens for finished ticks. The function never reads the secret.
+    heartbeat_secret_id: str = _text(".*")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Read and check the environment; raises SettingsError, one line that names the variable."""
         settings = cls(
-            accounts_table=_text(environ, "ACCOUNTS_TABLE"),
-            listen_keys_table=_text(environ, "LISTEN_KEYS_TABLE"),
-            ledger_table=_text(environ, "LEDGER_TABLE"),
-            secret_prefix=_text(environ, "SECRET_PREFIX"),
-            schedule_expression=_matching(
-                environ, "SCHEDULE_EXPRESSION", r"(rate|cron)\(.+\)", "rate(...) or cron(...)"
-            ),
-            sweep_expression=_matching(
-                environ, "SWEEP_EXPRESSION", r"rate\([2-8] minutes\)", "rate(n minutes), n from 2 to 8"
-            ),
-            renew_after_minutes=_number(environ, "RENEW_AFTER_MINUTES", 5, 38),
-            binance_base_url=_base_url(environ, "BINANCE_BASE_URL", "http"),
-            binance_stream_url=_base_url(environ, "BINANCE_STREAM_URL", "ws"),
-            max_concurrency=_number(environ, "MAX_CONCURRENCY", 1, 64),
-            max_weight_per_minute=_number(environ, "MAX_WEIGHT_PER_MINUTE", 1, 2400),
-            ledger_mode=_matching(environ, "LEDGER_MODE", "all|changes", "all or changes"),
-            ledger_days=_number(environ, "LEDGER_DAYS", 1, 3650),
-            shard_count=_number(environ, "SHARD_COUNT", 1, 10_000),
-            # Empty where one function does all the work.
-            work_queue_url=_text(environ, "WORK_QUEUE_URL", may_be_empty=True),
-            # Empty where nobody listens for finished ticks. The function never reads the secret.
-            heartbeat_secret_id=_text(environ, "HEARTBEAT_SECRET_ID", may_be_empty=True),
+            **{each.name: _read(environ, each.name.upper(), **each.metadata) for each in fields(cls)}
         )
         if (settings.shard_count > 1) != bool(settings.work_queue_url):
             raise SettingsError("WORK_QUEUE_URL must be set where SHARD_COUNT is above 1, and only there")
@@ -84,30 +79,15 @@ def rate_minutes(expression: str) -> int | None:
     return int(match[1]) * _MINUTES[match[2]] if match else None
 
 
-def _text(environ: Mapping[str, str], name: str, may_be_empty: bool = False) -> str:
-    value = environ.get(name)
-    if value is None or not (may_be_empty or value.strip()):
+def _read(environ: Mapping[str, str], name: str, allowed: str | range, must_be: str) -> Any:
+    given = environ.get(name)
+    value = (given or "").strip()
+    if isinstance(allowed, range):
+        fits = value.isdecimal() and int(value) in allowed
+    else:
+        fits = bool(re.fullmatch(allowed, value))
+    if given is None or not (value or fits):
         raise SettingsError(f"{name} is not set: the template sets it, deploy with it")
-    return value.strip()
-
-
-def _number(environ: Mapping[str, str], name: str, low: int, high: int) -> int:
-    value = _text(environ, name)
-    if not re.fullmatch(r"\d{1,9}", value) or not low <= int(value) <= high:
-        raise SettingsError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
-    return int(value)
-
-
-def _matching(environ: Mapping[str, str], name: str, pattern: str, what: str) -> str:
-    value = _text(environ, name)
-    if not re.fullmatch(pattern, value):
-        raise SettingsError(f"{name} must be {what}, not {value!r}")
-    return value
-
-
-def _base_url(environ: Mapping[str, str], name: str, scheme: str) -> str:
-    value = _text(environ, name, may_be_empty=True).rstrip("/")
-    if not re.fullmatch(_BASE_URL.format(scheme), value):
-        # Not repeated: it may hold a password.
-        raise SettingsError(f"{name} must be empty or {scheme}s://host, without a path")
-    return value
+    if not fits:  # what it is stays unsaid: a URL may hold a password
+        raise SettingsError(f"{name} must be {must_be}")
+    return int(value) if isinstance(allowed, range) else value
