@@ -99,7 +99,7 @@ def test_the_wheel_owns_its_two_packages_and_nothing_else(wheel: Path) -> None:
 
 def test_the_program_is_in_it_file_for_file(wheel: Path) -> None:
     program = ROOT / "functions/keepalive/listenkeys"
-    expected = {str(path.relative_to(program)) for path in program.rglob("*.py")}
+    expected = {str(path.relative_to(program)) for end in ("py", "css") for path in program.rglob(f"*.{end}")}
     prefix = "listenkeys/"
     assert {name.removeprefix(prefix) for name in contents(wheel) if name.startswith(prefix)} == expected
     assert "listenkey_keeper/py.typed" in contents(wheel)

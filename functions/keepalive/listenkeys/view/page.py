@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
+from pathlib import Path
 
 from ..timing import AT_RISK_MINUTES, LEASE_MINUTES
 from .remedies import what_to_do
@@ -18,53 +19,7 @@ STATES = {
     "ok": "ok",
     "disabled": "disabled",
 }
-_STYLE = f"""
-.lk{{--text:#16191f;--dim:#545b64;--ground:#fff;--line:#d5dbdb;--rail:#e9ebed;--accent:#0a5da8;
---bad:#b0000f;--badbg:#fdf0f0;--late:#855900;--good:#1a6b2d;
-font:14px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;color:var(--text);
-background:var(--ground);padding:12px;container-type:inline-size;text-align:left}}
-.lk.dark{{--text:#e9ebed;--dim:#a9b4bf;--ground:#16202c;--line:#3b4754;--rail:#2d3946;--accent:#7cc0ff;
---bad:#ff8f87;--badbg:#33201f;--late:#f2c469;--good:#7fd894;color-scheme:dark}}
-.lk p,.lk ul{{margin:0;padding:0}}
-.lk .sum{{font-size:18px;font-weight:600;margin-bottom:8px;color:var(--c)}}
-.lk .totals{{display:flex;flex-wrap:wrap;align-items:baseline;gap:4px 20px;list-style:none;
-margin-bottom:12px;color:var(--dim)}}
-.lk .totals b{{color:var(--c,var(--text));font-size:16px}}
-.lk .dead,.lk .risk{{--c:var(--bad)}}.lk .ok{{--c:var(--good)}}.lk .disabled{{--c:var(--dim)}}
-.lk .failing,.lk .late{{--c:var(--late)}}
-.lk table{{border-collapse:collapse;width:100%}}
-.lk th,.lk td{{padding:7px 16px 7px 0;border-top:1px solid var(--line);vertical-align:top;font-weight:400;
-text-align:left}}
-.lk thead th{{border:0;color:var(--dim);font-size:12px;padding-top:0}}
-.lk tr.dead>*,.lk tr.risk>*{{background:var(--badbg)}}
-.lk tr>:first-child{{padding-left:12px;border-left:4px solid transparent}}
-.lk tbody tr>:first-child{{border-left-color:var(--c)}}
-.lk .who{{width:20%;font-weight:600;overflow-wrap:anywhere}}
-.lk small{{display:block;font-size:12px;font-weight:400;color:var(--dim)}}
-.lk .left{{width:22%}}.lk .left b{{color:var(--c)}}
-.lk .bar{{display:block;position:relative;height:8px;margin-top:5px;background:var(--rail)}}
-.lk .bar i{{position:absolute;top:0;bottom:0;left:0;background:var(--c)}}
-.lk .bar u{{position:absolute;top:-3px;bottom:-3px;left:{100 * AT_RISK_MINUTES / LEASE_MINUTES:g}%;
-border-left:2px solid var(--dim)}}
-.lk .why{{width:40%;overflow-wrap:anywhere}}
-.lk .why code{{font-size:12px;color:var(--c)}}
-.lk .do{{font-weight:600}}
-.lk button{{font:inherit;color:var(--accent);background:var(--ground);border:1px solid currentColor;
-border-radius:4px;padding:2px 12px;cursor:pointer}}
-.lk button:hover{{text-decoration:underline}}.lk button:focus-visible{{outline:3px solid var(--accent);
-outline-offset:2px}}
-.lk .rest{{color:var(--dim);padding:10px 0 0}}
-@container (max-width:720px){{
-.lk thead{{position:absolute;clip-path:inset(50%);height:1px;overflow:hidden}}
-.lk tbody tr{{display:grid;grid-template-columns:1fr auto;border-top:1px solid var(--line);
-border-left:4px solid var(--c);padding:6px 0}}
-.lk tbody tr.dead,.lk tbody tr.risk{{background:var(--badbg)}}
-.lk tbody tr>:nth-child(n){{border:0;padding:2px 10px;width:auto;grid-column:1/3}}
-.lk tbody tr>.who{{grid-column:1}}.lk tbody tr>.act{{grid-area:1/2}}
-.lk td small{{display:inline;margin-left:8px}}
-}}
-"""
-_DARK = _STYLE.partition(".lk.dark{")[2].partition("}")[0]
+_STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
 def page(
@@ -76,10 +31,8 @@ def page(
     """Return one `div`: the totals, the SHOWN most urgent, what the rest is. `action` returns HTML."""
     ordered = by_urgency(rows)
     shown, rest = ordered[:SHOWN], ordered[SHOWN:]
-    style = _STYLE
-    if theme not in ("light", "dark"):
-        theme = "auto"
-        style += f"@media (prefers-color-scheme:dark){{.lk.auto{{{_DARK}}}}}"
+    theme = theme if theme in ("light", "dark") else "auto"
+    style = f"{_STYLE}.lk{{--at-risk:{100 * AT_RISK_MINUTES / LEASE_MINUTES:g}%}}"
     table = ""
     if shown:
         heads = ["Account", f"Minutes left (line at {AT_RISK_MINUTES})", "Last try", "Why, and what to do"]
