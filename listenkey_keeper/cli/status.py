@@ -9,9 +9,8 @@ from rich.text import Text
 
 from listenkeys.model import LEASE
 from listenkeys.products import LIVE
-from listenkeys.view.page import STATES, by_urgency, state
 from listenkeys.view.remedies import what_to_do
-from listenkeys.view.status import LATE_MINUTES, AccountStatus, ago
+from listenkeys.view.status import STATES, AccountStatus, ago, by_urgency
 
 from .output import Problems, abbreviate, can_draw, ellipsis, plain
 
@@ -55,7 +54,7 @@ class StatusTable:
 
         In a pipe a line is a record: nothing is shortened, and there are no headings and no bar.
         """
-        counts = Counter(map(state, self.rows))
+        counts = Counter(row.state for row in self.rows)
         grouped = options.is_terminal and len(counts) > 1
         cells = [_cells(row, self.run_id) for row in self.rows]
         absent = {"bar"} if any(row.account.renew_after for row in self.rows) else {"bar", "renew at"}
@@ -70,8 +69,8 @@ class StatusTable:
         lines = [Line(_line({name: Text(name, style="bold") for name in shown} | {"bar": Text()}, shown))]
         before = None
         for row, each in zip(self.rows, cells, strict=True):
-            if grouped and state(row) != before:
-                before = state(row)
+            if grouped and row.state != before:
+                before = row.state
                 heading = Text(f"{STATES[before]} ({counts[before]})", style=_COLOURS[before])
                 lines.append(Line(heading))
             if "bar" in shown:
@@ -110,7 +109,7 @@ class StatusTable:
 
 def counted(rows: Sequence[AccountStatus]) -> str:
     """Return how many of these accounts are in which state, in words."""
-    counts = Counter(map(state, rows))
+    counts = Counter(row.state for row in rows)
     return ", ".join(f"{counts[name]} {words}" for name, words in _SHORT.items() if counts[name])
 
 
@@ -131,16 +130,15 @@ def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:
 
 
 def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
-    kind, outcome = state(row), row.outcome(run_id)
+    kind, outcome = row.state, row.outcome(run_id)
     colour = _COLOURS[kind]
-    late = kind == "ok" and (row.minutes_left or 0) < LATE_MINUTES
     product, environment = row.account.product or "-", row.account.environment
     return {
         "account": Text(plain(row.account.id)),
         "product": Text(product if environment == LIVE else f"{product} {environment}"),
         # Whatever the last try came to, a dead key is not green.
         "outcome": Text(plain(outcome), style="dim" if outcome == "SKIPPED" and kind == "ok" else colour),
-        "left": Text(_minutes(row), style="yellow" if late else colour),
+        "left": Text(_minutes(row), style="yellow" if row.late else colour),
         "last try": Text("-" if row.tried_minutes_ago is None else ago(row.tried_minutes_ago), style="dim"),
         "renew at": Text(f"{row.account.renew_after} min" if row.account.renew_after else "-", style="dim"),
     }

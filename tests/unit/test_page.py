@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from listenkeys.model import Account, Current
-from listenkeys.view.page import SHOWN, page, state
+from listenkeys.view.page import SHOWN, page
 from listenkeys.view.status import AccountStatus
 from local.document import document
 
@@ -128,7 +128,7 @@ def test_the_minutes_are_said_in_words_beside_the_bar(left: float | None, shown:
 
 def test_a_dead_key_is_never_shown_as_ok() -> None:
     dead = row("a", 0, outcome="EXTENDED")
-    assert state(dead) == "dead"
+    assert dead.state == "dead"
     assert '<tr class="dead">' in page([dead], NOW)
 
 

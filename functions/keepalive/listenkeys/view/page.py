@@ -1,24 +1,16 @@
 """The accounts as HTML, with its styles: no script, no listenKey, all text escaped."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
 from ..timing import AT_RISK_MINUTES, LEASE_MINUTES
 from .remedies import what_to_do
-from .status import LATE_MINUTES, AccountStatus, ago
+from .status import STATES, AccountStatus, ago, by_urgency
 
 SHOWN = 50
-# Trouble first. The name is the row's CSS class, the words are for the totals.
-STATES = {
-    "dead": "without a live key",
-    "risk": f"with less than {AT_RISK_MINUTES} min left",
-    "failing": "failing, key still alive",
-    "ok": "ok",
-    "disabled": "disabled",
-}
 _STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
@@ -47,25 +39,8 @@ def page(
     )
 
 
-def state(row: AccountStatus) -> str:
-    """Return which of STATES an account is in."""
-    if not row.account.enabled:
-        return "disabled"
-    if row.minutes_left is None or row.minutes_left <= 0:
-        return "dead"
-    if row.at_risk:
-        return "risk"
-    return "failing" if row.problem else "ok"
-
-
-def by_urgency(rows: Iterable[AccountStatus]) -> list[AccountStatus]:
-    """Return the accounts, trouble first, then what expires soonest; the same minutes stay as they come."""
-    order = list(STATES)
-    return sorted(rows, key=lambda row: (order.index(state(row)), int(row.minutes_left or 0)))
-
-
 def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
-    counts = Counter(map(state, rows))
+    counts = Counter(row.state for row in rows)
     enabled = len(rows) - counts["disabled"]
     trouble = counts["dead"] + counts["risk"] + counts["failing"]
     if not rows:
@@ -88,9 +63,7 @@ def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
 
 
 def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], str] | None) -> str:
-    kind = state(row)
-    minutes = row.minutes_left or 0.0
-    late = " late" if kind == "ok" and minutes < LATE_MINUTES else ""
+    kind, minutes, late = row.state, row.minutes_left or 0.0, " late" if row.late else ""
     left = {"disabled": "not kept alive", "dead": "no key"}.get(kind, f"{int(minutes)} min")
     if kind == "dead" and row.minutes_left is not None:
         left = f"expired {ago(-minutes)}"
@@ -118,7 +91,7 @@ def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], st
 def _rest(rest: Sequence[AccountStatus]) -> str:
     if not rest:
         return ""
-    counts = Counter(map(state, rest))
+    counts = Counter(row.state for row in rest)
     told = ", ".join(f"{counts[name]:,} {words}" for name, words in STATES.items() if counts[name])
     return f'<p class="rest">And {_accounts(len(rest))} more: {told}.</p>'
 

@@ -1,5 +1,6 @@
 """How every account stands now, read from the two tables: for the terminal, the page and the widget."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,20 @@ from ..timing import AT_RISK_MINUTES
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+# Trouble first. The name is also the row's CSS class on the page, the words are for the totals.
+STATES = {
+    "dead": "without a live key",
+    "risk": f"with less than {AT_RISK_MINUTES} min left",
+    "failing": "failing, key still alive",
+    "ok": "ok",
+    "disabled": "disabled",
+}
 # What is read of a record: everything that is shown, and never the listenKey.
 ATTRIBUTES = (
     "accountId", "record", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
     "errorCode", "errorMessage", "runId",
 )  # fmt: skip
-LATE_MINUTES = 24  # not at risk yet, but a tick and a sweep have come and gone without renewing it
+LATE_MINUTES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,11 @@ class AccountStatus:
         return self.account.enabled and (self.minutes_left is None or self.minutes_left < AT_RISK_MINUTES)
 
     @property
+    def late(self) -> bool:
+        """Whether nothing is wrong yet, but a tick and a sweep have left the account alone."""
+        return self.state == "ok" and (self.minutes_left or 0.0) < LATE_MINUTES
+
+    @property
     def problem(self) -> tuple[str, str] | None:
         """What is wrong with the row, or else the last attempt's error, as code and message."""
         if self.account.problem:
@@ -45,13 +59,22 @@ class AccountStatus:
         return None
 
     @property
-    def status(self) -> str:
-        """`ok`, `action needed`, `unknown` (no run has tried the account yet) or `disabled`."""
+    def state(self) -> str:
+        """Which of STATES the account is in."""
         if not self.account.enabled:
             return "disabled"
-        if self.problem is None and self.tried_minutes_ago is None:
+        if self.minutes_left is None or self.minutes_left <= 0:
+            return "dead"
+        if self.at_risk:
+            return "risk"
+        return "failing" if self.problem else "ok"
+
+    @property
+    def status(self) -> str:
+        """`ok`, `action needed`, `unknown` (no run has tried the account yet) or `disabled`."""
+        if self.account.enabled and self.problem is None and self.tried_minutes_ago is None:
             return "unknown"
-        return "action needed" if self.at_risk or self.problem else "ok"
+        return self.state if self.state in ("ok", "disabled") else "action needed"
 
     def outcome(self, run_id: str | None = None) -> str:
         """Return the last outcome; with a run's id, SKIPPED where that run left the account alone."""
@@ -84,6 +107,12 @@ class AccountStatus:
             "errorCode": problem[0],
             "errorMessage": problem[1],
         }
+
+
+def by_urgency(rows: Iterable[AccountStatus]) -> list[AccountStatus]:
+    """Return the accounts, trouble first, then what expires soonest; the same minutes stay as they come."""
+    order = list(STATES)
+    return sorted(rows, key=lambda row: (order.index(row.state), int(row.minutes_left or 0)))
 
 
 def ago(minutes: float) -> str:
