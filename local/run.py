@@ -22,9 +22,12 @@ from local.terminal import doing
 from local.world import MAKING, STREAM_URL, demo_world
 
 # Only with the stand-in: a real account is not meant to fail.
+FIRST = """Of the four demo accounts, alice starts with a live listenKey, bob with none, and carol with one that
+Binance has forgotten. dave is meant to fail: the stand-in for Binance does not know his API key.
+"""
 NEXT = """
-dave is meant to fail: the stand-in does not know his API key, as if you deleted it there.
-Next: `make up SPEED=60` shows an hour in a minute, with buttons that make keys fail; README.md, "Deploy"."""
+Next: `make up SPEED=60` keeps an environment running, an hour per minute, with buttons that make keys fail.
+For your own account, go on with step 2 of docs/first-key.md."""
 REPEATED = {"level", "message", "location", "timestamp", "service", "cold_start"}
 
 
@@ -116,6 +119,8 @@ def main(arguments: list[str]) -> int:
         clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
         done = LocalFunction(variables, clock.clock).invoke(event, Context())
         error = f"{type(done.error).__name__}: {done.error}"
+        if variables.get(STREAM_URL):
+            print(FIRST)
         show(done.report, error, done.output.splitlines(), variables, clock)
         if variables.get(STREAM_URL):
             print(NEXT)

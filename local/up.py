@@ -157,15 +157,19 @@ def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) ->
     runs.say("\nIn another terminal, here:\n\n  alias listenkeys=\"'$PWD/.local/listenkeys'\"")
     runs.say("  listenkeys status --watch\n")
     if world.binance:
-        runs.say("alice's key is OK, bob is new, Binance no longer has carol's listenKey, and it does not")
-        runs.say(f"know dave's API key. The API keys {SPARE_KEYS[0]} to {SPARE_KEYS[-1]} work.")
-        runs.say("Try these: fix dave, make a key fail, place an order (more: .local/binance --help):\n")
-        runs.say("  listenkeys accounts add dave --replace")
-        runs.say("  .local/binance revoke alice")
-        runs.say("  .local/binance order alice\n")
+        runs.say("alice starts with a live listenKey, bob with none, and carol with one that Binance has")
+        runs.say(
+            "forgotten: the first run fixes both. dave is meant to fail: the stand-in for Binance does not"
+        )
+        runs.say("know his API key. Try these:\n")
+        keys = f"{SPARE_KEYS[0]} to {SPARE_KEYS[-1]}"
+        runs.say(f"  listenkeys accounts add dave --replace   fixes dave: enter one of {keys}")
+        runs.say("  .local/binance revoke alice              makes alice's API key fail")
+        runs.say("  .local/binance order alice               places an order: a bot that listens gets it")
+        runs.say("  .local/binance --help                    lists the rest\n")
     if world.streams:
         runs.say(f"WebSocket URL: {world.streams.url}")
-    runs.say(f"Log of the function: {LOG}. Its runs (UTC, in the environment's time):\n")
+    runs.say(f"Log of the function: {LOG}. Its runs, a line each (UTC, in the environment's time):\n")
 
 
 def main(arguments: list[str]) -> int:

@@ -25,11 +25,26 @@ from .rows import (
     check_id,
     check_place,
 )
-from .stack import AccountId, Connect, on_stack
+from .stack import Connect, on_stack
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Add, list, disable and remove accounts.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Add, list, change, enable, disable and remove accounts.",
+)
 
-AccountIds = Annotated[list[str], typer.Argument(metavar="ACCOUNT", show_default=False)]
+NewAccount = Annotated[
+    str,
+    typer.Argument(
+        metavar="ACCOUNT", show_default=False, help="An id of your choice: 1 to 64 of A-Z a-z 0-9 . _ -"
+    ),
+]
+AccountIds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ACCOUNT", show_default=False, help="One or more ids, as in `listenkeys accounts list`."
+    ),
+]
 _MAX_INPUT = 4096
 
 
@@ -38,22 +53,23 @@ _MAX_INPUT = 4096
 @on_stack
 def add(
     context: typer.Context,
-    account: AccountId,
+    account: NewAccount,
     product: Annotated[
-        str | None, typer.Option(help="usdm (the default), coinm, portfolio, portfolio-pro or options.")
+        str | None,
+        typer.Option(help="usdm (the default), coinm, portfolio, portfolio-pro or options."),
     ] = None,
     secret: Annotated[
-        str | None, typer.Option(help="Secret that holds the API key; by default PREFIX/ACCOUNT.")
+        str | None, typer.Option(help="The secret to keep the API key in; by default SecretPrefix/ACCOUNT.")
     ] = None,
     field: Annotated[
         str | None,
-        typer.Option(help="Field of the secret: by default apiKey, or ACCOUNT in a shared --secret."),
+        typer.Option(help="The field of the secret's JSON; by default apiKey, or ACCOUNT with --secret."),
     ] = None,
     environment: Environment = None,
     create_if_missing: CreateIfMissing = None,
     renew_after: RenewAfter = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the API key of an existing account.")
+        bool, typer.Option("--replace", help="Replace the API key of an account that exists.")
     ] = False,
     *,
     connect: Connect,
@@ -61,8 +77,8 @@ def add(
 ) -> None:
     """Add an account, or replace its API key.
 
-    The command prompts for the API key without showing it, or reads it from standard input. The secret key
-    for signing is not needed.
+    Prompts for the API key without showing it, or reads it from standard input. Does not need the API key's
+    secret.
     """
     if context.args:
         raise CliError(
@@ -104,7 +120,7 @@ def add(
 @app.command("list")
 @on_stack
 def list_(*, connect: Connect, as_json: bool) -> None:
-    """List the accounts, without their keys."""
+    """List the accounts and where their API keys are stored."""
     accounts = Registry(connect()).all()
     if as_json:
         show_json([as_dict(account) for account in accounts])
@@ -144,7 +160,10 @@ def set_(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Change how these accounts are renewed. Their API keys stay as they are."""
+    """Change how accounts are renewed.
+
+    Does not touch their API keys.
+    """
     row = attributes(create_if_missing, renew_after, environment)
     if not row:
         raise CliError(
@@ -173,7 +192,10 @@ def enable(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Renew these accounts again, from their next run on."""
+    """Start renewing disabled accounts again.
+
+    The next run renews them.
+    """
     registry = Registry(connect())
     said = "is enabled and will be renewed when it is due; `listenkeys renew` renews it now"
     _change(registry, accounts, {"enabled": {"BOOL": True}}, said, as_json)
@@ -187,7 +209,10 @@ def disable(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Stop renewing these accounts. No alarm follows. Their listenKeys expire within 60 minutes."""
+    """Stop renewing accounts, without an alarm.
+
+    Their listenKeys expire within 60 minutes. Their rows and API keys stay.
+    """
     registry = Registry(connect())
     said = "is disabled: its listenKey expires within 60 minutes, and no alarm follows"
     _change(registry, accounts, {"enabled": {"BOOL": False}}, said, as_json)

@@ -136,7 +136,7 @@ class ApiKeys:
             content = None
         if not isinstance(content, dict):
             raise _NoObject(
-                f"the secret {secret_id} is not a JSON object and was not changed: correct it by hand, or "
+                f"the secret {secret_id} is not a JSON object and was not changed: correct it manually, or "
                 "pass another --secret, or --replace if it is the account's own"
             )
         return content

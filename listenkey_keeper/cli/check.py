@@ -181,5 +181,6 @@ def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
             quiet += 1
             waiting += alarm["StateValue"] == "INSUFFICIENT_DATA"
     if quiet:
-        news = f"; {waiting} have no data yet, as in a new stack" if waiting else ""
-        yield Finding("alarms", True, f"{quiet} of {len(alarms)} are off{news}")
+        off = f"none of the {quiet} is on" if quiet == len(alarms) else f"{quiet} of {len(alarms)} are off"
+        news = f"; {waiting} still without data, as in a new stack" if waiting else ""
+        yield Finding("alarms", True, off + news)

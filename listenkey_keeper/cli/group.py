@@ -1,5 +1,7 @@
 """Turns every error of a command into one line, never a traceback."""
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from .errors import explain, way_to
 from .output import plain
 
 COULD_NOT = 2
+NO_READER = 141  # as for a program that SIGPIPE ends
 
 
 class OneLineErrors(TyperGroup):
@@ -28,8 +31,12 @@ class OneLineErrors(TyperGroup):
             return what()
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        except (typer.Exit, typer.Abort, BrokenPipeError):
+        except (typer.Exit, typer.Abort):
             raise
+        except BrokenPipeError:
+            # Python would fail again when it flushes standard output at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(NO_READER) from None
         except EOFError:
             typer.echo("\nlistenkeys: no answer was given: nothing was changed", err=True)
             raise typer.Exit(COULD_NOT) from None

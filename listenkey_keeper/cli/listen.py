@@ -41,8 +41,8 @@ def listen(
 ) -> None:
     """Show an account's events as they arrive, until Ctrl-C.
 
-    Each is one line: time, event, symbol. `interrupted` means that events may be missed from now on. `gap`
-    means that the stream works again, and says between which times events may be missing.
+    Prints a line for each event: its time, its type and its symbol. "interrupted" means that events may be
+    missing from now on. "gap" means that events arrive again, and says from when to when some may be missing.
     """
     check_id(account)
     try:

@@ -1,7 +1,8 @@
 """`listenkeys`: its commands.
 
 Exit codes: 0 ok, 1 action needed (a key at risk or not renewed, a failed check), 2 the command failed,
-130 Ctrl-C. `listen` and `status --watch` run until Ctrl-C, and then exit with 0.
+130 Ctrl-C, 141 the reader of a pipe has closed it. `listen` and `status --watch` run until Ctrl-C, and
+then exit with 0.
 """
 
 from typing import Annotated
@@ -54,7 +55,9 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error happened.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="On an error, show where in the code it happened.")
+    ] = False,
 ) -> None:
     pass
 
@@ -62,15 +65,17 @@ def _options(
 @app.command()
 @on_stack
 def status(
-    watching: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=1, max=60, help="Seconds between refreshes of --watch.")] = 2.0,
+    watching: Annotated[bool, typer.Option("--watch", "-w", help="Refresh the status until Ctrl-C.")] = False,
+    every: Annotated[
+        float, typer.Option(min=1, max=60, help="Seconds between refreshes (with --watch).")
+    ] = 2.0,
     *,
     connect: Connect,
     as_json: bool,
 ) -> None:
     """Show how long each listenKey still lives, and what is wrong.
 
-    Exits with 1 when an enabled account has no live key, or less than 15 minutes left.
+    Exits with 1 when an enabled account has no live key, or one with less than 15 minutes left.
     """
     stack = connect()
     dynamodb = stack.client("dynamodb")
@@ -105,10 +110,11 @@ def check(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Check a deployed stack and say what to do.
+    """Check the deployed stack, and say what to do about each problem.
 
-    Checks rules, mail and alarms, does a dry run, and sends Binance one request with a made-up API key.
-    Exits with 1 when action is needed.
+    Checks the last deployment, the settings in samconfig.toml, the rules, the mail and the alarms. Then makes
+    the function do a dry run and send Binance one request with a made-up API key. Changes nothing. Exits with
+    1 when action is needed.
     """
     findings = list(check_stack(connect()))
     if as_json:
@@ -123,7 +129,7 @@ def check(
 @on_stack
 def history(
     account: AccountId,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of attempts.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts to list.")] = 20,
     *,
     connect: Connect,
     as_json: bool,
@@ -155,13 +161,15 @@ def history(
 def renew(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ACCOUNT", help="All accounts by default.", show_default=False),
+        typer.Argument(
+            metavar="ACCOUNT", help="The ids of the accounts; by default all.", show_default=False
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also renew accounts that were renewed less than 5 minutes ago.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, without sending anything.")
+        bool, typer.Option("--dry-run", help="Show what a run would do; send nothing.")
     ] = False,
     *,
     connect: Connect,
@@ -169,7 +177,8 @@ def renew(
 ) -> None:
     """Renew accounts now.
 
-    Calls the function, waits for it and shows its report. Exits with 1 when an account was not renewed.
+    Runs the function, waits until it has finished and shows its report. Exits with 1 when an account could
+    not be renewed.
     """
     event = event_of(ids or [], force, dry_run)
     stack = connect()

@@ -188,7 +188,7 @@ class Registry:
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
             raise CliError(
-                f"somebody else has just added {account_id}: check it before you pass --replace"
+                f"another command has just added {account_id}: look at it before you pass --replace"
             ) from None
 
     def _update(self, account_id: str, row: dict[str, Any]) -> None:

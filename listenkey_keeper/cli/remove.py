@@ -31,15 +31,18 @@ def remove(
         bool,
         typer.Option(
             "--with-secret",
-            help="Also remove its API key: its secret, which can be restored for 30 days, or its field of a "
-            "shared secret, which cannot.",
+            help="Also remove its API key. A secret of its own can be restored for 30 days; a field of a "
+            "shared secret cannot.",
         ),
     ] = False,
     *,
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Remove an account. Its ledger stays; its API key stays, too, unless you pass --with-secret."""
+    """Remove an account.
+
+    Asks for confirmation. The account's history stays. Its API key stays, too, unless you pass --with-secret.
+    """
     registry = Registry(connect())
     known = registry.get(account)
     if not yes:
@@ -70,10 +73,10 @@ def remove(
             back = f"`aws secretsmanager restore-secret` restores it until {until}"
             key = f"The secret {known.secret_id} was deleted; {back}."
         case "gone":
-            key = f"There was no secret {known.secret_id}."
+            key = f"There was no secret {known.secret_id} to delete."
         case _ if taken:
             key = f"Its key stays in {place}, because another account uses it."
         case _:
             key = f"Its key stays in {place}." if known.secret_id else "Its key stays where it is."
-    ledger = f"`listenkeys history {as_argument(account)}` shows it"
-    show(f"{account} was removed. {key}", f"Its ledger stays: {ledger}.")
+    history = f"`listenkeys history {as_argument(account)}` shows it"
+    show(f"{account} was removed. {key}", f"Its history stays: {history}.")

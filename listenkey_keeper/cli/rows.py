@@ -1,4 +1,4 @@
-"""A row of AccountsTable as the command takes it in and gives it out."""
+"""A row of AccountsTable: its options on the command line, and its form in the output."""
 
 import re
 from typing import Annotated, Any
@@ -18,15 +18,16 @@ RenewAfter = Annotated[
     str | None,
     typer.Option(
         metavar="MINUTES",
-        help=f"Age at which the sweep renews the key: 1 to {MAX_RENEW_AFTER}, `{STACKS_OWN}`: the stack's.",
+        help=f"Renew the key once it is this old: 1 to {MAX_RENEW_AFTER} minutes, or `{STACKS_OWN}` for the "
+        "stack's RenewAfterMinutes.",
     ),
 ]
 Environment = Annotated[
-    str | None, typer.Option(metavar="ENVIRONMENT", help="live (the default), demo or testnet.")
+    str | None, typer.Option(metavar="ENVIRONMENT", help="Binance's live (the default), demo or testnet.")
 ]
 CreateIfMissing = Annotated[
     bool | None,
-    typer.Option(help="Create a listenKey when Binance has none (the default)."),
+    typer.Option(help="Create a listenKey when Binance has none (the default), or raise an alarm instead."),
 ]
 
 

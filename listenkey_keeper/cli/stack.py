@@ -35,13 +35,14 @@ StackName = Annotated[
     typer.Option(
         envvar="LISTENKEYS_STACK_NAME",
         show_envvar=False,
-        help=f"The deployed stack; by default samconfig.toml's, or {DEFAULT_NAME}.",
+        help=f"The deployed stack; by default the one in samconfig.toml, or {DEFAULT_NAME}.",
     ),
 ]
-AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False)]
-Region = Annotated[str | None, typer.Option(help="The AWS region of the stack.")]
+ACCOUNT_HELP = "The account's id, as in `listenkeys accounts list`."
+AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False, help=ACCOUNT_HELP)]
+Region = Annotated[str | None, typer.Option(help="The stack's AWS region.")]
 Profile = Annotated[str | None, typer.Option(help="The AWS profile to use.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 Connect = Callable[[], "Stack"]

@@ -271,7 +271,7 @@ def test_an_alarm_that_is_on_says_what_to_do_first(told: Told, key_at_risk: str)
 
 def test_an_alarm_that_is_off_is_well(told: Told, key_at_risk: str) -> None:
     told.client("cloudwatch").set_alarm_state(AlarmName=key_at_risk, StateValue="OK", StateReason="-")
-    assert said(told, "alarms") == [Finding("alarms", True, "1 of 1 are off")]
+    assert said(told, "alarms") == [Finding("alarms", True, "none of the 1 is on")]
 
 
 def test_an_alarm_that_was_deleted_by_hand_is_missed(told: Told) -> None:
@@ -297,7 +297,7 @@ def test_alarms_without_data_are_those_of_a_new_stack(told: Told) -> None:
     told.answer("cloudwatch", "describe_alarms", {"MetricAlarms": [alarm]})
     [finding] = said(told, "alarms")
     assert finding.ok
-    assert "1 have no data yet" in finding.says
+    assert "1 still without data" in finding.says
 
 
 def test_what_may_not_be_read_is_not_well_and_stops_nothing(stack: Stack, faults: AwsFaults) -> None:

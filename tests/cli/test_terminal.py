@@ -1,13 +1,17 @@
 """The command as a person has it: a process in a terminal."""
 
+import os
 import re
+import subprocess
 
 import pytest
 
 from local.clock import VirtualClock
 from local.world import World
+from tests.paths import PYTHONPATH
+from tests.terminal import COMMAND
 
-from .conftest import Start
+from .conftest import Run, Start
 from .test_accounts import row, secret
 from .test_status import put
 
@@ -47,6 +51,24 @@ def test_ctrl_c_at_the_question_leaves_everything_as_it_is(start: Start, world: 
     assert terminal.end() == 130
     assert "Traceback" not in terminal.output
     assert row(world, "alice") is None
+
+
+@pytest.mark.parametrize("arguments", [("accounts", "list"), ("accounts", "--help")])
+def test_a_reader_that_closes_the_pipe_is_not_told_that_action_is_needed(
+    run: Run, world: World, arguments: tuple[str, ...]
+) -> None:
+    world.add_account("alice", "a" * 20)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        )
+    assert done.returncode == 141  # as for a program that SIGPIPE ends
+    assert done.stderr == b""
 
 
 @pytest.mark.slow
