@@ -22,8 +22,8 @@ from local.terminal import doing
 from local.world import MAKING, STREAM_URL, demo_world
 
 # Only with the stand-in: a real account is not meant to fail.
-FIRST = """Of the four demo accounts, alice starts with a live listenKey, bob with none, and carol with one that
-Binance has forgotten. dave is meant to fail: the stand-in for Binance does not know his API key.
+FIRST = """Of the four demo accounts, alice starts with a live listenKey, bob with none, and carol with one
+that Binance has forgotten. dave is meant to fail: the stand-in for Binance does not know his API key.
 """
 NEXT = """
 Next: `make up SPEED=60` keeps an environment running, an hour per minute, with buttons that make keys fail.

@@ -107,7 +107,7 @@ def test_a_tick_extends_creates_recreates_and_rejects(
         assert currents[name]["renewedAt"] == iso(clock.now())
         assert currents[name]["expiresAt"] == iso(clock.now() + LEASE)
         assert world.exchange.is_listening(currents[name]["listenKey"])
-    assert "check that it is right" in currents["dave"]["errorMessage"]
+    assert "refused the API key" in currents["dave"]["errorMessage"]
     assert "listenKey" not in currents["dave"]
 
 

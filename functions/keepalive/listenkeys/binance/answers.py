@@ -60,10 +60,7 @@ def read_answer(
         unable = f"Binance could not process the request ({said}{_text(content)})"
         raise Transient(ErrorCode.SERVER_ERROR, unable, status)
     if status == 401 or code in _KEY_CODES:
-        refused = (
-            "Binance refused the API key: check that it is right, may use futures, and that its "
-            f"IP restriction lets this function in ({said}{_text(content)})"
-        )
+        refused = f"Binance refused the API key ({said}{_text(content)})"
         raise Rejected(ErrorCode.INVALID_API_KEY, refused, status)
     if 400 <= status < 500:
         hint = f": does {host} serve this product?" if status == 404 else ""

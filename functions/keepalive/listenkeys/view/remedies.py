@@ -12,8 +12,8 @@ REMEDIES: dict[str, str] = {
         "start the stream, or set createIfMissing to true; if it is, the next run tries again"
     ),
     ErrorCode.INVALID_API_KEY: (
-        "check the API key at Binance: that it exists, may use futures, and that its IP restriction "
-        "allows the address in the message"
+        "check at Binance that the API key exists, that Enable Reading is on, and that its IP restriction "
+        "allows the address in the message; if all are right, see \"The API key\" in docs/security.md"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
     ErrorCode.RATE_LIMITED: (
