@@ -18,7 +18,7 @@ from ..errors import Unavailable
 from ..model import SUCCESSES, Outcome, Result
 from ..view.remedies import REMEDIES, remedy
 from .accounts import ID_CHARACTERS
-from .calls import AwsError, error_code
+from .calls import call
 from .items import iso
 
 if TYPE_CHECKING:
@@ -59,11 +59,10 @@ def news(result: Result) -> list[str]:
     }
     if result.error_code:
         detail["remedy"] = remedy(result.error_code, id_)
-    # The same however often it is recorded or sent.
-    ids = [f"{id_}/{iso(result.at)}/{kind.rpartition(' ')[2]}" for kind in kinds]
+    at = iso(result.at)  # an event's id is the same however often it is recorded or sent
     return [
-        json.dumps({"detailType": kind, "detail": {"id": event, **detail}})
-        for kind, event in zip(kinds, ids, strict=True)
+        json.dumps({"detailType": kind, "detail": {"id": f"{id_}/{at}/{kind.rpartition(' ')[2]}", **detail}})
+        for kind in kinds
     ]
 
 
@@ -119,36 +118,36 @@ class Announcer:
 
     def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
         """Send the announcements; return those all of whose account's went out. Raises Unavailable."""
-        entries = [
-            (id_, self._entry(kind, detail))
-            for id_, texts in unannounced.items()
-            for kind, detail in map(_recorded, texts)
-            if kind
+        events = [
+            (id_, event) for id_, texts in unannounced.items() for event in map(_recorded, texts) if event[0]
         ]
-        failed: set[str] = set()
-        for start in range(0, len(entries), _BATCH):
-            batch = entries[start : start + _BATCH]
-            try:
-                answer = self._events.put_events(Entries=[entry for _, entry in batch])
-            except AwsError as error:
-                raise _not_taken(error) from None
-            sent = zip(batch, answer["Entries"], strict=True)
-            failed |= {id_ for (id_, _), entry in sent if entry.get("ErrorCode")}
+        taken = self._put([event for _, event in events])
+        failed = {id_ for (id_, _), was_taken in zip(events, taken, strict=True) if not was_taken}
         return {id_: texts for id_, texts in unannounced.items() if id_ not in failed}
 
     def tell(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Send events that are not recorded. Raises Unavailable when one of them did not go out."""
-        entries = [self._entry(kind, detail) for kind, detail in events]
-        try:
-            failed = entries and self._events.put_events(Entries=entries)["FailedEntryCount"]
-        except AwsError as error:
-            raise _not_taken(error) from None
-        if failed:
+        if not all(self._put(events)):
             raise Unavailable("EventBridge did not take all of the run's events")
 
-    def _entry(self, kind: str, detail: dict[str, Any]) -> Any:
-        detail = {**detail, "listenKeysTable": self._table}
-        return {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}
+    def _put(self, events: Sequence[tuple[str, dict[str, Any]]]) -> list[bool]:
+        """Return of each event whether the bus took it."""
+        entries: Any = [
+            {
+                "Source": SOURCE,
+                "DetailType": kind,
+                "Detail": json.dumps(detail | {"listenKeysTable": self._table}),
+            }
+            for kind, detail in events
+        ]
+        taken: list[bool] = []
+        for start in range(0, len(entries), _BATCH):
+            batch = entries[start : start + _BATCH]
+            answer = call(
+                "EventBridge did not take the announcements", self._events.put_events, Entries=batch
+            )
+            taken += [not entry.get("ErrorCode") for entry in answer["Entries"]]
+        return taken
 
 
 def _recorded(text: str) -> tuple[str, dict[str, Any]]:
@@ -159,7 +158,3 @@ def _recorded(text: str) -> tuple[str, dict[str, Any]]:
         if isinstance(kind, str) and isinstance(detail, dict):
             return kind, detail
     return "", {}
-
-
-def _not_taken(error: Exception) -> Unavailable:
-    return Unavailable(f"EventBridge did not take the announcements: {error_code(error)}")

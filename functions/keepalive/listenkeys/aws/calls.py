@@ -104,6 +104,16 @@ def error_code(error: Exception) -> str:
     return type(error).__name__
 
 
+def call(trouble: str, operation: Callable[..., Any], **request: Any) -> Any:
+    """Return an operation's answer. Raises Unavailable, which says `trouble` and the error's code."""
+    try:
+        return operation(**request)
+    except AwsError as error:  # botocore has tried three times already
+        code = error_code(error)
+    # Raised outside the except block: the error, whose message may carry what was sent, would be the context.
+    raise Unavailable(f"{trouble}: {code}")
+
+
 def jitter(attempt: int) -> float:
     """Return the seconds to wait before a further attempt: full jitter, doubling from 0.2 s up to 2 s."""
     return random.uniform(0, min(2.0, 0.1 * 2**attempt))  # nosec B311 # noqa: S311 - not for secrets
@@ -112,10 +122,7 @@ def jitter(attempt: int) -> float:
 def scan(dynamodb: "DynamoDBClient", table: str, name: str, **how: Any) -> Iterator[list[dict[str, Any]]]:
     """Yield a table's items, a page at a time. Raises Unavailable, which calls the table `name`."""
     while True:
-        try:
-            page: Any = dynamodb.scan(TableName=table, **how)
-        except AwsError as error:
-            raise Unavailable(f"{name} could not be read: {error_code(error)}") from None
+        page = call(f"{name} could not be read", dynamodb.scan, TableName=table, **how)
         yield page["Items"]
         if not page.get("LastEvaluatedKey"):
             return
@@ -133,20 +140,14 @@ def batch_get(
     for start in range(0, len(keys), _BATCH_GET):
         left = list(keys[start : start + _BATCH_GET])
         tried = 0  # rounds since the last that got anywhere
-        why = "unprocessed keys remained"
-        while left and tried < MAX_TRIES:
+        while left:
+            if tried == MAX_TRIES:
+                raise Unavailable(f"{name} could not be read: unprocessed keys remained")
             if tried:
                 sleep(jitter(tried))
-            try:
-                answer: Any = dynamodb.batch_get_item(
-                    RequestItems={table: {"Keys": left, "ConsistentRead": True}}
-                )
-            except AwsError as error:
-                why = error_code(error)
-                break  # botocore has tried three times already
+            request = {table: {"Keys": left, "ConsistentRead": True}}
+            answer = call(f"{name} could not be read", dynamodb.batch_get_item, RequestItems=request)
             unprocessed = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
             done = [key for key in left if key not in unprocessed]
             yield done, answer["Responses"].get(table, [])
             left, tried = unprocessed, 1 if done else tried + 1
-        if left:
-            raise Unavailable(f"{name} could not be read: {why}")

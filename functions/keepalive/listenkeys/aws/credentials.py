@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ _READERS, _BATCHES_OF_A_READER = 4, 10
 _GIVE_UP_AFTER = 3  # calls in a row without an answer: the service is down, not one secret
 # What Binance issues. Anything else is no API key, and may look malicious to Binance's firewall.
 API_KEY = re.compile(r"[A-Za-z0-9_-]{1,256}")
-_RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}$")
 _SIGNING_SECRETS = ("apiSecret", "secretKey")
 _NOT_FOUND = {"ResourceNotFoundException"}
 _DENIED = {"AccessDeniedException", "DecryptionFailure", "KMSAccessDeniedException"}
@@ -67,65 +66,51 @@ class Credentials:
             nonlocal unanswered
             if unanswered >= _GIVE_UP_AFTER:
                 return dict.fromkeys(batch, _unavailable("not asked again after several failures"))
-            found = self._read_batch(batch)
-            if all(isinstance(content, Transient) for content in found.values()):
-                unanswered += 1
-            else:
-                unanswered = 0
+            found = self._read(batch)
+            answered = not all(isinstance(content, Transient) for content in found.values())
+            unanswered = 0 if answered else unanswered + 1
             return found
 
-        readers = min(_READERS, -(-len(batches) // _BATCHES_OF_A_READER))
-        if readers > 1:
-            with ThreadPoolExecutor(readers) as pool:
-                for found in pool.map(read, batches):
-                    contents |= found
-        else:
-            for batch in batches:
-                contents |= read(batch)
+        with ThreadPoolExecutor(min(_READERS, 1 + len(batches) // _BATCHES_OF_A_READER)) as readers:
+            for found in readers.map(read, batches):
+                contents |= found
         return Fetched(
             {account.id: _key(contents[account.secret_id], account) for account in accounts},
             any(isinstance(c, dict) and not c.keys().isdisjoint(_SIGNING_SECRETS) for c in contents.values()),
         )
 
-    def _read_batch(self, ids: list[str]) -> dict[str, Any]:
+    def _read(self, ids: list[str]) -> dict[str, Any]:
         """Return each secret's parsed content, or why it has none."""
         found: dict[str, Any] = {}
         request: dict[str, Any] = {"SecretIdList": ids}
+        alone, code = len(ids) == 1, ""
+
+        def note(names: Iterable[object], content: Any) -> None:
+            found.update(dict.fromkeys((id_ for id_ in ids if alone or id_ in names), content))
+
         try:
             while True:
                 answer = self._secretsmanager.batch_get_secret_value(**request)
                 for secret in answer.get("SecretValues", ()):
-                    content = _parse(secret)
-                    for id_ in _ids_of(secret, ids):
-                        found[id_] = content
+                    # Its name, or its ARN, in full or without its random end.
+                    arn = str(secret.get("ARN"))
+                    note((secret.get("Name"), arn, arn[:-7]), _parse(secret))
                 for refused in answer.get("Errors", ()):
-                    problem = _problem(str(refused.get("ErrorCode", "")))
-                    # AWS may write the id in another form than it was asked for in.
-                    names = _names(str(refused.get("SecretId")))
-                    found |= dict.fromkeys((id_ for id_ in ids if names & _names(id_)), problem)
+                    note((refused.get("SecretId"),), _problem(str(refused.get("ErrorCode", ""))))
                 if not answer.get("NextToken"):
                     break
                 request["NextToken"] = answer["NextToken"]
         except AwsError as error:
             code = error_code(error)
-            if code in _OF_ONE and len(ids) > 1:
-                # Ask for each half, until the one that is meant stands alone.
-                middle = len(ids) // 2
-                return self._read_batch(ids[:middle]) | self._read_batch(ids[middle:])
-            return {id_: _problem(code) for id_ in ids} | found
-        return dict.fromkeys(ids, _unavailable("its answer did not mention it")) | found
-
-
-def _ids_of(secret: Any, ids: Sequence[str]) -> Iterator[str]:
-    """Yield the ids that ask for this secret: its name, or its ARN, in full or without its random end."""
-    names = {secret.get("Name"), secret.get("ARN"), str(secret.get("ARN", ""))[:-7]}
-    return (id_ for id_ in ids if id_ in names)
-
-
-def _names(id_: str) -> set[str]:
-    """Return the secret's names that an id may stand for: of an ARN with or without its random end."""
-    name = id_.rpartition(":secret:")[2]
-    return {name, _RANDOM_END.sub("", name)} if name != id_ else {name}
+        left = [id_ for id_ in ids if id_ not in found]
+        if alone or (code and code not in _OF_ONE):
+            return found | dict.fromkeys(left, _problem(code))
+        # An error of one secret refuses the whole call, and AWS may write an id in another form than it was
+        # asked for in: ask for each half, until the one that is meant stands alone.
+        for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+            if half:
+                found |= self._read(half)
+        return found
 
 
 def _parse(secret: Any) -> dict[str, Any] | Rejected:
@@ -163,7 +148,7 @@ def _problem(code: str) -> AccountError:
         )
     if code in _BAD_REQUEST:
         return _invalid(f"Secrets Manager refused the secret ({code}): is it being deleted?")
-    return _unavailable(code)
+    return _unavailable(code or "its answer did not mention it")
 
 
 def _invalid(message: str) -> Rejected:

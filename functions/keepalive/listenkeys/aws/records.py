@@ -73,16 +73,16 @@ class Records:
         results again writes none of them twice.
         """
         saved, by_id = Saved(), {result.account_id: result for result in results}
-        refused, saved.lost = self._transact({r.account_id: self._writes(r, run_id, saved) for r in results})
-        if refused:
-            again = {}
-            for id_, record in self.read(refused):
-                result = by_id[id_]
-                if (record.run_id, record.attempted) == (run_id, iso(result.at)):
-                    continue  # it is recorded: the answer was lost
-                result.against(record)
-                again[id_] = self._writes(result, run_id, saved)
-            saved.lost = saved.lost.union(*self._transact(again))
+        failed = self._transact({r.account_id: self._writes(r, run_id, saved) for r in results})
+        refused = {id_ for id_, code in failed.items() if code == _REFUSED}
+        again = {}
+        for id_, record in self.read(refused):
+            result = by_id[id_]
+            if (record.run_id, record.attempted) == (run_id, iso(result.at)):
+                continue  # it is recorded: the answer was lost
+            result.against(record)
+            again[id_] = self._writes(result, run_id, saved)
+        saved.lost = failed.keys() - refused | self._transact(again).keys()
         return saved
 
     def announced(self, sent: dict[str, Sequence[str]]) -> None:
@@ -92,38 +92,32 @@ class Records:
             part = ids[start : start + 2 * BATCH]
             self._transact({id_: [self._update(clearing_of(id_, sent[id_]))] for id_ in part})
 
-    def _transact(self, groups: dict[str, list[Any]]) -> tuple[set[str], set[str]]:
-        """Write each account's items, all or none; return the accounts refused, and those hopeless."""
-        refused, hopeless = set[str](), set[str]()
-        why = ""
-        for attempt in range(MAX_TRIES):
-            if attempt:
-                self._sleep(jitter(attempt))
-            items = [(id_, item) for id_, items in groups.items() for item in items]
-            if not items:
-                return refused, hopeless
+    def _transact(self, groups: dict[str, list[Any]]) -> dict[str, str]:
+        """Write each account's items, all or none; return the accounts refused for good, and why."""
+        failed: dict[str, str] = {}
+        tried, why = 0, ""
+        while items := [(id_, item) for id_, items in groups.items() for item in items]:
+            if tried == MAX_TRIES:
+                raise Unavailable(f"{_NAME} could not be written: {why}")
+            if tried:
+                self._sleep(jitter(tried))
+            tried += 1
             try:
                 self._dynamodb.transact_write_items(TransactItems=[item for _, item in items])
+                break
             except self._dynamodb.exceptions.TransactionCanceledException as cancelled:
                 # Reasons come by position; None stands for an item that had nothing against it.
                 reasons: Any = cancelled.response.get("CancellationReasons", ())
-                for (id_, _), reason in zip(items, reasons, strict=False):
-                    if reason.get("Code") == _REFUSED:
-                        groups.pop(id_, None)
-                        refused.add(id_)
-                    elif reason.get("Code") in _HOPELESS:
-                        groups.pop(id_, None)
-                        hopeless.add(id_)
-                codes = {str(reason.get("Code")) for reason in reasons} - {"None"}
-                why = ", ".join(sorted(codes)) or "TransactionCanceled"
-            except AwsError as error:
-                why = error_code(error)
-                break  # botocore has tried three times already
-            else:
-                return refused, hopeless
-        if not groups:
-            return refused, hopeless
-        raise Unavailable(f"{_NAME} could not be written: {why}")
+            except AwsError as error:  # botocore has tried three times already
+                tried, why = MAX_TRIES, error_code(error)
+                continue
+            codes = [str(reason.get("Code")) for reason in reasons]
+            for (id_, _), code in zip(items, codes, strict=False):
+                if code == _REFUSED or code in _HOPELESS:
+                    groups.pop(id_, None)
+                    failed.setdefault(id_, code)
+            why = ", ".join(sorted({*codes} - {"None"})) or "TransactionCanceled"
+        return failed
 
     def _writes(self, result: Result, run_id: str, saved: Saved) -> list[dict[str, Any]]:
         result.unannounced = news(result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InvalidEvent, Unavailable
 from ..trigger import SWEEP, TICK
-from .calls import MAX_TRIES, AwsError, error_code, jitter
+from .calls import MAX_TRIES, AwsError, call, jitter
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -64,14 +64,9 @@ class WorkQueue:
         for attempt in range(MAX_TRIES):
             if attempt:
                 self._sleep(jitter(attempt))
-            try:
-                answer = self._sqs.send_message_batch(
-                    QueueUrl=self._url,
-                    Entries=[{"Id": id_, "MessageBody": body} for id_, body in bodies.items()],
-                )
-            except AwsError as error:  # botocore has tried three times already
-                why = error_code(error)
-                break
+            entries = [{"Id": id_, "MessageBody": body} for id_, body in bodies.items()]
+            send = self._sqs.send_message_batch
+            answer = call("WorkQueue did not take the shards", send, QueueUrl=self._url, Entries=entries)
             failed = answer.get("Failed", [])
             if not failed:
                 return
