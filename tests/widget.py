@@ -17,7 +17,7 @@ def load_widget(world: World, clock: VirtualClock, **variables: str) -> Callable
     with environment(world.environment() | variables):
         sys.modules.pop("widget", None)
         module: Any = importlib.import_module("widget")
-    module.now = clock.now
+    module.clock = clock.clock
     return lambda event: str(module.handler(event, Context()))
 
 

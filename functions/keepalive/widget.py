@@ -5,7 +5,6 @@ it makes one client, and imports neither Powertools nor what a run needs.
 """
 
 import json
-from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -13,6 +12,7 @@ import boto3
 from botocore.config import Config
 
 from listenkeys.aws.calls import CLIENT_CONFIG
+from listenkeys.clock import SYSTEM_CLOCK
 from listenkeys.errors import Unavailable
 from listenkeys.settings import Settings
 from listenkeys.view.page import page
@@ -23,32 +23,22 @@ DESCRIPTION = """## Accounts of listenkey-keeper
 Every account, the most urgent first: how long its listenKey still lives, how the last attempt ended, and
 what to do.
 
-Parameters:
-
-- `renew`: the ARN of `KeepaliveFunction`. Adds a button to each account that renews it. The button calls the
-  function with the permissions of the person who presses it (`lambda:InvokeFunction`).
-
-```yaml
-renew: arn:aws:lambda:eu-west-1:123456789012:function:keepalive
-```
+The parameter `renew`, the ARN of `KeepaliveFunction`, adds a button to each account that renews it. It
+calls the function with the permissions of the person who presses it (`lambda:InvokeFunction`).
 """
 # The function has 5 s. The widget says what did not answer by then.
 _IMPATIENT = Config(connect_timeout=1, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2})
 
 settings = Settings.from_env()
 dynamodb = boto3.client("dynamodb", config=CLIENT_CONFIG.merge(_IMPATIENT))
-
-
-def now() -> datetime:
-    """Return the time; tests set another."""
-    return datetime.now(UTC)
+clock = SYSTEM_CLOCK
 
 
 def handler(event: dict[str, Any], context: object) -> str:
     """Return the accounts as HTML, or, for `{"describe": true}`, what the widget is, as Markdown."""
     if event.get("describe"):
         return DESCRIPTION
-    at = now()
+    at = clock.now()
     try:
         rows = read_status(dynamodb, settings.accounts_table, settings.listen_keys_table, at)
     except Unavailable as error:

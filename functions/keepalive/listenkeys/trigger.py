@@ -35,7 +35,7 @@ class Trigger:
     def from_event(cls, event: Any) -> "Trigger":
         """Read an event. Raises InvalidEvent, which names the field and what is allowed."""
         if not isinstance(event, dict):
-            raise InvalidEvent(f"the event must be a JSON object, not {_kind(event)}: {_ALLOWED}")
+            raise InvalidEvent(f"the event must be a JSON object: {_ALLOWED}")
         source, kind = event.get("source"), event.get("detail-type")
         if source in ("aws.events", "aws.scheduler") and kind == "Scheduled Event":
             return cls(TICK)
@@ -59,7 +59,7 @@ def _expired(detail: Any) -> Trigger:
     """Read what a bot says. Nonsense asks for nothing: raising would try it again, and end in an alarm."""
     detail = detail if isinstance(detail, dict) else {}
     id_, fingerprint = detail.get("accountId"), detail.get("fingerprint")
-    if isinstance(id_, str) and 0 < len(id_) <= 64 and isinstance(fingerprint, str) and fingerprint:
+    if _is_id(id_) and isinstance(fingerprint, str) and fingerprint:
         return Trigger(EXPIRED, (id_,), fingerprint=fingerprint)
     return Trigger(EXPIRED, ())
 
@@ -68,22 +68,20 @@ def _accounts(event: dict[str, Any]) -> tuple[str, ...] | None:
     if "accounts" not in event:
         return None
     ids = event["accounts"]
-    if not isinstance(ids, list) or not ids:
+    if not (isinstance(ids, list) and ids and all(map(_is_id, ids))):
         raise InvalidEvent(
-            "accounts must be a list of at least one account id; leave it out for all accounts"
+            "accounts must be a list of at least one account id, strings of 1 to 64 characters; leave it out "
+            "for all accounts"
         )
-    if not all(isinstance(id_, str) and 0 < len(id_) <= 64 for id_ in ids):
-        raise InvalidEvent("accounts must hold account ids: strings of 1 to 64 characters")
     return tuple(dict.fromkeys(ids))
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 64
 
 
 def _flag(event: dict[str, Any], field: str) -> bool:
     value = event.get(field, False)
     if not isinstance(value, bool):
-        raise InvalidEvent(f"{field} must be true or false, not {_kind(value)}")
+        raise InvalidEvent(f"{field} must be true or false")
     return value
-
-
-def _kind(value: Any) -> str:
-    names = {type(None): "null", str: "a string", bool: "a boolean", list: "a list", dict: "an object"}
-    return names.get(type(value), "a number")
