@@ -114,7 +114,8 @@ class Aws:
     def Scan(self, request: Any) -> Any:  # noqa: N802 - AWS's names
         start = int(request.get("ExclusiveStartKey", {"accountId": {"S": "account-0"}})["accountId"]["S"][8:])
         records = request["TableName"] == "ListenKeysTable"
-        page = self.rows[start : start + (3_000 if records else 10_000)]  # about what 1 MB holds
+        most = min(request.get("Limit", 10_000), 3_000 if records else 10_000)  # about what 1 MB holds
+        page = self.rows[start : start + most]
         items = [self._current(id_) if records else {"accountId": {"S": id_}} for id_ in page]
         if only := request.get("ProjectionExpression"):
             names = only.split(",")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from botocore.stub import Stubber
+from botocore.stub import ANY, Stubber
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.errors import Unavailable
@@ -169,11 +169,12 @@ def test_a_page_that_cannot_be_read_comes_after_those_that_could(aws: LocalAws) 
     accounts = Accounts(dynamodb, "accounts", "listenkeys", lambda seconds: None)
     row = {"accountId": {"S": "alice"}}
     with Stubber(dynamodb) as stub:
-        stub.add_response("scan", {"Items": [row], "LastEvaluatedKey": row}, {"TableName": "accounts"})
+        asked = {"TableName": "accounts", "Limit": ANY}
+        stub.add_response("scan", {"Items": [row], "LastEvaluatedKey": row}, asked)
         stub.add_client_error(
             "scan",
             "InternalServerError",
-            expected_params={"TableName": "accounts", "ExclusiveStartKey": row},
+            expected_params={**asked, "ExclusiveStartKey": row},
         )
         pages = accounts.pages()
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_TRIES = 5  # in a row in which DynamoDB does nothing, on top of botocore's own retries of a failed call
+_SCAN = 1000  # a whole MB of records would be 10 MB more of peak memory
 _BATCH_GET = 100  # keys in a BatchGetItem
 
 # A VPC without a route does not fail, it hangs: botocore's own 60 s + 60 s, five to ten times over,
@@ -122,7 +123,7 @@ def jitter(attempt: int) -> float:
 def scan(dynamodb: "DynamoDBClient", table: str, name: str, **how: Any) -> Iterator[list[dict[str, Any]]]:
     """Yield a table's items, a page at a time. Raises Unavailable, which calls the table `name`."""
     while True:
-        page = call(f"{name} could not be read", dynamodb.scan, TableName=table, **how)
+        page = call(f"{name} could not be read", dynamodb.scan, TableName=table, Limit=_SCAN, **how)
         yield page["Items"]
         if not page.get("LastEvaluatedKey"):
             return
