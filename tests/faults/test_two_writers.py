@@ -53,6 +53,19 @@ def during_the_first_request(world: World, meanwhile: Callable[[], None], then: 
     hooked(world).hook = hook
 
 
+def once(act: Callable[[Body], bool]) -> Callable[[Body], bool]:
+    """Return a function that acts when it is called first, and always returns what came of that."""
+    came: list[bool] = []
+
+    def call(body: Body) -> bool:
+        if not came:
+            came.append(False)
+            came[0] = act(body)
+        return came[0]
+
+    return call
+
+
 @pytest.mark.row(92)
 def test_a_run_that_succeeds_after_another_has_announced_a_failure_announces_the_recovery(
     world: World, function: LocalFunction, clock: VirtualClock
@@ -118,6 +131,29 @@ def test_a_key_that_another_run_has_recorded_meanwhile_is_no_change(
     current = world.current("alice")
     assert (current["listenKey"], current["outcome"]) == (new, "EXTENDED")
     assert current["listenKeyChangedAt"] < current["renewedAt"]
+
+
+@pytest.mark.row(92)
+@pytest.mark.parametrize("ends", ["is overtaken", "never records"])
+def test_a_first_key_is_announced_by_the_run_that_records_it_whichever_has_created_it(
+    world: World, function: LocalFunction, clock: VirtualClock, ends: str
+) -> None:
+    world.add_account("alice", api_key_of("alice"))
+    person = variant(world, clock)
+
+    def learns(_: object) -> bool:
+        clock.advance(seconds=1)
+        assert not raised(person.invoke(BY_HAND))
+        return ends == "never records"
+
+    Refusals(function, clock).refuse(
+        "dynamodb", "TransactWriteItems", "InternalServerError", status=500, when=once(learns)
+    )
+    function.invoke(TICK)
+
+    assert [request.method for request in world.exchange.requests] == ["PUT", "POST", "PUT"]
+    assert kept(world, "alice")
+    assert told(world) == ["Changed"]
 
 
 class Loser(BareServer):

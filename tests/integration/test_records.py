@@ -220,7 +220,7 @@ def test_of_a_success_before_a_recorded_failure_the_key_is_kept_and_the_failure_
     current = world.current("alice")
     assert (current["outcome"], current["consecutiveFailures"]) == ("FAILED", 1)
     assert (current["listenKey"], current["renewedAt"]) == (OTHER, iso(AT - timedelta(minutes=1)))
-    assert kinds(current) == ["Failing", "Changed"]
+    assert kinds(current) == ["Changed", "Failing", "Changed"]
 
 
 def kinds(current: dict[str, Any]) -> list[str]:
@@ -388,7 +388,7 @@ def test_what_was_announced_is_cleared_unless_more_has_come(world: World, record
     records.announced({"alice": alice.unannounced, "bob": bob.unannounced})
 
     assert "unannounced" not in world.current("alice")
-    assert kinds(world.current("bob")) == ["Failing", "Recovered"]
+    assert kinds(world.current("bob")) == ["Failing", "Changed", "Recovered"]
 
 
 def test_what_could_not_be_announced_is_kept_up_to_a_bound(world: World, records: Records) -> None:

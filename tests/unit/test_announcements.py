@@ -33,7 +33,7 @@ def result(outcome: Outcome, before: Current, id_: str = "alice") -> Result:
     ("outcome", "before", "kinds"),
     [
         (Outcome.EXTENDED, WELL, []),
-        (Outcome.EXTENDED, NOTHING, []),
+        (Outcome.EXTENDED, NOTHING, [CHANGED]),
         (Outcome.EXTENDED, ILL, [RECOVERED]),
         (Outcome.CREATED, NOTHING, [CHANGED]),
         (Outcome.CHANGED, WELL, [CHANGED]),

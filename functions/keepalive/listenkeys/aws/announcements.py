@@ -39,7 +39,8 @@ def news(result: Result) -> list[str]:
     """Return the announcements that a result calls for, as JSON texts to be recorded with it."""
     before, kinds = result.before, []
     if result.outcome in SUCCESSES:
-        if result.outcome is not Outcome.EXTENDED:
+        # A first key, too: a run that has made it may have died, or be late, before it could record it.
+        if result.outcome is not Outcome.EXTENDED or not before.listen_key:
             kinds.append(CHANGED)
         if before.consecutive_failures and not result.late:
             kinds.append(RECOVERED)
