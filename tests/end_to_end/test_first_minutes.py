@@ -62,6 +62,7 @@ FIRST = [
 ]
 # In a virtual environment of the bot's, and beside a world that is up.
 OF_A_BOT = [
+    Line("docs/first-key.md", "python3 -m venv .venv-bot && . .venv-bot/bin/activate"),
     Line("README.md", "pip install '.[stream]'", "Successfully installed"),
     Line("docs/stream.md", "pip install '.[stream]'"),
     Line("docs/local.md", ".local/with python bot.py", "ORDER_TRADE_UPDATE", ends=STOPPED),
@@ -78,6 +79,7 @@ PAGES = [
 ]
 # Lines of the pages that no test types, and why.
 NOT_TYPED = {
+    "python bot.py": "needs an account at Binance; .local/with runs the same bot",
     "sam build && sam deploy": "needs AWS for an update; both commands are typed from README",
     "make scale": "takes fifteen minutes",
     "make simulate": "takes ten minutes; tests/unit/test_simulation.py runs its parts",
@@ -174,17 +176,17 @@ def test_a_bot_hears_in_the_local_world_as_the_pages_say(account: Account) -> No
     assert folder.exists(), "the newcomer's test comes first"
     readme = page_text("README.md")
     (folder / "bot.py").write_text(readme.partition("```python\n")[2].partition("```")[0])
-    type_in(account, OF_A_BOT[:2], "cd listenkey-keeper; python3 -m venv ../bot; . ../bot/bin/activate")
+    type_in(account, OF_A_BOT[:-1], "cd listenkey-keeper")
     # Its socket is open after a while; orders happen until then.
     beside = """
     cd listenkey-keeper
     make up > ../up.out 2>&1 &
     until [ -x .local/with ]; do sleep 0.2; done
     trap 'make down' EXIT
-    .local/listenkeys renew --force > /dev/null
+    . .venv-bot/bin/activate
     (while [ -x .local/binance ]; do sleep 1; .local/binance order alice; done) > /dev/null 2>&1 &
     """
-    type_in(account, OF_A_BOT[2:], beside)
+    type_in(account, OF_A_BOT[-1:], beside)
 
 
 def test_every_line_that_installs_or_runs_something_is_typed_here_or_says_why_not() -> None:
