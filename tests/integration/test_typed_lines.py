@@ -1,0 +1,61 @@
+"""Lines of the pages that need AWS: what they name is what botocore and the command themselves know."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+from typer.main import get_command
+
+from listenkey_keeper.cli.main import app
+from tests.integration.test_documentation import PAGES
+
+GLOBAL = {"--query", "--region", "--output", "--profile"}
+# `aws cloudformation deploy` is of the tool alone.
+DEPLOY = {"--stack-name", "--template-file", "--capabilities", "--parameter-overrides"}
+
+
+def lines(program: str) -> list[str]:
+    """Return the lines of the pages that begin with a program's name, each joined and once."""
+    line = re.compile(rf"^\$ ({program} (?:'[^']*'|\\\n|[^\n])*)", re.MULTILINE)
+    texts = "\n".join(page.read_text() for page in PAGES)
+    return sorted({found.replace("\\\n", " ") for found in line.findall(texts)})
+
+
+@pytest.mark.parametrize("line", lines("aws"))
+def test_a_line_for_the_aws_command_has_an_operation_and_options_of_its_service(line: str) -> None:
+    _, service, verb, *rest = shlex.split(line)
+    options = {word.partition("=")[0] for word in rest if word.startswith("--")} - GLOBAL
+    if (service, verb) == ("cloudformation", "deploy"):
+        assert options <= DEPLOY
+        return
+    session = botocore.session.get_session()
+    if verb == "wait":
+        waiters = session.get_waiter_model(service)
+        names = {xform_name(name, "-"): name for name in waiters.waiter_names}
+        operation = waiters.get_waiter(names[rest[0]]).operation
+    else:
+        model = session.get_service_model(service)
+        operation = {xform_name(name, "-"): name for name in model.operation_names}[verb]
+    shape = session.get_service_model(service).operation_model(operation).input_shape
+    assert shape
+    assert options <= {f"--{xform_name(name, '-')}" for name in shape.members}
+
+
+def parse(command: Any, words: list[str]) -> None:
+    """Raise a usage error for what the command does not take. Runs nothing."""
+    context = command.make_context("listenkeys", words, resilient_parsing=False)
+    if hasattr(command, "commands"):
+        name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert name
+        parse(inner, rest)
+
+
+@pytest.mark.parametrize("line", lines("listenkeys"))
+def test_a_line_for_listenkeys_is_one_that_it_takes(line: str) -> None:
+    words = shlex.split(line.partition(";")[0].partition(" &&")[0].partition("  #")[0])
+    parse(get_command(app), words[1:])
