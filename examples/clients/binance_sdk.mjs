@@ -29,7 +29,7 @@ async function readListenKey() {
       Key: { accountId: { S: ACCOUNT }, record: { S: "CURRENT" } },
       ConsistentRead: true,
     }),
-    { abortSignal: AbortSignal.timeout(TABLE_MS) }, // by itself it would wait for ever
+    { abortSignal: AbortSignal.timeout(TABLE_MS) }, // without it, it would wait forever
   );
   return Item?.listenKey?.S;
 }

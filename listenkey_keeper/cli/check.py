@@ -149,7 +149,7 @@ def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
             "mail", False, f"{address} is not subscribed: `{subscribe}` sends a new confirmation mail"
         )
     elif not waiting:
-        yield Finding("mail", False, "nobody gets the alarms: deploy with AlarmEmail=<address>")
+        yield Finding("mail", False, "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy")
 
 
 def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:

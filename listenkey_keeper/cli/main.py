@@ -39,7 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Manage the accounts whose listenKeys listenkey-keeper keeps alive.",
     epilog="Exit codes: 0 ok; 1 action needed (a key at risk or not renewed, a failed check); 2 the command "
-    "failed; 130 stopped by Ctrl-C (listen and status --watch exit with 0).",
+    "failed; 130 stopped by Ctrl-C (listen and status --watch exit with 0); 141 the reader of "
+    "a pipe closed it.",
 )
 app.add_typer(accounts.app, name="accounts")
 

@@ -47,7 +47,8 @@ def _event(stack: Stack) -> dict[str, Any]:
 def _seen(stack: Stack, probe: dict[str, Any] | None) -> Finding:
     if probe is None:
         raise CliError(
-            "the function is of another version and did not ask Binance: deploy the version of this command"
+            "the function is another version than this command and did not ask Binance: run `sam build` and "
+            "`sam deploy`"
         )
     host, in_vpc = probe["host"], bool(stack.parameters.get("SubnetIds"))
     if probe["served"]:

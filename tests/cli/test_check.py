@@ -223,7 +223,9 @@ def test_an_address_that_aws_has_forgotten_gets_the_command_for_a_new_mail(told:
 
 def test_alarms_that_reach_nobody_are_not_well(stack: Stack) -> None:
     [finding] = said(stack, "mail")
-    assert finding == Finding("mail", False, "nobody gets the alarms: deploy with AlarmEmail=<address>")
+    assert finding == Finding(
+        "mail", False, "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy"
+    )
 
 
 def test_an_endpoint_that_is_not_an_address_is_not_shown(told: Told) -> None:
