@@ -64,15 +64,19 @@ def test_a_run_by_hand_does_not_hide_that_the_rules_are_off(
 
 
 @pytest.mark.slow
-def test_a_key_at_risk_is_paged_before_it_dies_and_the_alarm_ends_with_the_danger(watched: Watched) -> None:
+@pytest.mark.parametrize("who", ["alice", "everybody"])
+def test_a_key_at_risk_is_paged_before_it_dies_and_the_alarm_ends_with_the_danger(
+    watched: Watched, who: str
+) -> None:
     watched.go(60)
-    fault = watched.world.exchange.fault(status=503, api_key=api_key_of("alice"))
+    fault = watched.world.exchange.fault(status=503, api_key=api_key_of(who) if who == "alice" else None)
     renewed_at = watched.world.exchange.expires_at(api_key_of("alice"), "usdm")
     assert renewed_at
 
     watched.go(55)
     assert AT_RISK in watched.alarms.firing()
-    assert watched.alarms.fired_at(AT_RISK) < renewed_at
+    # Ten minutes are left: no run keeps the news to itself while it tries to save the key.
+    assert watched.alarms.fired_at(AT_RISK) <= renewed_at - 600
 
     watched.go(60)
     assert AT_RISK in watched.alarms.firing()  # dead, and nothing said that it is well again

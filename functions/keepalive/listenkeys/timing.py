@@ -6,8 +6,9 @@ NEVER = float("inf")
 
 # A key
 LEASE_MINUTES = 60  # Binance's
-AT_RISK_MINUTES = 15  # a key that dies sooner may not live until a later run
+AT_RISK_MINUTES = 15
 AT_RISK = 60.0 * AT_RISK_MINUTES
+LAST_RUN = 600.0  # a key that dies sooner may not live until a later run: this one tries as long as it can
 
 # Who is due
 FRESH = timedelta(minutes=5)  # renewed less than this ago: a duplicate or a retry, nothing to do

@@ -10,7 +10,7 @@ from ..aws.credentials import ApiKey
 from ..binance.answers import Answer
 from ..errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient
 from ..model import LEASE, Account, Current, Outcome, Result
-from ..timing import AT_RISK, NEVER
+from ..timing import LAST_RUN, NEVER
 
 if TYPE_CHECKING:
     from ..binance.client import BinanceClient
@@ -53,7 +53,7 @@ class Renewal:
 
     def at_risk(self, now: float) -> bool:
         """Whether there is a key to save, and later runs may come too late."""
-        return now < self.dies_at < now + AT_RISK
+        return now < self.dies_at < now + LAST_RUN
 
     def send(self, binance: "BinanceClient") -> Result | None:
         """Send the next request; return the result, None if it takes one more. Raises AccountError."""
