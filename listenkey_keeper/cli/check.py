@@ -1,33 +1,41 @@
 """`listenkeys check`: what is wrong with a deployed stack, and what to do.
 
-Reads AWS and calls the function once.
+Reads AWS and calls the function once; with --page it also sends test messages.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import samconfig
-from .errors import CliError, explain
+from .errors import explain
 from .findings import Finding
+from .key_policy import key_policies
+from .left_over import dead_letters, undelivered, unsent_news
+from .paging import Page, send_tests
 from .probe import dry_run
+from .resources import Resources, of_type
 from .stack import Stack, in_local_environment
 
 _SETTLED = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
+_TRY = "`listenkeys check --page` sends test messages"
 _CONFIRM = 'open the mail "AWS Notification - Subscription Confirmation" and confirm'
 
 
-Resources = dict[str, dict[str, Any]]  # of the stack, by logical id
-
-
-def check(stack: Stack) -> Iterator[Finding]:
-    """Yield a finding for each check. What cannot be read needs action, too."""
+def check(stack: Stack, paging: bool = False) -> Iterator[Finding]:
+    """Yield a finding for each check. What cannot be read needs action, too. `paging` sends test messages."""
     resources: Resources = {}
+    sent = Page() if paging else None
     parts: list[tuple[str, Callable[[Stack, Resources], Iterable[Finding]]]] = [
         ("stack", _stack),
         ("settings", lambda stack, _: _settings(stack)),
         ("rules", _rules),
-        ("mail", _mail),
+        ("key", key_policies),
+        ("letters", dead_letters),
+        ("undelivered", undelivered),
+        ("news", unsent_news),
         ("alarms", _alarms),
+        ("page", lambda stack, resources: _page(stack, resources, sent)),
+        ("mail", lambda stack, resources: _mail(stack, resources, sent)),
         ("function", lambda stack, _: dry_run(stack)),
     ]
     for name, part in parts:
@@ -76,20 +84,9 @@ def _settings(stack: Stack) -> Iterator[Finding]:
         yield Finding("settings", True, f"the stack has the parameters of {samconfig.FILE}")
 
 
-def _of_type(resources: Resources, *kinds: str) -> dict[str, str]:
-    """Return the physical ids of these types' resources by their logical ids."""
-    if not resources:
-        raise CliError("not checked, because the stack's resources could not be read")
-    return {
-        name: resource["PhysicalResourceId"]
-        for name, resource in resources.items()
-        if resource["ResourceType"] in kinds and resource.get("PhysicalResourceId")
-    }
-
-
 def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
     events, enabled = stack.client("events"), []
-    for name, rule in _of_type(resources, "AWS::Events::Rule").items():
+    for name, rule in of_type(resources, "AWS::Events::Rule").items():
         if events.describe_rule(Name=rule)["State"] == "DISABLED":
             if stack.parameters.get("RulesEnabled") == "false":
                 yield Finding(
@@ -104,7 +101,7 @@ def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
             enabled.append(name)
     if enabled:
         yield Finding("rules", True, f"{', '.join(enabled)}: enabled")
-    for uuid in _of_type(resources, "AWS::Lambda::EventSourceMapping").values():
+    for uuid in of_type(resources, "AWS::Lambda::EventSourceMapping").values():
         state = stack.client("lambda").get_event_source_mapping(UUID=uuid)["State"]
         ok = state in ("Enabled", "Enabling", "Creating", "Updating")
         enable = f"aws lambda update-event-source-mapping --enabled --uuid {uuid} --region {stack.region}"
@@ -115,10 +112,10 @@ def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
         )
 
 
-def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
+def _mail(stack: Stack, resources: Resources, sent: Page | None) -> Iterator[Finding]:
     topic, address = stack.outputs["AlarmTopicArn"], stack.parameters.get("AlarmEmail")
     if in_local_environment():
-        yield Finding("mail", None, "not checked: the local environment sends no mail")
+        yield Finding("mail", None, "not tried: the local environment sends no mail")
         return
     confirmed, waiting = [], []
     pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
@@ -130,16 +127,12 @@ def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
             confirmed.append(who)
         elif subscription["SubscriptionArn"] == "PendingConfirmation":
             waiting.append(who)
-    for name in _of_type(resources, "AWS::Events::ApiDestination").values():
-        state = stack.client("events").describe_api_destination(Name=name)["ApiDestinationState"]
-        if state == "ACTIVE":
-            confirmed.append("the webhook")
-        else:
-            yield Finding("mail", False, f"the webhook is {state}: deploy the stack again")
     for who in waiting:
         yield Finding("mail", False, f"{who} is not confirmed and gets no alarms: {_CONFIRM}")
+    called = of_type(resources, "AWS::Events::ApiDestination")
     if confirmed:
-        yield Finding("mail", True, f"alarms go to {', '.join(confirmed)}")
+        says = f"{sent.said('mail')} should have arrived" if sent else f"not tried: {_TRY}"
+        yield Finding("mail", None, f"{', '.join(confirmed)}: {says}")
     elif address and not waiting:
         # AWS drops a subscription that is not confirmed within two days.
         subscribe = (
@@ -148,22 +141,28 @@ def _mail(stack: Stack, resources: Resources) -> Iterator[Finding]:
         yield Finding(
             "mail", False, f"{address} is not subscribed: `{subscribe}` sends a new confirmation mail"
         )
-    elif not waiting:
+    elif not waiting and not called.keys() & {"Webhook"}:
         yield Finding("mail", False, "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy")
+    for name, physical in called.items():
+        what = "heartbeat" if name == "Heartbeat" else "webhook"
+        state = stack.client("events").describe_api_destination(Name=physical)["ApiDestinationState"]
+        if state != "ACTIVE":
+            yield Finding(what, False, f"{name} is {state}: deploy the stack again")
+        elif name == "Heartbeat":
+            yield Finding(what, None, "not tried: its service shows when the last finished tick called it")
+        elif name == "Webhook":
+            says = f"{sent.said('webhook')} should have arrived" if sent else f"not tried: {_TRY}"
+            yield Finding(what, None, says)
 
 
 def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
     if in_local_environment():
-        yield Finding("alarms", None, "not checked: the local environment has no alarms")
+        yield Finding("alarms", None, "not tried: the local environment has no alarms")
         return
-    alarms = _of_type(resources, "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
-    answer = stack.client("cloudwatch").describe_alarms(
-        AlarmNames=list(alarms.values()), AlarmTypes=["MetricAlarm", "CompositeAlarm"]
-    )
-    found = {a["AlarmName"]: a for kind in ("MetricAlarms", "CompositeAlarms") for a in answer.get(kind, ())}
+    alarms, found = _described(stack, resources)
     quiet, waiting = 0, 0
     for name, physical in alarms.items():
-        alarm = found.get(physical)
+        alarm = found.get(name)
         if alarm is None:
             yield Finding("alarms", False, f"{name} does not exist any more: deploy the stack again")
         elif not alarm.get("ActionsEnabled", True):
@@ -184,3 +183,20 @@ def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
         off = f"none of the {quiet} is on" if quiet == len(alarms) else f"{quiet} of {len(alarms)} are off"
         news = f"; {waiting} still without data, as in a new stack" if waiting else ""
         yield Finding("alarms", True, off + news)
+
+
+def _described(stack: Stack, resources: Resources) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """Return the alarms' names, and CloudWatch's descriptions of those that exist, both by logical id."""
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
+    answer = stack.client("cloudwatch").describe_alarms(
+        AlarmNames=list(alarms.values()), AlarmTypes=["MetricAlarm", "CompositeAlarm"]
+    )
+    found = {a["AlarmName"]: a for kind in ("MetricAlarms", "CompositeAlarms") for a in answer.get(kind, ())}
+    return alarms, {name: found[physical] for name, physical in alarms.items() if physical in found}
+
+
+def _page(stack: Stack, resources: Resources, sent: Page | None) -> Iterator[Finding]:
+    if sent and in_local_environment():
+        yield Finding("page", None, "not tried: the local environment has no alarms")
+    elif sent:
+        yield from send_tests(stack, _described(stack, resources)[1], sent)

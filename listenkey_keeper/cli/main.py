@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 action needed (a key at risk or not renewed, a failed check)
 then exit with 0.
 """
 
+import sys
 from typing import Annotated
 
 import typer
@@ -22,10 +23,11 @@ from .findings import check_view, to_dict
 from .group import OneLineErrors
 from .history import expiry, history_table, read_history
 from .listen import listen
-from .output import can_draw, console, show, show_json, waiting
+from .output import can_draw, confirmed, console, show, show_json, waiting
+from .paging import HOLD
 from .registry import Registry
 from .renew import event_of, failed, invoke, report_view
-from .stack import AccountId, Connect, Stack, now, on_stack
+from .stack import AccountId, Connect, Stack, in_local_environment, now, on_stack
 from .status import StatusTable
 from .watch import watch
 
@@ -107,17 +109,34 @@ def status(
 @app.command()
 @on_stack
 def check(
+    paging: Annotated[
+        bool,
+        typer.Option(
+            "--page", help="Also send test messages: set each alarm off for 3 seconds, after asking."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     *,
     connect: Connect,
     as_json: bool,
 ) -> None:
     """Check the deployed stack, and say what to do about each problem.
 
-    Checks the last deployment, the settings in samconfig.toml, the rules, the mail and the alarms. Then makes
-    the function do a dry run and send Binance one request with a made-up API key. Changes nothing. Exits with
-    1 when action is needed.
+    Checks the last deployment, the settings in samconfig.toml, the rules, KMS keys, failed runs and messages,
+    the alarms and the mail. Then makes the function do a dry run and send Binance one request with a made-up
+    API key. Changes nothing, but with --page everybody who gets the alarms gets test messages. Exits with 1
+    when action is needed.
     """
-    findings = list(check_stack(connect()))
+    stack = connect()
+    if paging and not yes and not in_local_environment():
+        if not sys.stdin.isatty():
+            raise CliError("--page asks for confirmation, but this is not a terminal: pass --yes")
+        if not confirmed(
+            f"Set the alarms of {stack.name} to ALARM, and after {HOLD:.0f} seconds to OK? "
+            "Everybody who gets its mails and posts gets them, and they look real."
+        ):
+            raise CliError("no test message was sent")
+    findings = list(check_stack(stack, paging))
     if as_json:
         show_json(to_dict(findings))
     else:

@@ -66,6 +66,15 @@ def show_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2))
 
 
+def confirmed(question: str) -> bool:
+    """Ask on standard error. Raises EOFError at the end of the input, KeyboardInterrupt at Ctrl-C."""
+    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise EOFError
+    return answer.strip().lower() in ("y", "yes")
+
+
 class Columns:
     """A table that leaves out its `optional` columns, in this order, while the terminal is too narrow.
 

@@ -8,19 +8,10 @@ import typer
 from listenkeys.view.remedies import as_argument
 
 from .errors import CliError, explain
-from .output import plain, show, show_json
+from .output import confirmed, plain, show, show_json
 from .registry import Registry
 from .rows import as_dict
 from .stack import AccountId, Connect, on_stack
-
-
-def _confirmed(question: str) -> bool:
-    """Ask on standard error. Raises EOFError at the end of the input, KeyboardInterrupt at Ctrl-C."""
-    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
-    answer = sys.stdin.readline()
-    if not answer:
-        raise EOFError
-    return answer.strip().lower() in ("y", "yes")
 
 
 @on_stack
@@ -48,7 +39,7 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             raise CliError("remove asks for confirmation, but this is not a terminal: pass --yes")
-        if not _confirmed(f"Remove {plain(account)}? Its listenKey expires within 60 minutes."):
+        if not confirmed(f"Remove {plain(account)}? Its listenKey expires within 60 minutes."):
             raise CliError(f"{account} was not removed")
     registry.remove(known)
     taken = None

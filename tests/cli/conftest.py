@@ -81,12 +81,22 @@ def front(
         yield made
 
 
+def cbor(text: str) -> bytes:
+    """Return a short text as CloudWatch's protocol writes it."""
+    return b"\x78" + bytes([len(text)]) + text.encode()
+
+
 class AwsFaults(Service):
-    """A way to AWS on which some operations fail: `fail("Scan", "AccessDeniedException")`."""
+    """A way to AWS on which some operations fail: `fail("Scan", "AccessDeniedException")`.
+
+    `edits` change an operation's answer; `calls` are the operations, `bodies` what each was asked with.
+    """
 
     def __init__(self, endpoint_url: str) -> None:
         self.faults: dict[str, tuple[str, str, int]] = {}
+        self.edits: dict[str, Callable[[bytes], bytes]] = {}
         self.calls: list[str] = []
+        self.bodies: list[bytes] = []
         outer, target = self, urlsplit(endpoint_url).netloc
 
         class Handler(BaseHTTPRequestHandler):
@@ -95,24 +105,29 @@ class AwsFaults(Service):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 header = self.headers.get("X-Amz-Target")
-                # CloudFormation's operation is a field of a form.
-                operation = (header or parse_qs(body.decode()).get("Action", [""])[0]).rpartition(".")[2]
+                # CloudWatch's operation is in the path, CloudFormation's is a field of a form.
+                path = self.path.partition("/operation/")[2]
+                named = header or path or parse_qs(body.decode()).get("Action", [""])[0]
+                operation = named.rpartition(".")[2]
                 outer.calls.append(operation)
+                outer.bodies.append(body)
                 if operation in outer.faults:
                     code, message, status = outer.faults[operation]
-                    text = json.dumps({"__type": code, "message": message})
-                    if not header:
-                        text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-                        text = f"<ErrorResponse>{text}</ErrorResponse>"
-                    self._answer(
-                        status, "application/x-amz-json-1.1" if header else "text/xml", text.encode()
-                    )
+                    text = json.dumps({"__type": code, "message": message}).encode()
+                    kind = "application/x-amz-json-1.1"
+                    if path:
+                        text, kind = b"\xa1" + cbor("__type") + cbor(code), "application/cbor"
+                    elif not header:
+                        error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+                        text, kind = f"<ErrorResponse>{error}</ErrorResponse>".encode(), "text/xml"
+                    self._answer(status, kind, text)
                     return
                 connection = http.client.HTTPConnection(target, timeout=SECONDS)
                 connection.request("POST", self.path, body, dict(self.headers))
                 answer = connection.getresponse()
                 content = answer.read()
                 connection.close()
+                content = outer.edits.get(operation, bytes)(content)
                 self._answer(answer.status, answer.headers["Content-Type"], content)
 
             def _answer(self, status: int, kind: str, body: bytes) -> None:

@@ -1,0 +1,116 @@
+"""What has been left behind: dead letters, messages that did not arrive, news that was not sent."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .findings import Finding
+from .resources import Resources, of_type
+from .stack import Stack, now
+
+_CALLS = 10  # of ReceiveMessage: SQS answers each with up to ten messages, in no order
+_QUEUE_TYPE = "AWS::SQS::Queue"
+
+
+def dead_letters(stack: Stack, resources: Resources) -> Iterator[Finding]:
+    """Yield how many runs have failed for good, and since when."""
+    yield from _queue(
+        stack,
+        of_type(resources, _QUEUE_TYPE)["DeadLetterQueue"],
+        "letters",
+        ("no run has failed for good", "failed for good"),
+        "later runs have tried again; if `listenkeys status` is ok, purge the queue",
+    )
+
+
+def undelivered(stack: Stack, resources: Resources) -> Iterator[Finding]:
+    """Yield how many messages to mail, webhook and heartbeat have failed in the last day."""
+    yield from _queue(
+        stack,
+        of_type(resources, _QUEUE_TYPE)["UndeliveredQueue"],
+        "undelivered",
+        ("no message to mail, webhook or heartbeat has failed in the last day", "did not arrive"),
+        "check that the webhook and the heartbeat still exist, then purge the queue",
+    )
+
+
+def _queue(stack: Stack, url: str, name: str, words: tuple[str, str], todo: str) -> Iterator[Finding]:
+    sqs, counts = (
+        stack.client("sqs"),
+        ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"),
+    )
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(counts))["Attributes"]
+    count = sum(int(attributes[each]) for each in counts)
+    none, what = words
+    if not count:
+        yield Finding(name, True, none)
+        return
+    seen: dict[str, dict[str, Any]] = {}
+    for _ in range(_CALLS):
+        # Visible at once: DeadLetterAlarm would take a letter that comes back for a new one.
+        answer = sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=0,
+            AttributeNames=["SentTimestamp"],
+            MessageAttributeNames=["ERROR_MESSAGE"],
+        )
+        new = {m["MessageId"]: m for m in answer.get("Messages", ()) if m["MessageId"] not in seen}
+        seen |= new
+        if not new or len(seen) >= count:
+            break
+    letters = sorted(seen.values(), key=lambda letter: int(letter["Attributes"]["SentTimestamp"]))
+    since = (
+        f"{'at least ' * (len(seen) < count)}since {_sent(letters[0])}" if letters else "somebody reads them"
+    )
+    last = f", the last at {_sent(letters[-1])}: {_why(letters[-1])}" if letters else ""
+    purge = f"`aws sqs purge-queue --queue-url {url} --region {stack.region}`"
+    yield Finding(name, False, f"{count} {what}, {since}{last}; {todo}: {purge}")
+
+
+def _sent(letter: dict[str, Any]) -> str:
+    return f"{datetime.fromtimestamp(int(letter['Attributes']['SentTimestamp']) / 1000, UTC):%m-%d %H:%M} UTC"
+
+
+def _why(letter: dict[str, Any]) -> str:
+    """Return what Lambda or EventBridge says of it. A URL may hold a token, so none is shown."""
+    why = letter.get("MessageAttributes", {}).get("ERROR_MESSAGE", {}).get("StringValue")
+    try:
+        why = why or json.loads(letter["Body"])["responsePayload"]["errorMessage"]
+    except (ValueError, LookupError, TypeError):
+        why = "without an error message"
+    return re.sub(r"\w+://\S+", "<URL>", str(why))[:200]
+
+
+def unsent_news(stack: Stack, resources: Resources) -> Iterator[Finding]:
+    """Yield how many accounts' news no run could send: it is kept with the account until one can."""
+    pages = (
+        stack.client("dynamodb")
+        .get_paginator("scan")
+        .paginate(
+            TableName=stack.outputs["ListenKeysTableName"],
+            FilterExpression="attribute_exists(unannounced)",
+            ProjectionExpression="accountId, unannounced",
+        )
+    )
+    since = {
+        item["accountId"]["S"]: min(
+            re.findall(r"/(\d{4}-[^/\"]+Z)/", json.dumps(item["unannounced"])), default=""
+        )
+        for page in pages
+        for item in page["Items"]
+    }
+    # A run sends it within seconds; a later one sends what it could not.
+    late = now() - timedelta(minutes=2 * stack.minutes("SweepExpression", 5) + 1)
+    old = {name: at for name, at in since.items() if not at or datetime.fromisoformat(at) < late}
+    if old:
+        first = min(old, key=lambda name: old[name])
+        who = first if len(old) == 1 else f"{len(old)} accounts"
+        when = f", since {old[first]}" if old[first] else ""
+        todo = "each run tries again; the function's log says why EventBridge does not take it"
+        yield Finding("news", False, f"the news of {who} was not sent{when}: {todo}")
+    else:
+        waiting = f"; that of {len(since)} just now is on its way" if since else ""
+        yield Finding("news", True, f"all news of accounts was sent{waiting}")

@@ -1,0 +1,85 @@
+"""`listenkeys check --page`: sets each alarm off and ends it, so that you see whether messages arrive."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import CliError, explain
+from .findings import Finding
+from .stack import Stack, now
+
+HOLD = 3.0  # seconds: EventBridge and SNS have seen the alarm by then
+MAIL_ONLY = {"UndeliveredAlarm"}  # the template's WebhookAlarmRule leaves it out
+_REASON = "This is a test by `listenkeys check --page`."
+_TEST = f"TEST. {_REASON} No account fails. `listenkeys status` shows all."
+
+
+@dataclass(slots=True)
+class Page:
+    """What was sent: the alarms by logical id, and whether the news was."""
+
+    alarms: list[str] = field(default_factory=list)
+    news: bool = False
+
+    def said(self, by: str) -> str:
+        """Return which messages should arrive by mail or by webhook."""
+        posted = [name for name in self.alarms if by == "mail" or name not in MAIL_ONLY]
+        parts = [f"{2 * len(posted)} messages (ALARM and OK of {', '.join(posted)})"] if posted else []
+        return " and ".join([*parts, *(["one that begins with TEST"] if self.news else [])]) or "nothing"
+
+
+def send_tests(stack: Stack, alarms: dict[str, dict[str, Any]], sent: Page) -> Iterator[Finding]:
+    """Set these alarms to ALARM for a moment and send one test of the accounts' news; note it in `sent`.
+
+    `alarms` are CloudWatch's descriptions, by logical id. They end with this, also at Ctrl-C. One that is on
+    is left alone: setting it off would change nothing, and ending it would be wrong.
+    """
+    cloudwatch = stack.client("cloudwatch")
+    telling = {
+        name: alarm
+        for name, alarm in alarms.items()
+        if alarm.get("ActionsEnabled", True) and alarm.get("AlarmActions")
+    }
+    on = [name for name, alarm in telling.items() if alarm["StateValue"] == "ALARM"]
+    set_off: dict[str, str] = {}
+    try:
+        for name, alarm in telling.items():
+            if name not in on:
+                set_off[name] = alarm["AlarmName"]  # before the call: an interrupted one may have been made
+                cloudwatch.set_alarm_state(
+                    AlarmName=alarm["AlarmName"], StateValue="ALARM", StateReason=_REASON
+                )
+                sent.alarms.append(name)
+        _send_news(stack)
+        sent.news = True
+        time.sleep(HOLD)
+    finally:
+        stuck = list(_end(cloudwatch, set_off))
+    yield from stuck
+    left = f"; not {', '.join(on)}, which {'is' if len(on) == 1 else 'are'} on" if on else ""
+    names = ", ".join(sent.alarms) or "no alarm"
+    yield Finding("page", True, f"at {now():%H:%M} UTC {names} was set to ALARM and back to OK{left}")
+
+
+def _end(cloudwatch: Any, alarms: dict[str, str]) -> Iterator[Finding]:
+    for name, physical in alarms.items():
+        try:
+            cloudwatch.set_alarm_state(AlarmName=physical, StateValue="OK", StateReason=_REASON)
+        except Exception as error:  # noqa: BLE001 - the others still end
+            says = f"{name} was not set back; CloudWatch does it within minutes: {explain(error)}"
+            yield Finding("page", False, says)
+
+
+def _send_news(stack: Stack) -> None:
+    detail = {
+        "count": 0,
+        "accounts": [],
+        "text": _TEST,
+        "listenKeysTable": stack.outputs["ListenKeysTableName"],
+    }
+    entry = {"Source": "listenkey-keeper", "DetailType": "Listen Keys Failing", "Detail": json.dumps(detail)}
+    [answer] = stack.client("events").put_events(Entries=[entry])["Entries"]
+    if "ErrorCode" in answer:
+        raise CliError(f"EventBridge did not take the test of the accounts' news: {answer['ErrorCode']}")
