@@ -1,4 +1,4 @@
-"""`listenkeys renew`: a run by hand, its report, and how it ends."""
+"""`listenkeys renew`: a manual run, its report, and how it ends."""
 
 import json
 import re

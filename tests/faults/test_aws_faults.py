@@ -1121,7 +1121,7 @@ def test_broken_records_never_crash_a_run_nor_cost_the_others_theirs(
         not_a_list = {f"unannouncedx{n}" for n, value in enumerate(OTHER_TYPES.values()) if "L" not in value}
         readable = broken.keys() - not_a_list
         assert [name for name in readable if not kept(world, name)] == []
-        # Recorded anew, too: nothing that was broken refuses the write for ever.
+        # Recorded again, too: nothing that was broken keeps refusing the write.
         recently = iso(clock.now() - timedelta(minutes=5))
         assert [name for name in readable if world.current(name)["renewedAt"] < recently] == []
         assert all(world.exchange.live_key(api_key_of(name), "usdm") for name in broken)

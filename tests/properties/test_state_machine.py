@@ -97,7 +97,7 @@ class Killed(BaseException):
 
 
 class Life:
-    """How long a process lives: `left` calls out of it, for ever if None."""
+    """How long a process lives: `left` calls out of it, without a limit if None."""
 
     left: int | None = None
 

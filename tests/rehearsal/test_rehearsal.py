@@ -228,7 +228,7 @@ def test_08_every_call_that_the_functions_made_is_allowed_by_iam_and_what_they_m
     stage: Stage,
 ) -> None:
     other = stage.another("listenkeys-sharded")
-    # The dashboard's widget, and a run by hand that names its account.
+    # The dashboard's widget, and a manual run that names its account.
     for each in (stage, other):
         event = json.dumps({"describe": False, "widgetContext": {"width": 900}})
         each.client("lambda").invoke(FunctionName=each.resources()["WidgetFunction"], Payload=event.encode())
