@@ -40,8 +40,11 @@ StackName = Annotated[
 ]
 ACCOUNT_HELP = "The account's id, as in `listenkeys accounts list`."
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False, help=ACCOUNT_HELP)]
-Region = Annotated[str | None, typer.Option(help="The stack's AWS region.")]
-Profile = Annotated[str | None, typer.Option(help="The AWS profile to use.")]
+Region = Annotated[
+    str | None,
+    typer.Option(help="The stack's AWS region; by default AWS_REGION, or the one in samconfig.toml."),
+]
+Profile = Annotated[str | None, typer.Option(help="The AWS profile to use; by default AWS_PROFILE.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
