@@ -34,7 +34,6 @@ IP_WEIGHT = 2400  # a minute
 ACCOUNTS_OF_AN_ADDRESS = IP_WEIGHT * 30
 ACCOUNTS_IN_A_SHARD = 1000
 LARGEST_WITHOUT_SHARDS = 10_000
-COUNTER_BYTES, CLAIM_BYTES = 100, 7  # the weight counter's item, and what it grows by with each account
 # An idle queue: Lambda's five pollers, each with a long poll of 20 s. Lambda Developer Guide, "Configuring
 # scaling behavior for SQS event source mappings": they do not become fewer where MaximumConcurrency is set.
 POLLS = 5 * HOURS * 3600 / 20
@@ -75,14 +74,9 @@ class Stack:
 
 
 def counter_units(accounts: int) -> int:
-    """Return the write units of a tick's weight counters: for each portion a write as large as the item."""
-    units = 0
-    for start in range(0, accounts, IP_WEIGHT):  # a minute each, and an item
-        sent = min(IP_WEIGHT, accounts - start)
-        for portion in range(0, sent, PORTION):
-            claimed = min(portion + PORTION, sent)
-            units += math.ceil((COUNTER_BYTES + claimed * CLAIM_BYTES) / 1024)
-    return units
+    """Return the write units of a tick's weight counters: a small write for each portion of a minute's."""
+    minutes, left = divmod(accounts, IP_WEIGHT)
+    return minutes * math.ceil(IP_WEIGHT / PORTION) + math.ceil(left / PORTION)
 
 
 def read_again(accounts: int, sharded: bool) -> int:

@@ -18,7 +18,7 @@ import requests
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
-from listenkeys.aws.counter import Taken, WeightCounter
+from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import ApiKey, Credentials, Fetched
 from listenkeys.aws.records import Records, Saved
 from listenkeys.binance.client import BinanceClient
@@ -293,25 +293,21 @@ class MemoryCounter(WeightCounter):
     def __init__(self, world: World) -> None:
         self._world = world
         self._used: Counter[tuple[str, int]] = Counter()
-        self._claimed: defaultdict[tuple[str, int], set[tuple[str, bytes]]] = defaultdict(set)
+        self._run_of: dict[tuple[str, int], str] = {}
 
-    def take(
-        self, group: str, minute: int, weight: int, cap: int, mark: bytes, accounts: Iterable[str] = ()
-    ) -> Taken:
+    def take(self, group: str, minute: int, weight: int, cap: int, run_id: str | None) -> int | None:
         if self._world.down(DYNAMODB) or self._world.down(WRITES):
             raise Unavailable("the weight counter could not be reached")
-        used, claimed = self._used[group, minute], self._claimed[group, minute]
-        others = {account for account, by in claimed if by != mark}
-        accounts = set(accounts)
-        granted = used + weight <= cap
-        if granted:
-            self._used[group, minute] += weight
-            claimed |= {(account, mark) for account in accounts}
-        return Taken(granted, used, others & accounts)
+        if run_id and self._run_of.setdefault((group, minute), run_id) != run_id:
+            return None
+        before = self._used[group, minute]
+        self._used[group, minute] += weight
+        return max(0, min(weight, cap - before))
 
-    def give_back(self, group: str, minute: int, weight: int, mark: bytes, accounts: Iterable[str]) -> None:
+    def give_back(self, group: str, minute: int, weight: int, leave: bool) -> None:
         self._used[group, minute] -= weight
-        self._claimed[group, minute] -= {(account, mark) for account in accounts}
+        if leave:
+            self._run_of.pop((group, minute), None)
 
 
 class MemoryAnnouncer(Announcer):

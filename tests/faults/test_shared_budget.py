@@ -23,16 +23,15 @@ from tests.faults.matrix import (
     TICK,
     TWENTY,
     add_live,
-    api_key_of,
     hooked,
     kept,
     metrics,
     raised,
     variant,
 )
-from tests.faults.processes import Ended, Handler, add_due, asked, at_the_next_minute
+from tests.faults.processes import Ended, Handler, add_due, at_the_next_minute
 from tests.faults.refusals import Body, Refusals
-from tests.waiting import SECONDS
+from tests.waiting import SECONDS, eventually
 
 
 def names(prefix: str, count: int) -> list[str]:
@@ -45,15 +44,15 @@ def most_weight(world: World, group: str, since: int) -> int:
 
 
 def check_asked_once(world: World, ended: Iterable[Ended], accounts: Iterable[str]) -> None:
-    """Check that a run left alone what another had claimed in its minute, or recorded before it.
+    """Check that a run left alone what another was at in its minute, or had recorded before it.
 
     On a busy machine an answer may not be recorded yet when its minute, three seconds, is over.
     """
     for name in accounts:
-        minutes = [minute_of(entry) for entry in world.ledger(name)]
+        minutes = {(minute_of(entry), entry["runId"]) for entry in world.ledger(name)}
         recorded = min(done.recorded[name] for done in ended if name in done.recorded)
-        assert len(set(minutes)) == len(minutes), f"{name} was claimed"
-        assert max(minutes) <= recorded, f"{name} had been renewed"
+        assert len({minute for minute, _ in minutes}) == len(minutes), f"{name}: two runs in a minute"
+        assert max(minutes)[0] <= recorded, f"{name} had been renewed"
 
 
 def minute_of(entry: dict[str, Any]) -> int:
@@ -90,7 +89,7 @@ def test_a_tick_and_a_sweep_at_once_stay_under_the_cap_together_and_ask_once_for
 @pytest.mark.row(51)
 def test_a_tick_a_sweep_and_a_retry_at_once_keep_each_groups_cap(busy: World, fast: ScaledClock) -> None:
     """The options' cap is the same share of their limit: 60 of 2,400 are 10 of 400."""
-    products = {"usdm": names("u", 45), "coinm": names("c", 45), "options": names("o", 8)}
+    products = {"usdm": names("u", 40), "coinm": names("c", 40), "options": names("o", 4)}
     runs_of = {"tick": TICK, "sweep": SWEEP, "retry": TICK}
     with ExitStack() as stack:
         runs = {run: stack.enter_context(Handler(busy, fast, MAX_WEIGHT_PER_MINUTE="60")) for run in runs_of}
@@ -111,60 +110,63 @@ def test_a_tick_a_sweep_and_a_retry_at_once_keep_each_groups_cap(busy: World, fa
 
 
 @pytest.mark.row(51)
+@pytest.mark.row(63)
 @pytest.mark.parametrize(
-    ("minutes", "requests"), [(0, 1), (1, 2)], ids=["in its minute", "in the next minute"]
+    ("event", "minutes", "waits"),
+    [(TICK, 30, True), (SWEEP, 40, True), (TICK, 58.5, False), ({"accounts": ["alice"]}, 30, False)],
+    ids=["tick", "sweep", "key with 90 seconds left", "by hand"],
 )
-def test_an_account_belongs_to_the_run_that_claimed_it_until_the_minute_ends(
-    world: World, clock: VirtualClock, minutes: int, requests: int
+def test_a_run_waits_for_the_end_of_another_runs_minute_where_waiting_does_no_harm(
+    world: World,
+    function: LocalFunction,
+    clock: VirtualClock,
+    event: dict[str, Any],
+    minutes: float,
+    waits: bool,
 ) -> None:
-    """Then its answer may be on its way still, or its run dead: another run asks once more."""
-    add_live(world, clock, "alice", minutes=30)
-    first, second = variant(world, clock), variant(world, clock)
-
-    def let_the_second_run(_: str) -> None:
-        hooked(world).hook = None
-        clock.advance(minutes=minutes)
-        assert not raised(second.invoke(TICK))
-
-    hooked(world).hook = let_the_second_run
-    assert not raised(first.invoke(TICK))
-    assert len(world.exchange.requests) == sum(taken_weight(world, "futures").values()) == requests
+    """The other run has been killed: it is never heard of again."""
+    add_live(world, clock, "alice", minutes=minutes)
+    put_counter(world, clock.now(), used={"N": "1"}, runId={"S": "killed"})
+    began = int(clock.timestamp() // 60)
+    assert not raised(function.invoke(event))
+    [entry] = world.ledger("alice")
+    assert minute_of(entry) == began + waits
     assert kept(world, "alice")
 
 
-@pytest.mark.slow
 @pytest.mark.row(51)
 def test_a_request_that_hangs_across_a_minute_is_not_asked_for_by_another_run(
-    busy: World, fast: ScaledClock
+    world: World, function: LocalFunction, clock: VirtualClock
 ) -> None:
+    """The run whose request it is takes the next minute, too; the other waits, and then reads the record."""
+    add_live(world, clock, "alice", minutes=40)
+    clock.advance(30.0 - clock.timestamp() % 60)
     hanging, go_on = threading.Event(), threading.Event()
 
     def hang(_: str) -> None:
         hanging.set()
         go_on.wait(SECONDS)
 
-    with ExitStack() as stack:
-        first, second = (stack.enter_context(Handler(busy, fast)) for _ in range(2))
-        add_due(busy, fast, ["alice"])
-        for run in (first, second):
-            run.ready()
-        stack.callback(go_on.set)
-        at_the_next_minute(fast)
-        fast.sleep(40.0)
-        hooked(busy).hook = hang
-        first.start(TICK)
-        assert hanging.wait(SECONDS)
-        hooked(busy).hook = None
-        at_the_next_minute(fast)
-        fast.sleep(15.0)  # for its claim to be there: on a busy machine a write takes seconds of this clock
-        second.start(SWEEP, run_id="sweep")
-        beside = second.ended()
-        go_on.set()
-        assert not first.ended().raised
-    assert beside.report
-    assert beside.report["skipped"] == 1
-    assert asked(busy) == {api_key_of("alice"): 1}
-    assert kept(busy, "alice")
+    def when_refused(parsed: Body, **_: object) -> None:
+        if "Error" in parsed:
+            go_on.set()
+            first.join(SECONDS)
+
+    hooked(world).hook = hang
+    first = threading.Thread(target=function.invoke, args=(TICK, Context(aws_request_id="tick")))
+    first.start()
+    assert hanging.wait(SECONDS)
+    hooked(world).hook = None
+    clock.advance(29.5)
+    eventually(lambda: len(taken_weight(world, "futures")) == 2)
+    clock.advance(10.0)
+    sweeping = variant(world, clock)
+    sweeping.app.keeper.records._dynamodb.meta.events.register("after-call.dynamodb.UpdateItem", when_refused)
+    done = sweeping.invoke(SWEEP, Context(aws_request_id="sweep"))
+    assert done.report
+    assert done.report["skipped"] == 1
+    assert len(world.exchange.requests) == 1
+    assert kept(world, "alice")
 
 
 @pytest.mark.slow
@@ -200,6 +202,13 @@ def test_what_a_killed_run_had_taken_is_lost_for_that_minute_only(busy: World, f
     assert len(taken) == 1
     assert most_weight(busy, "futures", began) <= 40
     assert all(kept(busy, name) for name in accounts)
+
+
+def put_counter(world: World, minute: datetime, **attributes: Any) -> None:
+    """Put the futures' counter of a minute, with attributes as DynamoDB has them."""
+    key = {"accountId": {"S": "#weight:futures"}, "record": {"S": iso(minute)[:16] + "Z"}}
+    table = world.aws.outputs["LedgerTableName"]
+    world.aws.client("dynamodb").put_item(TableName=table, Item=key | attributes)
 
 
 def taken_weight(world: World, group: str) -> dict[str, int]:
@@ -256,8 +265,7 @@ def test_the_budget_costs_a_run_over_one_account_one_call_to_aws(
     add_live(world, clock, "alice", minutes=30, product=product)
     refusals = Refusals(function, clock)
     assert not raised(function.invoke(TICK))
-    # PutEvents tells that the run is complete.
-    without = {"Scan": 2, "BatchGetSecretValue": 1, "TransactWriteItems": 1, "PutEvents": 1}
+    without = {"Scan": 2, "BatchGetSecretValue": 1, "TransactWriteItems": 1}
     assert refusals.requests == {**without, "UpdateItem": 1}
 
 
@@ -319,14 +327,7 @@ def test_a_counter_that_makes_no_sense_does_not_stop_a_run(
 ) -> None:
     function, _ = hindered
     for minute in range(10):
-        world.aws.client("dynamodb").put_item(
-            TableName=world.aws.outputs["LedgerTableName"],
-            Item={
-                "accountId": {"S": "#weight:futures"},
-                "record": {"S": iso(clock.now() + timedelta(minutes=minute))[:16] + "Z"},
-                "used": used,
-            },
-        )
+        put_counter(world, clock.now() + timedelta(minutes=minute), used=used)
     function.invoke(TICK)
     assert all(kept(world, name) for name in TWENTY)
     assert max(sent_in_each_minute(world, *TWENTY).values()) <= (52 if used == {"N": "-40"} else 12)

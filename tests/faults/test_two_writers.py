@@ -217,7 +217,9 @@ def test_an_answer_of_dynamodb_that_is_lost_skips_and_repeats_nothing(
     assert told(world) == ["Changed"]
     assert not any("unannounced" in world.current(name) for name in names)
     [counter] = world.records("#weight:futures")
-    assert counter["used"] == 3
+    assert counter["used"] == (6 if match is LOSSES["the weight"][0] else 3), (
+        "twice: that is never over the cap"
+    )
 
 
 @pytest.mark.row(93)

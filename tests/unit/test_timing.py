@@ -33,6 +33,7 @@ SWEEP = 60.0 * 5
         pytest.param(t.FRESH.total_seconds(), 60.0 * 30, id="a renewed key is due again at the next tick"),
         pytest.param(RUN, t.LAST_TRY.total_seconds(), id="an event is tried for longer than a run takes"),
         pytest.param(t.AWS_CONNECT + t.AWS_READ, 60.0 - t.EDGE, id="weight can be used in its minute"),
+        pytest.param(60.0 + t.LET_GO, t.CANNOT_WAIT, id="a key that waits for a minute's end is still saved"),
         pytest.param(t.AT_ONCE, t.AWS_READ, id="a call that hangs is not one that fails at once"),
         pytest.param(60.0 + t.WHOLE_ANSWER, t.COUNTER_KEPT, id="a counter outlives its minute"),
         pytest.param(t.FLUSH, t.FLUSH_PAUSE_CAP, id="a table that takes nothing is asked less often"),

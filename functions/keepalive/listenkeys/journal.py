@@ -1,6 +1,6 @@
 """Handles a run's results: reported, recorded in batches as they come, then announced."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from .aws.announcements import COMPLETED, Announcer, digests
@@ -40,10 +40,10 @@ class Journal:
         if result.to_record:
             self._unsaved.append(result)
 
-    def unrecorded(self) -> Iterator[Result]:
-        """Yield the results that are not recorded yet."""
-        yield from self._saving
-        yield from self._unsaved
+    @property
+    def unrecorded(self) -> bool:
+        """Whether there are results that are not recorded yet."""
+        return bool(self._saving or self._unsaved)
 
     def flush(self) -> float:
         """Begin to record what has come in, once it is a batch or a second old; return when to call again."""

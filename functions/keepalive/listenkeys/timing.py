@@ -30,6 +30,7 @@ FLUSH_PAUSE_CAP = 30.0  # between two tries while DynamoDB takes nothing
 CONNECT, READ, WHOLE_ANSWER = 3.0, 5.0, 10.0  # to connect (an address), the next byte, the answer
 BACKOFF_BASE, BACKOFF_CAP, PROBE_CAP = 0.5, 10.0, 30.0  # between the tries of an account, and of a host
 EDGE = 1.0  # Binance may count what is sent in a minute's last second in the next one
+CANNOT_WAIT = 120.0  # a key that dies sooner shares another run's minute
 
 # Calls to AWS
 AWS_CONNECT, AWS_READ = 2.0, 5.0

@@ -1,11 +1,9 @@
-"""Who is admitted: weight from the budget that all runs share, and a claim that keeps other runs away."""
+"""Who may begin: weight from the counter that all runs share, and what other runs have recorded meanwhile."""
 
-import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ..aws.counter import Taken
 from ..aws.records import Records
 from ..clock import Clock
 from ..errors import Unavailable
@@ -20,7 +18,7 @@ from .weight import Budget
 
 @dataclass(slots=True)
 class Admission:
-    """Gets hosts weight in the pool, ahead of `workers` requests; `skip` ends whom another run renews."""
+    """Admits a host's accounts, ahead of `workers` requests; `skip` ends those another run has renewed."""
 
     budget: Budget
     records: Records
@@ -29,97 +27,85 @@ class Admission:
     due_rule: DueRule
     workers: int
     skip: Callable[[Host, Renewal], None]
-    asking: set[str] = field(init=False, default_factory=set)
+    _asking: set[str] = field(init=False, default_factory=set)  # groups
     _read_in: int = field(init=False)  # the clock minute in which the run read the records, or an earlier one
-    _carried: int = field(init=False, default=0)  # the last clock minute whose claims went into the next
 
     def __post_init__(self) -> None:
         self._read_in = self.budget.minute()
 
-    def ask(self, host: Host) -> None:
-        """Have a portion admitted, and get weight for those who need more than they were promised."""
-        group, minute = host.group, self.budget.now(host.group)
-        if group in self.asking or self.budget.opens_at(group, 0) > self.clock.monotonic():
+    def opens_at(self, host: Host) -> float:
+        """Return when a request may go; NEVER where that depends on an answer. Asks for what is missing."""
+        at = self.budget.opens_at(host.group)
+        if at > self.clock.monotonic():
+            return at
+        self._ask(host)
+        if host.ready and self.budget.now(host.group).free and not (host.alone and host.asked):
+            return at
+        return NEVER if host.group in self._asking else self.budget.next_minute()
+
+    def _ask(self, host: Host) -> None:
+        """Admit the next portion if few are ready, and get the weight that is missing."""
+        group, minute, now = host.group, self.budget.now(host.group), self.clock.monotonic()
+        if group in self._asking:
             return
-        short = host.short(self.workers)
-        if not short and (not host.ready or host.first()[-1].promised or minute.free):
+        room = 0 if minute.used_up else self.budget.caps[group] - minute.taken
+        portion = host.next(self.workers, minute.free + room - len(host.ready))
+        run_id: str | None = self.due_rule.run_id
+        # Somebody waits for what is not scheduled, and a key about to die waits for no other run.
+        if not self.due_rule.trigger.scheduled or any(renewal.dying(now) for renewal in portion):
+            run_id = None
+        elif minute.foreign:
+            portion = []
+        weight = max(0, min(room, len(portion) * host.weight + len(host.ready) - minute.free))
+        if not portion and (minute.free or not weight):
             return
-        in_sight = minute.free + minute.room
-        lacking = min(in_sight, sum(not renewal.promised for *_, renewal in host.ready))
-        needed = lacking + (host.admit(in_sight - lacking) if short else 0)
-        weight = max(0, needed - minute.free)
-        if not host.asked and not weight:
-            return
-        portion, number = host.asked, minute.number
-        if self.budget.trouble:
-            self._granted(host, portion, weight, number, (Taken(True, minute.taken, set()), {}))
-            return
-        self.asking.add(group)
-        work = partial(self._take, group, number, weight, [renewal.id for renewal in portion])
-        self.pool.start(work, partial(self._granted, host, portion, weight, number))
+        host.admit(portion)
+        self._asking.add(group)
+        work = partial(self._take, group, minute.number, weight, run_id if portion else None, portion)
+        self.pool.start(work, partial(self._taken, host, portion, minute.number, weight))
 
     def _take(
-        self, group: str, minute: int, weight: int, ids: list[str]
-    ) -> tuple[Taken | Unavailable, Mapping[str, Current]]:
-        """In the pool: take weight, claim the accounts, and read their records again.
+        self, group: str, minute: int, weight: int, run_id: str | None, portion: list[Renewal]
+    ) -> tuple[int | None, Mapping[str, Current]]:
+        """In the pool: take weight and the minute, and read the portion's records again.
 
-        Not in the minute in which the run read them first: who changes one then has claimed it.
+        Not in the minute in which the run read them first: since then no other run has begun any.
         """
-        taken = self.budget.take(group, minute, weight, ids)
-        if self._read_in == minute or not self.due_rule.trigger.scheduled or not ids:
-            return taken, {}
+        got = self.budget.take(group, minute, weight, run_id)
+        if (
+            got is None
+            or self._read_in == minute
+            or self.budget.trouble
+            or not self.due_rule.trigger.scheduled
+        ):
+            return got, {}
         try:
-            return taken, self.records.current(ids)
+            return got, self.records.current(renewal.id for renewal in portion)
         except Unavailable:
-            return taken, {}  # go by what was read first
+            return got, {}  # go by what was read first
 
-    def _granted(
+    def _taken(
         self,
         host: Host,
         portion: list[Renewal],
-        weight: int,
         minute: int,
-        said: tuple[Taken | Unavailable, Mapping[str, Current]],
+        weight: int,
+        came: tuple[int | None, Mapping[str, Current]],
     ) -> None:
-        taken, fresh = said
-        self.asking.discard(host.group)
-        in_hand = self.budget.taken(host.group, minute, weight, taken)
+        got, fresh = came
+        self._asking.discard(host.group)
+        self.budget.taken(host.group, minute, weight, got)
         if host.asked is not portion:
             return  # they have been reported as not attempted
         host.asked = []
-        if not in_hand:
+        if got is None or minute != self.budget.minute():
             host.backlog += portion[::-1]
             return
-        # Somebody waits for the answer, and does not wait for another run.
-        waits = not self.due_rule.trigger.scheduled
-        claimed = set() if waits or isinstance(taken, Unavailable) else taken.claimed
-        due_rule, now = replace(self.due_rule, now=self.clock.now()), self.clock.monotonic()
+        due_rule = replace(self.due_rule, now=self.clock.now())
         for renewal in portion:
-            known = renewal.before
-            renewal.before = fresh.get(renewal.id, known)
+            known, renewal.before = renewal.before, fresh.get(renewal.id, renewal.before)
             renewed = renewal.before.renewed_at != known.renewed_at
             if renewed and not due_rule(renewal.account, renewal.before)[0]:
                 self.skip(host, renewal)
-            elif renewal.id in claimed and renewal.at_risk(now):
-                # Who has it may be at its end. Look again in the next minute: there is a key to save.
-                heapq.heappush(host.waiting, (self.budget.next_minute(), renewal.rank, renewal))
-            elif renewal.id in claimed:
-                self.skip(host, renewal)
             else:
-                renewal.promised = renewal.weight
-                self.budget.now(host.group).free -= renewal.weight
                 host.add(renewal)
-
-    def carry(self, now: float, under_way: Iterable[tuple[str, str]]) -> float:
-        """In a minute's last second, claim in the next what is under way; return when to look again."""
-        minute, left = self.budget.minute(), self.budget.ends_in()
-        if left > 0:
-            return now + left
-        if self._carried != minute and not self.budget.trouble:
-            self._carried = minute
-            of: dict[str, list[str]] = {}
-            for group, id_ in under_way:
-                of.setdefault(group, []).append(id_)
-            for group, ids in of.items():
-                self.pool.start(partial(self.budget.take, group, minute + 1, 0, ids), lambda _: None)
-        return NEVER

@@ -19,6 +19,7 @@ class Host:
     group: str
     group_gate: GroupGate
     gate: HostGate
+    weight: int  # of a renewal
     backlog: list[Renewal]
     ready: list[tuple[int, int, Renewal]] = field(default_factory=list)
     waiting: list[tuple[float, int, Renewal]] = field(default_factory=list)
@@ -58,12 +59,9 @@ class Host:
     def make_ready(self, now: float, minute: int) -> None:
         """Move what has waited long enough; what was admitted in an earlier minute must be admitted again."""
         while self.waiting and self.waiting[0][0] <= now:
-            renewal = heapq.heappop(self.waiting)[-1]
-            self.add(renewal) if renewal.attempts else self.backlog.append(renewal)
+            self.add(heapq.heappop(self.waiting)[-1])
         if minute != self.minute:
             self.minute = minute
-            for renewal in self.left():
-                renewal.promised = 0
             untried = [entry for entry in self.ready if not entry[2].attempts]
             self.backlog += [renewal for *_, renewal in sorted(untried, reverse=True)]
             self.ready = [entry for entry in self.ready if entry[2].attempts]
@@ -73,21 +71,16 @@ class Host:
         """Add a renewal that may be sent."""
         heapq.heappush(self.ready, (renewal.rank, renewal.attempts, renewal))
 
-    def short(self, ahead: int) -> bool:
-        """Whether to admit more: as a probe, an account that was not tried is best."""
-        if not self.backlog:
-            return False
-        return all(r.attempts for *_, r in self.ready) if self.alone else len(self.ready) < ahead
+    def next(self, ahead: int, most: int) -> list[Renewal]:
+        """Return whom to admit so that `ahead` are ready; as a probe, one that was not tried is best."""
+        enough = any(not r.attempts for *_, r in self.ready) if self.alone else len(self.ready) >= ahead
+        count = 0 if enough else min(most, 1 if self.gate.failures else PORTION)
+        return self.backlog[: -count - 1 : -1] if count > 0 else []
 
-    def admit(self, weight: int) -> int:
-        """Take out of the backlog whom this weight lasts for; return how much they need."""
-        needed = 0
-        for _ in range(1 if self.gate.failures else PORTION):
-            if not self.backlog or needed + self.backlog[-1].weight > weight:
-                break
-            needed += self.backlog[-1].weight
-            self.asked.append(self.backlog.pop())
-        return needed
+    def admit(self, portion: list[Renewal]) -> None:
+        """Take a portion out of the backlog."""
+        self.asked = portion
+        del self.backlog[len(self.backlog) - len(portion) :]
 
     def first(self) -> tuple[int, int, Renewal]:
         """Return the next that is ready: the most urgent; as a probe, the one that was tried least."""

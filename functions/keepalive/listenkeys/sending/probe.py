@@ -20,10 +20,11 @@ _ADDRESS = re.compile(r"request ip: ([0-9A-Fa-f:.]{2,45})")
 def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, Any]:
     """Return the report's `probe`: an API key refused (-2014, -2015) shows that the request arrived."""
     group = ENDPOINTS[ENDPOINT].group
-    clock.sleep(max(0.0, budget.opens_at(group, 1) - clock.monotonic()))
-    minute = budget.minute()
-    if budget.taken(group, minute, 1, budget.take(group, minute, 1)):
-        budget.now(group).free -= 1
+    clock.sleep(max(0.0, budget.opens_at(group) - clock.monotonic()))
+    minute = budget.now(group)
+    budget.taken(group, minute.number, 1, budget.take(group, minute.number, 1))
+    if minute.free:
+        minute.free -= 1
         error = AccountError(ErrorCode.BAD_RESPONSE, "a made-up API key was accepted: this is not Binance")
         try:
             binance.keepalive(ENDPOINT, MADE_UP)

@@ -10,7 +10,7 @@ from ..aws.credentials import ApiKey
 from ..binance.answers import Answer
 from ..errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient
 from ..model import LEASE, Account, Current, Outcome, Result
-from ..timing import LAST_RUN, NEVER
+from ..timing import CANNOT_WAIT, LAST_RUN, NEVER
 
 if TYPE_CHECKING:
     from ..binance.client import BinanceClient
@@ -22,8 +22,8 @@ class Renewal:
 
     `reread` fetches the account's API key once more, or returns the AccountError that prevents it.
     `rank` is its place in the order; lower goes first. `dies_at` is the monotonic time at which a live key
-    dies, NEVER where there is none to save. `weight` is what it is admitted with, `promised` how much of that
-    it has not used in this minute. `wants_more`: the last request failed, and a different one may succeed.
+    dies, NEVER where there is none to save. `wants_more`: the last request failed, and a different one may
+    succeed.
     """
 
     rank: int
@@ -33,8 +33,6 @@ class Renewal:
     reread: Callable[[Account], ApiKey | AccountError]
     now: Callable[[], datetime]
     dies_at: float = NEVER
-    weight: int = 1
-    promised: int = 0
     attempts: int = 0
     started: float = 0.0  # the last request, monotonic
     sent_at: datetime | None = None  # the last request
@@ -54,6 +52,10 @@ class Renewal:
     def at_risk(self, now: float) -> bool:
         """Whether there is a key to save, and later runs may come too late."""
         return now < self.dies_at < now + LAST_RUN
+
+    def dying(self, now: float) -> bool:
+        """Whether a key would die while its run waits for another run's minute to end."""
+        return now < self.dies_at < now + CANNOT_WAIT
 
     def send(self, binance: "BinanceClient") -> Result | None:
         """Send the next request; return the result, None if it takes one more. Raises AccountError."""

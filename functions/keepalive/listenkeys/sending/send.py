@@ -2,7 +2,7 @@
 
 import heapq
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -46,8 +46,8 @@ class Sending:
     workers: int
     _hosts: dict[tuple[str, str], Host] = field(init=False, default_factory=dict)
     _gates: dict[str, GroupGate] = field(init=False, default_factory=dict)
-    _groups: dict[str, str] = field(init=False, default_factory=dict)  # of each account
-    _unrenewed: dict[str, list[str]] = field(init=False, default_factory=dict)  # by group
+    _left: bool = field(init=False, default=False)  # whether there are accounts that were not renewed
+    _kept: int = field(init=False, default=0)  # the last clock minute in which the next was taken, too
     _admission: Admission = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,15 +60,14 @@ class Sending:
         hosts: dict[tuple[str, str], list[Renewal]] = {}
         for renewal in renewals:
             name = renewal.account.endpoint
-            group = self._groups[renewal.id] = ENDPOINTS[name].group
-            renewal.weight = min(ENDPOINTS[name].weight, self.budget.caps[group])
-            hosts.setdefault((self.binance.host_of(name), group), []).append(renewal)
+            hosts.setdefault((self.binance.host_of(name), ENDPOINTS[name].group), []).append(renewal)
         for key, own in hosts.items():
             probe = next((renewal for renewal in own if not renewal.before.consecutive_failures), own[0])
             own.remove(probe)
             probe.rank = -1
             gate = self._gates.setdefault(key[1], GroupGate())
-            self._hosts[key] = Host(key[1], gate, HostGate(), [*own[::-1], probe])
+            weight = max(ENDPOINTS[renewal.account.endpoint].weight for renewal in [probe, *own])
+            self._hosts[key] = Host(key[1], gate, HostGate(), weight, [*own[::-1], probe])
 
     def go(self) -> float | None:
         """Start what may go now; return when to look again, None when there is nothing left to wait for."""
@@ -80,12 +79,9 @@ class Sending:
                 if (wake is None and not flying) or now >= self.deadline + LET_GO:
                     return None
                 wake = NEVER if wake is None or best else wake
-                return min(wake, self._admission.carry(now, self._under_way()), self.deadline + LET_GO)
+                return min(wake, self._keep(now, flying), self.deadline + LET_GO)
             renewal = best.launch(now)
-            if renewal.promised:
-                renewal.promised -= 1
-            else:
-                self.budget.now(best.group).free -= 1
+            self.budget.now(best.group).free -= 1
             self.pool.start(partial(_send, renewal, self.binance), partial(self._landed, best, renewal))
 
     def settle(self) -> None:
@@ -97,9 +93,9 @@ class Sending:
         self._hosts.clear()
 
     def close(self) -> None:
-        """Give back the weight that was not used, and the claims on accounts that were not renewed."""
+        """Give back the weight that was not used, and leave the minute to others if there is work left."""
         for group in self._gates:
-            self.budget.give_back(group, self._unrenewed.get(group, ()))
+            self.budget.give_back(group, self._left and self.due_rule.trigger.scheduled)
 
     def _choose(self, now: float) -> tuple[Host | None, float | None]:
         """Return the host whose turn it is; else when to look again, None where nothing is left to send."""
@@ -111,14 +107,7 @@ class Sending:
                 continue
             at = host.opens_at(now)
             if at <= now <= self.deadline:
-                self._admission.ask(host)
-            needed = 0
-            if not host.ready or (host.alone and host.short(1)):
-                needed = host.backlog[-1].weight if host.backlog else 1
-            elif not host.first()[-1].promised and not self.budget.now(host.group).free:
-                needed = 1
-            asking = needed > 0 and host.group in self._admission.asking
-            at = max(at, NEVER if asking else self.budget.opens_at(host.group, needed))
+                at = self._admission.opens_at(host)
             if (now if at == NEVER else max(now, at)) > self.deadline:
                 paused = host.group_gate.opens_at > self.deadline
                 host.gate.stop(ErrorCode.RATE_LIMITED if paused else ErrorCode.DEADLINE)
@@ -149,20 +138,24 @@ class Sending:
     def _skip(self, host: Host, renewal: Renewal) -> None:
         self._finish(host, renewal, renewal.skipped())
 
-    def _under_way(self) -> Iterator[tuple[str, str]]:
-        """Yield what another run must not begin: the group and id of each."""
-        for host in self._hosts.values():
-            yield from ((host.group, renewal.id) for renewal in host.flying)
-        for result in self.journal.unrecorded():
-            if group := self._groups.get(result.account_id):
-                yield group, result.account_id
+    def _keep(self, now: float, flying: int) -> float:
+        """In a minute's last second, take the next one if something is under way; return when to look again.
+
+        No other run then asks for what is not answered or not recorded yet.
+        """
+        minute, left = self.budget.minute(), self.budget.ends_in()
+        if left > 0:
+            return now + left
+        if self._kept != minute and self.due_rule.trigger.scheduled and (flying or self.journal.unrecorded):
+            self._kept = minute
+            for group in self._gates:
+                take = partial(self.budget.take, group, minute + 1, 0, self.due_rule.run_id)
+                self.pool.start(take, lambda _: None)
+        return NEVER
 
     def _finish(self, host: Host, renewal: Renewal, result: Result) -> None:
         result.attempts = renewal.attempts
-        if result.outcome in (*RETRYABLE, Outcome.REJECTED):
-            self._unrenewed.setdefault(host.group, []).append(renewal.id)
-        if host.minute == self.budget.minute():
-            self.budget.now(host.group).free += renewal.promised
+        self._left |= result.outcome in (*RETRYABLE, Outcome.REJECTED)
         self.journal.add(result)
 
 

@@ -1,19 +1,17 @@
 """The weight budget that all runs of a stack share, as one of them sees it. No locks, no waiting.
 
 Runs overlap (a tick, a sweep, Lambda's retry, shards), each in a process of its own, and Binance counts what
-they send together, by clock minute. So a run takes weight from a shared counter before it sends, and in the
-same write claims the accounts it is for: in a clock minute, two runs don't renew the same one.
+they send together, by clock minute. So a run takes weight from a shared counter before it sends.
 
-Claims end with their minute, so that a killed run holds up nobody for longer. A run that is at work when the
-minute ends claims what it is still at in the next minute, too.
+The scheduled run that is the first to begin accounts in a minute has that minute of the group to itself: no
+other begins any, so no two runs renew the same account. A killed run holds up others for its minute only.
 """
 
 import logging
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..aws.counter import Taken, WeightCounter
+from ..aws.counter import WeightCounter
 from ..clock import Clock
 from ..errors import Unavailable
 from ..products import GROUP_WEIGHT
@@ -29,14 +27,15 @@ _log = logging.getLogger(__name__)
 class Minute:
     """A group's weight in one clock minute, by its number.
 
-    `taken` by this process; `free`: in hand, and promised to no account; `room`: what may still be taken, as
-    far as is known. `closed`: Binance says that the address is near its limit, no matter who used it.
+    `taken` by this process; `free`: in hand. `used_up`: there is no more to take. `foreign`: another run's.
+    `closed`: Binance says that the address is near its limit, no matter who used it.
     """
 
     number: int
-    room: int
     taken: int = 0
     free: int = 0
+    used_up: bool = False
+    foreign: bool = False
     closed: bool = False
 
 
@@ -51,9 +50,10 @@ class Budget:
         self.begin()
 
     def begin(self) -> None:
-        """Begin a run: it has claims of its own, and tries the counter even if the last one could not."""
-        self._mark = uuid.uuid4().bytes[:3]
+        """Begin a run, which asks the counter whatever the last one was told."""
         self.trouble: str | None = None
+        for minute in self._minutes.values():
+            minute.foreign = False
 
     def minute(self) -> int:
         """Return the number of the current clock minute, UTC."""
@@ -64,7 +64,7 @@ class Budget:
         number = self.minute()
         minute = self._minutes.get(group)
         if minute is None or minute.number != number:
-            minute = self._minutes[group] = Minute(number, self.caps[group])
+            minute = self._minutes[group] = Minute(number)
         return minute
 
     def ends_in(self) -> float:
@@ -75,51 +75,46 @@ class Budget:
         """Return the monotonic time at which the next minute begins, and not a rounding error before."""
         return self._clock.monotonic() + self.ends_in() + EDGE + 0.01
 
-    def opens_at(self, group: str, needed: int) -> float:
-        """Return from when (monotonic) a request may go that still needs so much weight."""
-        minute, left = self.now(group), self.ends_in()
-        if left > 0 and not minute.closed and minute.free + minute.room >= needed:
-            return _NOW
-        return self.next_minute()
+    def opens_at(self, group: str) -> float:
+        """Return from when (monotonic) a request may go for which there is weight."""
+        return _NOW if self.ends_in() > 0 and not self.now(group).closed else self.next_minute()
 
-    def take(self, group: str, minute: int, weight: int, accounts: Iterable[str] = ()) -> Taken | Unavailable:
-        """Ask the counter for a minute's weight, and claim these accounts. In any thread."""
-        try:
-            return self._counter.take(group, minute, weight, self.caps[group], self._mark, accounts)
-        except Unavailable as error:
-            return error
+    def take(self, group: str, minute: int, weight: int, run_id: str | None = None) -> int | None:
+        """Take a minute's weight, see WeightCounter; all of it where the counter fails. In any thread."""
+        if not self.trouble:
+            try:
+                return self._counter.take(group, minute, weight, self.caps[group], run_id)
+            except Unavailable as error:
+                self.trouble = str(error)
+                _log.warning("budget", extra={"trouble": self.trouble})
+        return weight
 
-    def taken(self, group: str, minute: int, weight: int, taken: Taken | Unavailable) -> bool:
-        """Note what the counter said of that minute; return whether the weight is in hand."""
+    def taken(self, group: str, minute: int, weight: int, got: int | None) -> None:
+        """Note what came of taking weight in that minute."""
         own = self.now(group)
-        if isinstance(taken, Unavailable):
-            self.trouble = str(taken)
-            _log.warning("budget", extra={"trouble": self.trouble})
-            taken = Taken(True, own.taken, set())
         if own.number != minute:
-            return False
-        if not taken.granted:
-            own.room = max(0, min(own.room, self.caps[group] - taken.used))
-            return False
-        own.taken += weight
-        own.free += weight
-        own.room = max(0, min(self.caps[group] - own.taken, self.caps[group] - taken.used - weight))
-        return True
+            return
+        if got is None:
+            own.foreign = True
+            return
+        own.taken += got
+        own.free += got
+        own.used_up = got < weight or own.taken >= self.caps[group]
 
     def observe(self, group: str, used_weight: int) -> None:
-        """Close the minute if Binance says that the IP address is near its limit: no promise holds then."""
+        """Close the minute if Binance says that the IP address is near its limit."""
         if used_weight >= GROUP_WEIGHT[group] * _CEILING:
             self.now(group).closed = True
 
-    def give_back(self, group: str, unrenewed: Iterable[str]) -> None:
-        """Return the weight in hand, and the claims on accounts that this run did not renew. Best effort."""
-        minute, accounts = self.now(group), list(unrenewed)
+    def give_back(self, group: str, leave: bool) -> None:
+        """Return the weight in hand, and `leave` the minute to other runs. Best effort."""
+        minute = self.now(group)
         weight, minute.free = minute.free, 0
-        if self.trouble or not minute.taken or not (weight or accounts):
+        if self.trouble or not minute.taken or not (weight or leave):
             return
         minute.taken -= weight
-        minute.room += weight
+        minute.used_up = False
         try:
-            self._counter.give_back(group, minute.number, weight, self._mark, accounts)
+            self._counter.give_back(group, minute.number, weight, leave and not minute.foreign)
         except Unavailable as error:
             _log.warning("budget", extra={"trouble": str(error)})
