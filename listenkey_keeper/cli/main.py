@@ -112,7 +112,7 @@ def check(
     paging: Annotated[
         bool,
         typer.Option(
-            "--page", help="Also send test messages: set each alarm off for 3 seconds, after asking."
+            "--page", help="Also test the messages: after asking, set each alarm to ALARM for 3 seconds."
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
@@ -124,7 +124,7 @@ def check(
 
     Checks the last deployment, the settings in samconfig.toml, the rules, KMS keys, failed runs and messages,
     the alarms and the mail. Then makes the function do a dry run and send Binance one request with a made-up
-    API key. Changes nothing, but with --page everybody who gets the alarms gets test messages. Exits with 1
+    API key. Changes nothing. With --page, everybody who gets the alarms gets test messages. Exits with 1
     when action is needed.
     """
     stack = connect()
