@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -77,7 +78,21 @@ class Watched:
         for seconds in self.rules.throttles[throttles:]:
             at = self.clock.timestamp() - self.clock.monotonic() + seconds
             self.metrics.put("AWS/Lambda", "Throttles", function, at, 1)
-        at, end = start, self.clock.timestamp()
+        self._look_since(start)
+
+    @staticmethod
+    def go_together(stacks: Sequence[Watched], minutes: float) -> Iterator[None]:
+        """Let time pass for stacks that share a clock; yield whenever it has moved."""
+        clock = stacks[0].clock
+        start, end = clock.timestamp(), clock.monotonic() + 60 * minutes
+        while (left := end - clock.monotonic()) > 0:
+            clock.advance(min(left, *(stack.rules.step() for stack in stacks)))
+            yield
+        for stack in stacks:
+            stack._look_since(start)
+
+    def _look_since(self, at: float) -> None:
+        end = self.clock.timestamp()
         while at <= end:
             self._look(at)
             at += 60
