@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chaos.day import ACCOUNTS, START, Account, Call, Day, api_key_of
+from chaos.accounts import ACCOUNTS, Account, api_key_of
+from chaos.day import START, Call, Day
 from chaos.handler import Process
 from chaos.plan import HOUR, MINUTE
 from chaos.rules import Violation

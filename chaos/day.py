@@ -19,14 +19,16 @@ from moto.backends import get_backend
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from chaos import rules
+from chaos.accounts import ACCOUNTS, BY_KEY, GROUPS, Account, api_key_of
 from chaos.handler import Handler, Process
+from chaos.partial import PARTIAL
 from chaos.plan import HOUR, MINUTE, Plan
 from chaos.rules import Ask, Run, Violation
 from chaos.timekeeper import SharedTime, Timekeeper
 from chaos.wire import Last, Request, Upstream, Wire, answer, aws_error
 from local.aws.stack import REGION, LocalAws
 from local.binance.exchange import PATHS, REAL_ANSWERS, Exchange
-from local.binance.limits import WEIGHT_LIMITS, group_of
+from local.binance.limits import WEIGHT_LIMITS
 from local.world import World
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -40,40 +42,6 @@ RETRY_AFTER = (60.0, 120.0)
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 SWEEP = {"overdueOnly": True}
 NEVER = "9999-01-01T00:00:00Z"
-
-
-def api_key_of(name: str) -> str:
-    """Return the API key of an account."""
-    return f"Canary{name}".ljust(64, "7")
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An account; `promised`: its key must live."""
-
-    name: str
-    product: str = "usdm"
-    promised: bool = True
-    creates: bool = True
-
-    @property
-    def group(self) -> str:
-        """Its weight group."""
-        return group_of(PATHS[self.product].split("/")[1])
-
-
-ACCOUNTS = [
-    *(Account(f"own{n:02}") for n in range(10)),
-    *(Account(f"shared{n}") for n in range(4)),
-    *(Account(f"coin{n}", "coinm") for n in range(3)),
-    *(Account(f"portfolio{n}", "portfolio") for n in range(2)),
-    *(Account(f"options{n}", "options") for n in range(2)),
-    Account("nocreate", creates=False),
-    Account("refused", promised=False),
-    Account("malformed", promised=False),
-]
-GROUPS = {account.name: account.group for account in ACCOUNTS}
-BY_KEY = {api_key_of(account.name): account for account in ACCOUNTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +183,7 @@ class Day:
         service = operation.split(".")[0]
         weighing = operation == "DynamoDB.UpdateItem" and b'"#weight:' in request.body
         fate = self.plan.aws(now, run.id, str(run.calls), operation)
-        if fate and not (fate == "partial" and not _PARTIAL.get(operation)):
+        if fate and not (fate == "partial" and not PARTIAL.get(operation)):
             self.tell(f"{run.id}: {operation}: {fate}")
         if weighing and fate not in ("", "lost", "partial") and run.alone_since is None:
             run.alone_since = now
@@ -230,7 +198,7 @@ class Day:
         if fate == "500":
             return aws_error("InternalServerError" if service == "DynamoDB" else "InternalServiceError", 500)
         upstream = self.upstream.get(service, self.upstream[""])
-        partial = _PARTIAL.get(operation) if fate == "partial" else None
+        partial = PARTIAL.get(operation) if fate == "partial" else None
         rng = random.Random(f"{self.seed}/{run.id}/{run.calls}")
         found = partial(rng, request, upstream) if partial else upstream.ask(request)
         if fate in ("lost", "hang after"):
@@ -683,79 +651,4 @@ _ANSWERS = {
     "418": REAL_ANSWERS["ip_banned"],
     "403": REAL_ANSWERS["waf_blocked"],
     "451": REAL_ANSWERS["restricted_location"],
-}
-
-
-# A part of it is done, and the answer says so.
-
-
-def _batch_get(rng: random.Random, request: Request, upstream: Upstream) -> Any:
-    document = request.document
-    [(table, asked)] = document["RequestItems"].items()
-    keys = list(asked["Keys"])
-    rng.shuffle(keys)
-    third = (len(keys) + 2) // 3
-    done, left = keys[:third], keys[third:]
-    body = json.dumps({**document, "RequestItems": {table: {**asked, "Keys": done}}}).encode()
-    status, headers, found = upstream.ask(request, body)
-    if status == 200 and left:
-        changed = {**json.loads(found), "UnprocessedKeys": {table: {**asked, "Keys": left}}}
-        found = json.dumps(changed).encode()
-    return status, headers, found
-
-
-def _batch_write(rng: random.Random, request: Request, upstream: Upstream) -> Any:
-    document = request.document
-    [(table, writes)] = document["RequestItems"].items()
-    half = (len(writes) + 1) // 2
-    body = json.dumps({**document, "RequestItems": {table: writes[:half]}}).encode()
-    status, headers, found = upstream.ask(request, body)
-    if status == 200 and writes[half:]:
-        found = json.dumps({**json.loads(found), "UnprocessedItems": {table: writes[half:]}}).encode()
-    return status, headers, found
-
-
-def _transaction(rng: random.Random, request: Request, upstream: Upstream) -> Any:
-    items = request.document["TransactItems"]
-    unlucky = rng.randrange(len(items))
-    code = rng.choice(["TransactionConflict", "ThrottlingError"])
-    reasons = [{"Code": code if place == unlucky else "None"} for place in range(len(items))]
-    return aws_error("TransactionCanceledException", CancellationReasons=reasons)
-
-
-def _secrets(rng: random.Random, request: Request, upstream: Upstream) -> Any:
-    ids = request.document["SecretIdList"]
-    unlucky = rng.sample(ids, max(1, len(ids) // 3))
-    done = [id_ for id_ in ids if id_ not in unlucky]
-    status, headers, found = 200, {"Content-Type": "application/x-amz-json-1.1"}, b'{"SecretValues": []}'
-    if done:
-        status, headers, found = upstream.ask(request, json.dumps({"SecretIdList": done}).encode())
-    if status == 200:
-        errors = [
-            {"SecretId": id_, "ErrorCode": "InternalServiceError", "Message": "chaos"} for id_ in unlucky
-        ]
-        answered = json.loads(found)
-        found = json.dumps({**answered, "Errors": [*answered.get("Errors", []), *errors]}).encode()
-    return status, headers, found
-
-
-def _events(rng: random.Random, request: Request, upstream: Upstream) -> Any:
-    entries = request.document["Entries"]
-    half = len(entries) // 2
-    refused = [{"ErrorCode": "InternalFailure", "ErrorMessage": "chaos"} for _ in entries[half:]]
-    answered: dict[str, Any] = {"Entries": []}
-    headers = {"Content-Type": "application/x-amz-json-1.1"}
-    if half:
-        _, headers, found = upstream.ask(request, json.dumps({"Entries": entries[:half]}).encode())
-        answered = json.loads(found)
-    answered = {"Entries": [*answered["Entries"], *refused], "FailedEntryCount": len(refused)}
-    return 200, headers, json.dumps(answered).encode()
-
-
-_PARTIAL: dict[str, Callable[[random.Random, Request, Upstream], Any]] = {
-    "DynamoDB.BatchGetItem": _batch_get,
-    "DynamoDB.BatchWriteItem": _batch_write,
-    "DynamoDB.TransactWriteItems": _transaction,
-    "secretsmanager.BatchGetSecretValue": _secrets,
-    "AWSEvents.PutEvents": _events,
 }

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from chaos.day import ACCOUNTS, SECONDS, START, SWEEP, TICK, Call, Day
+from chaos.accounts import ACCOUNTS
+from chaos.day import SECONDS, START, SWEEP, TICK, Call, Day
 from chaos.plan import HOUR, MINUTE, Plan
 
 pytestmark = pytest.mark.slow
