@@ -34,21 +34,21 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as folder:
                 day = (Audience if options.bots else Day)(seed, options.hours, Path(folder))
                 day.play()
-                for violation in day.violations[:MOST_STORIES]:
+                for violation in day.checks.violations[:MOST_STORIES]:
                     print(*violation.story, sep="\n")
                     print(f"  again: make chaos SEEDS={seed} HOURS={options.hours:g}")
-                broken = Counter(violation.rule for violation in day.violations)
+                broken = Counter(violation.rule for violation in day.checks.violations)
                 failed += bool(broken)
                 verdict = ", ".join(f"{n} of {rule}" for rule, n in broken.items())
                 verdict = f"VIOLATIONS: {verdict}" if broken else "no violation"
                 if options.story:
-                    print(*day.story_of((), most=10**9), sep="\n")
-                total += day.counts
-                what = ", ".join(f"{n} {name}" for name, n in sorted(day.counts.items()))
-                settings = " ".join(f"{name}={value}" for name, value in day.parameters.items())
+                    print(*day.world.story_of((), most=10**9), sep="\n")
+                total += day.world.counts
+                what = ", ".join(f"{n} {name}" for name, n in sorted(day.world.counts.items()))
+                settings = " ".join(f"{name}={value}" for name, value in day.world.parameters.items())
                 print(f"seed {seed} ({settings}): {verdict}")
                 print(
-                    f"  {len(day.plan.outages)} outages, {what}, {day.copies} copies of announcements;",
+                    f"  {len(day.world.plan.outages)} outages, {what}, {day.checks.copies} copies of events;",
                     end=" ",
                 )
                 print(f"{time.monotonic() - began:.0f} s", flush=True)

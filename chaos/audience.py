@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from chaos.accounts import ACCOUNTS, Account, api_key_of
-from chaos.day import START, Call, Day
+from chaos.day import Day
 from chaos.handler import Process
 from chaos.plan import HOUR, MINUTE
 from chaos.rules import Violation
+from chaos.traffic import Call
 from chaos.wire import Request, Wire, answer
+from chaos.world import START
 from local.binance.stream import StreamServer
 from tests.stream.relay import Network
 
@@ -32,11 +34,11 @@ class Audience(Day):
 
     def __init__(self, seed: str, hours: float, folder: Path) -> None:
         super().__init__(seed, hours, folder)
-        self.streams = StreamServer(self.exchange)
-        self.stack.callback(self.streams.stop)
+        self.streams = StreamServer(self.world.exchange)
+        self.world.stack.callback(self.streams.stop)
         self.networks = {name: Network(self.streams.port) for name in LISTENING}
         for network in self.networks.values():
-            self.stack.callback(network.close)
+            self.world.stack.callback(network.close)
         self.by_name = {account.name: account for account in ACCOUNTS}
         self.calls = 0
         self.asked: list[dict[str, Any]] = []  # what the bots have told the keeper, and nobody has delivered
@@ -64,10 +66,10 @@ class Audience(Day):
         wire = self.wires[NUMBER] = Wire(self.keeper, self._answer_bots)
         urls = {name: f"ws://127.0.0.1:{network.port}" for name, network in self.networks.items()}
         environment = {
-            **self.world.environment(), "AWS_ENDPOINT_URL": wire.url, "AWS_ENDPOINT_URL_DYNAMODB": wire.url,
-            "BOTS": json.dumps(urls),
+            **self.world.local.environment(), "BOTS": json.dumps(urls),
+            "AWS_ENDPOINT_URL": wire.url, "AWS_ENDPOINT_URL_DYNAMODB": wire.url,
         }  # fmt: skip
-        process = Process("chaos.bots", NUMBER, self.time_file, environment)
+        process = Process("chaos.bots", NUMBER, self.world.time_file, environment)
         self.others.append(process)
         while not process.ready:
             for _ in process.read():
@@ -82,7 +84,7 @@ class Audience(Day):
             return None
         if fate in ("throttle", "500"):
             return answer(500, {}, b"{}")
-        found = self.upstream.get(operation.split(".")[0], self.upstream[""]).ask(request)
+        found = self.world.upstream.get(operation.split(".")[0], self.world.upstream[""]).ask(request)
         if operation == "AWSEvents.PutEvents":
             self.asked += request.document["Entries"]
         if fate in ("lost", "hang after"):
@@ -90,9 +92,9 @@ class Audience(Day):
         return answer(*found)
 
     def _order(self, account: Account) -> None:
-        number = self.exchange.emit_order(api_key_of(account.name), account.product)
+        number = self.world.exchange.emit_order(api_key_of(account.name), account.product)
         self.orders.append((self.keeper.now(), account.name, number))
-        self.counts["orders"] += 1
+        self.world.counts["orders"] += 1
 
     def _trouble(self, name: str, how: str, long: float) -> None:
         network = self.networks[name]
@@ -106,7 +108,7 @@ class Audience(Day):
             self.streams.drop_connections()
         else:
             self.streams.close_connections()
-        self.counts[f"sockets: {how}" if how != "dies" else "early deaths"] += 1
+        self.world.counts[f"sockets: {how}" if how != "dies" else "early deaths"] += 1
 
     def _listen(self) -> None:
         super()._listen()
@@ -122,8 +124,8 @@ class Audience(Day):
                 "source": entry["Source"], "detail-type": entry["DetailType"],
                 "detail": json.loads(entry["Detail"]),
             }  # fmt: skip
-            self.counts["asked"] += 1
-            number = self.counts["asked"]
+            self.world.counts["asked"] += 1
+            number = self.world.counts["asked"]
             self.send(Call("lambda_handler", event, f"asked-{number}", "asked"))
 
     def close(self) -> None:
@@ -137,11 +139,12 @@ class Audience(Day):
             self.wires.pop(NUMBER).stop()
         super().close()
 
-    def _check_at_the_end(self) -> None:
-        super()._check_at_the_end()
+    def check_at_the_end(self) -> None:
+        """Check the bots, too."""
+        super().check_at_the_end()
         for name in LISTENING:
             orders = [(at, number) for at, account, number in self.orders if account == name]
-            self._holds(never_deaf, name, orders, self.items[name], self.keeper.now())
+            self.checks.holds(never_deaf, name, orders, self.items[name], self.keeper.now())
 
 
 def never_deaf(name: str, orders: list[tuple[float, int]], items: list[dict[str, Any]], now: float) -> None:

@@ -152,7 +152,7 @@ def newest_record(account: str, record: Mapping[str, Any], asks: Iterable[Ask]) 
 def announced(
     account: str, events: list[dict[str, Any]], entries: list[dict[str, Any]], failing: bool
 ) -> int:
-    """One Failing and one Recovered for each trouble, a Changed for each change; return the copies."""
+    """One Failing and one Recovered for each trouble, a Changed for each key; return the copies."""
     seen: set[str] = set()
     kinds: list[str] = []
     for event in events:
@@ -170,9 +170,9 @@ def announced(
         raise Violation(
             "announcements", f"{account}: the last is {troubles[-1:]}, failing is {failing}", account
         )
-    changes = sum(entry["outcome"] in ("CHANGED", "CREATED", "RECREATED") for entry in entries)
-    if kinds.count("Changed") != changes:
-        why = f"{account}: {kinds.count('Changed')} times Changed for {changes} changes"
+    keys = {entry["listenKeyFingerprint"] for entry in entries if entry["outcome"] in SUCCESSES}
+    if kinds.count("Changed") != len(keys):
+        why = f"{account}: {kinds.count('Changed')} times Changed for {len(keys)} keys"
         raise Violation("announcements", why, account)
     return len(events) - len(seen)
 

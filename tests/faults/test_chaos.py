@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from chaos.accounts import ACCOUNTS
-from chaos.day import SECONDS, START, SWEEP, TICK, Call, Day
+from chaos.day import SWEEP, TICK, Day
 from chaos.plan import HOUR, MINUTE, Plan
+from chaos.traffic import SECONDS, Call
+from chaos.world import START
 
 pytestmark = pytest.mark.slow
 PROMISED = [account.name for account in ACCOUNTS if account.promised]
@@ -62,14 +64,14 @@ class Stage(Day):
 
     def finish(self) -> None:
         """Let the rules go on for an hour; everything has to be in order then."""
-        begins = self.keeper.now() + 3 * MINUTE
+        begins = self.world.keeper.now() + 3 * MINUTE
         for n in range(1, 14):
             self.run(f"last-{n}", SWEEP, "sweep", begins + n * 5 * MINUTE)
         self._until(begins + HOUR + 10 * MINUTE)
         self.drain()
-        self._check_at_the_end()
+        self.check_at_the_end()
         self.close()
-        assert [str(violation) for violation in self.violations] == []
+        assert [str(violation) for violation in self.checks.violations] == []
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def test_weight_that_is_given_back_twice_lets_nobody_exceed_the_cap(tmp_path: Pa
     stage._until(at + 2 * MINUTE)
 
     minute = int(at // 60)
-    assert stage.exchange.weight("futures")[minute] <= 60
+    assert stage.world.exchange.weight("futures")[minute] <= 60
     stage.finish()
 
 
@@ -166,4 +168,4 @@ def test_hours_of_chaos_break_no_promise(tmp_path: Path, seed: str) -> None:
 
     day.play()
 
-    assert ["\n".join([str(violation), *violation.story]) for violation in day.violations] == []
+    assert ["\n".join([str(violation), *violation.story]) for violation in day.checks.violations] == []

@@ -1,0 +1,139 @@
+"""The world of a day: its clock, AWS, Binance and accounts, what is true of their keys, and the story."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from chaos.accounts import ACCOUNTS, BY_KEY, Account, api_key_of
+from chaos.plan import Plan
+from chaos.timekeeper import SharedTime, Timekeeper
+from chaos.wire import Upstream
+from local.aws.stack import LocalAws
+from local.binance.exchange import PATHS, Exchange
+from local.binance.limits import WEIGHT_LIMITS
+from local.world import World
+
+START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+class ChaosWorld:
+    """Everything that outlives a run. `parameters` are the stack's; `tell` gets each line of the story."""
+
+    def __init__(
+        self, seed: str, folder: Path, plan: Plan, parameters: Mapping[str, str], rng: random.Random
+    ) -> None:
+        self.seed, self.plan, self.parameters = seed, plan, parameters
+        self.shared = SharedTime.create(folder / "time", START)
+        self.time_file = folder / "time"
+        self.keeper = Timekeeper(self.shared)
+        self.exchange = Exchange(now=self.keeper.now, seed=rng.randrange(10**9))
+        self.exchange_lock = threading.Lock()
+        self.stack = contextlib.ExitStack()
+        self.aws = self.stack.enter_context(LocalAws(dict(parameters)))
+        self.local = World(binance_url="", aws=self.aws)
+        self.story: list[tuple[float, str]] = []
+        self.died: dict[str, float] = {}
+        self.ends: dict[str, float] = {}
+        self.secrets = {*BY_KEY}
+        self.counts: Counter[str] = Counter()
+        url = self.aws.dynamodb_url or self.aws.endpoint_url
+        self.upstream = {"DynamoDB": Upstream(url), "": Upstream(self.aws.endpoint_url)}
+        cap = int(parameters["MaxWeightPerMinute"])
+        self.caps = {
+            g: max(1, int(limit * cap / WEIGHT_LIMITS["futures"])) for g, limit in WEIGHT_LIMITS.items()
+        }
+        self.aws.reset()
+        self._populate()
+
+    def _populate(self) -> None:
+        shared = {a.name: api_key_of(a.name) for a in ACCOUNTS if a.name.startswith("shared")}
+        self.local.put_secret("listenkeys/shared", shared)
+        for account in ACCOUNTS:
+            key = api_key_of(account.name)
+            if account.name != "refused":
+                self.exchange.add_account(key)
+            row: dict[str, Any] = {"product": account.product}
+            if account.name in shared:
+                row |= {"secretId": "listenkeys/shared", "secretField": account.name}
+            else:
+                self.local.put_secret(f"listenkeys/{account.name}", {"apiKey": key})
+            if not account.creates:
+                row["createIfMissing"] = False
+            if account.name == "malformed":
+                row["product"] = "spot"
+            self.local.put_row(account.name, **row)
+            if not account.creates:
+                self.bot_makes(account)
+        self.local.put_row("disabled", enabled=False)
+
+    def bot_makes(self, account: Account) -> None:
+        """Do what a bot does whose key the keeper may not make."""
+        with self.exchange_lock:
+            key = api_key_of(account.name)
+            answer = self.exchange.handle("POST", PATHS[account.product], {"X-MBX-APIKEY": key})
+            # It is the bot's own request, from an address of its own.
+            self.exchange._usage[account.group].weight[int(self.keeper.now() // 60)] -= 1
+            self.lives(account)
+        self.secrets.add(json.loads(answer.body)["listenKey"])
+
+    def lives(self, account: Account) -> None:
+        ends = self.exchange.expires_at(api_key_of(account.name), account.product)
+        if ends is not None:
+            self.ends[account.name] = ends
+            self.died.pop(account.name, None)
+
+    def tell(self, text: str) -> None:
+        """Add to the story."""
+        self.story.append((self.keeper.now(), text))
+
+    def current(self) -> dict[str, dict[str, Any]]:
+        """Return all current records, as they stand in the table."""
+        table = self.aws.outputs["ListenKeysTableName"]
+        keys = [{"accountId": {"S": a.name}, "record": {"S": "CURRENT"}} for a in ACCOUNTS]
+        found = self.aws.client("dynamodb").batch_get_item(
+            RequestItems={table: {"Keys": keys, "ConsistentRead": True}}
+        )
+        items = [_plain_item(item) for item in found["Responses"][table]]
+        return {item["accountId"]: item for item in items}
+
+    def entries(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the whole ledger, by account."""
+        table = self.aws.outputs["LedgerTableName"]
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for page in self.aws.client("dynamodb").get_paginator("scan").paginate(TableName=table):
+            for item in map(_plain_item, page["Items"]):
+                if item["record"] != "CURRENT" and not item["accountId"].startswith("#"):
+                    found[item["accountId"]].append(item)
+        for own in found.values():
+            own.sort(key=lambda entry: entry["record"])
+        return found
+
+    def story_of(self, about: tuple[str, ...], most: int = 60) -> Iterator[str]:
+        """Yield the last lines that a violation is about."""
+        accounts = {account.name for account in ACCOUNTS}
+        named = [word for word in about if word in accounts]
+        lines = [
+            (at, line)
+            for at, line in self.story
+            if not named or any(name in line for name in named) or not any(name in line for name in accounts)
+        ]
+        for at, line in lines[-most:]:
+            yield f"  {datetime.fromtimestamp(at, UTC):%d %H:%M:%S.%f}"[:-3] + f"  {line}"
+
+
+def _plain_item(item: dict[str, Any]) -> dict[str, Any]:
+    def plain(value: dict[str, Any]) -> Any:
+        kind, content = next(iter(value.items()))
+        if kind == "N":
+            return int(content)
+        return [plain(entry) for entry in content] if kind == "L" else content
+
+    return {name: plain(value) for name, value in item.items()}
