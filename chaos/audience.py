@@ -63,7 +63,7 @@ class Audience(Day):
             self.at(at, partial(self._trouble, name, how, rng.uniform(2, 200)))
 
     def _begin(self) -> None:
-        wire = self.wires[NUMBER] = Wire(self.keeper, self._answer_bots)
+        wire = self.wires[NUMBER] = Wire(NUMBER, self.keeper, self._answer_bots)
         urls = {name: f"ws://127.0.0.1:{network.port}" for name, network in self.networks.items()}
         environment = {
             **self.world.local.environment(), "BOTS": json.dumps(urls),
@@ -110,16 +110,17 @@ class Audience(Day):
             self.streams.close_connections()
         self.world.counts[f"sockets: {how}" if how != "dies" else "early deaths"] += 1
 
-    def _listen(self) -> None:
-        super()._listen()
-        for process in self.others:
-            while process.hears():
-                for item in process.read():
-                    self.items[item["account"]].append(item)
-                    if "order" not in item:
-                        self.tell(f"{item['account']} is told: {json.dumps(item)}")
-        while self.asked:
-            entry = self.asked.pop(0)
+    def _take_in(self, number: int, done: dict[str, Any]) -> None:
+        if number != NUMBER:
+            return super()._take_in(number, done)
+        self.items[done["account"]].append(done)
+        if "order" not in done:
+            self.tell(f"{done['account']} is told: {json.dumps(done)}")
+        return None
+
+    def _settle(self) -> bool:
+        asked, self.asked = self.asked, []
+        for entry in asked:
             event = {
                 "source": entry["Source"], "detail-type": entry["DetailType"],
                 "detail": json.loads(entry["Detail"]),
@@ -127,6 +128,7 @@ class Audience(Day):
             self.world.counts["asked"] += 1
             number = self.world.counts["asked"]
             self.send(Call("lambda_handler", event, f"asked-{number}", "asked"))
+        return super()._settle() or bool(asked)
 
     def close(self) -> None:
         """End everything."""

@@ -43,16 +43,13 @@ class Checks:
     def check(self) -> None:
         """Check what has to hold whenever a run has ended."""
         now, current = self.world.keeper.now(), self.world.current()
-        with self.world.exchange_lock:
-            ends, died = dict(self.world.ends), dict(self.world.died)
-            recent = int(now // 60) - 10
-            weights = {
-                group: {
-                    minute: w for minute, w in self.world.exchange.weight(group).items() if minute >= recent
-                }
-                for group in self.world.caps
-            }
-            live = {a.name: self.world.exchange.live_key(api_key_of(a.name), a.product) for a in ACCOUNTS}
+        ends, died = dict(self.world.ends), dict(self.world.died)
+        recent = int(now // 60) - 10
+        weights = {
+            group: {minute: w for minute, w in self.world.exchange.weight(group).items() if minute >= recent}
+            for group in self.world.caps
+        }
+        live = {a.name: self.world.exchange.live_key(api_key_of(a.name), a.product) for a in ACCOUNTS}
         self.holds(rules.within_the_cap, weights, self.world.caps, self.runs[-100:], GROUPS)
         for account in (account for account in ACCOUNTS if account.promised):
             name, record = account.name, current.get(account.name, {})

@@ -6,8 +6,8 @@ import contextlib
 import heapq
 import itertools
 import json
+import os
 import random
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from chaos.checks import Checks
 from chaos.handler import Handler, Process
 from chaos.plan import HOUR, MINUTE, Plan
 from chaos.rules import Run, Violation
+from chaos.timekeeper import asleep
 from chaos.traffic import SECONDS, Call, Traffic
 from chaos.wire import Wire
 from chaos.world import START, ChaosWorld
@@ -59,6 +60,7 @@ class Day:
         self.handlers: list[Handler] = []
         self.others: list[Process] = []  # processes that live by this time, too
         self.wires: dict[int, Wire] = {}
+        self.said: list[tuple[int, dict[str, Any]]] = []  # by processes, and not yet taken in
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.numbers = itertools.count()
         self.tick_every = 30 * MINUTE
@@ -139,14 +141,12 @@ class Day:
             return
         if rotated:
             self.tell(f"somebody else makes another key for {account.name}")
-            with self.world.exchange_lock:
-                self.world.secrets.add(self.world.exchange.rotate(key, account.product))
-                self.world.lives(account)
+            self.world.secrets.add(self.world.exchange.rotate(key, account.product))
+            self.world.lives(account)
             self.world.died[account.name] = now  # what was recorded before is not true any more
             return
         self.tell(f"the key of {account.name} dies early")
-        with self.world.exchange_lock:
-            self.world.exchange.expire(key, account.product)
+        self.world.exchange.expire(key, account.product)
         self.world.died[account.name] = self.world.ends[account.name] = now
         if not account.creates:
             self.at(now + 20 * MINUTE, lambda: self.world.bot_makes(account))
@@ -159,7 +159,9 @@ class Day:
         if cold and len(idle) > 1:
             self._end(idle.pop(0))
         handler = idle[-1] if idle and not cold else self._start()
-        run = Run(call.run_id, number, call.trigger, now, call.forced)
+        again = sum(run.id == call.run_id for run in self.runs)
+        name = f"{call.run_id}~{again + 1}" if again else call.run_id
+        run = Run(call.run_id, name, call.trigger, now, call.forced)
         run.fresh = {
             name: instant
             for name, record in self.world.current().items()
@@ -172,8 +174,8 @@ class Day:
             self.traffic.kill_at[handler.number] = rng.randint(1, 30), rng.random() < 0.5
         self.traffic.running[handler.number] = call, run
         self.world.counts[call.trigger] += 1
-        self.tell(f"{call.run_id} begins ({call.handler}, try {call.attempt + 1})")
-        handler.invoke(call.handler, call.event, call.run_id, call.seconds)
+        self.tell(f"{name} begins ({call.handler}, try {call.attempt + 1})")
+        handler.invoke(call.handler, call.event, call.run_id, call.seconds, f"{self.seed}/{name}")
 
     def _start(self) -> Handler:
         if len(self.handlers) >= MOST_PROCESSES:
@@ -182,7 +184,8 @@ class Day:
                     self._end(handler)
                     break
         number = next(self.numbers)
-        wire = self.wires[number] = Wire(self.keeper, lambda request: self.traffic.respond(number, request))
+        wire = Wire(number, self.keeper, lambda request: self.traffic.respond(number, request))
+        self.wires[number] = wire
         environment = {
             **self.world.local.environment(), "BINANCE_BASE_URL": wire.url, "AWS_ENDPOINT_URL": wire.url,
             "AWS_ENDPOINT_URL_DYNAMODB": wire.url,
@@ -204,11 +207,10 @@ class Day:
     def _until(self, end: float) -> None:
         """Go on until this time."""
         while True:
-            self._listen()
-            pids = [h.pid for h in self.handlers if h.number in self.traffic.running] + [
-                o.pid for o in self.others
-            ]
-            if pids and not self.keeper.quiet(pids, self._heard):
+            if not self.keeper.quiet(self._asleep, self._heard):
+                self._listen()
+                continue
+            if self._settle() or self.keeper.next_turn():
                 continue
             due = min(self._next(), end)
             if due > self.keeper.now():
@@ -219,15 +221,76 @@ class Day:
                 if self.keeper.now() >= run.began + SECONDS:
                     why = f"{call.run_id} is still running after {SECONDS} s"
                     self.checks.violated(Violation("deadline", why, call.run_id))
-                    self.traffic.to_kill[number] = threading.Event()  # as Lambda does
+                    self.traffic.to_kill.append(number)  # as Lambda does
             while self.events and self.events[0][0] <= self.keeper.now():
                 heapq.heappop(self.events)[2]()
+
+    def _processes(self) -> list[Process]:
+        """Return those that may be doing something."""
+        running = self.traffic.running
+        return [
+            *(h for h in self.handlers if h.number in running or h.sleepers or not h.acknowledged),
+            *self.others,
+        ]
+
+    def _asleep(self) -> bool:
+        """Whether no thread that matters can do anything; with bots, that is any thread of the harness."""
+        processes = self._processes()
+        if not all(process.acknowledged and asleep(process.pid) for process in processes):
+            return False
+        if self.others:
+            return asleep(os.getpid())
+        return all(asleep(os.getpid(), list(self.wires[each.number].threads)) for each in processes)
+
+    def _heard(self) -> bool:
+        return any(process.hears() for process in self._processes())
+
+    def _listen(self) -> None:
+        for process in self._processes():
+            while process.hears():
+                self.said += [(process.number, item) for item in process.read()]
+
+    def _settle(self) -> bool:
+        """Do what follows from what the processes have said or are killed for; False if nothing does."""
+        said, self.said = sorted(self.said, key=lambda each: each[0]), []
+        killed, self.traffic.to_kill = sorted(self.traffic.to_kill), []
+        for number, item in said:
+            self._take_in(number, item)
+        for number in killed:
+            self._kill(number)
+        delivered = self._deliver()
+        return bool(said or killed or delivered)
+
+    def _take_in(self, number: int, done: dict[str, Any]) -> None:
+        """Take in how an invocation has ended."""
+        call, run = self.traffic.running.pop(number)
+        self.traffic.kill_at.pop(number, None)
+        run.raised, run.output = done["raised"], done["output"]
+        self.tell(f"{run.name} ends: {run.raised or _brief(done['report'])}")
+        failed = bool(run.raised) or bool((done["report"] or {}).get("batchItemFailures"))
+        for line in run.output.splitlines():
+            if "RECORD_UNAVAILABLE" in line or "lost" in line:
+                with contextlib.suppress(ValueError, KeyError):
+                    run.undone.add(json.loads(line)["accountId"])
+        if "could not be written" in run.output or "could not be written" in run.raised:
+            run.undone.update(ask.account for ask in run.asks)
+        self._ended(call, run, failed)
+
+    def _kill(self, number: int) -> None:
+        [handler] = [h for h in self.handlers if h.number == number]
+        call, run = self.traffic.running.pop(number)
+        run.killed = True
+        self.traffic.kill_at.pop(number, None)
+        self._end(handler)
+        self.tell(f"{run.name} is killed at its {run.calls}th request")
+        self.world.counts["killed"] += 1
+        self._ended(call, run, failed=True)
 
     def _next(self) -> float:
         """Return the next moment that anybody waits for."""
         now = self.keeper.now()
         # Who has been woken and still sleeps is about to go on.
-        wakes = [u for each in [*self.handlers, *self.others] for u in each.sleepers.values() if u > now]
+        wakes = [u for each in self._processes() for u in each.sleepers.values() if u > now]
         ends = [run.began + SECONDS for _, run in self.traffic.running.values()]
         events = [self.events[0][0]] if self.events else []
         return min([*wakes, *ends, *events, self.keeper.next_release()])
@@ -239,47 +302,14 @@ class Day:
 
     def _advance(self, due: float) -> None:
         self.keeper.advance(due)
-        for process in [*self.handlers, *self.others]:
+        for process in self._processes():
             if any(until <= due for until in process.sleepers.values()):
                 process.wake()
 
-    def _heard(self) -> bool:
-        processes = [*self.handlers, *self.others]
-        return bool(self.traffic.to_kill) or any(not each.acknowledged or each.hears() for each in processes)
-
-    def _listen(self) -> None:
-        for number, killed in list(self.traffic.to_kill.items()):
-            del self.traffic.to_kill[number]
-            [handler] = [h for h in self.handlers if h.number == number]
-            call, run = self.traffic.running.pop(number)
-            run.killed = True
-            self.traffic.kill_at.pop(number, None)
-            self._end(handler)
-            killed.set()
-            self.tell(f"{run.id} is killed at its {run.calls}th request")
-            self.world.counts["killed"] += 1
-            self._ended(call, run, failed=True)
-        for handler in list(self.handlers):
-            while handler.hears():
-                for done in handler.read():
-                    call, run = self.traffic.running.pop(handler.number)
-                    self.traffic.kill_at.pop(handler.number, None)
-                    run.raised, run.output = done["raised"], done["output"]
-                    self.tell(f"{run.id} ends: {run.raised or _brief(done['report'])}")
-                    failed = bool(run.raised) or bool((done["report"] or {}).get("batchItemFailures"))
-                    for line in run.output.splitlines():
-                        if "RECORD_UNAVAILABLE" in line or "lost" in line:
-                            with contextlib.suppress(ValueError, KeyError):
-                                run.undone.add(json.loads(line)["accountId"])
-                    if "could not be written" in run.output or "could not be written" in run.raised:
-                        run.undone.update(ask.account for ask in run.asks)
-                    self._ended(call, run, failed)
-        self._deliver()
-
     def _ended(self, call: Call, run: Run, failed: bool) -> None:
         now = run.ended = self.keeper.now()
-        self.checks.holds(rules.nothing_secret, f"what {run.id} printed", run.output, self.world.secrets)
-        self.checks.holds(rules.nothing_secret, f"what {run.id} raised", run.raised, self.world.secrets)
+        self.checks.holds(rules.nothing_secret, f"what {run.name} printed", run.output, self.world.secrets)
+        self.checks.holds(rules.nothing_secret, f"what {run.name} raised", run.raised, self.world.secrets)
         self.checks.holds(rules.asked_too_often, run)
         self.checks.holds(rules.near_its_limit, run, GROUPS)
         self.checks.check()
@@ -295,10 +325,10 @@ class Day:
         else:
             self.world.counts["dead letters"] += 1
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> bool:
         """Hand the messages of the work queue to processes, as Lambda's event source does."""
         if self.world.parameters["ShardCount"] == "1":
-            return
+            return False
         queues = get_backend("sqs")[DEFAULT_ACCOUNT_ID][REGION].queues
         url = self.world.aws.resources["WorkQueue"]
         queue = queues[url.rpartition("/")[2]]
@@ -310,6 +340,7 @@ class Day:
                 "attributes": {"SentTimestamp": str(int(self.keeper.now() * 1000))},
             }  # fmt: skip
             self.send(Call("shard_handler", {"Records": [record]}, body["run_id"], body["trigger"]))
+        return bool(messages)
 
 
 def _brief(report: dict[str, Any] | None) -> str:

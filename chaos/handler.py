@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +28,7 @@ from listenkeys.clock import Clock
 from local.invoke import Context, LocalFunction
 
 BLOCK = 65536
+PATIENT = 600.0  # real seconds
 _TIME = object()  # in a queue: the time has moved on
 
 
@@ -41,7 +44,7 @@ class Process:
         self._buffer = b""
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, str(time_file)],
-            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "0"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self.pid = self._process.pid
@@ -105,9 +108,10 @@ class Handler(Process):
     def __init__(self, number: int, time_file: Path, environment: Mapping[str, str]) -> None:
         super().__init__("chaos.handler", number, time_file, environment)
 
-    def invoke(self, handler: str, event: Any, run_id: str, seconds: float) -> None:
-        """Begin an invocation; Lambda would end it after `seconds`."""
-        self.tell({"handler": handler, "event": event, "runId": run_id, "seconds": seconds})
+    def invoke(self, handler: str, event: Any, run_id: str, seconds: float, seed: str) -> None:
+        """Begin an invocation; Lambda would end it after `seconds`, and chance follows from `seed`."""
+        asked = {"handler": handler, "event": event, "runId": run_id, "seconds": seconds, "seed": seed}
+        self.tell(asked)
 
 
 def teller() -> Callable[[object], None]:
@@ -190,7 +194,13 @@ def main() -> None:
     time = _Time(shared, tell)
     import botocore.endpoint
 
+    from listenkeys.binance import transport
+
     botocore.endpoint.time = SimpleNamespace(sleep=time.sleep)  # type: ignore[attr-defined] # its back-off
+    transport.time = SimpleNamespace(monotonic=shared.get)  # type: ignore[attr-defined,assignment]
+    # On a busy machine an answer may take long, while no time passes here.
+    settimeout = socket.socket.settimeout
+    socket.socket.settimeout = lambda own, seconds: settimeout(own, seconds and PATIENT)  # type: ignore[method-assign]
     function = LocalFunction(os.environ, time.clock)
     invocations: SimpleQueue[dict[str, Any]] = SimpleQueue()
 
@@ -209,6 +219,7 @@ def main() -> None:
     while True:
         asked = invocations.get()
         ends = shared.get() + asked["seconds"]
+        random.seed(asked["seed"])
         context = _Context(asked["seconds"], asked["runId"], time=shared, ends=ends)
         done = function.invoke(asked["event"], context, asked["handler"])
         raised = f"{type(done.error).__name__}: {done.error}" if done.error else ""

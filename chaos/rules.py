@@ -43,10 +43,10 @@ class Ask:
 
 @dataclass(slots=True)
 class Run:
-    """An invocation. `tried` counts Lambda's tries of the event."""
+    """An invocation. `name` tells it from others with its `id`: shards, copies and retries of an event."""
 
     id: str
-    number: int
+    name: str
     trigger: str
     began: float
     forced: bool = False
@@ -77,13 +77,15 @@ def asked_too_often(run: Run) -> None:
         clean = next((place for place, ask in enumerate(own) if ask.clean), None)
         if clean is not None and clean < len(own) - 1:
             raise Violation(
-                "asked too often", f"{account} again after a success in {run.id}", account, run.id
+                "asked too often", f"{account} again after a success in {run.name}", account, run.name
             )
         if account in run.fresh and not run.forced:
             ago = own[0].at - run.fresh[account]
             if ago < FRESH:
-                why = f"{account} by {run.id}, {ago:.0f} s after a success that was recorded before it began"
-                raise Violation("asked too often", why, account, run.id)
+                why = (
+                    f"{account} by {run.name}, {ago:.0f} s after a success that was recorded before it began"
+                )
+                raise Violation("asked too often", why, account, run.name)
 
 
 def near_its_limit(run: Run, group_of: Mapping[str, str]) -> None:
@@ -92,8 +94,8 @@ def near_its_limit(run: Run, group_of: Mapping[str, str]) -> None:
         minute, group = told.at // 60, group_of[told.account]
         for ask in run.asks:
             if ask.at > told.delivered and ask.at // 60 == minute and group_of[ask.account] == group:
-                why = f"{run.id} asks for {ask.account} {ask.at - told.delivered:.2f} s after it was told"
-                raise Violation("near its limit", why, run.id)
+                why = f"{run.name} asks for {ask.account} {ask.at - told.delivered:.2f} s after it was told"
+                raise Violation("near its limit", why, run.name)
 
 
 def within_the_cap(
@@ -195,7 +197,7 @@ def in_the_ledger(
                 for other in runs for ask in other.asks if ask.account == account
             )  # fmt: skip
             if not overlapping:
-                raise Violation("ledger", f"no entry for {account} of {run.id}", account, run.id)
+                raise Violation("ledger", f"no entry for {account} of {run.name}", account, run.name)
 
 
 def alive(account: str, ends: float, now: float, died: float | None, outages: float) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +47,7 @@ class Traffic:
     def __init__(self, world: ChaosWorld) -> None:
         self.world = world
         self.running: dict[int, tuple[Call, Run]] = {}
-        self.to_kill: dict[int, threading.Event] = {}
+        self.to_kill: list[int] = []
         self.kill_at: dict[int, tuple[int, bool]] = {}
 
     def respond(self, number: int, request: Request) -> bytes | None:
@@ -60,27 +59,28 @@ class Traffic:
         run.calls += 1
         call, after = self.kill_at.get(number, (0, False))
         if call == run.calls and not after:
-            return self._wait_for_the_end(number)
+            self._wait_for_the_end(number)
+            return None
         if operation := request.operation:
             found = self._aws(now, run, request, operation)
         else:
             found = self._binance(now, run, request)
         if call == run.calls:
-            return self._wait_for_the_end(number)
+            self._wait_for_the_end(number)
+            return None
         return found
 
-    def _wait_for_the_end(self, number: int) -> bytes | None:
-        killed = threading.Event()
-        self.to_kill[number] = killed
-        killed.wait()
-        return None
+    def _wait_for_the_end(self, number: int) -> None:
+        """Return when the process has been killed long since."""
+        self.to_kill.append(number)
+        self.world.keeper.hold(float("inf"))
 
     def _aws(self, now: float, run: Run, request: Request, operation: str) -> bytes | None:
         service = operation.split(".")[0]
         weighing = operation == "DynamoDB.UpdateItem" and b'"#weight:' in request.body
-        fate = self.world.plan.aws(now, run.id, str(run.calls), operation)
+        fate = self.world.plan.aws(now, run.name, str(run.calls), operation)
         if fate and not (fate == "partial" and not PARTIAL.get(operation)):
-            self.world.tell(f"{run.id}: {operation}: {fate}")
+            self.world.tell(f"{run.name}: {operation}: {fate}")
         if weighing and fate not in ("", "lost", "partial") and run.alone_since is None:
             run.alone_since = now
         if fate in ("hang", "refused"):
@@ -95,7 +95,7 @@ class Traffic:
             return aws_error("InternalServerError" if service == "DynamoDB" else "InternalServiceError", 500)
         upstream = self.world.upstream.get(service, self.world.upstream[""])
         partial = PARTIAL.get(operation) if fate == "partial" else None
-        rng = random.Random(f"{self.world.seed}/{run.id}/{run.calls}")
+        rng = random.Random(f"{self.world.seed}/{run.name}/{run.calls}")
         found = partial(rng, request, upstream) if partial else upstream.ask(request)
         if fate in ("lost", "hang after"):
             self.world.keeper.hold(HANGS if fate == "hang after" else 0)
@@ -108,49 +108,46 @@ class Traffic:
         if account is None:
             raise AssertionError("an API key that nobody has")
         nth = sum(ask.account == account.name for ask in run.asks)
-        fate = self.world.plan.binance(now, f"{run.id}/{account.name}/{nth}", account.group)
-        latency = random.Random(f"{self.world.seed}/{run.id}/{account.name}/{nth}").uniform(0.02, 0.4)
+        fate = self.world.plan.binance(now, f"{run.name}/{account.name}/{nth}", account.group)
+        latency = random.Random(f"{self.world.seed}/{run.name}/{account.name}/{nth}").uniform(0.02, 0.4)
         how, _, after = fate.partition(" ")
-        with self.world.exchange_lock:
-            now = self.world.keeper.now()
-            fault: dict[str, Any] | None = None
-            if how in ("5xx", "429", "418", "403", "451"):
-                fault = {"answer": _ANSWERS[how]}
-                if how in ("429", "418"):
-                    outage = self.world.plan.outage(now)
-                    left = max(
-                        1, int(min((outage.end if outage else now) - now, 60 if how == "429" else 1e9))
-                    )
-                    fault["headers"] = {"Retry-After": str(left)}
-            elif how in ("hang", "reset"):
-                fault = {"kind": how, "effect": bool(after)}
-            elif how == "truncate":
-                fault = {"kind": "truncate", "effect": True}
-            if fault:
-                if after and "answer" in fault:
-                    fault["kind"] = "after"
-                self.world.exchange.fault(api_key=key, times=1, **fault)
-            if how == "near":
-                usage = self.world.exchange._usage[account.group]
-                usage.spend(now)
-                used = usage.weight[int(now // 60)]
-                usage.weight[int(now // 60)] = used - 1
-            real = self.world.exchange.handle(request.method, request.path, request.headers)
-            effect = (real.status == 200 and not fault) or bool(after) or how == "truncate"
-            ends = self.world.exchange.expires_at(key, account.product)
-            if effect and ends is not None and ends > now:
-                self.world.lives(account)
-            body = real.body
-            if b'"listenKey"' in body:
-                with contextlib.suppress(ValueError):
-                    self.world.secrets.add(json.loads(body)["listenKey"])
-            named = b'"listenKey"' in body
-            clean = real.status == 200 and not fault and named
-            ask = Ask(now, account.name, request.method, fate, real.status, clean, effect)
-            run.asks.append(ask)
+        now = self.world.keeper.now()
+        fault: dict[str, Any] | None = None
+        if how in ("5xx", "429", "418", "403", "451"):
+            fault = {"answer": _ANSWERS[how]}
+            if how in ("429", "418"):
+                outage = self.world.plan.outage(now)
+                left = max(1, int(min((outage.end if outage else now) - now, 60 if how == "429" else 1e9)))
+                fault["headers"] = {"Retry-After": str(left)}
+        elif how in ("hang", "reset"):
+            fault = {"kind": how, "effect": bool(after)}
+        elif how == "truncate":
+            fault = {"kind": "truncate", "effect": True}
+        if fault:
+            if after and "answer" in fault:
+                fault["kind"] = "after"
+            self.world.exchange.fault(api_key=key, times=1, **fault)
+        if how == "near":
+            usage = self.world.exchange._usage[account.group]
+            usage.spend(now)
+            used = usage.weight[int(now // 60)]
+            usage.weight[int(now // 60)] = used - 1
+        real = self.world.exchange.handle(request.method, request.path, request.headers)
+        effect = (real.status == 200 and not fault) or bool(after) or how == "truncate"
+        ends = self.world.exchange.expires_at(key, account.product)
+        if effect and ends is not None and ends > now:
+            self.world.lives(account)
+        body = real.body
+        if b'"listenKey"' in body:
+            with contextlib.suppress(ValueError):
+                self.world.secrets.add(json.loads(body)["listenKey"])
+        named = b'"listenKey"' in body
+        clean = real.status == 200 and not fault and named
+        ask = Ask(now, account.name, request.method, fate, real.status, clean, effect)
+        run.asks.append(ask)
         self.world.counts["requests"] += 1
         if fate or real.status != 200:
-            self.world.tell(f"{run.id}: {request.method} for {account.name}: {fate or real.status}")
+            self.world.tell(f"{run.name}: {request.method} for {account.name}: {fate or real.status}")
         self.world.keeper.hold(HANGS if how == "hang" else latency)
         ask.delivered = self.world.keeper.now()
         if how in ("hang", "reset"):

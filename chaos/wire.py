@@ -42,6 +42,12 @@ class Request:
         return f"{service.split('_')[0]}.{operation}" if operation else ""
 
     @property
+    def key(self) -> str:
+        """What tells it from others: a token of its own comes after that."""
+        key = self.headers.get("x-mbx-apikey", "")
+        return f"{self.operation} {self.method} {self.path} {key} {self.body.decode(errors='replace')}"
+
+    @property
     def document(self) -> Any:
         """Its body, as JSON."""
         return json.loads(self.body)
@@ -102,9 +108,18 @@ class _Connection(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
+        own = threading.get_native_id()
+        self.server.threads[own] = None
+        self.server.timekeeper.arriving(-1)
+        try:
+            self._serve()
+        finally:
+            del self.server.threads[own]
+
+    def _serve(self) -> None:
         with suppress(OSError):
             while request := self._request():
-                with self.server.timekeeper.busy():
+                with self.server.timekeeper.turn((self.server.number, request.key)):
                     found = self.server.respond(request)
                     if found is None:
                         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
@@ -128,18 +143,26 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 class Wire(socketserver.ThreadingTCPServer):
-    """A port of 127.0.0.1, from construction until `stop`."""
+    """A port of 127.0.0.1, from construction until `stop`. `threads` are those that serve it."""
 
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, timekeeper: Timekeeper, respond: Respond) -> None:
+    def __init__(self, number: int, timekeeper: Timekeeper, respond: Respond) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
-        self.timekeeper = timekeeper
+        self.number, self.timekeeper = number, timekeeper
         self.respond = respond
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.threads: dict[int, None] = {}
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
+        assert self._thread.native_id
+        self.threads[self._thread.native_id] = None
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection a thread."""
+        self.timekeeper.arriving(1)
+        super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Be silent about clients that were killed."""
