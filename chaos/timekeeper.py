@@ -23,7 +23,7 @@ from pathlib import Path
 
 _NOW = struct.Struct("d")
 _QUIET_CHECKS = 3  # in a row: a thread that has just been woken may not be seen at once
-_BETWEEN_CHECKS = 0.0007  # real seconds
+_BETWEEN_CHECKS = 0.0004  # real seconds
 _STUCK = 120.0  # real seconds in which nothing moves: a bug of the harness
 
 

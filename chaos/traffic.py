@@ -95,6 +95,8 @@ class Traffic:
             return aws_error("InternalServerError" if service == "DynamoDB" else "InternalServiceError", 500)
         upstream = self.world.upstream.get(service, self.world.upstream[""])
         partial = PARTIAL.get(operation) if fate == "partial" else None
+        if service == "DynamoDB" and not operation.endswith(("Scan", "GetItem", "Query")):
+            self.world.written()
         rng = random.Random(f"{self.world.seed}/{run.name}/{run.calls}")
         found = partial(rng, request, upstream) if partial else upstream.ask(request)
         if fate in ("lost", "hang after"):

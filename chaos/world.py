@@ -42,6 +42,7 @@ class ChaosWorld:
         self.ends: dict[str, float] = {}
         self.secrets = {*BY_KEY}
         self.counts: Counter[str] = Counter()
+        self._current: dict[str, dict[str, Any]] | None = None
         url = self.aws.dynamodb_url or self.aws.endpoint_url
         self.upstream = {"DynamoDB": Upstream(url), "": Upstream(self.aws.endpoint_url)}
         cap = int(parameters["MaxWeightPerMinute"])
@@ -93,6 +94,15 @@ class ChaosWorld:
 
     def current(self) -> dict[str, dict[str, Any]]:
         """Return all current records, as they stand in the table."""
+        if self._current is None:
+            self._current = self._read()
+        return self._current
+
+    def written(self) -> None:
+        """Say that the table may have been written."""
+        self._current = None
+
+    def _read(self) -> dict[str, dict[str, Any]]:
         table = self.aws.outputs["ListenKeysTableName"]
         keys = [{"accountId": {"S": a.name}, "record": {"S": "CURRENT"}} for a in ACCOUNTS]
         found = self.aws.client("dynamodb").batch_get_item(
