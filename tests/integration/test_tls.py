@@ -47,8 +47,8 @@ def read(event: dict[str, object]) -> tuple[int, list[int], int, int]:
 def test_a_tick_reads_the_ca_bundle_once_for_binance_and_once_for_each_aws_client() -> None:
     tick = {"source": "aws.events", "detail-type": "Scheduled Event"}
 
-    # Binance's sixteen connections, DynamoDB's, Secrets Manager's, and EventBridge's for the finished tick.
-    assert read(tick) == (0, [1, 1, 1, 1], CONNECTIONS, 0)
+    # Binance's sixteen connections, DynamoDB's and Secrets Manager's. There is nothing to announce.
+    assert read(tick) == (0, [1, 1, 1], CONNECTIONS, 0)
 
 
 def test_a_sweep_with_nothing_to_do_reads_it_for_dynamodb_alone() -> None:

@@ -79,7 +79,8 @@ def test_the_widget_imports_neither_powertools_nor_what_a_run_needs() -> None:
     assert not {name.partition(".")[0] for name in imported} & (
         FORBIDDEN | {"aws_lambda_powertools", "app", "requests"}
     )
-    assert not imported & {f"listenkeys.{name}" for name in ("keeper", "journal", "renewal", "selection")}
+    run = ("keeper", "journal", "selection", "sending", "binance")
+    assert not imported & {f"listenkeys.{name}" for name in run}
 
 
 LISTED = """

@@ -69,19 +69,12 @@ class BoundedAdapter(HTTPAdapter):
                 super().__init__(sock, *args, **kwargs)
                 self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, timeouts))
 
-        class Http(urllib3.connection.HTTPConnection):
-            response_class = Response
+        def timed(pool: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
+            connection = type("Connection", (pool.ConnectionCls,), {"response_class": Response})
+            return type("Pool", (pool,), {"ConnectionCls": connection})
 
-        class Https(urllib3.connection.HTTPSConnection):
-            response_class = Response
-
-        class HttpPool(urllib3.HTTPConnectionPool):
-            ConnectionCls = Http
-
-        class HttpsPool(urllib3.HTTPSConnectionPool):
-            ConnectionCls = Https
-
-        self._pool_classes = {"http": HttpPool, "https": HttpsPool}
+        pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
+        self._pool_classes = {scheme: timed(pool) for scheme, pool in pools.items()}
         self._context = context
         super().__init__(pool_connections=4, pool_maxsize=pool_size, max_retries=0)
 
