@@ -26,7 +26,7 @@ def _told() -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What arrived at a topic or a URL, by its logical id, and when (epoch seconds)."""
+    """What arrived at a topic, a URL (by its logical id) or a bus, and when (epoch seconds)."""
 
     at: float
     to: str
@@ -48,6 +48,7 @@ class Watched:
         self.world, self.clock = world, clock
         self.metrics = Metrics()
         self.messages: list[Message] = []
+        self.events: list[Message] = []  # on the default bus
         self.broken: set[str] = set()
         self._undelivered: list[float] = []
         self._read = 0
@@ -64,9 +65,11 @@ class Watched:
             sent = world.aws.sent_events()[self._read :]
             self._read += len(sent)
             for each in sent:
+                self.events.append(Message(clock.timestamp(), "default", each["detail-type"]))
                 self._pass_on(each, clock.timestamp())
             return done
 
+        self.invoke = invoke
         self.rules = Rules(world, invoke, clock)
 
     def go(self, minutes: float, **how: Any) -> None:
