@@ -25,7 +25,7 @@ from typing import Any
 
 import boto3
 
-from listenkeys.aws.items import iso
+from listenkeys.aws.record_items import iso
 from listenkeys.model import LEASE
 from listenkeys.sending import weight as budget
 from local.aws import other_dynamodb

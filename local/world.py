@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from listenkeys.aws.items import iso, key_of
+from listenkeys.aws.record_items import iso, key_of
 from listenkeys.model import LEASE
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange

@@ -35,7 +35,7 @@ from typing import Any
 
 from samtranslator.yaml_helper import yaml_parse
 
-from listenkeys.aws.calls import Deadline
+from listenkeys.aws.clients import Deadline
 from listenkeys.binance.client import BinanceClient
 from listenkeys.clock import Clock
 from listenkeys.errors import AccountError, ListenKeyNotFound

@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
-from listenkeys.aws.calls import Deadline, client
+from listenkeys.aws.clients import Deadline, client
 from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records

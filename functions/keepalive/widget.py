@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from listenkeys.aws.calls import CLIENT_CONFIG
+from listenkeys.aws.clients import CLIENT_CONFIG
 from listenkeys.clock import SYSTEM_CLOCK
 from listenkeys.errors import Unavailable
 from listenkeys.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from listenkeys.aws.calls import error_code
+from listenkeys.aws.clients import error_code
 from listenkeys.aws.credentials import API_KEY
 
 from .errors import CliError

@@ -7,7 +7,7 @@ from botocore import exceptions as botocore
 from botocore.exceptions import BotoCoreError, ClientError
 
 from listenkey_keeper.stream.keys import ListenKeyUnavailable
-from listenkeys.aws.calls import error_code
+from listenkeys.aws.clients import error_code
 from listenkeys.errors import Unavailable
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}

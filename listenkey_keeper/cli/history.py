@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from listenkeys.aws.items import iso, key_of, read
+from listenkeys.aws.record_items import iso, key_of, read
 from listenkeys.model import SUCCESSES
 
 from .output import Columns, problem

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
-from listenkeys.aws.calls import AwsError
+from listenkeys.aws.clients import AwsError
 from listenkeys.errors import Unavailable
 from listenkeys.view.status import AccountStatus
 

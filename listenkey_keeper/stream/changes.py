@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from listenkeys.aws.calls import error_code
+from listenkeys.aws.clients import error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

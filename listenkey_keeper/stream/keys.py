@@ -16,7 +16,7 @@ from urllib.parse import quote
 import boto3
 from botocore.exceptions import ClientError
 
-from listenkeys.aws.calls import AwsError, error_code
+from listenkeys.aws.clients import AwsError, error_code
 
 from .report import QUICK, report_expired
 

@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import HTTPClientError
 
-from listenkeys.aws.calls import AwsError, error_code
+from listenkeys.aws.clients import AwsError, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient

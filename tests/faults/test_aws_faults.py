@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
-from listenkeys.aws.calls import MAX_TRIES
-from listenkeys.aws.items import iso
+from listenkeys.aws.clients import MAX_TRIES
+from listenkeys.aws.record_items import iso
 from listenkeys.model import LEASE
 from local.clock import VirtualClock
 from local.invoke import LocalFunction

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.items import iso
+from listenkeys.aws.record_items import iso
 from listenkeys.binance.answers import Answer
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import SettingsError

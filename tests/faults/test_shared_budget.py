@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
-from listenkeys.aws.items import iso
+from listenkeys.aws.record_items import iso
 from local.binance.exchange import PATHS
 from local.clock import ScaledClock, VirtualClock
 from local.invoke import Context, Invocation, LocalFunction

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.items import iso
+from listenkeys.aws.record_items import iso
 from listenkeys.errors import InvalidEvent, KeepaliveIncomplete
 from listenkeys.model import LEASE
 from local.binance.exchange import PATHS

@@ -11,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from listenkeys.aws.calls import MAX_TRIES
-from listenkeys.aws.items import MAX_UNANNOUNCED, iso
+from listenkeys.aws.clients import MAX_TRIES
+from listenkeys.aws.record_items import MAX_UNANNOUNCED, iso
 from listenkeys.aws.records import BATCH, Records, Saved
 from listenkeys.errors import AccountError, ErrorCode, Unavailable
 from listenkeys.model import LEASE, NOTHING, Current, Outcome, Result

@@ -39,7 +39,7 @@ from moto.core.botocore_stubber import BotocoreStubber
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.announcements import Announcer
-from listenkeys.aws.calls import Deadline
+from listenkeys.aws.clients import Deadline
 from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .aws.accounts import Accounts
 from .aws.announcements import Announcer
-from .aws.calls import Deadline
+from .aws.clients import Deadline
 from .aws.credentials import ApiKey, Credentials
 from .aws.records import Records
 from .aws.shards import Shard

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ErrorCode, Rejected
 from ..model import Account
 from ..products import ENVIRONMENTS, LIVE, NOT_KEPT, PRODUCTS, endpoint_name
-from .calls import batch_get, scan
+from .clients import batch_get, scan
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -18,8 +18,8 @@ from ..errors import Unavailable
 from ..model import SUCCESSES, Outcome, Result
 from ..view.remedies import REMEDIES, remedy
 from .accounts import ID_CHARACTERS
-from .calls import call
-from .items import iso
+from .clients import call
+from .record_items import iso
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
 from ..timing import COUNTER_KEPT
-from .calls import NOT_AGAIN, AwsError, Deadline, error_code
+from .clients import NOT_AGAIN, AwsError, Deadline, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AccountError, ErrorCode, Rejected, Transient
 from ..model import Account
-from .calls import AwsError, error_code
+from .clients import AwsError, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

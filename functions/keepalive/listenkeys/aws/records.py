@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Unavailable
 from ..model import NOTHING, Current, Result
 from .announcements import news
-from .calls import MAX_TRIES, AwsError, batch_get, error_code, jitter, scan
-from .items import READ, clearing_of, entry_of, iso, key_of, read, repeats, update_of
+from .clients import MAX_TRIES, AwsError, batch_get, error_code, jitter, scan
+from .record_items import READ, clearing_of, entry_of, iso, key_of, read, repeats, update_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

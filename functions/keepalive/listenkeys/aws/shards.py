@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InvalidEvent, Unavailable
 from ..trigger import SWEEP, TICK
-from .calls import MAX_TRIES, AwsError, call, jitter
+from .clients import MAX_TRIES, AwsError, call, jitter
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

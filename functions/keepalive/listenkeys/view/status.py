@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..aws.accounts import Accounts
-from ..aws.calls import scan
-from ..aws.items import iso, read
+from ..aws.clients import scan
+from ..aws.record_items import iso, read
 from ..model import NOTHING, Account, Current
 from ..timing import AT_RISK_MINUTES
 
