@@ -68,7 +68,7 @@ def build(
     if not settings.work_queue_url:
         return keeper, None
     sqs = lazy(partial(client, "sqs", Deadline(clock.monotonic)))
-    return keeper, WorkQueue(sqs, settings.work_queue_url, settings.shard_count, clock.sleep)
+    return keeper, WorkQueue(sqs, settings.work_queue_url, settings.shard_count)
 
 
 def build_binance(settings: Settings, clock: Clock) -> "BinanceClient":

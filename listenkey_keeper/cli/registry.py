@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from listenkeys.aws.accounts import SECRET_ID, Accounts
+from listenkeys.clock import SYSTEM_CLOCK
 from listenkeys.model import Account
 from listenkeys.products import LIVE, PRODUCTS
-from listenkeys.view.status import no_wait
 
 from .api_keys import ApiKeys, TakenOut, same_secret
 from .errors import CliError
@@ -44,7 +44,7 @@ class Registry:
         self._keys = ApiKeys(stack.client("secretsmanager"), stack.parameters.get("SecretsKmsKeyArn", ""))
         self._table = stack.outputs["AccountsTableName"]
         self._prefix = stack.outputs["SecretPrefix"]
-        self._accounts = Accounts(self._dynamodb, self._table, self._prefix, no_wait)
+        self._accounts = Accounts(self._dynamodb, self._table, self._prefix, SYSTEM_CLOCK.sleep)
 
     def all(self) -> list[Account]:
         """Return every account, by id."""

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from listenkeys.model import LEASE
 from listenkeys.products import LIVE
-from listenkeys.view.remedies import what_to_do
 from listenkeys.view.status import STATES, AccountStatus, ago, by_urgency
 
 from .output import Problems, abbreviate, can_draw, ellipsis, plain
@@ -82,7 +81,7 @@ class StatusTable:
     def problems(self) -> Problems | None:
         """Return what is wrong with the enabled accounts, None when nothing is."""
         found = [
-            (row.account.id, *(row.problem or (None, what_to_do(row))))
+            (row.account.id, *(row.problem or (None, row.to_do)))
             for row in self.rows
             if row.account.enabled and (row.problem or row.at_risk)
         ]

@@ -53,7 +53,7 @@ REAL: dict[str, Meaning | str | None] = {
 
 def read(status: int, body: Any, headers: dict[str, str] | None = None) -> Answer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_answer(status, headers or {}, raw, SENT_AT, "fapi.binance.com")
+    return read_answer(status, headers or {}, raw, SENT_AT)
 
 
 def trouble(status: int, body: Any, headers: dict[str, str] | None = None) -> AccountError:
@@ -224,8 +224,7 @@ def test_a_refused_key_comes_with_binances_own_words() -> None:
     )
 
 
-def test_a_missing_path_names_the_host_and_a_wrong_region_says_what_to_do() -> None:
-    assert "does fapi.binance.com serve this product?" in trouble(404, b"<h2>404 Not found</h2>").message
+def test_a_wrong_region_says_what_to_do() -> None:
     assert "deploy to another region" in trouble(451, REAL_ANSWERS["restricted_location"].body).message
 
 

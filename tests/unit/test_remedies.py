@@ -4,7 +4,6 @@ import pytest
 
 from listenkeys.errors import Rejected
 from listenkeys.model import Account, Current
-from listenkeys.view.remedies import what_to_do
 from listenkeys.view.status import AccountStatus
 
 ALICE = Account("alice", "usdm")
@@ -26,5 +25,5 @@ ALICE = Account("alice", "usdm")
 def test_an_operator_is_told_what_to_do_and_only_when_there_is_something(
     row: AccountStatus, said: str | None
 ) -> None:
-    told = what_to_do(row)
+    told = row.to_do
     assert (told is None) if said is None else said in str(told)

@@ -2,15 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ErrorCode, Rejected
 from ..model import Account
 from ..products import ENVIRONMENTS, LIVE, NOT_KEPT, PRODUCTS, endpoint_name
-from .clients import batch_get, scan
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from .clients import DynamoDB, batch_get, scan
 
 _NAME = "AccountsTable"
 MAX_RENEW_AFTER = 38  # minutes: what RenewAfterMinutes allows
@@ -24,7 +21,7 @@ class Accounts:
     """AccountsTable, read."""
 
     def __init__(
-        self, dynamodb: "DynamoDBClient", table: str, secret_prefix: str, sleep: Callable[[float], None]
+        self, dynamodb: DynamoDB, table: str, secret_prefix: str, sleep: Callable[[float], None]
     ) -> None:
         self._dynamodb = dynamodb
         self._table = table

@@ -12,17 +12,14 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import Unavailable
 from ..model import SUCCESSES, Outcome, Result
 from ..view.remedies import REMEDIES, remedy
 from .accounts import ID_CHARACTERS
-from .clients import call
+from .clients import EventBridge, call
 from .record_items import iso
-
-if TYPE_CHECKING:
-    from mypy_boto3_events import EventBridgeClient
 
 SOURCE = "listenkey-keeper"
 CHANGED = "Listen Key Changed"
@@ -112,7 +109,7 @@ class Announcer:
     time as two accounts' renewals: another client, and another TLS connection.
     """
 
-    def __init__(self, events: "EventBridgeClient", table: str, heartbeat: bool = False) -> None:
+    def __init__(self, events: EventBridge, table: str, heartbeat: bool = False) -> None:
         self._events = events
         self._table = table
         self.heartbeat = heartbeat

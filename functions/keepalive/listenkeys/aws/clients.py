@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import boto3
 import botocore.session
@@ -18,6 +18,14 @@ from ..timing import AT_ONCE, AWS_CONNECT, AWS_READ
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+
+DynamoDB: TypeAlias = "DynamoDBClient"
+EventBridge: TypeAlias = "EventBridgeClient"
+SecretsManager: TypeAlias = "SecretsManagerClient"
+Sqs: TypeAlias = "SQSClient"
 
 MAX_TRIES = 5  # in a row in which DynamoDB does nothing, on top of botocore's own retries of a failed call
 _SCAN = 1000  # a whole MB of records would be 10 MB more of peak memory
@@ -120,7 +128,7 @@ def jitter(attempt: int) -> float:
     return random.uniform(0, min(2.0, 0.1 * 2**attempt))  # nosec B311 # noqa: S311 - not for secrets
 
 
-def scan(dynamodb: "DynamoDBClient", table: str, name: str, **how: Any) -> Iterator[list[dict[str, Any]]]:
+def scan(dynamodb: DynamoDB, table: str, name: str, **how: Any) -> Iterator[list[dict[str, Any]]]:
     """Yield a table's items, a page at a time. Raises Unavailable, which calls the table `name`."""
     while True:
         page = call(f"{name} could not be read", dynamodb.scan, TableName=table, Limit=_SCAN, **how)
@@ -131,7 +139,7 @@ def scan(dynamodb: "DynamoDBClient", table: str, name: str, **how: Any) -> Itera
 
 
 def batch_get(
-    dynamodb: "DynamoDBClient",
+    dynamodb: DynamoDB,
     table: str,
     name: str,
     keys: Sequence[dict[str, Any]],

@@ -5,14 +5,11 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import AccountError, ErrorCode, Rejected, Transient
 from ..model import Account
-from .clients import AwsError, error_code
-
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
+from .clients import AwsError, SecretsManager, error_code
 
 BATCH = 20  # BatchGetSecretValue's limit
 # Each reader has a connection, and for each botocore reads the CA bundle again, which takes a small function
@@ -47,7 +44,7 @@ class Fetched:
 class Credentials:
     """Secrets Manager, read in batches."""
 
-    def __init__(self, secretsmanager: "SecretsManagerClient") -> None:
+    def __init__(self, secretsmanager: SecretsManager) -> None:
         self._secretsmanager = secretsmanager
 
     def fetch(self, accounts: Iterable[Account]) -> Fetched:

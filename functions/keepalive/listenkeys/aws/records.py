@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import Unavailable
 from ..model import NOTHING, Current, Result
 from .announcements import news
-from .clients import MAX_TRIES, AwsError, batch_get, error_code, jitter, scan
+from .clients import MAX_TRIES, AwsError, DynamoDB, batch_get, error_code, jitter, scan
 from .record_items import READ, clearing_of, entry_of, iso, key_of, read, repeats, update_of
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 BATCH = 50  # accounts in a TransactWriteItems: 100 items, two for each
 _NAME = "ListenKeysTable"
@@ -33,7 +30,7 @@ class Records:
 
     def __init__(
         self,
-        dynamodb: "DynamoDBClient",
+        dynamodb: DynamoDB,
         table: str,
         ledger: str,
         ledger_mode: str,

@@ -2,16 +2,11 @@
 
 import contextlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import InvalidEvent, Unavailable
 from ..trigger import SWEEP, TICK
-from .clients import MAX_TRIES, AwsError, call, jitter
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
+from .clients import AwsError, Sqs, call
 
 _BATCH = 10  # SendMessageBatch's limit
 
@@ -38,18 +33,21 @@ class Shard:
 class WorkQueue:
     """Sends the shards' messages to WorkQueue."""
 
-    def __init__(self, sqs: "SQSClient", url: str, shards: int, sleep: Callable[[float], None]) -> None:
-        self._sqs = sqs
-        self._url = url
-        self._shards = shards
-        self._sleep = sleep
+    def __init__(self, sqs: Sqs, url: str, shards: int) -> None:
+        self._sqs, self._url, self._shards = sqs, url, shards
 
     def send(self, run_id: str, trigger: str) -> int:
         """Send a run's messages; return how many. Raises Unavailable when some did not go out."""
+        failed: set[str] = set()
         for start in range(0, self._shards, _BATCH):
             segments = range(start, min(start + _BATCH, self._shards))
             shards = [Shard(run_id, trigger, segment, self._shards) for segment in segments]
-            self._send_batch({str(shard.segment): json.dumps(asdict(shard)) for shard in shards})
+            entries = [{"Id": str(each.segment), "MessageBody": json.dumps(asdict(each))} for each in shards]
+            send = self._sqs.send_message_batch
+            answer = call("WorkQueue did not take the shards", send, QueueUrl=self._url, Entries=entries)
+            failed |= {entry["Code"] for entry in answer.get("Failed", ())}
+        if failed:  # Lambda's retry sends all again; a shard that has just run costs only reads
+            raise Unavailable(f"WorkQueue did not take all shards: {', '.join(sorted(failed))}")
         return self._shards
 
     def retry(self, receipt_handle: str, seconds: int) -> None:
@@ -58,18 +56,3 @@ class WorkQueue:
             self._sqs.change_message_visibility(
                 QueueUrl=self._url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds
             )
-
-    def _send_batch(self, bodies: dict[str, str]) -> None:
-        why = ""
-        for attempt in range(MAX_TRIES):
-            if attempt:
-                self._sleep(jitter(attempt))
-            entries = [{"Id": id_, "MessageBody": body} for id_, body in bodies.items()]
-            send = self._sqs.send_message_batch
-            answer = call("WorkQueue did not take the shards", send, QueueUrl=self._url, Entries=entries)
-            failed = answer.get("Failed", [])
-            if not failed:
-                return
-            why = ", ".join(sorted({entry["Code"] for entry in failed}))
-            bodies = {entry["Id"]: bodies[entry["Id"]] for entry in failed}
-        raise Unavailable(f"WorkQueue did not take the shards: {why}")

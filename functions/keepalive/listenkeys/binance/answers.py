@@ -27,9 +27,7 @@ class Answer:
     used_weight: int | None = None
 
 
-def read_answer(
-    status: int, headers: Mapping[str, str], body: bytes, sent_at: datetime, host: str = ""
-) -> Answer:
+def read_answer(status: int, headers: Mapping[str, str], body: bytes, sent_at: datetime) -> Answer:
     """Return a 200 as an Answer; raise what any other answer means.
 
     By status and Binance's code alone: the text differs from the documentation and changes.
@@ -63,8 +61,7 @@ def read_answer(
         refused = f"Binance refused the API key ({said}{_text(content)})"
         raise Rejected(ErrorCode.INVALID_API_KEY, refused, status)
     if 400 <= status < 500:
-        hint = f": does {host} serve this product?" if status == 404 else ""
-        bad = f"Binance refused the request{hint} ({said}{_text(content)})"
+        bad = f"Binance refused the request ({said}{_text(content)})"
         raise Rejected(ErrorCode.BAD_REQUEST, bad, status)
     raise Transient(ErrorCode.BAD_RESPONSE, f"Binance's answer makes no sense ({said})", status)
 

@@ -6,7 +6,6 @@ https://developers.binance.com/docs/derivatives/usds-margined-futures/user-data-
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -87,8 +86,7 @@ class BinanceClient:
         except _WireError as error:
             trouble = _connection_trouble(error)
         else:
-            host = urlsplit(self.host_of(endpoint)).hostname or ""
-            return read_answer(status, headers, body, sent_at, host)
+            return read_answer(status, headers, body, sent_at)
         # Raised outside the except block: the client's own exception holds the request and its headers, and
         # would come along as the context.
         raise trouble

@@ -7,7 +7,6 @@ from html import escape
 from pathlib import Path
 
 from ..timing import AT_RISK_MINUTES, LEASE_MINUTES
-from .remedies import what_to_do
 from .status import STATES, AccountStatus, ago, by_urgency
 
 SHOWN = 50
@@ -74,7 +73,7 @@ def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], st
     if row.problem and kind != "disabled":
         code, message = row.problem
         why = f"<code>{escape(code)}</code> {escape(message)}"
-    if remedy := what_to_do(row):
+    if remedy := row.to_do:
         why += f'<p class="do">{escape(remedy[0].upper() + remedy[1:])}.</p>'
     cells = (
         f'<th scope="row" class="who">{escape(row.account.id)}'

@@ -1,11 +1,6 @@
 """What to do about an error: one table for the page, the terminal, the events and the docs."""
 
-from typing import TYPE_CHECKING
-
 from ..errors import ErrorCode
-
-if TYPE_CHECKING:
-    from .status import AccountStatus
 
 REMEDIES: dict[str, str] = {
     ErrorCode.LISTEN_KEY_NOT_FOUND: (
@@ -68,16 +63,3 @@ def remedy(code: str, account_id: str) -> str | None:
 def as_argument(account_id: str) -> str:
     """Return an id as it is typed after a command: one that begins with a dash goes after `--`."""
     return f"-- {account_id}" if account_id.startswith("-") else account_id
-
-
-def what_to_do(row: "AccountStatus") -> str | None:
-    """Return what to do about an account, as a phrase; None if nothing."""
-    if not row.account.enabled:
-        return None
-    if row.problem:
-        return remedy(row.problem[0], row.account.id)
-    if row.tried_minutes_ago is None:
-        return "wait for the next sweep, which creates the first key"
-    if row.at_risk:
-        return "no run has renewed this key in time: check that both rules are enabled (MissedRunsAlarm)"
-    return None

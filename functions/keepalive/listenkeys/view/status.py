@@ -3,16 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..aws.accounts import Accounts
-from ..aws.clients import scan
+from ..aws.clients import DynamoDB, scan
 from ..aws.record_items import iso, read
+from ..clock import SYSTEM_CLOCK
 from ..model import NOTHING, Account, Current
 from ..timing import AT_RISK_MINUTES
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from .remedies import remedy
 
 # Trouble first. The name is also the row's CSS class on the page, the words are for the totals.
 STATES = {
@@ -76,6 +75,19 @@ class AccountStatus:
             return "unknown"
         return self.state if self.state in ("ok", "disabled") else "action needed"
 
+    @property
+    def to_do(self) -> str | None:
+        """What to do about the account, as a phrase; None if nothing."""
+        if not self.account.enabled:
+            return None
+        if self.problem:
+            return remedy(self.problem[0], self.account.id)
+        if self.tried_minutes_ago is None:
+            return "wait for the next sweep, which creates the first key"
+        if self.at_risk:
+            return "no run has renewed this key in time: check that both rules are enabled (MissedRunsAlarm)"
+        return None
+
     def outcome(self, run_id: str | None = None) -> str:
         """Return the last outcome; with a run's id, SKIPPED where that run left the account alone."""
         if not self.account.enabled:
@@ -124,15 +136,12 @@ def ago(minutes: float) -> str:
     return f"{minutes / 60:.0f} h ago" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days ago"
 
 
-def no_wait(_seconds: float) -> None:
-    """Do not sleep: a person asks again sooner than a back-off would."""
-
-
 def read_status(
-    dynamodb: "DynamoDBClient", accounts_table: str, listen_keys_table: str, now: datetime
+    dynamodb: DynamoDB, accounts_table: str, listen_keys_table: str, now: datetime
 ) -> list[AccountStatus]:
     """Return every account's status, by id, without reading a listenKey. Raises Unavailable."""
-    accounts = [a for page in Accounts(dynamodb, accounts_table, "", no_wait).pages() for a in page]
+    rows = Accounts(dynamodb, accounts_table, "", SYSTEM_CLOCK.sleep).pages()
+    accounts = [account for page in rows for account in page]
     only: Any = {
         "ProjectionExpression": ",".join(f"#{name}" for name in ATTRIBUTES),  # "record" is a reserved word
         "ExpressionAttributeNames": {f"#{name}": name for name in ATTRIBUTES},
