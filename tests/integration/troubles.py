@@ -64,7 +64,7 @@ class Row(NamedTuple):
         )
 
 
-def _exchange(**fault: Any) -> During:
+def exchange_fault(**fault: Any) -> During:
     @contextmanager
     def during(watched: Watched, function: LocalFunction) -> Any:
         made = watched.world.exchange.fault(**fault)
@@ -75,7 +75,7 @@ def _exchange(**fault: Any) -> During:
 
 
 @contextmanager
-def _no_dynamodb(watched: Watched, function: LocalFunction) -> Any:
+def no_dynamodb(watched: Watched, function: LocalFunction) -> Any:
     refusals = Refusals(function, watched.clock)
     made = [
         refusals.refuse("dynamodb", operation, "InternalServerError", status=500)
@@ -86,7 +86,7 @@ def _no_dynamodb(watched: Watched, function: LocalFunction) -> Any:
         refusal.end()
 
 
-def _revoked(*names: str) -> During:
+def revoked(*names: str) -> During:
     @contextmanager
     def during(watched: Watched, function: LocalFunction) -> Any:
         for name in names:
@@ -109,7 +109,7 @@ def _no_secret(watched: Watched, function: LocalFunction) -> Any:
 @contextmanager
 def _broken_webhook(watched: Watched, function: LocalFunction) -> Any:
     watched.broken = {*_CHAT}
-    with _revoked("bob")(watched, function):
+    with revoked("bob")(watched, function):
         yield
 
 
@@ -121,12 +121,12 @@ TROUBLES = [
     Trouble("the function is deleted for 2 hours", 120, {"deleted": True}),
     Trouble("Lambda throttles for 3 minutes", 3, {"throttled": True}),
     Trouble("Lambda throttles for an hour", 60, {"throttled": True}),
-    Trouble("Binance is down for 40 minutes", 40, during=_exchange(status=503)),
-    Trouble("Binance is down for 2 hours", 120, during=_exchange(status=503)),
-    Trouble("Binance bans the address for 2 hours", 120, during=_exchange(status=418)),
-    Trouble("DynamoDB is down for 2 hours", 120, during=_no_dynamodb),
-    Trouble("an API key is revoked, and repaired after 2 hours", 120, during=_revoked("bob")),
-    Trouble("a second one is revoked while the first still is", 120, during=_revoked("carol")),
+    Trouble("Binance is down for 40 minutes", 40, during=exchange_fault(status=503)),
+    Trouble("Binance is down for 2 hours", 120, during=exchange_fault(status=503)),
+    Trouble("Binance bans the address for 2 hours", 120, during=exchange_fault(status=418)),
+    Trouble("DynamoDB is down for 2 hours", 120, during=no_dynamodb),
+    Trouble("an API key is revoked, and repaired after 2 hours", 120, during=revoked("bob")),
+    Trouble("a second one is revoked while the first still is", 120, during=revoked("carol")),
     Trouble("a secret is deleted, and written again after 2 hours", 120, during=_no_secret),
     Trouble("the webhook is dead when an API key is revoked", 120, during=_broken_webhook, chat=False),
     Trouble("the region is gone for 2 hours", 120, {"disabled": {TICK, SWEEP}}, region=False),
