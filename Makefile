@@ -130,7 +130,7 @@ pictures: install $(VENV)/.browser-installed  ## Make the pictures in docs/ (Deb
 	@CHROMIUM=$(CHROMIUM) $(BIN)/python -m local pictures
 
 clean: | $(if $(wildcard .local/world.json),down)  ## Remove everything that was built or installed
-	rm -rf .venv .venv-sam .venv-runtime .venv-checkov .venv-ministack .simulator $(CLIENTS:%=.venv-%) examples/clients/node_modules .aws-sam .browser .dynamodb .build .local \
+	rm -rf .venv .venv-sam .venv-runtime .venv-checkov .venv-ministack .simulator $(CLIENTS:%=.venv-%) examples/clients/node_modules .aws-sam .browser .dynamodb .build .local .mutants \
 	  build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -168,7 +168,7 @@ $(VENV)/.mutants-installed: requirements/mutants.txt $(VENV)/.installed
 	@touch $@
 
 mutants: install $(VENV)/.mutants-installed  ## Check that the tests notice random edits (SEED=1, COUNT=40)
-	@$(BIN)/python -m tests.mutants --seed $(or $(SEED),1) --count $(or $(COUNT),40)
+	@$(BIN)/python -m tests.mutants --seed $(or $(SEED),1) --count $(or $(COUNT),40) --part $(or $(PART),1/1)
 
 test-deep: install  ## Run the state machine tests for half an hour
 	DEEP=1 $(BIN)/python -m pytest -m slow tests/properties --timeout 7200

@@ -17,13 +17,18 @@ from chaos.world import ChaosWorld
 NEVER = "9999-01-01T00:00:00Z"
 
 
+class Found(Exception):
+    """A rule is broken whose breaking was awaited."""
+
+
 class Checks:
-    """`violations` are what has come of it; `runs` are all runs so far."""
+    """`violations` come of it; `runs` are all runs so far; breaking one of `awaited` ends the day."""
 
     def __init__(self, world: ChaosWorld, traffic: Traffic, runs: list[Run]) -> None:
         self.world, self.traffic, self.runs = world, traffic, runs
         self.violations: list[Violation] = []
         self.copies = 0
+        self.awaited: tuple[str, ...] = ()
 
     def holds(self, rule: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -39,6 +44,8 @@ class Checks:
             self.world.tell(f"VIOLATION of {violation}")
             violation.story = list(self.world.story_of(violation.about))
             self.violations.append(violation)
+            if violation.rule in self.awaited:
+                raise Found
 
     def check(self) -> None:
         """Check what has to hold whenever a run has ended."""

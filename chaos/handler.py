@@ -42,9 +42,10 @@ class Process:
         self.acknowledged = True
         self._errors = TemporaryFile()  # noqa: SIM115 - closed by kill()
         self._buffer = b""
+        path = [*environment.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, str(time_file)],
-            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "0"},
+            env={**os.environ, "PYTHONHASHSEED": "0", **environment, "PYTHONPATH": os.pathsep.join(path)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self.pid = self._process.pid

@@ -57,15 +57,16 @@ class Traffic:
             return None
         _, run = self.running[number]
         run.calls += 1
+        nth = run.calls
         call, after = self.kill_at.get(number, (0, False))
-        if call == run.calls and not after:
+        if call == nth and not after:
             self._wait_for_the_end(number)
             return None
         if operation := request.operation:
             found = self._aws(now, run, request, operation)
         else:
             found = self._binance(now, run, request)
-        if call == run.calls:
+        if call == nth:
             self._wait_for_the_end(number)
             return None
         return found
@@ -97,6 +98,8 @@ class Traffic:
         partial = PARTIAL.get(operation) if fate == "partial" else None
         if service == "DynamoDB" and not operation.endswith(("Scan", "GetItem", "Query")):
             self.world.written()
+        if partial and service == "secretsmanager":
+            self.world.counts["partial secrets"] += 1
         rng = random.Random(f"{self.world.seed}/{run.name}/{run.calls}")
         found = partial(rng, request, upstream) if partial else upstream.ask(request)
         if fate in ("lost", "hang after"):
@@ -148,6 +151,10 @@ class Traffic:
         ask = Ask(now, account.name, request.method, fate, real.status, clean, effect)
         run.asks.append(ask)
         self.world.counts["requests"] += 1
+        self.world.counts["answers 451"] += how == "451"
+        self.world.counts["keys left missing (createIfMissing=false)"] += (
+            real.status == 400 and not account.creates
+        )
         if fate or real.status != 200:
             self.world.tell(f"{run.name}: {request.method} for {account.name}: {fate or real.status}")
         self.world.keeper.hold(HANGS if how == "hang" else latency)

@@ -20,20 +20,20 @@ from local.binance.exchange import PATHS, Exchange
 from local.binance.limits import WEIGHT_LIMITS
 from local.world import World
 
-START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+# DynamoDB Local, which knows the real time, must not take any item for expired.
+START = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
 
 
 class ChaosWorld:
     """Everything that outlives a run. `parameters` are the stack's; `tell` gets each line of the story."""
 
-    def __init__(
-        self, seed: str, folder: Path, plan: Plan, parameters: Mapping[str, str], rng: random.Random
-    ) -> None:
+    def __init__(self, seed: str, folder: Path, plan: Plan, parameters: Mapping[str, str]) -> None:
         self.seed, self.plan, self.parameters = seed, plan, parameters
+        self.start = START
         self.shared = SharedTime.create(folder / "time", START)
         self.time_file = folder / "time"
         self.keeper = Timekeeper(self.shared)
-        self.exchange = Exchange(now=self.keeper.now, seed=rng.randrange(10**9))
+        self.exchange = Exchange(now=self.keeper.now, seed=random.Random(f"{seed}/world").randrange(10**9))
         self.stack = contextlib.ExitStack()
         self.aws = self.stack.enter_context(LocalAws(dict(parameters)))
         self.local = World(binance_url="", aws=self.aws)

@@ -9,6 +9,9 @@ Which tests run a line is measured once, by coverage.py. A line that runs when i
 for all tests that run anything else in that module. A test that fails without any edit, too, proves nothing:
 the edit that it noticed is tried again without it.
 
+What was measured, and what came of each edit, is kept in .mutants until a Python file changes: a run that was
+stopped goes on where it was, and several processes (`--part 1/2`, `--part 2/2`) measure once.
+
 Not edited: imports, annotations, docstrings, texts for people (with a space in them), and what only type
 checkers run.
 """
@@ -18,6 +21,8 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import fcntl
+import hashlib
 import json
 import os
 import random
@@ -27,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +40,7 @@ from queue import SimpleQueue
 
 PROGRAM = ("functions/keepalive", "listenkey_keeper")
 DURATIONS = "MUTANTS_DURATIONS"  # names the file that the plugin below writes
+FIRST = 30  # tests
 CAUGHT, SURVIVED, UNTESTED = "caught", "survived", "no test runs it"
 _OTHER: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -179,30 +185,51 @@ def sample(root: Path, seed: str, count: int) -> list[Edit]:
 
 
 class Tests:
-    """Which tests run which lines, and how long they take."""
+    """Which tests run which lines, and how long they take (`seconds`); `failed` ones judge nothing."""
 
-    def __init__(self, data: Path, durations: Path, root: Path) -> None:
+    def __init__(
+        self, seconds: dict[str, float], failed: list[str], of: Mapping[str, Mapping[int, set[str]]]
+    ) -> None:
+        self.seconds, self.failed, self._of = seconds, failed, of
+
+    @classmethod
+    def measured(cls, data: Path, durations: Path, root: Path) -> Tests:
+        """Read what coverage.py and the plugin above have written."""
         from coverage import CoverageData
 
         found: dict[str, tuple[float, bool]] = json.loads(durations.read_text())
-        self.seconds = {test: seconds for test, (seconds, passed) in found.items() if passed}
-        self.failed = sorted(test for test, (_, passed) in found.items() if not passed)
-        self._of: dict[str, dict[int, set[str]]] = {}
+        seconds = {test: seconds for test, (seconds, passed) in found.items() if passed}
+        failed = sorted(test for test, (_, passed) in found.items() if not passed)
+        of: dict[str, dict[int, set[str]]] = {}
         measured = CoverageData(str(data))
         measured.read()
         for file in measured.measured_files():
             by_line = measured.contexts_by_lineno(file)
-            self._of[str(Path(file).relative_to(root))] = {
-                line: {test for context in contexts if (test := self._test(context))}
+            of[str(Path(file).relative_to(root))] = {
+                line: {test for context in contexts if (test := _test(context)) in seconds}
                 for line, contexts in by_line.items()
             }
+        return cls(seconds, failed, of)
 
-    def _test(self, context: str) -> str | None:
-        """Return the test of a context: "test|phase" in pytest, "test (phase)" in a process of a test."""
-        test = context.strip("|")
-        for end in ("|setup", "|run", "|teardown", " (setup)", " (call)", " (teardown)"):
-            test = test.removesuffix(end)
-        return test if test in self.seconds else None
+    @classmethod
+    def read(cls, file: Path) -> Tests:
+        """Read what `write` has written."""
+        document = json.loads(file.read_text())
+        names = list(document["seconds"])
+        of = {
+            path: {int(line): {names[place] for place in places} for line, places in lines.items()}
+            for path, lines in document["of"].items()
+        }
+        return cls(document["seconds"], document["failed"], of)
+
+    def write(self, file: Path) -> None:
+        """Write it to a file."""
+        places = {name: place for place, name in enumerate(self.seconds)}
+        of = {
+            path: {line: sorted(places[test] for test in tests) for line, tests in lines.items()}
+            for path, lines in self._of.items()
+        }
+        file.write_text(json.dumps({"seconds": self.seconds, "failed": self.failed, "of": of}))
 
     def of(self, edit: Edit) -> list[str]:
         """Return the tests that run the edited statement, the quickest first."""
@@ -211,6 +238,24 @@ class Tests:
         if not tests and any(line in lines for line in edit.lines):  # at import
             tests = set().union(*lines.values())
         return sorted(tests, key=lambda test: (self.seconds[test], test))
+
+
+def _test(context: str) -> str:
+    """Return the test of a context: "test|phase" in pytest, "test (phase)" in a process of a test."""
+    test = context.strip("|")
+    for end in ("|setup", "|run", "|teardown", " (setup)", " (call)", " (teardown)"):
+        test = test.removesuffix(end)
+    return test
+
+
+def state_of(project: Path) -> str:
+    """Return what stands for the project's files as they are now."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=project, capture_output=True, check=True)
+    digest = hashlib.sha256()
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if name.endswith(".py") and (project / name).exists():
+            digest.update(name.encode() + (project / name).read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def copy_of(project: Path, folder: Path) -> Path:
@@ -268,11 +313,22 @@ def measure(root: Path, jobs: int, marks: str) -> Tests:
         [sys.executable, "-m", "coverage", "combine", "--keep", "--append", f"--rcfile={config}"],
         cwd=root, check=False, capture_output=True,
     )  # fmt: skip
-    return Tests(data, durations, root)
+    return Tests.measured(data, durations, root)
 
 
 def run_tests(root: Path, tests: list[str]) -> str | None:
-    """Run these tests until one fails; return its name, "" for one that never ended, None if all pass."""
+    """Run these tests until one fails; return its name, "" for one that never ended, None if all pass.
+
+    The quickest come first, by themselves: most edits need no others, and pytest imports less.
+    """
+    for some in filter(None, (tests[:FIRST], tests[FIRST:])):
+        failed = _run(root, some)
+        if failed is not None:
+            return failed
+    return None
+
+
+def _run(root: Path, tests: list[str]) -> str | None:
     names = root / "tests.txt"
     names.write_text("\n".join(tests))
     passed, said = pytest(root, "-x", "--timeout=120", f"@{names}", limit=1200)
@@ -303,9 +359,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", default="1")
     parser.add_argument("--count", type=int, default=40)
-    parser.add_argument(
-        "--skip", type=int, default=0, help="leave out so many edits of the sample's beginning"
-    )
+    parser.add_argument("--part", default="1/1", help="such as 2/3: the second of three processes")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--marks", default="", help="which tests, as pytest's -m (default: those of make test)"
@@ -321,17 +375,25 @@ def main() -> int:
         chosen = [
             edit for edit in chosen if any(f"{edit.path}:{edit.line}".endswith(at) for at in options.only)
         ]
-    chosen = chosen[options.skip :]
+    part, parts = map(int, options.part.split("/"))
+    chosen = chosen[part - 1 :: parts]
     if options.list:
         print(*chosen, sep="\n")
         return 0
+    # What has been measured and tried is kept, as long as no file changes.
+    kept = project / ".mutants" / f"{state_of(project)}{options.marks and '-' + options.marks}"
+    kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         roots: SimpleQueue[Path] = SimpleQueue()
         for job in range(options.jobs):
             roots.put(copy_of(project, Path(folder) / str(job)))
-        first = roots.get()
-        tests = measure(first, options.jobs, options.marks)
-        roots.put(first)
+        with (kept / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (kept / "tests.json").exists():
+                first = roots.get()
+                measure(first, options.jobs, options.marks).write(kept / "tests.json")
+                roots.put(first)
+        tests = Tests.read(kept / "tests.json")
         print(
             f"{len(tests.seconds)} tests; {len(tests.failed)} fail without any edit",
             *tests.failed,
@@ -339,18 +401,25 @@ def main() -> int:
         )
         flaky: set[str] = set()
 
-        def judge(edit: Edit) -> tuple[Edit, str, str | None]:
-            running = tests.of(edit)
+        def judge(edit: Edit) -> tuple[Edit, str, str]:
+            verdict = kept / hashlib.sha256(repr(edit).encode()).hexdigest()[:16]
+            if not verdict.exists():
+                verdict.write_text(json.dumps(try_out(edit)))
+            return edit, *json.loads(verdict.read_text())
+
+        def try_out(edit: Edit) -> tuple[str, str]:
+            running, began = tests.of(edit), time.monotonic()
             root = roots.get()
             try:
                 while left := [test for test in running if test not in flaky]:
                     noticed = attempt(root, edit, left)
+                    took = f"{time.monotonic() - began:.0f} s"
                     if noticed is None:
-                        return edit, SURVIVED, f"{len(left)} tests"
+                        return SURVIVED, f"{len(left)} tests, {took}"
                     if not noticed or run_tests(root, [noticed]) is None:
-                        return edit, CAUGHT, noticed or "it never ends"
+                        return CAUGHT, f"{noticed or 'it never ends'}, {took}"
                     flaky.add(noticed)
-                return edit, UNTESTED, None
+                return UNTESTED, ""
             finally:
                 roots.put(root)
 
