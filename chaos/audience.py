@@ -125,8 +125,7 @@ class Audience(Day):
                 "source": entry["Source"], "detail-type": entry["DetailType"],
                 "detail": json.loads(entry["Detail"]),
             }  # fmt: skip
-            self.world.counts["asked"] += 1
-            number = self.world.counts["asked"]
+            number = self.world.counts["asked"] + 1
             self.send(Call("lambda_handler", event, f"asked-{number}", "asked"))
         return super()._settle() or bool(asked)
 

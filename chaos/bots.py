@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import sys
 import threading
 from collections.abc import Callable
@@ -92,6 +93,8 @@ async def _bot(stream: UserDataStream, tell: Callable[[object], None], time: Sha
 
 
 async def _main() -> None:
+    # Chance would fall to the socket that is quicker, which depends on the machine.
+    random.uniform, random.random = lambda least, most: (least + most) / 2, lambda: 0.5  # type: ignore[assignment]
     tell, time = teller(), SharedTime(Path(sys.argv[1]))
     stream_time, loop = StreamTime(time, tell), asyncio.get_running_loop()
     dynamodb = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}, read_timeout=60))

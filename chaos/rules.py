@@ -14,6 +14,7 @@ SUCCESSES = {"EXTENDED", "CHANGED", "CREATED", "RECREATED"}
 # What a failure is called that a request of this account has brought about.
 OF_A_REQUEST = {"TIMEOUT", "CONNECTION", "SERVER_ERROR", "BAD_RESPONSE", "WAF_BLOCKED"}
 FRESH = 5 * MINUTE
+ASKED = 30.0  # seconds: what a bot asks for may come so soon after an attempt
 DEAD_AT_MOST = 45 * MINUTE  # a key that died early, until somebody has made another one
 
 
@@ -81,7 +82,7 @@ def asked_too_often(run: Run) -> None:
             )
         if account in run.fresh and not run.forced:
             ago = own[0].at - run.fresh[account]
-            if ago < FRESH:
+            if ago < (ASKED if run.trigger == "asked" else FRESH):
                 why = (
                     f"{account} by {run.name}, {ago:.0f} s after a success that was recorded before it began"
                 )
