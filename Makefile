@@ -178,7 +178,7 @@ test-deep: install  ## Run the state machine tests for half an hour
 scale: install $(DYNAMODB)  ## Run 100,000 accounts through shards (about fifteen minutes)
 	@$(BIN)/python -m benchmarks.scale
 
-bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, memory, cold start (ROUNDS=5, QUICK=1), or PEERS=1, OTHER=checkout
+bench: install build .venv-runtime/.installed $(CLIENTS:%=.venv-%/.installed)  ## Measure CPU, memory, cold start (QUICK=1, PEERS=1, OTHER=dir)
 ifdef OTHER
 	@$(BIN)/python -m benchmarks.compare "$(OTHER)" --rounds $(or $(ROUNDS),5)
 else ifdef PEERS
