@@ -295,19 +295,17 @@ class MemoryCounter(WeightCounter):
         self._used: Counter[tuple[str, int]] = Counter()
         self._run_of: dict[tuple[str, int], str] = {}
 
-    def take(self, group: str, minute: int, weight: int, cap: int, run_id: str | None) -> int | None:
+    def add(
+        self, group: str, minute: int, weight: int, run_id: str | None = None, leave: bool = False
+    ) -> int | None:
         if self._world.down(DYNAMODB) or self._world.down(WRITES):
             raise Unavailable("the weight counter could not be reached")
         if run_id and self._run_of.setdefault((group, minute), run_id) != run_id:
             return None
-        before = self._used[group, minute]
-        self._used[group, minute] += weight
-        return max(0, min(weight, cap - before))
-
-    def give_back(self, group: str, minute: int, weight: int, leave: bool) -> None:
-        self._used[group, minute] -= weight
         if leave:
             self._run_of.pop((group, minute), None)
+        self._used[group, minute] += weight
+        return self._used[group, minute]
 
 
 class MemoryAnnouncer(Announcer):

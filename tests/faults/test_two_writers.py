@@ -229,7 +229,11 @@ def test_weight_whose_giving_back_is_not_answered_is_not_given_back_twice(
     """Two requests' weight is taken for it, and the first is refused."""
     add_live(world, clock, "alice", product="portfolio", minutes=30)
     world.exchange.revoke(api_key_of("alice"))
-    with Loser(world, lambda name, body: ":back" in json.dumps(body), 3) as loser:
+
+    def gives_back(name: str, body: Body) -> bool:
+        return name == "updateitem" and body["ExpressionAttributeValues"][":weight"]["N"] == "-1"
+
+    with Loser(world, gives_back, 3) as loser:
         variant(world, clock, AWS_ENDPOINT_URL_DYNAMODB=loser.url).invoke(TICK)
         assert loser.left == 2, "tried once"
 

@@ -14,6 +14,7 @@ import pytest
 from listenkeys.aws.record_items import iso
 from listenkeys.errors import InvalidEvent, KeepaliveIncomplete
 from listenkeys.model import LEASE
+from listenkeys.view.remedies import REMEDIES
 from local.binance.exchange import PATHS
 from local.clock import VirtualClock
 from local.invoke import Context, Invocation
@@ -331,7 +332,7 @@ def test_an_account_that_must_not_be_created_is_rejected_without_a_post(
     assert sent(world) == ["PUT 400"]
     current = world.current("alice")
     assert current["errorCode"] == "LISTEN_KEY_NOT_FOUND"
-    assert "createIfMissing is false" in current["errorMessage"]
+    assert "createIfMissing" in REMEDIES[current["errorCode"]]
 
 
 def test_a_post_that_answers_the_recorded_key_has_recreated_nothing(

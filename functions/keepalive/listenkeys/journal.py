@@ -24,8 +24,8 @@ class Journal:
     ) -> None:
         self._records, self._announcer, self._pool = records, announcer, pool
         self._clock, self._report = clock, report
-        self._unsaved: list[Result] = []
-        self._saving: list[Result] = []
+        self.unsaved: list[Result] = []
+        self.saving: list[Result] = []
         self._announced: set[str] = set()
         self._sent: dict[str, Sequence[str]] = {}
         self._next_flush = clock.monotonic() + FLUSH
@@ -36,20 +36,14 @@ class Journal:
     def add(self, result: Result) -> None:
         """Report a result; `flush` and `close` record it."""
         self._report.results.append(result)
-        self._report.used_weight = max(self._report.used_weight, result.used_weight)
         if result.to_record:
-            self._unsaved.append(result)
-
-    @property
-    def unrecorded(self) -> bool:
-        """Whether there are results that are not recorded yet."""
-        return bool(self._saving or self._unsaved)
+            self.unsaved.append(result)
 
     def flush(self) -> float:
         """Begin to record what has come in, once it is a batch or a second old; return when to call again."""
-        if self._saving or not self._unsaved:
+        if self.saving or not self.unsaved:
             return NEVER
-        full = len(self._unsaved) >= BATCH and not self._failures
+        full = len(self.unsaved) >= BATCH and not self._failures
         if not full and self._clock.monotonic() < self._next_flush:
             return self._next_flush
         self._save()
@@ -58,25 +52,20 @@ class Journal:
     def drain(self) -> None:
         """Record what there is, and wait for it, unless DynamoDB takes nothing."""
         self._failures = 0
-        while self._saving or (self._unsaved and self._failures < _GIVE_UP_AFTER):
-            if not self._saving:
+        while self.saving or (self.unsaved and self._failures < _GIVE_UP_AFTER):
+            if not self.saving:
                 self._save()
             self._pool.land(FLUSH)
 
     def close(self, current: Mapping[str, Current]) -> None:
         """Record the rest, and announce what earlier runs could not."""
         self.drain()
-        if self._unsaved:
-            for result in self._unsaved:
+        if self.unsaved:
+            for result in self.unsaved:
                 _not_recorded(result, self._why)
             self._report.trouble.append(self._why)
-        self._announce(
-            {
-                id_: list(c.unannounced)
-                for id_, c in current.items()
-                if c.unannounced and id_ not in self._announced
-            }
-        )
+        earlier = {id_: list(c.unannounced) for id_, c in current.items() if id_ not in self._announced}
+        self._announce({id_: texts for id_, texts in earlier.items() if texts})
 
     def conclude(self) -> None:
         """Tell people who began to fail and who recovered, and of a finished tick; clear what was sent."""
@@ -94,8 +83,8 @@ class Journal:
             report.trouble.append(str(error))
 
     def _save(self) -> None:
-        self._saving, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
-        self._pool.start(partial(self._record, self._saving), self._recorded)
+        self.saving, self.unsaved = self.unsaved[:BATCH], self.unsaved[BATCH:]
+        self._pool.start(partial(self._record, self.saving), self._recorded)
 
     def _record(self, batch: list[Result]) -> Saved | Unavailable:
         """In the pool: record a batch, and announce what it holds."""
@@ -115,13 +104,11 @@ class Journal:
 
     def _recorded(self, saved: Saved | Unavailable) -> None:
         """Take in what came of a batch; what DynamoDB did not take comes after the others."""
-        batch, self._saving = self._saving, []
-        pause = FLUSH
+        batch, self.saving = self.saving, []
         if isinstance(saved, Unavailable):
             self._why = str(saved)
             self._failures += 1
-            self._unsaved += batch
-            pause = min(FLUSH_PAUSE_CAP, FLUSH * 2**self._failures)
+            self.unsaved += batch
         else:
             self._failures = 0
             for result in batch:
@@ -130,6 +117,7 @@ class Journal:
                 elif result.account_id in saved.superseded:
                     # Another run's later attempt is recorded, and is what counts.
                     result.outcome, result.error_code, result.error_message = Outcome.SKIPPED, None, None
+        pause = min(FLUSH_PAUSE_CAP, FLUSH * 2**self._failures)
         self._next_flush = self._clock.monotonic() + pause
 
     def _announce(self, unannounced: dict[str, list[str]]) -> None:

@@ -1,6 +1,6 @@
 """A run: select who is due, renew them, record and announce what came of it. No AWS, no HTTP."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,10 +14,11 @@ from .aws.shards import Shard
 from .clock import Clock
 from .errors import AccountError, Unavailable
 from .journal import Journal
-from .model import NOTHING, Account, Current, Outcome, Result
+from .model import NOTHING, RETRYABLE, Account, Current
 from .pool import Pool
 from .report import Report
 from .selection import DueRule, select
+from .sending.admission import Admission
 from .sending.probe import probe
 from .sending.renewal import Renewal
 from .sending.send import Sending
@@ -48,7 +49,7 @@ class Keeper:
     def run(self, trigger: Trigger, run_id: str, seconds: float, shard: Shard | None = None) -> Report:
         """Do one run, or one shard of it, within `seconds` and return its report."""
         self.aws_deadline.at = self.clock.monotonic() + seconds - END_EARLY
-        self.budget.begin()
+        self.budget.begin(run_id if trigger.scheduled else None)
         return _Run(self, trigger, run_id, seconds, shard).run()
 
 
@@ -56,21 +57,22 @@ class _Run:
     def __init__(
         self, keeper: Keeper, trigger: Trigger, run_id: str, seconds: float, shard: Shard | None
     ) -> None:
-        self.keeper = keeper
-        self.shard = shard
+        self.keeper, self.trigger, self.shard = keeper, trigger, shard
         self.clock = clock = keeper.clock
-        self.trigger = trigger
         self.report = Report(run_id, trigger.name, trigger.dry_run)
         self.started = clock.monotonic()
         self.deadline = self.started + seconds - RESERVE
         self.current: dict[str, Current] = {}
+        self.due_rule = DueRule(trigger, run_id, clock.now(), keeper.overdue)
         self.pool = keeper.pool(clock)
         self.journal = Journal(keeper.records, keeper.announcer, self.pool, clock, self.report)
-        self.sending = Sending(
-            keeper.binance, keeper.budget, keeper.records, self.journal, self.pool, clock,
-            DueRule(trigger, run_id, clock.now(), keeper.overdue),
-            self.deadline, keeper.max_concurrency,
+        admission = Admission(
+            keeper.budget, keeper.records, self.journal, self.pool, clock, self.due_rule,
+            keeper.max_concurrency,
         )  # fmt: skip
+        self.sending = Sending(
+            keeper.binance, keeper.budget, admission, self.journal, self.pool, clock, self.deadline
+        )
 
     def run(self) -> Report:
         keeper, report = self.keeper, self.report
@@ -86,114 +88,101 @@ class _Run:
                 self._renew(due)
                 self.journal.close(self.current)
         finally:
+            keeper.budget.end(leave=any(result.outcome in RETRYABLE for result in report.results))
             self.pool.close()
+        if keeper.budget.trouble:
+            report.trouble.append(keeper.budget.trouble)
+        report.used_weight = keeper.budget.used_weight
         report.close(self.clock.now(), AT_RISK, self.clock.monotonic() - self.started)
         if not self.trigger.dry_run:
             self.journal.conclude()
         return report
 
     def _select(self) -> tuple[list[Account], Mapping[str, str]]:
-        accounts = self._listed()
+        accounts, unread = _listed(self.keeper.accounts, self.trigger, self.shard)
         everything = self.trigger.accounts is None and not self.shard
         ids = None if everything else [a.id for a in accounts if a.enabled]
         try:
             self.current.update(self.keeper.records.read(ids))
         except Unavailable as error:
             # Without its record nobody knows whether an account is due. Lambda's retry reads the rest.
-            self.report.accounts_unread = self.report.accounts_unread or str(error)
+            unread = unread or str(error)
             accounts = [a for a in accounts if a.id in self.current or not a.enabled]
-        selection = select(accounts, self.current, self.sending.due_rule)
+        self.report.accounts_unread = unread
+        selection = select(accounts, self.current, self.due_rule)
         self.report.accounts = len(selection.due) + len(selection.settled)
         for result in selection.settled:
             self.journal.add(result)
         return selection.due, selection.why
 
-    def _listed(self) -> list[Account]:
-        accounts: list[Account] = []
-        try:
-            if self.trigger.accounts is not None:
-                return self.keeper.accounts.named(self.trigger.accounts)
-            segment = (self.shard.segment, self.shard.total) if self.shard else (0, 1)
-            for page in self.keeper.accounts.pages(*segment):
-                accounts += page
-        except Unavailable as error:
-            self.report.accounts_unread = self.report.accounts_unread or str(error)
-        return accounts
-
     def _plan(self, due: list[Account], why: Mapping[str, str]) -> None:
-        keys = self._fetch(due)
-        for account in due:
-            key, action, reason = keys[account.id], "renew", why[account.id]
-            if isinstance(key, AccountError):
-                action, reason = "none", key.message
-                self.journal.add(self._unkeyed(account, key, to_record=False))
+        for renewal in self._keyed(self._renewals(due)):
+            account, action, reason = renewal.account, "renew", why[renewal.id]
+            if renewal.error:
+                action, reason = "none", renewal.error.message
+                self.journal.add(renewal.failure(to_record=False))
             self.report.plan.append(
                 {"accountId": account.id, "product": account.product, "action": action, "reason": reason}
             )
 
     def _renew(self, due: list[Account]) -> None:
         """Renew the due accounts; while a key is at risk, go on with those whose secret could not be read."""
-        wait = SECRETS_AGAIN
-        try:
-            while due:
-                unread = self._send(due)
-                due = [account for account, _ in unread]
-                left = self.deadline - self.clock.monotonic()
-                soonest = min((self._dies_at(self._before(account)) for account in due), default=NEVER)
-                if left < 1.0 or soonest >= self.deadline + AT_RISK:
-                    for account, error in unread:
-                        self.journal.add(self._unkeyed(account, error))
-                    break
-                self.journal.drain()
-                self.clock.sleep(min(wait, left))
-                wait *= 2
-        finally:
-            self.sending.close()
-            if self.keeper.budget.trouble:
-                self.report.trouble.append(self.keeper.budget.trouble)
+        wait, left = SECRETS_AGAIN, self._renewals(due)
+        while left:
+            left = self._send(self._keyed(left))
+            now = self.clock.monotonic()
+            seconds = self.deadline - now
+            if seconds < 1.0 or not any(now < each.dies_at < self.deadline + AT_RISK for each in left):
+                for renewal in left:
+                    self.journal.add(renewal.failure())
+                break
+            self.journal.drain()
+            self.clock.sleep(min(wait, seconds))
+            wait *= 2
 
-    def _send(self, due: list[Account]) -> list[tuple[Account, AccountError]]:
-        """Renew those whose API key can be read; return the others."""
-        keys = self._fetch(due)
-        ready: list[Renewal] = []
-        unread: list[tuple[Account, AccountError]] = []
-        for account in due:
-            key = keys[account.id]
-            if isinstance(key, ApiKey):
-                before, now = self._before(account), self.clock.now
-                dies_at = self._dies_at(before)
-                ready.append(Renewal(len(ready), account, before, key, self._reread, now, dies_at))
-            elif key.retryable:
-                unread.append((account, key))
-            else:
-                self.journal.add(self._unkeyed(account, key))
-        self.sending.add(ready)
+    def _send(self, renewals: list[Renewal]) -> list[Renewal]:
+        """Renew those whose API key could be read; return those whose secret may be readable later."""
+        unread = [renewal for renewal in renewals if renewal.error and renewal.error.retryable]
+        refused = [renewal for renewal in renewals if renewal.error and not renewal.error.retryable]
+        for renewal in refused:
+            self.journal.add(renewal.failure())
+        self.sending.add(renewal for renewal in renewals if not renewal.error)
         while (wake := self.sending.go()) is not None:
             self.pool.land(max(0.0, min(wake, self.journal.flush()) - self.clock.monotonic()))
         self.sending.settle()
         return unread
 
-    def _fetch(self, accounts: Iterable[Account]) -> dict[str, ApiKey | AccountError]:
-        fetched = self.keeper.credentials.fetch(accounts)
+    def _renewals(self, due: list[Account]) -> list[Renewal]:
+        """Return the due accounts' renewals. A run for which somebody waits does not wait to save a key."""
+        now, monotonic, made = self.clock.now(), self.clock.monotonic(), list[Renewal]()
+        for rank, account in enumerate(due):
+            before, dies_at = self.current.get(account.id, NOTHING), NEVER
+            if before.expires_at and before.expires_at > now and self.trigger.scheduled:
+                dies_at = monotonic + (before.expires_at - now).total_seconds()
+            made.append(Renewal(rank, account, before, self.keeper.credentials, self.clock.now, dies_at))
+        return made
+
+    def _keyed(self, renewals: list[Renewal]) -> list[Renewal]:
+        """Read the renewals' API keys; where that fails, it is the renewal's error."""
+        fetched = self.keeper.credentials.fetch(renewal.account for renewal in renewals)
+        for renewal in renewals:
+            key = fetched.keys[renewal.id]
+            renewal.error = key if isinstance(key, AccountError) else None
+            if isinstance(key, ApiKey):
+                renewal.api_key = key
         if fetched.signing_secret_seen and not self.report.warnings:
             self.report.warnings.append("a secret holds an apiSecret or secretKey: never needed, take it out")
-        return fetched.keys
+        return renewals
 
-    def _reread(self, account: Account) -> ApiKey | AccountError:
-        return self.keeper.credentials.fetch([account]).keys[account.id]
 
-    def _dies_at(self, before: Current) -> float:
-        """Return when (monotonic) a live key dies; NEVER if none is to save, or somebody waits."""
-        if before.expires_at is None or not self.trigger.scheduled:
-            return NEVER
-        left = (before.expires_at - self.clock.now()).total_seconds()
-        return self.clock.monotonic() + left if left > 0 else NEVER
-
-    def _before(self, account: Account) -> Current:
-        return self.current.get(account.id, NOTHING)
-
-    def _unkeyed(self, account: Account, error: AccountError, to_record: bool = True) -> Result:
-        outcome = Outcome.FAILED if error.retryable else Outcome.REJECTED
-        before, now = self._before(account), self.clock.now()
-        result = Result(account.id, account.product, outcome, now, before, to_record=to_record)
-        return result.explain(error)
+def _listed(rows: Accounts, trigger: Trigger, shard: Shard | None) -> tuple[list[Account], str | None]:
+    """Return the accounts that a run is about, and why there may be more."""
+    accounts: list[Account] = []
+    try:
+        if trigger.accounts is not None:
+            return rows.named(trigger.accounts), None
+        for page in rows.pages(*((shard.segment, shard.total) if shard else (0, 1))):
+            accounts += page
+    except Unavailable as error:
+        return accounts, str(error)
+    return accounts, None

@@ -98,7 +98,6 @@ class Result:
     http_status: int | None = None
     attempts: int = 0
     latency_ms: int | None = None
-    used_weight: int = 0
     stream_url: str = ""
     to_record: bool = True
     unannounced: list[str] = field(default_factory=list)
@@ -124,7 +123,7 @@ class Result:
         key, known = self.listen_key or record.listen_key, record.listen_key
         if self.outcome not in SUCCESSES:
             self.expires_at = record.expires_at
-        elif not self.renews:
+        elif self.late and not self.renews:
             pass  # it was true before the recorded success
         elif key == known:
             self.outcome = Outcome.EXTENDED

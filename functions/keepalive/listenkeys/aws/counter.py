@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Unavailable
-from ..timing import COUNTER_KEPT
+from ..timing import AT_ONCE, COUNTER_KEPT
 from .clients import NOT_AGAIN, AwsError, Deadline, error_code
 
 if TYPE_CHECKING:
@@ -22,56 +22,37 @@ class WeightCounter:
     def __init__(self, dynamodb: "DynamoDBClient", table: str, deadline: Deadline) -> None:
         self._dynamodb, self._table, self._deadline = dynamodb, table, deadline
 
-    def take(self, group: str, minute: int, weight: int, cap: int, run_id: str | None) -> int | None:
-        """Take a minute's weight; return how much of it there was. Raises Unavailable, at once.
+    def add(
+        self, group: str, minute: int, weight: int, run_id: str | None = None, leave: bool = False
+    ) -> int | None:
+        """Add weight to a minute; return how much is used then. Raises Unavailable, at once.
 
-        With a run's id the minute is to be that run's; None where it is another's. A write that is repeated
-        because its answer was lost counts twice, which wastes weight and never exceeds the cap.
+        With a run's id the minute is to be that run's; None where it is another's. `leave` ends that. A write
+        whose answer was lost is repeated and counts twice, which wastes weight; but not one that gives back.
         """
+        at = datetime.fromtimestamp(minute * 60, UTC)
         values = {":weight": {"N": str(weight)}, ":ttl": {"N": str(minute * 60 + COUNTER_KEPT)}}
-        expression, condition = "ADD used :weight SET #ttl = :ttl", {}
+        expression = "ADD used :weight SET #ttl = :ttl" + " REMOVE runId" * leave
+        more: Any = {}
         if run_id:
             values[":run"] = {"S": run_id}
             expression += ", runId = :run"
-            condition = {"ConditionExpression": "attribute_not_exists(runId) OR runId = :run"}
+            more["ConditionExpression"] = "attribute_not_exists(runId) OR runId = :run"
         try:
-            with self._deadline.brief():
-                answer = self._update(
-                    group,
-                    minute,
-                    expression,
-                    values,
+            with self._deadline.brief(NOT_AGAIN if weight < 0 else AT_ONCE):
+                answer = self._dynamodb.update_item(
+                    TableName=self._table,
+                    Key={"accountId": {"S": f"#weight:{group}"}, "record": {"S": f"{at:%Y-%m-%dT%H:%MZ}"}},
+                    UpdateExpression=expression,
                     ExpressionAttributeNames={"#ttl": "ttl"},
+                    ExpressionAttributeValues=values,
                     ReturnValues="ALL_NEW",
-                    **condition,
+                    **more,
                 )
-            used = int(answer["Attributes"]["used"]["N"])
+            return int(answer["Attributes"]["used"]["N"])
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
             return None
         except AwsError as error:
             raise Unavailable(f"the weight counter could not be reached: {error_code(error)}") from None
         except (KeyError, ValueError):
             raise Unavailable("the weight counter does not hold a number") from None
-        return max(0, min(weight, cap - used + weight))
-
-    def give_back(self, group: str, minute: int, weight: int, leave: bool) -> None:
-        """Return weight, and `leave` the minute to others. Once: a second try could return it twice.
-
-        Raises Unavailable.
-        """
-        expression = "ADD used :back" + " REMOVE runId" * leave
-        try:
-            with self._deadline.brief(NOT_AGAIN):
-                self._update(group, minute, expression, {":back": {"N": str(-weight)}})
-        except AwsError as error:
-            raise Unavailable(f"weight was not returned: {error_code(error)}") from None
-
-    def _update(self, group: str, minute: int, expression: str, values: Any, **more: Any) -> Any:
-        at = datetime.fromtimestamp(minute * 60, UTC)
-        return self._dynamodb.update_item(
-            TableName=self._table,
-            Key={"accountId": {"S": f"#weight:{group}"}, "record": {"S": f"{at:%Y-%m-%dT%H:%MZ}"}},
-            UpdateExpression=expression,
-            ExpressionAttributeValues=values,
-            **more,
-        )

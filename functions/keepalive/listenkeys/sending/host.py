@@ -1,8 +1,10 @@
 """A host's renewals, from the backlog to the answer, and its gates. No clock, no threads."""
 
 import heapq
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from ..errors import AccountError, ErrorCode, Refused, Transient
 from ..timing import NEVER
@@ -21,10 +23,9 @@ class Host:
     gate: HostGate
     weight: int  # of a renewal
     backlog: list[Renewal]
-    ready: list[tuple[int, int, Renewal]] = field(default_factory=list)
+    ready: list[Renewal] = field(default_factory=list)
     waiting: list[tuple[float, int, Renewal]] = field(default_factory=list)
     flying: set[Renewal] = field(default_factory=set)
-    asked: list[Renewal] = field(default_factory=list)  # being admitted
     minute: int = 0
 
     @property
@@ -40,20 +41,20 @@ class Host:
     @property
     def pending(self) -> bool:
         """Whether there are renewals to send, now or later."""
-        return bool(self.ready or self.waiting or self.asked or self.backlog)
+        return bool(self.ready or self.waiting or self.backlog)
 
     def left(self) -> Iterator[Renewal]:
         """Yield the renewals that have no result yet, including those in flight."""
         yield from self.flying
-        yield from (renewal for *_, renewal in self.ready + self.waiting)
-        yield from self.asked
+        yield from self.ready
+        yield from (renewal for *_, renewal in self.waiting)
         yield from reversed(self.backlog)
 
     def opens_at(self, now: float) -> float:
         """Return when the gates let the next one go; NEVER where that depends on what is in flight."""
         if (self.gate.alone and self.flying) or (self.group_gate.alone and self.group_gate.in_flight):
             return NEVER
-        ready_at = now if self.ready or self.asked or self.backlog else self.waiting[0][0]
+        ready_at = now if self.ready or self.backlog else self.waiting[0][0]
         return max(ready_at, self.gate.opens_at, self.group_gate.opens_at)
 
     def make_ready(self, now: float, minute: int) -> None:
@@ -62,41 +63,29 @@ class Host:
             self.add(heapq.heappop(self.waiting)[-1])
         if minute != self.minute:
             self.minute = minute
-            untried = [entry for entry in self.ready if not entry[2].attempts]
-            self.backlog += [renewal for *_, renewal in sorted(untried, reverse=True)]
-            self.ready = [entry for entry in self.ready if entry[2].attempts]
-            heapq.heapify(self.ready)
+            self.backlog += [renewal for renewal in self.ready[::-1] if not renewal.attempts]
+            self.ready = [renewal for renewal in self.ready if renewal.attempts]
 
     def add(self, renewal: Renewal) -> None:
         """Add a renewal that may be sent."""
-        heapq.heappush(self.ready, (renewal.rank, renewal.attempts, renewal))
+        insort(self.ready, renewal, key=attrgetter("rank"))
 
     def next(self, ahead: int, most: int) -> list[Renewal]:
         """Return whom to admit so that `ahead` are ready; as a probe, one that was not tried is best."""
-        enough = any(not r.attempts for *_, r in self.ready) if self.alone else len(self.ready) >= ahead
+        enough = (
+            any(not renewal.attempts for renewal in self.ready) if self.alone else len(self.ready) >= ahead
+        )
         count = 0 if enough else min(most, 1 if self.gate.failures else PORTION)
         return self.backlog[: -count - 1 : -1] if count > 0 else []
 
-    def admit(self, portion: list[Renewal]) -> None:
-        """Take a portion out of the backlog."""
-        self.asked = portion
-        del self.backlog[len(self.backlog) - len(portion) :]
-
-    def first(self) -> tuple[int, int, Renewal]:
+    def first(self) -> Renewal:
         """Return the next that is ready: the most urgent; as a probe, the one that was tried least."""
-        if not self.alone:
-            return self.ready[0]
-        return min(self.ready, key=lambda entry: (entry[2].attempts, entry[0]))
+        return min(self.ready, key=attrgetter("attempts")) if self.alone else self.ready[0]
 
     def launch(self, now: float) -> Renewal:
         """Take the next out of the queue."""
-        entry = self.first()
-        if entry is self.ready[0]:
-            heapq.heappop(self.ready)
-        else:
-            self.ready.remove(entry)
-            heapq.heapify(self.ready)
-        renewal = entry[-1]
+        renewal = self.first()
+        self.ready.remove(renewal)
         self.flying.add(renewal)
         self.group_gate.in_flight += 1
         renewal.attempts += 1

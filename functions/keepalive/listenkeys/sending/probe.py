@@ -22,7 +22,7 @@ def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, A
     group = ENDPOINTS[ENDPOINT].group
     clock.sleep(max(0.0, budget.opens_at(group) - clock.monotonic()))
     minute = budget.now(group)
-    budget.taken(group, minute.number, 1, budget.take(group, minute.number, 1))
+    budget.taken(group, minute.number, 1, budget.take(group, minute.number, 1, own=False))
     if minute.free:
         minute.free -= 1
         error = AccountError(ErrorCode.BAD_RESPONSE, "a made-up API key was accepted: this is not Binance")

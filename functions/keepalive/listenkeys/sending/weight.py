@@ -8,7 +8,6 @@ other begins any, so no two runs renew the same account. A killed run holds up o
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..aws.counter import WeightCounter
@@ -27,15 +26,14 @@ _log = logging.getLogger(__name__)
 class Minute:
     """A group's weight in one clock minute, by its number.
 
-    `taken` by this process; `free`: in hand. `used_up`: there is no more to take. `foreign`: another run's.
-    `closed`: Binance says that the address is near its limit, no matter who used it.
+    `room`: what may still be taken, as far as is known; `free`: in hand. `mine`: whether this run may begin
+    accounts, None until the counter was asked. `closed`: Binance says that the address is near its limit.
     """
 
     number: int
-    taken: int = 0
+    room: int
     free: int = 0
-    used_up: bool = False
-    foreign: bool = False
+    mine: bool | None = None
     closed: bool = False
 
 
@@ -45,15 +43,18 @@ class Budget:
     def __init__(self, counter: WeightCounter, per_minute: int, clock: Clock) -> None:
         self._counter, self._clock = counter, clock
         share = per_minute / GROUP_WEIGHT["futures"]
-        self.caps: Mapping[str, int] = {g: max(1, int(limit * share)) for g, limit in GROUP_WEIGHT.items()}
+        self._caps = {group: max(1, int(limit * share)) for group, limit in GROUP_WEIGHT.items()}
         self._minutes: dict[str, Minute] = {}
-        self.begin()
+        self.begin(None)
 
-    def begin(self) -> None:
-        """Begin a run, which asks the counter whatever the last one was told."""
+    def begin(self, run_id: str | None) -> None:
+        """Begin a run, which asks the counter whatever the last one was told. No id: it shares any minute."""
+        self._run_id = run_id
         self.trouble: str | None = None
+        self.used_weight = 0  # the most that Binance has reported
+        self.began = self.minute()
         for minute in self._minutes.values():
-            minute.foreign = False
+            minute.mine = None
 
     def minute(self) -> int:
         """Return the number of the current clock minute, UTC."""
@@ -64,7 +65,7 @@ class Budget:
         number = self.minute()
         minute = self._minutes.get(group)
         if minute is None or minute.number != number:
-            minute = self._minutes[group] = Minute(number)
+            minute = self._minutes[group] = Minute(number, self._caps[group])
         return minute
 
     def ends_in(self) -> float:
@@ -79,11 +80,15 @@ class Budget:
         """Return from when (monotonic) a request may go for which there is weight."""
         return _NOW if self.ends_in() > 0 and not self.now(group).closed else self.next_minute()
 
-    def take(self, group: str, minute: int, weight: int, run_id: str | None = None) -> int | None:
-        """Take a minute's weight, see WeightCounter; all of it where the counter fails. In any thread."""
+    def take(self, group: str, minute: int, weight: int, own: bool) -> int | None:
+        """Take a minute's weight, and the minute if it is to be the run's `own`. In any thread.
+
+        Return how much of the weight is under the cap, all where the counter fails; None in another's minute.
+        """
         if not self.trouble:
             try:
-                return self._counter.take(group, minute, weight, self.caps[group], run_id)
+                used = self._counter.add(group, minute, weight, self._run_id if own else None)
+                return None if used is None else max(0, min(weight, self._caps[group] - used + weight))
             except Unavailable as error:
                 self.trouble = str(error)
                 _log.warning("budget", extra={"trouble": self.trouble})
@@ -91,30 +96,29 @@ class Budget:
 
     def taken(self, group: str, minute: int, weight: int, got: int | None) -> None:
         """Note what came of taking weight in that minute."""
-        own = self.now(group)
-        if own.number != minute:
-            return
-        if got is None:
-            own.foreign = True
-            return
-        own.taken += got
-        own.free += got
-        own.used_up = got < weight or own.taken >= self.caps[group]
+        now = self.now(group)
+        if now.number == minute:
+            now.mine = got is not None
+            now.free += got or 0
+            if got is not None:
+                now.room = now.room - got if got == weight else 0
 
     def observe(self, group: str, used_weight: int) -> None:
         """Close the minute if Binance says that the IP address is near its limit."""
+        self.used_weight = max(self.used_weight, used_weight)
         if used_weight >= GROUP_WEIGHT[group] * _CEILING:
             self.now(group).closed = True
 
-    def give_back(self, group: str, leave: bool) -> None:
-        """Return the weight in hand, and `leave` the minute to other runs. Best effort."""
-        minute = self.now(group)
-        weight, minute.free = minute.free, 0
-        if self.trouble or not minute.taken or not (weight or leave):
-            return
-        minute.taken -= weight
-        minute.used_up = False
-        try:
-            self._counter.give_back(group, minute.number, weight, leave and not minute.foreign)
-        except Unavailable as error:
-            _log.warning("budget", extra={"trouble": str(error)})
+    def end(self, leave: bool) -> None:
+        """Return the weight in hand, and `leave` the run's minutes to other runs. Best effort."""
+        for group in self._minutes:
+            minute = self.now(group)
+            weight, minute.free = minute.free, 0
+            mine = leave and self._run_id is not None and minute.mine is True
+            minute.room += weight
+            if self.trouble or not (weight or mine):
+                continue
+            try:
+                self._counter.add(group, minute.number, -weight, leave=mine)
+            except Unavailable as error:
+                _log.warning("budget", extra={"trouble": str(error)})
