@@ -14,13 +14,16 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
+import botocore.endpoint
 from botocore.config import Config
 
 from chaos.handler import teller
 from chaos.timekeeper import SharedTime
 from listenkey_keeper import Gap, Interrupted, ListenKeys, UserDataStream
+from listenkey_keeper.stream import threads
 
 
 class _Timer:
@@ -95,8 +98,10 @@ async def _bot(stream: UserDataStream, tell: Callable[[object], None], time: Sha
 async def _main() -> None:
     # Chance would fall to the socket that is quicker, which depends on the machine.
     random.uniform, random.random = lambda least, most: (least + most) / 2, lambda: 0.5  # type: ignore[assignment]
+    botocore.endpoint.time = SimpleNamespace(sleep=lambda seconds: None)  # type: ignore[attr-defined]
     tell, time = teller(), SharedTime(Path(sys.argv[1]))
     stream_time, loop = StreamTime(time, tell), asyncio.get_running_loop()
+    threads._COUNT = 64  # one for each call: with fewer, it matters which socket is quicker
     dynamodb = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}, read_timeout=60))
     streams = [
         UserDataStream(

@@ -260,7 +260,7 @@ class Day:
 
     def _settle(self) -> bool:
         """Do what follows from what the processes have said or are killed for; False if nothing does."""
-        said, self.said = sorted(self.said, key=lambda each: each[0]), []
+        said, self.said = sorted(self.said, key=lambda each: (each[0], each[1].get("account", ""))), []
         killed, self.traffic.to_kill = sorted(self.traffic.to_kill), []
         for number, item in said:
             self._take_in(number, item)
