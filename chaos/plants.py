@@ -24,8 +24,8 @@ class Plant:
 
 PLANTS = {
     "1": Plant(
-        "the counter grants what is asked, whatever has been used",
-        "return max(0, min(weight, cap - used + weight))",
+        "the counter says that no other run has used any weight",
+        'return int(answer["Attributes"]["used"]["N"])',
         "return weight",
         ("weight",),
     ),
