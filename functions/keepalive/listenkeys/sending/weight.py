@@ -98,7 +98,7 @@ class Budget:
         """Note what came of taking weight in that minute."""
         now = self.now(group)
         if now.number == minute:
-            now.mine = got is not None
+            now.mine = got is not None and now.mine is not False
             now.free += got or 0
             if got is not None:
                 now.room = now.room - got if got == weight else 0
