@@ -31,11 +31,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from samtranslator.yaml_helper import yaml_parse
 
+from listenkeys.aws.accounts import Accounts
+from listenkeys.aws.announcements import Announcer
 from listenkeys.aws.clients import Deadline
+from listenkeys.aws.counter import WeightCounter
+from listenkeys.aws.credentials import Credentials
+from listenkeys.aws.records import Records
 from listenkeys.binance.client import BinanceClient
 from listenkeys.clock import Clock
 from listenkeys.errors import AccountError, ListenKeyNotFound
@@ -44,15 +49,8 @@ from listenkeys.pool import Pool
 from listenkeys.sending.weight import Budget
 from listenkeys.settings import Settings, rate_minutes
 from listenkeys.trigger import SWEEP, TICK, Trigger
-from simulation.world import (
-    MINUTE,
-    MemoryAccounts,
-    MemoryAnnouncer,
-    MemoryCounter,
-    MemoryCredentials,
-    MemoryRecords,
-    World,
-)
+from simulation.aws import ACCOUNTS, KEYS, LEDGER, PREFIX, Bus, Secrets, Tables
+from simulation.world import MINUTE, World
 
 TEMPLATE = Path(__file__).parent.parent / "template.yaml"
 START_SECONDS = 1.0  # from the event to the handler's first line, cold
@@ -149,10 +147,13 @@ def _play_keeper(
     jitter: Jitter | None,
     sweep_phase: float | None,
 ) -> None:
-    accounts, records = MemoryAccounts(world), MemoryRecords(world)
-    credentials, announcer = MemoryCredentials(world), MemoryAnnouncer(world)
-
-    counter = MemoryCounter(world)
+    clock, tables = world.clock.clock, cast(Any, Tables(world))
+    deadline = Deadline(clock.monotonic)
+    accounts = Accounts(tables, ACCOUNTS, PREFIX, clock.sleep)
+    records = Records(tables, KEYS, LEDGER, settings.ledger_mode, settings.ledger_days, clock.sleep)
+    credentials = Credentials(cast(Any, Secrets(world)))
+    announcer = Announcer(cast(Any, Bus(world)), KEYS, heartbeat=False)
+    counter = WeightCounter(tables, LEDGER, deadline)
 
     def new_process() -> Keeper:
         return Keeper(
@@ -161,11 +162,11 @@ def _play_keeper(
             binance=world.wire,
             records=records,
             announcer=announcer,
-            clock=world.clock.clock,
-            budget=Budget(counter, settings.max_weight_per_minute, world.clock.clock),
+            clock=clock,
+            budget=Budget(counter, settings.max_weight_per_minute, clock),
             overdue=lambda minutes: timedelta(minutes=settings.overdue_after(minutes)),
             max_concurrency=1,
-            aws_deadline=Deadline(world.clock.monotonic),
+            aws_deadline=Deadline(clock.monotonic),
             pool=Inline,
         )
 

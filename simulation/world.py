@@ -1,8 +1,6 @@
 """The world of the simulation: one timeline, Binance's leases, and everything that can be down on it.
 
-The program's collaborators are here without sockets and without AWS, with the same rules: a record never
-moves backwards, what is announced is cleared only when it went out. Binance's answers come from the stand-in
-and are read by the program's own code.
+Binance's answers come from the stand-in and are read by the program's own code. AWS is in aws.py.
 """
 
 from __future__ import annotations
@@ -10,20 +8,12 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import requests
 
-from listenkeys.aws.accounts import Accounts
-from listenkeys.aws.announcements import Announcer
-from listenkeys.aws.counter import WeightCounter
-from listenkeys.aws.credentials import ApiKey, Credentials, Fetched
-from listenkeys.aws.records import Records, Saved
 from listenkeys.binance.client import BinanceClient
-from listenkeys.errors import ErrorCode, Transient, Unavailable
-from listenkeys.model import LEASE, NOTHING, SUCCESSES, Account, Current, Result
 from listenkeys.products import ENDPOINTS
 from local.binance.exchange import REAL_ANSWERS, Exchange, _Lease
 from simulation.timeline import Timeline
@@ -205,126 +195,3 @@ def neighbours_troubles(start: float, end: float) -> list[Trouble]:
     """
     before = max(0.0, start - 40 * MINUTE)
     return [Trouble(REVOKED, start, end, _REVOKED), Trouble(FIREWALL, before, end, _REFUSED)]
-
-
-class MemoryAccounts(Accounts):
-    """AccountsTable."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        keys = (*world.api_keys, *world.neighbours)
-        self._rows = [Account(key, FUTURES[n % 2], key, "apiKey") for n, key in enumerate(keys)]
-
-    def pages(self, segment: int = 0, total: int = 1) -> Iterator[list[Account]]:
-        if self._world.down(DYNAMODB):
-            raise Unavailable("AccountsTable could not be read")
-        yield self._rows
-
-
-class MemoryCredentials(Credentials):
-    """Secrets Manager."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def fetch(self, accounts: Iterable[Account]) -> Fetched:
-        accounts = list(accounts)
-        if accounts and self._world.down(SECRETS):
-            trouble = Transient(ErrorCode.SECRET_UNAVAILABLE, "Secrets Manager did not give the secret")
-            return Fetched(dict.fromkeys((account.id for account in accounts), trouble))
-        return Fetched({account.id: ApiKey(account.secret_id) for account in accounts})
-
-
-class MemoryRecords(Records):
-    """ListenKeysTable: the current records, and how many attempts the ledger holds."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._current: dict[str, Current] = {}
-        self.ledger = 0
-
-    def read(self, account_ids: Iterable[str] | None = None) -> Iterator[tuple[str, Current]]:
-        if self._world.down(DYNAMODB):
-            raise Unavailable("a table could not be read")
-        yield from self._current.items()
-
-    def save(self, results: Sequence[Result], run_id: str) -> Saved:
-        if self._world.down(DYNAMODB) or self._world.down(WRITES):
-            raise Unavailable("ListenKeysTable could not be written")
-        saved = Saved()
-        for result in results:
-            at = _milliseconds(result.at)
-            before = self._current.get(result.account_id, NOTHING)
-            if before.attempted_at and before.attempted_at >= at:
-                saved.superseded.add(result.account_id)
-                continue
-            self.ledger += 1
-            unannounced = (*before.unannounced, *result.unannounced)
-            if result.outcome in SUCCESSES:
-                key = result.listen_key
-                after = Current(
-                    key, result.outcome, at, at, at + LEASE, unannounced=unannounced, run_id=run_id
-                )
-            else:
-                after = replace(
-                    before,
-                    outcome=result.outcome,
-                    attempted_at=at,
-                    consecutive_failures=before.consecutive_failures + 1,
-                    error_code=result.error_code,
-                    error_message=result.error_message,
-                    unannounced=unannounced,
-                    run_id=run_id,
-                )
-            self._current[result.account_id] = after
-        return saved
-
-    def announced(self, sent: dict[str, Sequence[str]]) -> None:
-        if self._world.down(DYNAMODB) or self._world.down(WRITES):
-            raise Unavailable("ListenKeysTable could not be written")
-        for id_, texts in sent.items():
-            if self._current[id_].unannounced == tuple(texts):
-                self._current[id_] = replace(self._current[id_], unannounced=())
-
-
-class MemoryCounter(WeightCounter):
-    """The weight counters that all processes of a world share."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._used: Counter[tuple[str, int]] = Counter()
-        self._run_of: dict[tuple[str, int], str] = {}
-
-    def add(
-        self, group: str, minute: int, weight: int, run_id: str | None = None, leave: bool = False
-    ) -> int | None:
-        if self._world.down(DYNAMODB) or self._world.down(WRITES):
-            raise Unavailable("the weight counter could not be reached")
-        if run_id and self._run_of.setdefault((group, minute), run_id) != run_id:
-            return None
-        if leave:
-            self._run_of.pop((group, minute), None)
-        self._used[group, minute] += weight
-        return self._used[group, minute]
-
-
-class MemoryAnnouncer(Announcer):
-    """The default event bus."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.heartbeat = False
-        self.sent = 0
-
-    def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-        if self._world.down(EVENTS):
-            raise Unavailable("EventBridge did not take the announcements")
-        self.sent += sum(map(len, unannounced.values()))
-        return dict(unannounced)
-
-    def tell(self, events: Sequence[object]) -> None:
-        """Send nothing: nobody reads here."""
-
-
-def _milliseconds(moment: datetime) -> datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
