@@ -1,9 +1,9 @@
 """`listenkeys check --page`: sets each alarm off and ends it, so that you see whether messages arrive."""
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from time import sleep
 from typing import Any
 
 from .errors import CliError, explain
@@ -54,7 +54,7 @@ def send_tests(stack: Stack, alarms: dict[str, dict[str, Any]], sent: Page) -> I
                 sent.alarms.append(name)
         _send_news(stack)
         sent.news = True
-        time.sleep(HOLD)
+        sleep(HOLD)
     finally:
         stuck = list(_end(cloudwatch, set_off))
     yield from stuck

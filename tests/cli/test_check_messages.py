@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.faults.matrix import TICK, add_live, api_key_of
 from tests.faults.refusals import Refusals
 from tests.integration.test_webhook import POSTED, TELLING
 from tests.paths import ROOT
-from tests.waiting import eventually
+from tests.waiting import SECONDS, eventually
 
 from .conftest import AwsFaults, Run, Start
 
@@ -116,12 +117,20 @@ def test_page_sends_nothing_that_was_not_confirmed(
     assert "SetAlarmState" not in faults.calls
 
 
-def test_ctrl_c_ends_the_alarms_that_it_set_off(start: Start, on_aws: World) -> None:
+def test_ctrl_c_ends_the_alarms_that_it_set_off(start: Start, on_aws: World, faults: AwsFaults) -> None:
+    go_on = threading.Event()
+
+    def late(answer: bytes) -> bytes:
+        go_on.wait(SECONDS)
+        return answer
+
+    faults.edits["PutEvents"] = late  # the command waits here, after the last alarm
     terminal = start("check", "--page", "--yes")
-    eventually(lambda: on_aws.aws.sent_events(), lambda: terminal.output)  # after the last alarm
+    eventually(lambda: on_aws.aws.sent_events(), lambda: terminal.output)
     assert {states(on_aws)[name] for name in NAMES} == {"ALARM"}
     terminal.type("\x03")
     assert terminal.end() == 130
+    go_on.set()
     assert set(states(on_aws).values()) == {"OK"}
     assert "Traceback" not in terminal.output
 
@@ -136,7 +145,7 @@ def test_page_wants_yes_where_it_cannot_ask(run: Run, on_aws: World, faults: Aws
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Alarms are not held."""
-    monkeypatch.setattr("listenkey_keeper.cli.paging.time.sleep", lambda seconds: seconds == HOLD)
+    monkeypatch.setattr("listenkey_keeper.cli.paging.sleep", lambda seconds: seconds == HOLD)
 
 
 def test_an_alarm_that_is_on_is_not_touched(
