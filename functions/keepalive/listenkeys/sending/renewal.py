@@ -105,15 +105,9 @@ class Renewal:
 
     def _ended(self, outcome: Outcome, at: datetime | None = None, to_record: bool = True) -> Result:
         at = at or self.sent_at or self.now()
-        return Result(
-            self.id,
-            self.account.product,
-            outcome,
-            at,
-            self.before,
-            attempts=self.attempts,
-            to_record=to_record,
-        )
+        result = Result(self.id, self.account.product, outcome, at, self.before, to_record=to_record)
+        result.attempts = self.attempts
+        return result
 
 
 def internal(bug: Exception) -> Transient:

@@ -53,10 +53,8 @@ class Sending:
             probe = next((renewal for renewal in own if not renewal.before.consecutive_failures), own[0])
             own.remove(probe)
             probe.rank = -1
-            gate, weight = (
-                self._gates.setdefault(group, GroupGate()),
-                ENDPOINTS[probe.account.endpoint].weight,
-            )
+            gate = self._gates.setdefault(group, GroupGate())
+            weight = ENDPOINTS[probe.account.endpoint].weight
             self._hosts[url, group] = Host(group, gate, HostGate(), weight, [*own[::-1], probe])
 
     def go(self) -> float | None:
