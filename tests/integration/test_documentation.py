@@ -31,9 +31,6 @@ README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 SECURITY = (ROOT / "docs/security.md").read_text()
-# What makes an error in the code: its class, or what ends a lane, with the code first.
-_ERRORS = {"AccountError", "Rejected", "ListenKeyNotFound", "Transient", "HostRefused", "stop", "_stop"}
-_CODE = re.compile(r"[A-Z]+(_[A-Z]+)*")
 WITH_EVERYTHING = {
     "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c",
     "SubnetIds": "subnet-1",

@@ -6,20 +6,17 @@ used (N), runId (S, the run whose minute it is), ttl (N)
 """
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import Unavailable
 from ..timing import AT_ONCE, COUNTER_KEPT
-from .clients import NOT_AGAIN, AwsError, Deadline, error_code
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from .clients import NOT_AGAIN, AwsError, Deadline, DynamoDB, error_code
 
 
 class WeightCounter:
     """The counters, which all runs of a stack write."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", table: str, deadline: Deadline) -> None:
+    def __init__(self, dynamodb: DynamoDB, table: str, deadline: Deadline) -> None:
         self._dynamodb, self._table, self._deadline = dynamodb, table, deadline
 
     def add(
