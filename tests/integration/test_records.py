@@ -341,6 +341,7 @@ def test_what_is_written_is_read(world: World, records: Records, outcome: Outcom
         ("renewedAt", {"S": "yesterday"}),
         ("renewedAt", {"N": "1767268800"}),
         ("renewedAt", {"S": "2026-01-01T12:00:00"}),
+        ("renewedAt", {"S": "0001-01-01T00:00:00+14:00"}),  # before the year 1 in UTC
         ("expiresAt", {"NULL": True}),
         ("consecutiveFailures", {"S": "many"}),
         ("consecutiveFailures", {"N": "-1"}),
