@@ -72,6 +72,32 @@ def test_a_tick_sends_one_message_per_shard_and_reads_no_account(
     assert world.exchange.count == 0
 
 
+def test_a_message_that_the_queue_does_not_take_fails_the_tick_and_its_retry_sends_it(
+    world: World, function: LocalFunction
+) -> None:
+    calls = 0
+
+    def leave_out(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        return params | {"Entries": params["Entries"][1:]} if calls == 1 else params
+
+    def say_so(parsed: dict[str, Any], **_: Any) -> None:
+        if calls == 1:
+            parsed["Failed"] = [{"Id": "0", "SenderFault": False, "Code": "InternalError"}]
+
+    events = function.app.work_queue._sqs.meta.events
+    events.register("provide-client-params.sqs.SendMessageBatch", leave_out)
+    events.register("after-call.sqs.SendMessageBatch", say_so)
+
+    done = function.invoke(TICK)
+
+    assert str(done.error) == "WorkQueue did not take all shards: InternalError"
+    assert sorted(json.loads(each["body"])["segment"] for each in messages(world)) == list(range(1, SHARDS))
+    assert function.invoke(TICK).error is None
+    assert len(messages(world)) == SHARDS
+
+
 @pytest.mark.slow
 def test_the_shards_together_renew_every_account_once(
     world: World, function: LocalFunction, clock: VirtualClock

@@ -35,22 +35,6 @@ def refusal_of(environ: dict[str, str]) -> str:
     return str(refused.value)
 
 
-def test_every_setting_is_read() -> None:
-    settings = read(GOOD)
-
-    assert settings.accounts_table == "accounts"
-    assert settings.listen_keys_table == "keys"
-    assert settings.secret_prefix == "listenkeys"
-    assert settings.schedule_expression == "rate(30 minutes)"
-    assert settings.sweep_expression == "rate(5 minutes)"
-    assert settings.renew_after_minutes == 30
-    assert settings.binance_base_url == ""
-    assert settings.max_concurrency == 16
-    assert settings.max_weight_per_minute == 1200
-    assert settings.ledger_mode == "all"
-    assert settings.ledger_days == 30
-
-
 @pytest.mark.parametrize("name", GOOD)
 def test_a_missing_variable_is_named(name: str) -> None:
     environ = {other: value for other, value in GOOD.items() if other != name}

@@ -104,10 +104,9 @@ def entry_of(result: Result, run_id: str, keep: timedelta) -> dict[str, Any]:
         entry |= _error(result, "errorCode", "errorMessage")
         if result.before.expires_at:
             entry["expiresAt"] = {"S": iso(result.before.expires_at)}
-    if result.http_status is not None:
-        entry["httpStatus"] = {"N": str(result.http_status)}
-    if result.latency_ms is not None:
-        entry["latencyMs"] = {"N": str(result.latency_ms)}
+    for name, number in (("httpStatus", result.http_status), ("latencyMs", result.latency_ms)):
+        if number is not None:
+            entry[name] = {"N": str(number)}
     return entry
 
 

@@ -1,1 +1,1 @@
-"""Binance: the wire, what its answers mean, and who may send when."""
+"""Binance: the wire, and what its answers mean."""
