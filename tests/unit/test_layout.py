@@ -66,7 +66,16 @@ def test_the_function_imports_nothing_of_the_command_and_the_stream() -> None:
     ] == []
 
 
-def test_a_module_of_the_function_can_be_read_at_once() -> None:
-    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FUNCTION.rglob("*.py")}
-    assert lines
-    assert {str(path.relative_to(FUNCTION)): count for path, count in lines.items() if count > 200} == {}
+def test_a_module_of_the_function_has_at_most_200_lines_and_a_class_120() -> None:
+    texts = {
+        str(path.relative_to(FUNCTION)): path.read_text(encoding="utf-8") for path in FUNCTION.rglob("*.py")
+    }
+    classes = {
+        f"{name} {node.name}": node.end_lineno - node.lineno + 1
+        for name, text in texts.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef) and node.end_lineno
+    }
+    assert texts.keys() >= {"app.py", "listenkeys/keeper.py"}
+    assert {name: len(text.splitlines()) for name, text in texts.items() if text.count("\n") > 200} == {}
+    assert {name: lines for name, lines in classes.items() if lines > 120} == {}
