@@ -130,6 +130,9 @@ class Day:
             account = rng.choice([a for a in ACCOUNTS if a.promised])
             rotated = rng.random() < 0.4
             self.at(at, lambda a=account, r=rotated: self._dies_early(a, r))  # type: ignore[misc]
+        [left] = [account for account in ACCOUNTS if not account.creates]
+        for part in (0.3, 0.5, 0.7):
+            self.at(START + part * self.hours * HOUR, lambda: self._dies_early(left, rotated=False))
         for outage in self.plan.outages:
             self.at(outage.start, lambda o=outage: self.tell(f"OUTAGE {o.kind} for {o.end - o.start:.0f} s"))  # type: ignore[misc]
             self.at(outage.end, lambda o=outage: self.tell(f"OVER: {o.kind}"))  # type: ignore[misc]

@@ -80,6 +80,7 @@ class ChaosWorld:
         # It is the bot's own request, from an address of its own.
         self.exchange._usage[account.group].weight[int(self.keeper.now() // 60)] -= 1
         self.lives(account)
+        self.died[account.name] = self.keeper.now()  # what was recorded before is not true any more
         self.secrets.add(json.loads(answer.body)["listenKey"])
 
     def lives(self, account: Account) -> None:
