@@ -62,7 +62,7 @@ class Tables:
         refuse(self._world, "Scan", DYNAMODB)
         return {"Items": [*self._tables[TableName].values()]}
 
-    def batch_get_item(self, *, RequestItems: Any) -> Any:  # noqa: N803
+    def batch_get_item(self, *, RequestItems: Any) -> Any:  # noqa: N803 - AWS's names
         refuse(self._world, "BatchGetItem", DYNAMODB)
         found = {
             name: [item for key in asked["Keys"] if (item := self._tables[name].get(_key(key)))]
@@ -77,7 +77,7 @@ class Tables:
             raise ConditionalCheckFailedException({"Error": {"Code": code + "Exception"}}, "UpdateItem")
         return {"Attributes": self._apply(update)}
 
-    def transact_write_items(self, *, TransactItems: list[Any]) -> Any:  # noqa: N803
+    def transact_write_items(self, *, TransactItems: list[Any]) -> Any:  # noqa: N803 - AWS's names
         refuse(self._world, "TransactWriteItems", DYNAMODB, WRITES)
         updates = [write.get("Update") for write in TransactItems]
         allowed = [update is None or self._allows(update) for update in updates]
@@ -119,7 +119,7 @@ class Secrets:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def batch_get_secret_value(self, *, SecretIdList: Iterable[str]) -> Any:  # noqa: N803
+    def batch_get_secret_value(self, *, SecretIdList: Iterable[str]) -> Any:  # noqa: N803 - AWS's names
         refuse(self._world, "BatchGetSecretValue", SECRETS)
         text = {id_: json.dumps({"apiKey": id_.removeprefix(f"{PREFIX}/")}) for id_ in SecretIdList}
         return {"SecretValues": [{"Name": id_, "SecretString": secret} for id_, secret in text.items()]}
@@ -131,7 +131,7 @@ class Bus:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def put_events(self, *, Entries: list[Any]) -> Any:  # noqa: N803
+    def put_events(self, *, Entries: list[Any]) -> Any:  # noqa: N803 - AWS's names
         refuse(self._world, "PutEvents", EVENTS)
         return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in Entries]}
 
