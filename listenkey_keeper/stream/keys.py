@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, NoRegionError
 
 from listenkeys.aws.clients import AwsError, error_code
 
@@ -105,7 +105,8 @@ class ListenKeys:
     """The recorded listenKeys of all accounts. May be shared by many streams and threads.
 
     `table` is the name of ListenKeysTable (the stack's output ListenKeysTableName), by default the
-    environment's LISTEN_KEYS_TABLE. `dynamodb` is a boto3 client, by default one of the default session.
+    environment's LISTEN_KEYS_TABLE. `dynamodb` is a boto3 client, by default one of the default session in
+    the region that AWS_REGION, AWS_DEFAULT_REGION or the profile names.
     `base_url` replaces scheme and host of the websocket URLs, by default with the environment's
     BINANCE_STREAM_URL; without either they are what the record says: those of the account's environment.
     `events` are the names that a `usdm` URL asks for; listenKeyExpired is always added. The other products
@@ -115,7 +116,7 @@ class ListenKeys:
     `clock_offset` is what this machine's clock lacks, by the Date of DynamoDB's last answer: zero where it
     is right to the second.
 
-    Raises ValueError without a table, or for a `base_url` that is no websocket's.
+    Raises ValueError without a table, without an AWS region, or for a `base_url` that is no websocket's.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class ListenKeys:
         if self._base_url and not re.match(r"wss?://[^/]+", self._base_url):
             raise ValueError(f"not the URL of a websocket: {self._base_url}")
         self._events = "/".join(dict.fromkeys((*events, EXPIRED)))
-        self._dynamodb = dynamodb or boto3.client("dynamodb", config=QUICK)
+        self._dynamodb = dynamodb or _client()
         meta = getattr(self._dynamodb, "meta", None)
         self._region = str(getattr(meta, "region_name", "") or "")
         self._eventbridge = eventbridge
@@ -241,3 +242,11 @@ def _text(record: Mapping[str, Any], name: str) -> str | None:
 
 def _moment(attribute: dict[str, str]) -> datetime:
     return datetime.fromisoformat(attribute["S"]).astimezone(UTC)
+
+
+def _client() -> DynamoDBClient:
+    region = os.environ.get("AWS_REGION")  # boto3 reads AWS_DEFAULT_REGION alone
+    try:
+        return boto3.client("dynamodb", region_name=region, config=QUICK)
+    except NoRegionError:
+        raise ValueError("no AWS region: set AWS_REGION") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import boto3
@@ -42,7 +43,7 @@ def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeCli
     """
     detail = {"accountId": account, "fingerprint": hashlib.sha256(listen_key.encode()).hexdigest()[:12]}
     try:
-        client = eventbridge or boto3.client("events", config=QUICK)
+        client = eventbridge or boto3.client("events", region_name=os.environ.get("AWS_REGION"), config=QUICK)
         answer = client.put_events(
             Entries=[{"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}]
         )

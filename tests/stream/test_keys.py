@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +104,25 @@ def test_without_a_table_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("LISTEN_KEYS_TABLE", raising=False)
     with pytest.raises(ValueError, match="LISTEN_KEYS_TABLE"):
         ListenKeys()
+
+
+@pytest.fixture
+def no_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+
+
+@pytest.mark.usefixtures("no_region")
+def test_without_a_region_it_says_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="AWS_REGION"):
+        ListenKeys("table")
+
+
+@pytest.mark.usefixtures("no_region")
+def test_the_region_may_be_in_aws_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "ap-northeast-1")
+    assert ListenKeys("table")._dynamodb.meta.region_name == "ap-northeast-1"
 
 
 def test_an_account_without_a_key_is_worth_asking_for_again(table: dict[str, Any]) -> None:
