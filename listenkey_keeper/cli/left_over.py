@@ -32,7 +32,7 @@ def undelivered(stack: Stack, resources: Resources) -> Iterator[Finding]:
         of_type(resources, _QUEUE_TYPE)["UndeliveredQueue"],
         "undelivered",
         ("no message to mail, webhook or heartbeat has failed in the last day", "did not arrive"),
-        "check that the webhook and the heartbeat still exist, then purge the queue",
+        "if it is gone, put a new one's URL into a new secret and deploy; then purge the queue",
     )
 
 

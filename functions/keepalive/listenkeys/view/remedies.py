@@ -14,7 +14,7 @@ REMEDIES: dict[str, str] = {
     ErrorCode.RATE_LIMITED: (
         "nothing at first; if it happens again, lower MaxWeightPerMinute or find what else uses this address"
     ),
-    ErrorCode.IP_BANNED: "wait, each run tries once; find what else uses this address",
+    ErrorCode.IP_BANNED: "if it lasts, use another address (SubnetIds); find what else uses this one",
     ErrorCode.WAF_BLOCKED: "wait; if it lasts, use another address (SubnetIds)",
     ErrorCode.RESTRICTED_LOCATION: "deploy in another AWS region",
     ErrorCode.TIMEOUT: (
