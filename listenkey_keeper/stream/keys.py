@@ -247,6 +247,7 @@ def _moment(attribute: dict[str, str]) -> datetime:
 def _client() -> DynamoDBClient:
     region = os.environ.get("AWS_REGION")  # boto3 reads AWS_DEFAULT_REGION alone
     try:
-        return boto3.client("dynamodb", region_name=region, config=QUICK)
+        client: DynamoDBClient = boto3.client("dynamodb", region_name=region, config=QUICK)
     except NoRegionError:
         raise ValueError("no AWS region: set AWS_REGION") from None
+    return client
