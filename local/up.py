@@ -84,6 +84,8 @@ def _told(done: Invocation, if_it_fails: str) -> str:
     if done.report is None:
         tail = f" ({if_it_fails})" if if_it_fails else ""
         return f"{type(done.error).__name__}: {done.error}{tail}"
+    if done.report.get("dryRun"):
+        return f"dry run: {len(done.report['plan'])} due, {done.report['skipped']} not due"
     counts = [f"{done.report[o.lower()]} {o.lower()}" for o in Outcome if done.report[o.lower()]]
     least = done.report["minRemainingSeconds"]
     left = (
@@ -93,7 +95,7 @@ def _told(done: Invocation, if_it_fails: str) -> str:
         if least
         else "; not every account has a live key"
     )
-    return ("dry run: " if done.report.get("dryRun") else "") + (", ".join(counts) or "no accounts") + left
+    return (", ".join(counts) or "no accounts") + left
 
 
 def serve(speed: float, still: bool = False, real: RealAccount | None = None) -> None:

@@ -97,12 +97,12 @@ def add(
     if not before:
         sweep = stack.minutes("SweepExpression", 5)
         show(
-            f"{account} added ({kind}); its key is in {where}.",
+            f"{account} added ({kind}); its API key is in {where}.",
             f"The next sweep tries it, within {sweep} minutes.",
             f"`listenkeys renew {as_argument(account)}` tries it now.",
         )
         return
-    show(f"{account} has its new key, in {where}.")
+    show(f"{account} has its new API key, in {where}.")
     if (added.product, added.environment) != (before.product, before.environment):
         was = f"{before.product}, {before.environment}"
         show(f"It is now {added.product}, {added.environment}; it was {was}.")
@@ -128,8 +128,8 @@ def list_(*, connect: Connect, as_json: bool) -> None:
     if not accounts:
         show("no accounts yet: `listenkeys accounts add` adds one")
         return
-    names = ("account", "product", "environment", "enabled", "creates", "renew at", "secret", "field")
-    table = Columns(*names, optional=("creates", "field", "renew at", "environment", "product"))
+    names = ("account", "product", "environment", "enabled", "creates", "renew after", "secret", "field")
+    table = Columns(*names, optional=("creates", "field", "renew after", "environment", "product"))
     for account in accounts:
         if account.problem:
             table.add(Text(account.id), *(Text("?", style="red") for _ in names[1:]))
@@ -194,10 +194,10 @@ def enable(
 ) -> None:
     """Start renewing disabled accounts again.
 
-    The next run renews them.
+    The next run renews those that are due.
     """
     registry = Registry(connect())
-    said = "is enabled and will be renewed when it is due; `listenkeys renew` renews it now"
+    said = "is enabled: the next run renews it if it is due; `listenkeys renew` with its name renews it now"
     _change(registry, accounts, {"enabled": {"BOOL": True}}, said, as_json)
 
 

@@ -20,7 +20,7 @@ def dead_letters(stack: Stack, resources: Resources) -> Iterator[Finding]:
         stack,
         of_type(resources, _QUEUE_TYPE)["DeadLetterQueue"],
         "letters",
-        ("no run has failed for good", "failed for good"),
+        ("no run has failed after all retries", "failed after all retries"),
         "later runs have tried again; if `listenkeys status` is ok, purge the queue",
     )
 

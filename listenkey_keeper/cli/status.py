@@ -17,7 +17,7 @@ _LEASE_MINUTES = LEASE.total_seconds() / 60
 _BAR_CELLS, _LEAST_BAR = 20, 5
 _LEAST_ID = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew at")
+_COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew after")
 _SHORT = {name: name for name in STATES} | {"dead": "without a key", "risk": "at risk"}
 _COLOURS = {"dead": "red", "risk": "red", "failing": "yellow", "ok": "green", "disabled": "dim"}
 
@@ -56,7 +56,7 @@ class StatusTable:
         counts = Counter(row.state for row in self.rows)
         grouped = options.is_terminal and len(counts) > 1
         cells = [_cells(row, self.run_id) for row in self.rows]
-        absent = {"bar"} if any(row.account.renew_after for row in self.rows) else {"bar", "renew at"}
+        absent = {"bar"} if any(row.account.renew_after for row in self.rows) else {"bar", "renew after"}
         wide = {
             name: max([len(name), *(len(each[name]) for each in cells)])
             for name in _COLUMNS
@@ -95,7 +95,7 @@ class StatusTable:
         danger = [row.account.id for row in enabled if row.at_risk]
         failing = [row.account.id for row in enabled if row.problem and not row.at_risk]
         ok = len(enabled) - len(danger) - len(failing)
-        text = Text(f"{len(enabled)} account{'s' * (len(enabled) != 1)}: {ok} ok")
+        text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
         for what, ids, style in (("at risk", danger, "red"), ("failing", failing, "yellow")):
             if ids:
                 more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
@@ -115,7 +115,12 @@ def counted(rows: Sequence[AccountStatus]) -> str:
 def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:
     """Return the columns that fit, each with its width."""
     ids, least = wide["account"], min(wide["account"], _LEAST_ID)
-    for dropped in ((), ("renew at",), ("renew at", "last try"), ("renew at", "last try", "product")):
+    for dropped in (
+        (),
+        ("renew after",),
+        ("renew after", "last try"),
+        ("renew after", "last try", "product"),
+    ):
         shown = {name: wide[name] for name in _COLUMNS if name in wide and name not in dropped}
         room = options.max_width - sum(width + 2 for name, width in shown.items() if name != "account")
         if room >= least:
@@ -139,7 +144,9 @@ def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
         "outcome": Text(plain(outcome), style="dim" if outcome == "SKIPPED" and kind == "ok" else colour),
         "left": Text(_minutes(row), style="yellow" if row.late else colour),
         "last try": Text("-" if row.tried_minutes_ago is None else ago(row.tried_minutes_ago), style="dim"),
-        "renew at": Text(f"{row.account.renew_after} min" if row.account.renew_after else "-", style="dim"),
+        "renew after": Text(
+            f"{row.account.renew_after} min" if row.account.renew_after else "-", style="dim"
+        ),
     }
 
 

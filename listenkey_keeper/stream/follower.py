@@ -387,7 +387,7 @@ class Follower:
         if interrupted := self._missing.begin(since, why):
             self.outbox.tell(interrupted)
             more = f": {more}" if more else ""
-            self._warn(f"{self._account}: nothing is sure to be heard ({why}{more})", PROVEN_SECONDS)
+            self._warn(f"{self._account}: events may be missing ({why}{more})", PROVEN_SECONDS)
 
     def _end(self, at: datetime) -> None:
         """Say that the stream hears again, if it does."""

@@ -40,7 +40,7 @@ def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
     done = run("accounts", "add", "alice", stdin=api_key + "\n")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == (
-        "alice added (usdm); its key is in field apiKey of secret listenkeys/alice.\n"
+        "alice added (usdm); its API key is in field apiKey of secret listenkeys/alice.\n"
         "The next sweep tries it, within 5 minutes.\n`listenkeys renew alice` tries it now.\n"
     )
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "product": {"S": "usdm"}}
@@ -447,7 +447,7 @@ def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -
     done = run("accounts", "list")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[:4] == [
-        ["account", "product", "environment", "enabled", "creates", "renew", "at", "secret", "field"],
+        ["account", "product", "environment", "enabled", "creates", "renew", "after", "secret", "field"],
         ["alice", "coinm", "live", "yes", "yes", "5", "min", "listenkeys/all", "a"],
         ["bob", "usdm", "live", "no", "yes", "-", "listenkeys/bob", "apiKey"],
         ["carol", "?", "?", "?", "?", "?", "?", "?"],

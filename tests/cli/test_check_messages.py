@@ -219,7 +219,9 @@ def test_dead_letters_are_counted_with_since_when_and_why_and_stay_as_they_are(
         status, says = findings(run)["letters"]
         assert status == "action needed"
         time = r"\d\d-\d\d \d\d:\d\d UTC"
-        assert re.match(rf"{count} failed for good, {since} {time}, the last at {time}: {why}; ", says)
+        assert re.match(
+            rf"{count} failed after all retries, {since} {time}, the last at {time}: {why}; ", says
+        )
         assert "aws sqs purge-queue --queue-url" in says
 
 

@@ -87,7 +87,7 @@ def test_in_a_pipe_each_event_and_each_gap_is_a_plain_line(
     assert (process.returncode, left, said) == (
         0,
         "",
-        "alice: nothing is sure to be heard (connection lost: close code 1006)\n",
+        "alice: events may be missing (connection lost: close code 1006)\n",
     )
 
 

@@ -47,7 +47,7 @@ def test_a_disabled_account_is_never_at_risk(run: Run, world: World, clock: Virt
     done = run("status")
     assert done.exit_code == 0
     assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "DISABLED", "-", "-"]
-    assert done.stdout.splitlines()[-1] == "0 accounts: 0 ok, 2 disabled"
+    assert done.stdout.splitlines()[-1] == "2 accounts: 0 ok, 2 disabled"
 
 
 def test_status_of_nothing_is_well_and_says_how_to_add(run: Run) -> None:
@@ -78,7 +78,7 @@ def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, cloc
         "  Correct the attribute that the message names, in AccountsTable.",
         "  carol",
     ]
-    assert lines[-1] == "3 accounts: 1 ok, 2 at risk (carol, bob), 1 disabled"
+    assert lines[-1] == "4 accounts: 1 ok, 2 at risk (carol, bob), 1 disabled"
 
 
 def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
@@ -127,7 +127,7 @@ def test_a_key_that_nothing_has_renewed_in_time_says_what_to_check(
 ) -> None:
     put(world, clock, "alice", -40)
     lines = run("status").stdout.splitlines()
-    assert lines[3].startswith("No run has renewed this key in time: check that both rules are enabled")
+    assert lines[3].startswith("If the next sweep does not renew it, check that both rules are enabled")
     assert lines[4] == "  alice"
 
 
@@ -176,7 +176,7 @@ def test_status_shows_at_which_age_a_key_is_renewed_where_a_row_says_so(
     put(world, clock, "bob", 47)
     world.put_row("alice", renewAfterMinutes={"N": "5"})
     assert run("status").stdout.splitlines()[:3] == [
-        "account  product  outcome     left  last try    renew at",
+        "account  product  outcome     left  last try    renew after",
         "bob      usdm     EXTENDED  47 min  13 min ago  -",
         "alice    usdm     EXTENDED  58 min  2 min ago   5 min",
     ]

@@ -100,7 +100,7 @@ async def test_a_lost_connection_is_told_of_at_once_and_opened_again_at_once(
     assert lost not in alice.orders
     assert alice.told == ["+started", *2 * ["-connection lost", "+connection lost"]]
     assert bounds(alice.gaps[1])[0] == proved_at
-    assert "alice: nothing is sure to be heard (connection lost: close code 1000" in caplog.text
+    assert "alice: events may be missing (connection lost: close code 1000" in caplog.text
 
 
 @in_loop

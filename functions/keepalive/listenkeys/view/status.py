@@ -85,7 +85,7 @@ class AccountStatus:
         if self.tried_minutes_ago is None:
             return "wait for the next sweep, which creates the first key"
         if self.at_risk:
-            return "no run has renewed this key in time: check that both rules are enabled (MissedRunsAlarm)"
+            return "if the next sweep does not renew it, check that both rules are enabled (MissedRunsAlarm)"
         return None
 
     def outcome(self, run_id: str | None = None) -> str:
