@@ -79,6 +79,10 @@ def fill(aws: LocalAws, accounts: int) -> None:
                 for name in names
             ]  # fmt: skip
             records.save(results, str(uuid4()))
+            # A first key is news, and has been announced.
+            records.announced(
+                {result.account_id: result.unannounced for result in results if result.unannounced}
+            )
 
 
 def item_bytes(items: list[dict[str, Any]]) -> float:
