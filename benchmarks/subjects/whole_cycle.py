@@ -21,7 +21,7 @@ def main() -> None:
     import app
 
     if arguments.unpaced:
-        app.keeper.budget.caps = dict.fromkeys(app.keeper.budget.caps, 1_000_000)
+        app.keeper.budget._caps = dict.fromkeys(app.keeper.budget._caps, 1_000_000)
     log = io.StringIO()
     with measured() as found, contextlib.redirect_stdout(log):
         for handler in app.logger.handlers:
