@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
 
 from listenkeys.aws.clients import error_code
+
+from .aws import client
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -35,7 +36,7 @@ class ListenKeyChanges:
         self, queue_url: str, *, sqs: SQSClient | None = None, wait_seconds: int = _WAIT_SECONDS
     ) -> None:
         config = Config(connect_timeout=3, read_timeout=wait_seconds + 10, retries={"total_max_attempts": 1})
-        self._sqs = sqs or boto3.client("sqs", config=config)
+        self._sqs = sqs or client("sqs", config)
         self._queue_url, self._wait_seconds = queue_url, wait_seconds
         self._lock = threading.Lock()
         self._subscribed: list[tuple[str, Callable[[], None]]] = []

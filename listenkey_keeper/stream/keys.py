@@ -13,12 +13,12 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import boto3
 from botocore.exceptions import ClientError, NoRegionError
 
 from listenkeys.aws.clients import AwsError, error_code
 
-from .report import QUICK, report_expired
+from .aws import client
+from .report import report_expired
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -135,7 +135,10 @@ class ListenKeys:
         if self._base_url and not re.match(r"wss?://[^/]+", self._base_url):
             raise ValueError(f"not the URL of a websocket: {self._base_url}")
         self._events = "/".join(dict.fromkeys((*events, EXPIRED)))
-        self._dynamodb = dynamodb or _client()
+        try:
+            self._dynamodb = dynamodb or client("dynamodb")
+        except NoRegionError:
+            raise ValueError("no AWS region: set AWS_REGION") from None
         meta = getattr(self._dynamodb, "meta", None)
         self._region = str(getattr(meta, "region_name", "") or "")
         self._eventbridge = eventbridge
@@ -177,7 +180,7 @@ class ListenKeys:
         """Tell the keeper that this key is dead: `listenkey_keeper.report_expired`."""
         with self._making:  # boto3's default session is not made for threads
             if self._eventbridge is None:
-                self._eventbridge = boto3.client("events", region_name=self._region or None, config=QUICK)
+                self._eventbridge = client("events", region=self._region)
         return report_expired(account, listen_key, eventbridge=self._eventbridge)
 
     def _compare_clocks(self, answer: Mapping[str, Any], sent: datetime, received: datetime) -> None:
@@ -242,12 +245,3 @@ def _text(record: Mapping[str, Any], name: str) -> str | None:
 
 def _moment(attribute: dict[str, str]) -> datetime:
     return datetime.fromisoformat(attribute["S"]).astimezone(UTC)
-
-
-def _client() -> DynamoDBClient:
-    region = os.environ.get("AWS_REGION")  # boto3 reads AWS_DEFAULT_REGION alone
-    try:
-        client: DynamoDBClient = boto3.client("dynamodb", region_name=region, config=QUICK)
-    except NoRegionError:
-        raise ValueError("no AWS region: set AWS_REGION") from None
-    return client

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import HTTPClientError
 
 from listenkeys.aws.clients import AwsError, error_code
+
+from .aws import client
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("listenkey_keeper.stream")
 SOURCE = "listenkey-keeper.bot"
 DETAIL_TYPE = "Listen Key Expired"
-# Of calls that a bot waits for, or whose answer is of no use later.
-QUICK = Config(
-    connect_timeout=2,
-    read_timeout=3,
-    retries={"mode": "standard", "total_max_attempts": 2},
-    parameter_validation=False,
-)
 
 
 def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeClient | None = None) -> bool:
@@ -43,8 +35,8 @@ def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeCli
     """
     detail = {"accountId": account, "fingerprint": hashlib.sha256(listen_key.encode()).hexdigest()[:12]}
     try:
-        client = eventbridge or boto3.client("events", region_name=os.environ.get("AWS_REGION"), config=QUICK)
-        answer = client.put_events(
+        events = eventbridge or client("events")
+        answer = events.put_events(
             Entries=[{"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}]
         )
     except (*AwsError, HTTPClientError, OSError, RuntimeError) as error:

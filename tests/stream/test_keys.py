@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 import listenkey_keeper
-from listenkey_keeper import ListenKeys, ListenKeyUnavailable, read_listen_key
+from listenkey_keeper import ListenKeyChanges, ListenKeys, ListenKeyUnavailable, read_listen_key
 from local.clock import VirtualClock
 from local.world import World
 from tests.paths import PYTHONPATH
@@ -122,7 +122,8 @@ def test_without_a_region_it_says_what_is_missing() -> None:
 @pytest.mark.usefixtures("no_region")
 def test_the_region_may_be_in_aws_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "ap-northeast-1")
-    assert ListenKeys("table")._dynamodb.meta.region_name == "ap-northeast-1"
+    clients: list[Any] = [ListenKeys("table")._dynamodb, ListenKeyChanges("https://queue")._sqs]
+    assert [each.meta.region_name for each in clients] == ["ap-northeast-1"] * 2
 
 
 def test_an_account_without_a_key_is_worth_asking_for_again(table: dict[str, Any]) -> None:
