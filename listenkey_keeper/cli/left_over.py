@@ -11,39 +11,31 @@ from .resources import Resources, of_type
 from .stack import Stack, now
 
 _CALLS = 10  # of ReceiveMessage: SQS answers each with up to ten messages, in no order
-_QUEUE_TYPE = "AWS::SQS::Queue"
 
 
 def dead_letters(stack: Stack, resources: Resources) -> Iterator[Finding]:
-    """Yield how many runs have failed for good, and since when."""
-    yield from _queue(
-        stack,
-        of_type(resources, _QUEUE_TYPE)["DeadLetterQueue"],
-        "letters",
-        ("no run has failed after all retries", "failed after all retries"),
-        "later runs have tried again; if `listenkeys status` is ok, purge the queue",
-    )
+    """Yield how many runs have failed after all retries, and since when."""
+    none, what = "no run has failed after all retries", "failed after all retries"
+    todo = "later runs have tried again; if `listenkeys status` is ok, purge the queue"
+    return _queue(stack, resources, "DeadLetterQueue", "letters", none, what, todo)
 
 
 def undelivered(stack: Stack, resources: Resources) -> Iterator[Finding]:
     """Yield how many messages to mail, webhook and heartbeat have failed in the last day."""
-    yield from _queue(
-        stack,
-        of_type(resources, _QUEUE_TYPE)["UndeliveredQueue"],
-        "undelivered",
-        ("no message to mail, webhook or heartbeat has failed in the last day", "did not arrive"),
-        "if it is gone, put a new one's URL into a new secret and deploy; then purge the queue",
+    none = "no message to mail, webhook or heartbeat has failed in the last day"
+    todo = (
+        "if its URL is gone, put another into a new secret, set the parameter, deploy, then purge the queue"
     )
+    return _queue(stack, resources, "UndeliveredQueue", "undelivered", none, "did not arrive", todo)
 
 
-def _queue(stack: Stack, url: str, name: str, words: tuple[str, str], todo: str) -> Iterator[Finding]:
-    sqs, counts = (
-        stack.client("sqs"),
-        ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"),
-    )
+def _queue(
+    stack: Stack, resources: Resources, logical_id: str, name: str, none: str, what: str, todo: str
+) -> Iterator[Finding]:
+    sqs, url = stack.client("sqs"), of_type(resources, "AWS::SQS::Queue")[logical_id]
+    counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(counts))["Attributes"]
     count = sum(int(attributes[each]) for each in counts)
-    none, what = words
     if not count:
         yield Finding(name, True, none)
         return
@@ -62,10 +54,10 @@ def _queue(stack: Stack, url: str, name: str, words: tuple[str, str], todo: str)
         if not new or len(seen) >= count:
             break
     letters = sorted(seen.values(), key=lambda letter: int(letter["Attributes"]["SentTimestamp"]))
-    since = (
-        f"{'at least ' * (len(seen) < count)}since {_sent(letters[0])}" if letters else "somebody reads them"
-    )
-    last = f", the last at {_sent(letters[-1])}: {_why(letters[-1])}" if letters else ""
+    since, last = "another program reads them", ""
+    if letters:
+        since = f"{'at least ' * (len(seen) < count)}since {_sent(letters[0])}"
+        last = f", the last at {_sent(letters[-1])}: {_why(letters[-1])}"
     purge = f"`aws sqs purge-queue --queue-url {url} --region {stack.region}`"
     yield Finding(name, False, f"{count} {what}, {since}{last}; {todo}: {purge}")
 
