@@ -5,9 +5,10 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import botocore.session
@@ -26,6 +27,22 @@ from tests.waiting import SECONDS
 
 Run = Callable[..., Result]
 Start = Callable[..., Terminal]
+
+
+def put_alarm(cloudwatch: Any, name: str, description: str, actions: Sequence[str] = ()) -> None:
+    """Put an alarm of which only the name, the description and the actions matter."""
+    cloudwatch.put_metric_alarm(
+        AlarmName=name,
+        AlarmDescription=description,
+        AlarmActions=list(actions),
+        Namespace="N",
+        MetricName="M",
+        Statistic="Sum",
+        Period=60,
+        Threshold=1,
+        EvaluationPeriods=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)

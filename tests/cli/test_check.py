@@ -16,7 +16,7 @@ from local.aws.stack import REGION, LocalAws
 from local.front import Front
 from local.world import World
 
-from .conftest import AwsFaults, Run
+from .conftest import AwsFaults, Run, put_alarm
 
 MAIL = "ops@example.com"
 NOT_TRIED = "not tried: `listenkeys check --page` sends test messages"
@@ -255,17 +255,8 @@ def key_at_risk(told: Told, aws: LocalAws) -> Iterator[str]:
     """The name of an alarm with KeyAtRiskAlarm's description; moto's CloudFormation makes none."""
     stack_is(told, KeyAtRiskAlarm="AWS::CloudWatch::Alarm")
     cloudwatch, name = told.client("cloudwatch"), its("KeyAtRiskAlarm")
-    cloudwatch.put_metric_alarm(
-        AlarmName=name,
-        AlarmDescription=aws.template["Resources"]["KeyAtRiskAlarm"]["Properties"]["AlarmDescription"],
-        Namespace="N",
-        MetricName="M",
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=1,
-        ComparisonOperator="GreaterThanThreshold",
-    )
+    given = aws.template["Resources"]["KeyAtRiskAlarm"]["Properties"]
+    put_alarm(cloudwatch, name, given["AlarmDescription"])
     yield name
     cloudwatch.delete_alarms(AlarmNames=[name])
 

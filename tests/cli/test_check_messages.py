@@ -20,7 +20,7 @@ from tests.integration.test_webhook import POSTED, TELLING
 from tests.paths import ROOT
 from tests.waiting import SECONDS, eventually
 
-from .conftest import AwsFaults, Run, Start
+from .conftest import AwsFaults, Run, Start, put_alarm
 
 MAIL = "ops@example.com"
 NAMES = [name for name in TELLING if "Shards" not in name]  # the alarms that send, without shards
@@ -35,18 +35,8 @@ def on_aws(world: World, faults: AwsFaults, front: Front, monkeypatch: pytest.Mo
     for name, resource in aws.template["Resources"].items():
         if resource["Type"] == "AWS::CloudWatch::Alarm":
             given = resource["Properties"]
-            cloudwatch.put_metric_alarm(
-                AlarmName=f"its-{name}",
-                AlarmDescription=given["AlarmDescription"],
-                AlarmActions=[aws.outputs["AlarmTopicArn"]] if "AlarmActions" in given else [],
-                Namespace="N",
-                MetricName="M",
-                Statistic="Sum",
-                Period=60,
-                Threshold=1,
-                EvaluationPeriods=1,
-                ComparisonOperator="GreaterThanThreshold",
-            )
+            actions = [aws.outputs["AlarmTopicArn"]] if "AlarmActions" in given else []
+            put_alarm(cloudwatch, f"its-{name}", given["AlarmDescription"], actions)
             cloudwatch.set_alarm_state(AlarmName=f"its-{name}", StateValue="OK", StateReason="-")
             made.append(name)
     member = (
