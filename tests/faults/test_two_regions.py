@@ -85,7 +85,7 @@ def test_the_loss_of_a_region_costs_no_key_and_its_heartbeat_is_what_pages(
     lost, calls = clock.timestamp(), one.calls
     one.aws.close()  # nothing answers there any more
     go([other], 240, *NAMES)
-    # Nobody else tells of it: the lost stack's alarms are lost, too, and the other's have no reason.
+    # Nothing else reports it: the lost stack's alarms are lost with it, and the other stack is ok.
     assert other.watched.alarms.firing() == set()
     assert [each.text for each in other.watched.messages if each.to == "AlarmTopic" and each.at > lost] == []
 
@@ -105,7 +105,7 @@ def test_a_key_that_both_create_or_that_binance_forgets_is_the_same_in_both(regi
     for region in regions:
         region.add("dave")
     go(regions, 6, *NAMES)
-    # Whoever comes second finds the key of the first.
+    # The second stack finds the key of the first.
     assert sorted([one.outcomes("dave")[0], other.outcomes("dave")[0]]) == ["CREATED", "EXTENDED"]
 
     one.world.exchange.expire(api_key_of("alice"), "usdm")

@@ -50,7 +50,7 @@ def graph() -> dict[str, set[str]]:
 
 
 def test_no_module_imports_itself_by_way_of_another() -> None:
-    # Type checking's imports count: whoever needs another's types cannot be read without it.
+    # Imports for type checking count: a module that needs another's types cannot be read without it.
     list(TopologicalSorter(graph()).static_order())  # raises CycleError, which names the circle
 
 
