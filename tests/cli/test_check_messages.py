@@ -178,7 +178,7 @@ def test_the_permissions_that_the_page_names_are_those_that_the_command_uses(
     run: Run, on_aws: World, faults: AwsFaults, at_once: None
 ) -> None:
     run("check", "--page", "--yes")
-    text = (ROOT / "docs/operations.md").read_text().partition("\n`check` needs ")[2]
+    text = (ROOT / "docs/command.md").read_text().partition("\n`check` needs ")[2]
     page = text.partition("\n`sam remote invoke ")[0]
     named = {action.partition(":")[2] for action in re.findall(r"`([a-z]+:[A-Z]\w+)`", page)}
     # No queue with letters, no webhook, no shards and no KMS key are here; Lambda is the local front.

@@ -1,4 +1,4 @@
-"""The table of commands in docs/operations.md has every command and option, and no other."""
+"""The table of commands in docs/command.md has every command and option, and no other."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import typer
 from listenkey_keeper.cli.main import app
 from tests.paths import ROOT
 
-PAGE = (ROOT / "docs/operations.md").read_text()
+PAGE = (ROOT / "docs/command.md").read_text()
 EVERYWHERE = {"--stack-name", "--region", "--profile", "--json", "--help"}
 
 

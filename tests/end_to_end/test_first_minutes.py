@@ -75,7 +75,8 @@ TO_CHANGE_IT = [
 ]
 
 PAGES = [
-    f"docs/{name}.md" for name in ("first-key", "local", "stream", "operations", "scaling", "simulation")
+    f"docs/{name}.md"
+    for name in ("first-key", "local", "stream", "command", "operations", "alarms", "scaling", "simulation")
 ]
 # Lines of the pages that no test types, and why.
 NOT_TYPED = {

@@ -13,7 +13,7 @@ from local.world import World
 from tests.faults.matrix import api_key_of, kept, variant
 from tests.integration.watched import Watched
 
-PERIOD, GRACE = 30, 60  # minutes, as docs/operations.md advises
+PERIOD, GRACE = 30, 60  # minutes, as docs/alarms.md advises
 NAMES = ("alice", "bob", "carol")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("botocore_sleeps")]
 

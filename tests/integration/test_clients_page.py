@@ -55,9 +55,3 @@ def test_the_versions_on_the_page_are_those_that_are_installed(client: str) -> N
     name, _, language = client.partition(", ")
     [version] = [v for n, rest, v in rows if n == name and language in rest and (language or n != "ccxt")]
     assert version == locked(*LOCKED[client])
-
-
-def test_the_links_of_the_page_lead_to_its_sections() -> None:
-    titles = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
-    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
-    assert set(re.findall(r"\(#(\S+)\)", PAGE)) <= anchors

@@ -1,4 +1,4 @@
-"""docs/operations.md, "A day with an account": what the command shows, and which messages come when.
+"""docs/command.md, "A day with an account": what the command shows, and which messages come when.
 
 `python -m tests.integration.test_day` writes what is shown into the page.
 """
@@ -27,11 +27,12 @@ from local.front import Controls, Front
 from local.invoke import LocalFunction
 from local.pictures import COLUMNS, IN_TURN, Distant
 from local.world import SPARE_KEYS, World
-from tests.integration.test_documentation import OPERATIONS, quoted, section, table
-from tests.integration.troubles import PAGE
+from tests.integration.test_documentation import COMMAND, quoted, section, table
 from tests.integration.watched import Watched
+from tests.paths import ROOT
 from tests.terminal import Terminal
 
+PAGE = ROOT / "docs/command.md"
 START = datetime(2026, 11, 24, 11, tzinfo=UTC)
 # The lines of the page, each with how many minutes after the start it is typed.
 TYPED = [
@@ -128,7 +129,7 @@ def day(aws: LocalAws) -> Day:
     return Day(aws)
 
 
-DOCUMENTED = section(OPERATIONS, "A day with an account")
+DOCUMENTED = section(COMMAND, "A day with an account")
 
 
 @pytest.mark.slow
@@ -173,7 +174,7 @@ def written(page: str, day: Day) -> str:
 def main() -> None:
     with LocalAws() as aws:
         new = written(DOCUMENTED, Day(aws))
-    PAGE.write_text(PAGE.read_text().replace(DOCUMENTED, new))
+    PAGE.write_text(COMMAND.replace(DOCUMENTED, new))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ PAGES = [
 ]
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+ALARMS = (ROOT / "docs/alarms.md").read_text()
+COMMAND = (ROOT / "docs/command.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
+REFERENCE = (ROOT / "docs/reference.md").read_text()
 SECURITY = (ROOT / "docs/security.md").read_text()
 WITH_EVERYTHING = {
     "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/0f1e2d3c",
@@ -57,13 +60,13 @@ def quoted(cell: str) -> list[str]:
 
 
 def test_the_table_of_error_codes_has_each_code_of_the_code_once_and_no_other() -> None:
-    documented = [quoted(row[0])[0] for row in table(section(OPERATIONS, "Error codes"))]
+    documented = [quoted(row[0])[0] for row in table(section(REFERENCE, "Error codes"))]
     assert sorted(documented) == sorted(ErrorCode)
 
 
 def test_the_program_says_what_to_do_about_each_code_as_the_page_does() -> None:
     documented = {
-        quoted(code)[0]: todo.replace("`", "") for code, _, todo in table(section(OPERATIONS, "Error codes"))
+        quoted(code)[0]: todo.replace("`", "") for code, _, todo in table(section(REFERENCE, "Error codes"))
     }
     assert documented == REMEDIES
 
@@ -78,22 +81,22 @@ def test_the_code_has_every_code_of_the_contract() -> None:
 
 
 def test_the_table_of_outcomes_has_each_outcome_once_and_no_other() -> None:
-    documented = [quoted(row[0])[0] for row in table(section(OPERATIONS, "Outcomes"))]
+    documented = [quoted(row[0])[0] for row in table(section(REFERENCE, "Outcomes"))]
     assert sorted(documented) == sorted(map(str, Outcome))
 
 
 def metrics() -> list[str]:
-    return [name for row in table(section(OPERATIONS, "Metrics")) for name in quoted(row[0])]
+    return [name for row in table(section(REFERENCE, "Metrics")) for name in quoted(row[0])]
 
 
 @pytest.mark.parametrize("title", ["Outcomes", "Error codes"])
 def test_every_row_says_what_it_means_and_what_to_do(title: str) -> None:
-    assert all(len(row) == 3 and all(row) for row in table(section(OPERATIONS, title)))
+    assert all(len(row) == 3 and all(row) for row in table(section(REFERENCE, title)))
 
 
 def test_every_alarm_has_its_section_with_steps_and_no_other_has() -> None:
     alarms = {n for n, r in TEMPLATE["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
-    sections = re.findall(r"\n### (\w+Alarm)\n(.*?)(?=\n##)", OPERATIONS, re.DOTALL)
+    sections = re.findall(r"\n### (\w+Alarm)\n(.*?)(?=\n##|\Z)", ALARMS, re.DOTALL)
     assert sorted(name for name, _ in sections) == sorted(alarms)
     assert all("\n1. " in text for _, text in sections)
 
@@ -119,7 +122,7 @@ def test_every_statement_of_the_roles_is_explained_with_exactly_its_actions() ->
 def test_every_parameter_a_page_names_exists() -> None:
     known = {name for part in ("Parameters", "Resources", "Outputs") for name in TEMPLATE[part]}
     known |= granted().keys() | {"ListenKeyKeeper", *metrics()}
-    for page in (OPERATIONS, SECURITY):
+    for page in (ALARMS, COMMAND, OPERATIONS, REFERENCE, SECURITY):
         for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=[^`]*)?`", page):
             assert name in known, name
 
@@ -148,7 +151,7 @@ def test_every_command_a_page_names_exists() -> None:
             yield from names(inner, f"{path}{name} ")
 
     known = set(names(get_command(app)))
-    for page in (OPERATIONS, SECURITY):
+    for page in (ALARMS, COMMAND, OPERATIONS, REFERENCE, SECURITY):
         for said in re.findall(r"`listenkeys ([a-z]+(?: [a-z]+)?)", page):
             # After a command of one word the second is an account's name.
             assert said in known or said.split()[0] in known - {"accounts"}, said
@@ -193,8 +196,14 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_links_of_every_page_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-        assert "://" in target or (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        if "://" in target:
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in titles}
 
 
 def test_everything_the_desk_of_the_local_world_can_do_is_on_its_page() -> None:

@@ -685,7 +685,7 @@ def test_the_application_repository_is_given_a_readme_and_a_license_that_are_the
 
 
 def test_the_page_explains_each_metric_and_no_other() -> None:
-    page = (ROOT / "docs/operations.md").read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    page = (ROOT / "docs/reference.md").read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(METRICS)
 

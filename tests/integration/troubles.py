@@ -1,4 +1,4 @@
-"""Which messages each trouble brings, when, and when they end: the table in docs/operations.md.
+"""Which messages each trouble brings, when, and when they end: the table in docs/alarms.md.
 
 The rules, the function and the stand-in run for hours of a virtual clock; the alarms are the template's.
 `python -m tests.integration.troubles` writes the table.
@@ -25,7 +25,7 @@ from tests.faults.matrix import add_live, api_key_of
 from tests.faults.refusals import Refusals
 from tests.integration.watched import Watched
 
-PAGE = Path(__file__).parents[2] / "docs/operations.md"
+PAGE = Path(__file__).parents[2] / "docs/alarms.md"
 MARKS = "<!-- troubles -->\n", "<!-- end -->\n"
 BEFORE, AFTER = 62.0, 130.0  # minutes: it begins 2 after a tick
 _MAIL, _CHAT, _BEAT = "AlarmTopic", ("Webhook", "AlarmWebhook"), "Heartbeat"

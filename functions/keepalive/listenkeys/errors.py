@@ -4,7 +4,7 @@ from enum import StrEnum, auto
 
 
 class ErrorCode(StrEnum):
-    """Why an account was not renewed. Stable: records, reports, events and docs/operations.md have them."""
+    """Why an account was not renewed. Stable: records, reports, events and docs/reference.md have them."""
 
     @staticmethod
     def _generate_next_value_(name: str, *_: object) -> str:
