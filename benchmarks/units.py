@@ -51,7 +51,7 @@ def count(parsed, model, **_):
         units[name] = units.get(name, 0) + each["CapacityUnits"]
         calls[model.name] = calls.get(model.name, 0) + 1
 calls = {}
-events = app.keeper.records._dynamodb.meta.events
+events = app.keeper.records.dynamodb.meta.events
 events.register("provide-client-params.dynamodb", ask)
 events.register("after-call.dynamodb", count)
 app.lambda_handler({"overdueOnly": True}, Context())

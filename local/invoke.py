@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from listenkeys.clock import SYSTEM_CLOCK, Clock
-from listenkeys.lazy import lazy
+from listenkeys.lazy import Lazy
 from listenkeys.settings import Settings
 
 
@@ -81,7 +81,7 @@ class LocalFunction:
             with environment(self._variables):
                 return make()
 
-        return lazy(make_here)
+        return Lazy(make_here)
 
     def invoke(
         self, event: Any, context: Context | None = None, handler: str = "lambda_handler"

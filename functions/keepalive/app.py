@@ -1,5 +1,6 @@
 """The handlers: read an event, do a run, log its report and emit its metrics."""
 
+import json
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +20,7 @@ from listenkeys.aws.shards import Shard, WorkQueue
 from listenkeys.clock import SYSTEM_CLOCK, Clock
 from listenkeys.errors import KeepaliveIncomplete
 from listenkeys.keeper import Keeper
-from listenkeys.lazy import lazy
+from listenkeys.lazy import Lazy
 from listenkeys.model import SUCCESSES, Outcome
 from listenkeys.report import Report
 from listenkeys.sending.weight import Budget
@@ -45,7 +46,7 @@ metrics = Metrics()
 
 
 def build(
-    settings: Settings, clock: Clock, lazy: Callable[[Callable[[], object]], Any] = lazy
+    settings: Settings, clock: Clock, lazy: Callable[[Callable[[], object]], Any] = Lazy
 ) -> tuple[Keeper, WorkQueue | None]:
     """Make what every run needs once; the queue is None where one function does the work itself."""
     deadline = Deadline(clock.monotonic)
@@ -107,7 +108,7 @@ def shard_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, 
     """
     [record] = event["Records"]  # the template asks for one message at a time
     try:
-        shard = Shard.from_message(record["body"])
+        shard = Shard(**json.loads(record["body"]))
         age = keeper.clock.now().timestamp() - int(record["attributes"]["SentTimestamp"]) / 1000
         if shard.trigger == SWEEP and age > SHARD_STALE:
             logger.warning("a later sweep has superseded this shard", shard=record["body"])

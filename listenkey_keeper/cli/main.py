@@ -28,7 +28,7 @@ from .paging import HOLD
 from .registry import Registry
 from .renew import event_of, failed, invoke, report_view
 from .stack import AccountId, Connect, Stack, in_local_environment, now, on_stack
-from .status import StatusTable
+from .status import StatusTable, status_json
 from .watch import watch
 
 ACTION_NEEDED = 1
@@ -96,10 +96,7 @@ def status(
         return
     rows = read()
     if as_json:
-        at_risk = [row.account.id for row in rows if row.at_risk]
-        words = {row.status for row in rows}
-        status = next((word for word in ("action needed", "unknown") if word in words), "ok")
-        show_json({"status": status, "atRisk": at_risk, "accounts": [row.to_dict() for row in rows]})
+        show_json(status_json(rows))
     else:
         show(StatusTable(rows))
     if any(row.at_risk for row in rows):

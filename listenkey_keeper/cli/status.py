@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
+from listenkeys.aws.record_items import iso
 from listenkeys.model import LEASE
 from listenkeys.products import LIVE
 from listenkeys.view.status import STATES, AccountStatus, ago, by_urgency
@@ -112,6 +113,43 @@ def counted(rows: Sequence[AccountStatus]) -> str:
     return ", ".join(f"{counts[name]} {words}" for name, words in _SHORT.items() if counts[name])
 
 
+def status_json(rows: Sequence[AccountStatus]) -> dict[str, Any]:
+    """Return what `status --json` prints: the overall status, who is at risk, and every account."""
+    accounts = [_account(row) for row in rows]
+    words = {account["status"] for account in accounts}
+    return {
+        "status": next((word for word in ("action needed", "unknown") if word in words), "ok"),
+        "atRisk": [row.account.id for row in rows if row.at_risk],
+        "accounts": accounts,
+    }
+
+
+def _account(row: AccountStatus) -> dict[str, Any]:
+    current, problem = row.current, row.problem or (None, None)
+    untried = row.account.enabled and row.problem is None and row.tried_minutes_ago is None
+    status = row.state if row.state in ("ok", "disabled") else "action needed"
+    times = {
+        "expiresAt": current.expires_at,
+        "renewedAt": current.renewed_at,
+        "attemptedAt": current.attempted_at,
+    }
+    return {
+        "accountId": row.account.id,
+        "product": row.account.product or None,
+        "environment": row.account.environment,
+        "enabled": row.account.enabled,
+        "status": "unknown" if untried else status,  # no run has tried the account yet
+        "renewAfterMinutes": row.account.renew_after,
+        "outcome": row.outcome,
+        "atRisk": row.at_risk,
+        "minutesLeft": None if row.minutes_left is None else round(max(0.0, row.minutes_left), 1),
+        **{name: iso(moment) if moment else None for name, moment in times.items()},
+        "consecutiveFailures": current.consecutive_failures,
+        "errorCode": problem[0],
+        "errorMessage": problem[1],
+    }
+
+
 def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:
     """Return the columns that fit, each with its width."""
     ids, least = wide["account"], min(wide["account"], _LEAST_ID)
@@ -134,7 +172,9 @@ def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:
 
 
 def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
-    kind, outcome = row.state, row.outcome(run_id)
+    kind, outcome = row.state, row.outcome
+    if run_id and row.account.enabled and row.current.run_id != run_id:
+        outcome = "SKIPPED"  # that run left the account alone
     colour = _COLOURS[kind]
     product, environment = row.account.product or "-", row.account.environment
     return {

@@ -66,7 +66,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, world: World, fron
 def test_a_run_that_raised_is_one_line(
     run: Run, world: World, front: Front, function: LocalFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dynamodb = function.app.keeper.accounts._dynamodb
+    dynamodb = function.app.keeper.accounts.dynamodb
     dynamodb.meta.events.register(
         "before-call.dynamodb.Scan", lambda **_: (_ for _ in ()).throw(ConnectionError("CANARY"))
     )

@@ -56,9 +56,9 @@ class Refusals:
     def __init__(self, function: LocalFunction, clock: VirtualClock) -> None:
         keeper = function.app.keeper
         self._clients = {
-            "dynamodb": keeper.records._dynamodb,
-            "secretsmanager": keeper.credentials._secretsmanager,
-            "events": keeper.announcer._events,
+            "dynamodb": keeper.records.dynamodb,
+            "secretsmanager": keeper.credentials.secretsmanager,
+            "events": keeper.announcer.events,
         }
         self._clock = clock
         self.requests: Counter[str] = Counter()

@@ -153,7 +153,7 @@ def test_a_request_that_hangs_across_a_minute_is_not_asked_for_by_another_run(
             first.join(SECONDS)
 
     sweeping = variant(world, clock)
-    sweeping.app.keeper.records._dynamodb.meta.events.register("after-call.dynamodb.UpdateItem", when_refused)
+    sweeping.app.keeper.records.dynamodb.meta.events.register("after-call.dynamodb.UpdateItem", when_refused)
     hooked(world).hook = hang
     first = threading.Thread(target=function.invoke, args=(TICK, Context(aws_request_id="tick")))
     first.start()

@@ -232,7 +232,7 @@ def test_more_than_a_megabyte_of_accounts_is_renewed_to_the_last(
     for n in range(8):
         add(world, f"a{n}", note="x" * 390_000)
     scans: list[dict[str, Any]] = []
-    client = function.app.keeper.accounts._dynamodb
+    client = function.app.keeper.accounts.dynamodb
 
     with before_each(client, "Scan", lambda params, **_: scans.append(params)):
         done = function.invoke(TICK)
@@ -306,7 +306,7 @@ def test_a_newer_record_of_another_run_wins_and_the_others_of_the_batch_are_writ
     clock.advance(minutes=30)
     started = clock.now()
     later = started + timedelta(seconds=5)
-    client = function.app.keeper.records._dynamodb
+    client = function.app.keeper.records.dynamodb
 
     def another_run(**_: Any) -> None:
         world.put_current("bob", "n" * 64, later, runId="another")
@@ -765,7 +765,7 @@ def test_any_run_raises_that_could_not_read_its_accounts(
     world: World, function: WatchedFunction, event: dict[str, Any]
 ) -> None:
     add(world, "alice")
-    client = function.app.keeper.accounts._dynamodb
+    client = function.app.keeper.accounts.dynamodb
 
     with broken(client, "Scan"), broken(client, "BatchGetItem"):
         done = function.invoke(event)
@@ -780,7 +780,7 @@ def test_any_run_raises_that_could_not_read_what_is_recorded(
     world: World, function: WatchedFunction, event: dict[str, Any]
 ) -> None:
     add(world, "alice")
-    client = function.app.keeper.records._dynamodb
+    client = function.app.keeper.records.dynamodb
 
     table = world.aws.outputs["ListenKeysTableName"]
     with broken(client, "Scan", table), broken(client, "BatchGetItem", table):

@@ -54,7 +54,7 @@ def failure(id_: str = "alice", minutes: float = 0, outcome: str = "FAILED") -> 
 
 def save(records: Records, *results: Result, run_id: str = "run-1") -> None:
     """Record results as a run would: after reading what is recorded."""
-    before = records.current([result.account_id for result in results])
+    before = dict(records.read([result.account_id for result in results]))
     for result in results:
         result.before = before[result.account_id]
         result.expires_at = result.expires_at or result.before.expires_at
@@ -262,7 +262,7 @@ def test_a_full_batch_is_one_call(world: World, records: Records) -> None:
 
 def test_a_late_failure_never_touches_the_key_a_newer_run_renewed(world: World, records: Records) -> None:
     save(records, success())
-    stale = records.current(["alice"])["alice"]
+    stale = dict(records.read(["alice"]))["alice"]
     save(records, success(minutes=30, key=OTHER))
 
     late = failure(minutes=31)
@@ -314,8 +314,8 @@ def test_what_is_written_is_read(world: World, records: Records, outcome: Outcom
     result = (success if done else failure)(outcome=outcome)
     save(records, result)
 
-    assert dict(records.read()) == {"alice": records.current(["alice"])["alice"]}
-    assert records.current(["alice", "nobody"]) == {
+    assert dict(records.read()) == {"alice": dict(records.read(["alice"]))["alice"]}
+    assert dict(records.read(["alice", "nobody"])) == {
         "nobody": NOTHING,
         "alice": Current(
             listen_key=KEY if done else None,
@@ -357,7 +357,7 @@ def test_a_broken_or_unknown_attribute_does_not_cost_the_others(
 ) -> None:
     world.put_current("alice", KEY, AT, **{attribute: value})
 
-    read = records.current(["alice"])["alice"]
+    read = dict(records.read(["alice"]))["alice"]
     expected = Current(KEY, "EXTENDED", AT, AT, AT + LEASE, run_id="earlier", attempted=iso(AT))
 
     differing = {name for name in Current.__slots__ if getattr(read, name) != getattr(expected, name)}
@@ -377,7 +377,7 @@ def test_more_accounts_than_a_batch_takes_are_all_read(world: World, records: Re
     written = ["a0", "a99", "a100", "a229"]
     save(records, *(success(id_) for id_ in written))
 
-    found = records.current([f"a{n}" for n in range(230)])
+    found = dict(records.read([f"a{n}" for n in range(230)]))
     assert (len(found), {id_ for id_, record in found.items() if record != NOTHING}) == (230, set(written))
 
 
@@ -484,7 +484,7 @@ def test_a_table_that_cannot_be_read_is_unavailable(aws: LocalAws, code: str) ->
         stub.add_client_error("batch_get_item", code, f"about {KEY}")
 
         with pytest.raises(Unavailable, match=rf"^ListenKeysTable could not be read: {code}$") as raised:
-            records.current(["alice"])
+            dict(records.read(["alice"]))
 
     assert not isinstance(raised.value.__context__, ClientError)
 
@@ -499,7 +499,7 @@ def test_the_current_records_are_read_consistently(aws: LocalAws) -> None:
             {"RequestItems": {"keys": {"Keys": [key], "ConsistentRead": True}}},
         )
 
-        assert records.current(["alice"]) == {"alice": NOTHING}
+        assert dict(records.read(["alice"])) == {"alice": NOTHING}
 
 
 def test_a_key_does_not_show_in_what_is_read() -> None:

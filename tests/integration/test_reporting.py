@@ -340,7 +340,7 @@ def test_a_bus_that_does_not_answer_leaves_the_news_with_the_record_and_the_tick
     world: World, function: WatchedFunction
 ) -> None:
     world.add_account("alice", "CANARYalice".ljust(64, "x"))
-    client = function.app.keeper.announcer._events
+    client = function.app.keeper.announcer.events
 
     def elsewhere(request: Any, **_: Any) -> None:
         request.url = "http://127.0.0.1:1/"

@@ -413,7 +413,7 @@ def test_nothing_else_in_the_stack_grants_permissions() -> None:
 @pytest.mark.parametrize("parameters", [{}, WITH_KEY, IN_VPC], ids=["by default", "with a key", "in a VPC"])
 def test_the_widget_may_read_what_it_shows_and_no_key(parameters: dict[str, str]) -> None:
     named = {
-        "ForAllValues:StringEquals": {"dynamodb:Attributes": list(ATTRIBUTES)},
+        "ForAllValues:StringEquals": {"dynamodb:Attributes": [*ATTRIBUTES, "record"]},
         "Null": {"dynamodb:Attributes": "false"},
         "StringEqualsIfExists": {"dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
     }

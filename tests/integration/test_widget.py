@@ -50,7 +50,7 @@ def test_no_listen_key_is_even_read(world: World, clock: VirtualClock) -> None:
     tables = world.aws.outputs["AccountsTableName"], world.aws.outputs["ListenKeysTableName"]
     [row] = read_status(world.aws.client("dynamodb"), *tables, clock.now())
     assert row.current.listen_key is None
-    assert (row.outcome(), row.minutes_left, row.tried_minutes_ago) == ("EXTENDED", 60, 0)
+    assert (row.outcome, row.minutes_left, row.tried_minutes_ago) == ("EXTENDED", 60, 0)
     assert (row.current.consecutive_failures, row.current.error_code, row.current.run_id) == (
         2,
         "TIMEOUT",

@@ -99,8 +99,13 @@ class _Run:
         return report
 
     def _select(self) -> tuple[list[Account], Mapping[str, str]]:
-        accounts, unread = _listed(self.keeper.accounts, self.trigger, self.shard)
-        everything = self.trigger.accounts is None and not self.shard
+        rows, names, accounts, unread = self.keeper.accounts, self.trigger.accounts, list[Account](), None
+        try:
+            for page in rows.pages(self.shard) if names is None else [rows.named(names)]:
+                accounts += page
+        except Unavailable as error:
+            unread = str(error)
+        everything = names is None and not self.shard
         ids = None if everything else [a.id for a in accounts if a.enabled]
         try:
             self.current.update(self.keeper.records.read(ids))
@@ -116,7 +121,7 @@ class _Run:
         return selection.due, selection.why
 
     def _plan(self, due: list[Account], why: Mapping[str, str]) -> None:
-        for renewal in self._keyed(self._renewals(due)):
+        for renewal in _keyed(self._renewals(due), self.keeper.credentials, self.report):
             account, action, reason = renewal.account, "renew", why[renewal.id]
             if renewal.error:
                 action, reason = "none", renewal.error.message
@@ -129,7 +134,7 @@ class _Run:
         """Renew the due accounts; while a key is at risk, go on with those whose secret could not be read."""
         wait, left = SECRETS_AGAIN, self._renewals(due)
         while left:
-            left = self._send(self._keyed(left))
+            left = self._send(_keyed(left, self.keeper.credentials, self.report))
             now = self.clock.monotonic()
             seconds = self.deadline - now
             if seconds < 1.0 or not any(now < each.dies_at < self.deadline + AT_RISK for each in left):
@@ -162,27 +167,15 @@ class _Run:
             made.append(Renewal(rank, account, before, self.keeper.credentials, self.clock.now, dies_at))
         return made
 
-    def _keyed(self, renewals: list[Renewal]) -> list[Renewal]:
-        """Read the renewals' API keys; where that fails, it is the renewal's error."""
-        fetched = self.keeper.credentials.fetch(renewal.account for renewal in renewals)
-        for renewal in renewals:
-            key = fetched.keys[renewal.id]
-            renewal.error = key if isinstance(key, AccountError) else None
-            if isinstance(key, ApiKey):
-                renewal.api_key = key
-        if fetched.signing_secret_seen and not self.report.warnings:
-            self.report.warnings.append("a secret holds an apiSecret or secretKey: never needed, take it out")
-        return renewals
 
-
-def _listed(rows: Accounts, trigger: Trigger, shard: Shard | None) -> tuple[list[Account], str | None]:
-    """Return the accounts that a run is about, and why there may be more."""
-    accounts: list[Account] = []
-    try:
-        if trigger.accounts is not None:
-            return rows.named(trigger.accounts), None
-        for page in rows.pages(*((shard.segment, shard.total) if shard else (0, 1))):
-            accounts += page
-    except Unavailable as error:
-        return accounts, str(error)
-    return accounts, None
+def _keyed(renewals: list[Renewal], credentials: Credentials, report: Report) -> list[Renewal]:
+    """Read the renewals' API keys; where that fails, it is the renewal's error."""
+    fetched = credentials.fetch(renewal.account for renewal in renewals)
+    for renewal in renewals:
+        key = fetched.keys[renewal.id]
+        renewal.error = key if isinstance(key, AccountError) else None
+        if isinstance(key, ApiKey):
+            renewal.api_key = key
+    if fetched.signing_secret_seen and not report.warnings:
+        report.warnings.append("a secret holds an apiSecret or secretKey: never needed, take it out")
+    return renewals

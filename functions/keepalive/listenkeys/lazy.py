@@ -2,25 +2,19 @@
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 # One for all: boto3 makes one client at a time, and any of the workers may be the first to ask.
 _making = threading.Lock()
 
 
-def lazy(make: Callable[[], object]) -> Any:
-    """Return a stand-in for what `make` returns; `make` is called once, at the first use."""
-    return _Lazy(make)
+class Lazy:
+    """Stands in for what `make` returns; `make` is called once, at the first use."""
 
-
-class _Lazy:
     def __init__(self, make: Callable[[], object]) -> None:
-        self._make = make
-        self._made: object = None
+        self._make = cache(make)
 
     def __getattr__(self, name: str) -> Any:
-        if self._made is None:
-            with _making:
-                if self._made is None:
-                    self._made = self._make()
-        return getattr(self._made, name)
+        with _making:
+            return getattr(self._make(), name)

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ErrorCode, Rejected
 from ..model import Account
 from ..products import ENVIRONMENTS, LIVE, NOT_KEPT, PRODUCTS, endpoint_name
 from .clients import DynamoDB, batch_get, scan
+from .shards import Shard
 
 _NAME = "AccountsTable"
 MAX_RENEW_AFTER = 38  # minutes: what RenewAfterMinutes allows
@@ -17,27 +19,25 @@ ACCOUNT_ID = re.compile(f"[{ID_CHARACTERS}]{{1,64}}")
 SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}|arn:aws[a-z-]*:secretsmanager:[A-Za-z0-9:/_+=.@-]{1,1024}")
 
 
+@dataclass(frozen=True, slots=True)
 class Accounts:
     """AccountsTable, read."""
 
-    def __init__(
-        self, dynamodb: DynamoDB, table: str, secret_prefix: str, sleep: Callable[[float], None]
-    ) -> None:
-        self._dynamodb = dynamodb
-        self._table = table
-        self._secret_prefix = secret_prefix
-        self._sleep = sleep
+    dynamodb: DynamoDB
+    table: str
+    secret_prefix: str
+    sleep: Callable[[float], None]
 
-    def pages(self, segment: int = 0, total: int = 1) -> Iterator[list[Account]]:
-        """Yield every account of a segment, by pages of 1 MB. Raises Unavailable if one cannot be read."""
-        part: Any = {"Segment": segment, "TotalSegments": total} if total > 1 else {}
-        for rows in scan(self._dynamodb, self._table, _NAME, **part):
+    def pages(self, shard: Shard | None = None) -> Iterator[list[Account]]:
+        """Yield every account, or a shard's, by pages of 1 MB. Raises Unavailable if one cannot be read."""
+        part: Any = {"Segment": shard.segment, "TotalSegments": shard.total} if shard else {}
+        for rows in scan(self.dynamodb, self.table, _NAME, **part):
             yield [self._account(row) for row in rows]
 
     def named(self, ids: Sequence[str]) -> list[Account]:
         """Return these accounts, in order; an unknown one has a problem. Raises Unavailable."""
         keys = [{"accountId": {"S": id_}} for id_ in ids]
-        rounds = batch_get(self._dynamodb, self._table, _NAME, keys, self._sleep)
+        rounds = batch_get(self.dynamodb, self.table, _NAME, keys, self.sleep)
         found = {account.id: account for _, rows in rounds for account in map(self._account, rows)}
         missing = "there is no such row in AccountsTable: check the spelling, or add it"
         return [
@@ -61,7 +61,7 @@ class Accounts:
                 raise _invalid(f"environment must be one of {', '.join(ENVIRONMENTS)}")
             if not endpoint_name(product, environment):
                 raise _invalid(f"environment {environment}: Binance has no {product} there")
-            secret_id = _text(row, "secretId", f"{self._secret_prefix}/{id_}")
+            secret_id = _text(row, "secretId", f"{self.secret_prefix}/{id_}")
             if not SECRET_ID.fullmatch(secret_id):
                 raise _invalid("secretId must be the name or the ARN of a secret")
             return Account(

@@ -12,6 +12,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Unavailable
@@ -102,6 +103,7 @@ def _digest(kind: str, details: list[dict[str, Any]], deferred: int) -> dict[str
     return {"count": count, "accounts": named, "text": f"{words} `listenkeys status` shows all."}
 
 
+@dataclass(frozen=True, slots=True)
 class Announcer:
     """The default event bus. Each event names ListenKeysTable: other stacks use this bus, too.
 
@@ -109,10 +111,9 @@ class Announcer:
     time as two accounts' renewals: another client, and another TLS connection.
     """
 
-    def __init__(self, events: EventBridge, table: str, heartbeat: bool = False) -> None:
-        self._events = events
-        self._table = table
-        self.heartbeat = heartbeat
+    events: EventBridge
+    table: str
+    heartbeat: bool = False
 
     def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
         """Send the announcements; return those all of whose account's went out. Raises Unavailable."""
@@ -134,16 +135,14 @@ class Announcer:
             {
                 "Source": SOURCE,
                 "DetailType": kind,
-                "Detail": json.dumps(detail | {"listenKeysTable": self._table}),
+                "Detail": json.dumps(detail | {"listenKeysTable": self.table}),
             }
             for kind, detail in events
         ]
         taken: list[bool] = []
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
-            answer = call(
-                "EventBridge did not take the announcements", self._events.put_events, Entries=batch
-            )
+            answer = call("EventBridge did not take the announcements", self.events.put_events, Entries=batch)
             taken += [not entry.get("ErrorCode") for entry in answer["Entries"]]
         return taken
 

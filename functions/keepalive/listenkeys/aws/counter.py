@@ -5,6 +5,7 @@ record     the clock minute in UTC, as Binance counts: "2026-11-24T09:31Z"
 used (N), runId (S, the run whose minute it is), ttl (N)
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,11 +14,13 @@ from ..timing import AT_ONCE, COUNTER_KEPT
 from .clients import NOT_AGAIN, AwsError, Deadline, DynamoDB, error_code
 
 
+@dataclass(frozen=True, slots=True)
 class WeightCounter:
     """The counters, which all runs of a stack write."""
 
-    def __init__(self, dynamodb: DynamoDB, table: str, deadline: Deadline) -> None:
-        self._dynamodb, self._table, self._deadline = dynamodb, table, deadline
+    dynamodb: DynamoDB
+    table: str
+    deadline: Deadline
 
     def add(
         self, group: str, minute: int, weight: int, run_id: str | None = None, leave: bool = False
@@ -36,9 +39,9 @@ class WeightCounter:
             expression += ", runId = :run"
             more["ConditionExpression"] = "attribute_not_exists(runId) OR runId = :run"
         try:
-            with self._deadline.brief(NOT_AGAIN if weight < 0 else AT_ONCE):
-                answer = self._dynamodb.update_item(
-                    TableName=self._table,
+            with self.deadline.brief(NOT_AGAIN if weight < 0 else AT_ONCE):
+                answer = self.dynamodb.update_item(
+                    TableName=self.table,
                     Key={"accountId": {"S": f"#weight:{group}"}, "record": {"S": f"{at:%Y-%m-%dT%H:%MZ}"}},
                     UpdateExpression=expression,
                     ExpressionAttributeNames={"#ttl": "ttl"},
@@ -47,7 +50,7 @@ class WeightCounter:
                     **more,
                 )
             return int(answer["Attributes"]["used"]["N"])
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+        except self.dynamodb.exceptions.ConditionalCheckFailedException:
             return None
         except AwsError as error:
             raise Unavailable(f"the weight counter could not be reached: {error_code(error)}") from None

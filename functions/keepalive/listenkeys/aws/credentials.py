@@ -41,11 +41,11 @@ class Fetched:
     signing_secret_seen: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """Secrets Manager, read in batches."""
 
-    def __init__(self, secretsmanager: SecretsManager) -> None:
-        self._secretsmanager = secretsmanager
+    secretsmanager: SecretsManager
 
     def fetch(self, accounts: Iterable[Account]) -> Fetched:
         """Return each account's API key, or why it has none.
@@ -87,7 +87,7 @@ class Credentials:
 
         try:
             while True:
-                answer = self._secretsmanager.batch_get_secret_value(**request)
+                answer = self.secretsmanager.batch_get_secret_value(**request)
                 for secret in answer.get("SecretValues", ()):
                     # Its name, or its ARN, in full or without its random end.
                     arn = str(secret.get("ARN"))
@@ -128,9 +128,7 @@ def _key(content: Any, account: Account) -> ApiKey | AccountError:
     if value is None:
         return _invalid("the secret's JSON does not have the field that secretField names")
     if not isinstance(value, str) or not API_KEY.fullmatch(value):
-        return _invalid(
-            "the secret's field must be the API key as a string: letters, digits, - and _ only",
-        )
+        return _invalid("the secret's field must be the API key as a string: letters, digits, - and _ only")
     return ApiKey(value)
 
 

@@ -10,9 +10,9 @@ CURRENT = "CURRENT"
 MAX_UNANNOUNCED = 20
 # What `read` looks at. Parsing is most of a sweep's CPU, and the other attributes are a third of a record.
 READ = (
-    "accountId,listenKey,outcome,attemptedAt,renewedAt,expiresAt,consecutiveFailures,errorCode,errorMessage,"
-    "unannounced,runId"
-)
+    "accountId", "listenKey", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
+    "errorCode", "errorMessage", "unannounced", "runId",
+)  # fmt: skip
 
 
 def iso(moment: datetime) -> str:
@@ -48,29 +48,25 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
     before, success = result.before, result.outcome in SUCCESSES
     if result.late and not result.renews:
         return None
-    at, zero = {"S": iso(result.at)}, {"N": "0"}
-    values: dict[str, Any] = {":run": {"S": run_id}, ":at": at}
-    same = f"{_still('attemptedAt', before.attempted, values)} AND {_still('runId', before.run_id, values)}"
-    sets, removes = ["runId = :run"], ""
+    at, remove = {"S": iso(result.at)}, ""
+    new: dict[str, Any] = {"runId": {"S": run_id}}
     if result.product:  # invalid rows have no product: keep the recorded one
-        values[":product"] = {"S": result.product}
-        sets.append("product = :product")
+        new["product"] = {"S": result.product}
     if success:
-        listen_key = _listen_key(result)
-        values |= {":key": {"S": listen_key}, ":expires": {"S": iso(result.at + LEASE)}}
-        values[":stream"] = {"S": result.stream_url}
-        sets += ["renewedAt = :at", "expiresAt = :expires", "listenKey = :key", "streamUrl = :stream"]
-        if listen_key != before.listen_key:
-            sets.append("listenKeyChangedAt = :at")
+        key = {"S": _listen_key(result)}
+        new |= {"renewedAt": at, "expiresAt": {"S": iso(result.at + LEASE)}, "listenKey": key}
+        new["streamUrl"] = {"S": result.stream_url}
+        if key["S"] != before.listen_key:
+            new["listenKeyChangedAt"] = at
     if not result.late:
-        failures = zero if success else {"N": str(before.consecutive_failures + 1)}
-        values |= {":outcome": {"S": result.outcome}, ":failures": failures}
-        sets += ["attemptedAt = :at", "outcome = :outcome", "consecutiveFailures = :failures"]
+        failures = 0 if success else before.consecutive_failures + 1
+        new |= {"attemptedAt": at, "outcome": {"S": result.outcome}}
+        new["consecutiveFailures"] = {"N": str(failures)}
         if success:
-            removes = " REMOVE errorCode, errorMessage"
+            remove = " REMOVE errorCode, errorMessage"
         else:
-            values |= _error(result, ":code", ":message")
-            sets += ["errorCode = :code", "errorMessage = :message"]
+            new |= _error(result)
+    sets, values = [f"{name} = :{name}" for name in new], {f":{name}": value for name, value in new.items()}
     if result.unannounced and len(before.unannounced) < MAX_UNANNOUNCED:
         # Appended: another run may have cleared what was there.
         values |= {":news": _texts(result.unannounced), ":none": {"L": []}}
@@ -78,10 +74,11 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
     elif result.unannounced:
         values[":news"] = _texts([*before.unannounced, *result.unannounced][-MAX_UNANNOUNCED:])
         sets.append("unannounced = :news")
+    same = f"{_still('attemptedAt', before.attempted, values)} AND {_still('runId', before.run_id, values)}"
     return {
         "Key": key_of(result.account_id),
         "ConditionExpression": same,
-        "UpdateExpression": f"SET {', '.join(sets)}{removes}",
+        "UpdateExpression": f"SET {', '.join(sets)}{remove}",
         "ExpressionAttributeValues": values,
     }
 
@@ -101,7 +98,7 @@ def entry_of(result: Result, run_id: str, keep: timedelta) -> dict[str, Any]:
         entry["expiresAt"] = {"S": iso(result.at + LEASE)}
         entry["listenKeyFingerprint"] = {"S": fingerprint(_listen_key(result))}
     else:
-        entry |= _error(result, "errorCode", "errorMessage")
+        entry |= _error(result)
         if result.before.expires_at:
             entry["expiresAt"] = {"S": iso(result.before.expires_at)}
     for name, number in (("httpStatus", result.http_status), ("latencyMs", result.latency_ms)):
@@ -128,16 +125,16 @@ def clearing_of(account_id: str, sent: Sequence[str]) -> dict[str, Any]:
 
 def _still(name: str, known: str | None, values: dict[str, Any]) -> str:
     """Return the condition that an attribute is what was read of it: this text, or none."""
-    values[f":{name}"] = {"S": "S" if known is None else known}
-    return f"NOT attribute_type({name}, :{name})" if known is None else f"{name} = :{name}"
+    values[f":was_{name}"] = {"S": "S" if known is None else known}
+    return f"NOT attribute_type({name}, :was_{name})" if known is None else f"{name} = :was_{name}"
 
 
 def _listen_key(result: Result) -> str:
     return result.listen_key or result.before.listen_key or ""
 
 
-def _error(result: Result, code: str, message: str) -> dict[str, Any]:
-    return {code: {"S": result.error_code or ""}, message: {"S": result.error_message or ""}}
+def _error(result: Result) -> dict[str, Any]:
+    return {"errorCode": {"S": result.error_code or ""}, "errorMessage": {"S": result.error_message or ""}}
 
 
 def _texts(texts: Sequence[str]) -> dict[str, Any]:

@@ -25,42 +25,30 @@ class Saved:
     lost: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
 class Records:
     """Both tables, read and written. `ledger_mode` "changes": no EXTENDED after an EXTENDED."""
 
-    def __init__(
-        self,
-        dynamodb: DynamoDB,
-        table: str,
-        ledger: str,
-        ledger_mode: str,
-        ledger_days: int,
-        sleep: Callable[[float], None],
-    ) -> None:
-        self._dynamodb = dynamodb
-        self._table = table
-        self._ledger = ledger
-        self._all_entries = ledger_mode == "all"
-        self._keep = timedelta(days=ledger_days)
-        self._sleep = sleep
+    dynamodb: DynamoDB
+    table: str
+    ledger: str
+    ledger_mode: str
+    ledger_days: int
+    sleep: Callable[[float], None]
 
     def read(self, account_ids: Iterable[str] | None = None) -> Iterator[tuple[str, Current]]:
         """Yield the current records of these accounts, or all; NOTHING where none is. Raises Unavailable."""
         if account_ids is None:
-            how = {"ConsistentRead": True, "ProjectionExpression": READ}
-            for page in scan(self._dynamodb, self._table, _NAME, **how):
+            how = {"ConsistentRead": True, "ProjectionExpression": ",".join(READ)}
+            for page in scan(self.dynamodb, self.table, _NAME, **how):
                 for item in page:
                     yield item["accountId"]["S"], read(item)
             return
         keys = [key_of(id_) for id_ in account_ids]
-        for done, items in batch_get(self._dynamodb, self._table, _NAME, keys, self._sleep):
+        for done, items in batch_get(self.dynamodb, self.table, _NAME, keys, self.sleep):
             found = {item["accountId"]["S"]: read(item) for item in items}
             for key in done:
                 yield key["accountId"]["S"], found.get(key["accountId"]["S"], NOTHING)
-
-    def current(self, account_ids: Iterable[str]) -> dict[str, Current]:
-        """Return the current record of each of these accounts. Raises Unavailable if one cannot be read."""
-        return dict(self.read(account_ids))
 
     def save(self, results: Sequence[Result], run_id: str) -> Saved:
         """Record results, with what they call for to be announced; current state and ledger entry together.
@@ -97,12 +85,12 @@ class Records:
             if tried == MAX_TRIES:
                 raise Unavailable(f"{_NAME} could not be written: {why}")
             if tried:
-                self._sleep(jitter(tried))
+                self.sleep(jitter(tried))
             tried += 1
             try:
-                self._dynamodb.transact_write_items(TransactItems=[item for _, item in items])
+                self.dynamodb.transact_write_items(TransactItems=[item for _, item in items])
                 break
-            except self._dynamodb.exceptions.TransactionCanceledException as cancelled:
+            except self.dynamodb.exceptions.TransactionCanceledException as cancelled:
                 # Reasons come by position; None stands for an item that had nothing against it.
                 reasons: Any = cancelled.response.get("CancellationReasons", ())
             except AwsError as error:  # botocore has tried three times already
@@ -123,9 +111,10 @@ class Records:
             writes.append(self._update(update))
         else:
             saved.superseded.add(result.account_id)
-        if self._all_entries or not repeats(result):
-            writes.append({"Put": {"TableName": self._ledger, "Item": entry_of(result, run_id, self._keep)}})
+        if self.ledger_mode == "all" or not repeats(result):
+            entry = entry_of(result, run_id, timedelta(days=self.ledger_days))
+            writes.append({"Put": {"TableName": self.ledger, "Item": entry}})
         return writes
 
     def _update(self, update: dict[str, Any]) -> dict[str, Any]:
-        return {"Update": {"TableName": self._table, **update}}
+        return {"Update": {"TableName": self.table, **update}}

@@ -84,7 +84,7 @@ class Admission:
         if got is None or minute == self.budget.began or self.budget.trouble:
             return got, {}
         try:
-            return got, self.records.current(renewal.id for renewal in portion)
+            return got, dict(self.records.read(renewal.id for renewal in portion))
         except Unavailable:
             return got, {}  # go by what was read first
 

@@ -79,7 +79,7 @@ def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], st
         f'<th scope="row" class="who">{escape(row.account.id)}'
         f"<small>{escape(row.account.product)}</small></th>"
         f'<td class="left"><b>{left}</b>{bar}</td>'
-        f"<td>{escape(row.outcome())}<small>{tried}</small></td>"
+        f"<td>{escape(row.outcome)}<small>{tried}</small></td>"
         f'<td class="why">{why}</td>'
     )
     if action:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..aws.accounts import Accounts
 from ..aws.clients import DynamoDB, scan
-from ..aws.record_items import iso, read
+from ..aws.record_items import READ, read
 from ..clock import SYSTEM_CLOCK
 from ..model import NOTHING, Account, Current
 from ..timing import AT_RISK_MINUTES
@@ -22,10 +22,7 @@ STATES = {
     "disabled": "disabled",
 }
 # What is read of a record: everything that is shown, and never the listenKey.
-ATTRIBUTES = (
-    "accountId", "record", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
-    "errorCode", "errorMessage", "runId",
-)  # fmt: skip
+ATTRIBUTES = tuple(name for name in READ if name not in ("listenKey", "unannounced"))
 LATE_MINUTES = 24
 
 
@@ -69,13 +66,6 @@ class AccountStatus:
         return "failing" if self.problem else "ok"
 
     @property
-    def status(self) -> str:
-        """`ok`, `action needed`, `unknown` (no run has tried the account yet) or `disabled`."""
-        if self.account.enabled and self.problem is None and self.tried_minutes_ago is None:
-            return "unknown"
-        return self.state if self.state in ("ok", "disabled") else "action needed"
-
-    @property
     def to_do(self) -> str | None:
         """What to do about the account, as a phrase; None if nothing."""
         if not self.account.enabled:
@@ -88,37 +78,10 @@ class AccountStatus:
             return "if the next sweep does not renew it, check that both rules are enabled (MissedRunsAlarm)"
         return None
 
-    def outcome(self, run_id: str | None = None) -> str:
-        """Return the last outcome; with a run's id, SKIPPED where that run left the account alone."""
-        if not self.account.enabled:
-            return "DISABLED"
-        if run_id and self.current.run_id != run_id:
-            return "SKIPPED"
-        return self.current.outcome or "NEW"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as `status --json` gives it: never with the key."""
-        current, problem = self.current, self.problem or (None, None)
-        times = {
-            "expiresAt": current.expires_at,
-            "renewedAt": current.renewed_at,
-            "attemptedAt": current.attempted_at,
-        }
-        return {
-            "accountId": self.account.id,
-            "product": self.account.product or None,
-            "environment": self.account.environment,
-            "enabled": self.account.enabled,
-            "status": self.status,
-            "renewAfterMinutes": self.account.renew_after,
-            "outcome": self.outcome(),
-            "atRisk": self.at_risk,
-            "minutesLeft": None if self.minutes_left is None else round(max(0.0, self.minutes_left), 1),
-            **{name: iso(moment) if moment else None for name, moment in times.items()},
-            "consecutiveFailures": current.consecutive_failures,
-            "errorCode": problem[0],
-            "errorMessage": problem[1],
-        }
+    @property
+    def outcome(self) -> str:
+        """The last outcome; DISABLED, and NEW where there is none."""
+        return (self.current.outcome or "NEW") if self.account.enabled else "DISABLED"
 
 
 def by_urgency(rows: Iterable[AccountStatus]) -> list[AccountStatus]:
@@ -142,10 +105,7 @@ def read_status(
     """Return every account's status, by id, without reading a listenKey. Raises Unavailable."""
     rows = Accounts(dynamodb, accounts_table, "", SYSTEM_CLOCK.sleep).pages()
     accounts = [account for page in rows for account in page]
-    only: Any = {
-        "ProjectionExpression": ",".join(f"#{name}" for name in ATTRIBUTES),  # "record" is a reserved word
-        "ExpressionAttributeNames": {f"#{name}": name for name in ATTRIBUTES},
-    }
+    only: Any = {"ProjectionExpression": ",".join(ATTRIBUTES)}
     pages = scan(dynamodb, listen_keys_table, "ListenKeysTable", ConsistentRead=True, **only)
     current = {item["accountId"]["S"]: read(item) for page in pages for item in page}
 
