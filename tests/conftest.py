@@ -14,12 +14,10 @@ import pytest
 
 from local.aws.dynamodb_local import dynamodb_local
 from local.aws.stack import LocalAws
-from local.binance.exchange import Exchange
 from local.clock import VirtualClock
-from local.world import World
-from tests.faults.matrix import add_live
 from tests.integration.watched import Watched
 from tests.leaks import WatchedFunction, search
+from tests.scene import Scene
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,25 +49,17 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-def exchange_class() -> type[Exchange]:
-    """The stand-in that worlds are made with."""
-    return Exchange
-
-
-@pytest.fixture
-def world(aws: LocalAws, clock: VirtualClock, exchange_class: type[Exchange]) -> Iterator[World]:
+def world(aws: LocalAws, clock: VirtualClock) -> Iterator[Scene]:
     """Empty tables, no secrets, a stand-in that lives by the virtual clock."""
     aws.reset()
-    with World(exchange=exchange_class(now=clock.timestamp), aws=aws) as made:
+    with Scene(clock, aws) as made:
         yield made
 
 
 @pytest.fixture
-def function(world: World, clock: VirtualClock) -> Iterator[WatchedFunction]:
+def function(world: Scene) -> WatchedFunction:
     """The function in that world, living by the virtual clock; no key may show in what it leaves behind."""
-    made = WatchedFunction(world, clock)
-    yield made
-    made.search_world()
+    return world.function
 
 
 @pytest.fixture
@@ -79,20 +69,20 @@ def botocore_sleeps(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.fixture
-def watched(world: World, function: WatchedFunction, clock: VirtualClock) -> Watched:
+def watched(world: Scene) -> Watched:
     """Two accounts with live keys, the rules, and CloudWatch."""
-    add_live(world, clock, "alice", "bob", minutes=10)
-    return Watched(world, function, clock)
+    world.live("alice", "bob", minutes=10)
+    return Watched(world, world.function, world.clock)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Search what a test's function printed or logged, in the test's own captured output."""
     report = yield
-    function = getattr(item, "funcargs", {}).get("function")
-    if report.when == "teardown" and report.passed and isinstance(function, WatchedFunction):
+    world = getattr(item, "funcargs", {}).get("world")
+    if report.when == "teardown" and report.passed and isinstance(world, Scene) and "function" in vars(world):
         try:
-            search(function.secrets, [report.capstdout, report.capstderr, report.caplog])
+            search(world.function.secrets, [report.capstdout, report.capstderr, report.caplog])
         except AssertionError as leak:
             report.outcome, report.longrepr = "failed", str(leak)
     return report

@@ -8,8 +8,8 @@ import pytest
 
 from local.aws.stack import LocalAws
 from local.clock import ScaledClock
-from local.world import World
-from tests.faults.matrix import HookedExchange, rows_of
+from tests.faults.matrix import rows_of
+from tests.scene import Scene
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -20,20 +20,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def exchange_class() -> type[HookedExchange]:
-    """A stand-in that a test can hook."""
-    return HookedExchange
-
-
-@pytest.fixture
 def fast() -> ScaledClock:
     """The clock that processes of their own share: a minute takes three seconds."""
     return ScaledClock(20.0)
 
 
 @pytest.fixture
-def busy(aws: LocalAws, fast: ScaledClock) -> Iterator[World]:
+def busy(aws: LocalAws, fast: ScaledClock) -> Iterator[Scene]:
     """A world by the fast clock, for handlers in processes of their own."""
     aws.reset()
-    with World(exchange=HookedExchange(now=fast.timestamp), aws=aws) as made:
+    with Scene(fast, aws) as made:
         yield made

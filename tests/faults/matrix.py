@@ -12,9 +12,8 @@ import pytest
 from listenkeys.products import ENDPOINTS
 from local.binance.exchange import Answer, Exchange
 from local.clock import VirtualClock
-from local.invoke import Invocation, LocalFunction
+from local.invoke import Invocation
 from local.world import World
-from tests.leaks import WatchedFunction
 
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 SWEEP = {"overdueOnly": True}
@@ -34,12 +33,6 @@ class HookedExchange(Exchange):
         if self.hook:
             self.hook(next((value for name, value in headers.items() if name.lower() == "x-mbx-apikey"), ""))
         return super().handle(method, path, headers, *where)
-
-
-def hooked(world: World) -> HookedExchange:
-    """Return the world's stand-in, to be hooked."""
-    assert isinstance(world.exchange, HookedExchange)
-    return world.exchange
 
 
 def rows_of(node: pytest.Item | pytest.Function) -> list[int]:
@@ -62,11 +55,6 @@ def add_live(world: World, clock: VirtualClock, *names: str, minutes: float, **a
         world.put_current(name, key, clock.now(), product=product)
     clock.advance(minutes=minutes)
     world.exchange.requests.clear()
-
-
-def variant(world: World, clock: VirtualClock, **variables: str) -> LocalFunction:
-    """Return this world's function with other environment variables; what it says is searched for keys."""
-    return WatchedFunction(world, clock, **variables)
 
 
 def kept(world: World, name: str, product: str = "usdm") -> bool:

@@ -9,13 +9,12 @@ import pytest
 from local.aws.rules import SWEEP, TICK
 from local.aws.stack import LocalAws
 from local.clock import VirtualClock
-from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import HookedExchange, add_live, api_key_of, kept
-from tests.faults.refusals import Refusals
 from tests.faults.shards import Shards
 from tests.integration.alarms import ALARM, OK, Alarms, Metrics
 from tests.integration.watched import Watched
+from tests.scene import Scene
 
 CRASHED, WAITING, MISSED = "CrashedShardsAlarm", "WaitingShardsAlarm", "MissedRunsAlarm"
 DEAD_LETTER, REJECTED, AT_RISK = "DeadLetterAlarm", "RejectedAccountsAlarm", "KeyAtRiskAlarm"
@@ -45,12 +44,12 @@ def take_out(world: World, how: str, name: str) -> None:
 @pytest.mark.parametrize("how", ["disabled", "removed"])
 @pytest.mark.parametrize("others", [["bob"], []], ids=["another account left", "none left"])
 def test_the_alarm_ends_with_the_last_account_at_risk_and_pages_again_for_the_next(
-    world: World, function: LocalFunction, clock: VirtualClock, how: str, others: list[str]
+    world: Scene, how: str, others: list[str]
 ) -> None:
-    add_live(world, clock, "alice", *others, minutes=10)
-    watched = Watched(world, function, clock)
+    world.live("alice", *others, minutes=10)
+    watched = Watched(world, world.function, world.clock)
     watched.go(10)
-    began = clock.timestamp()
+    began = world.clock.timestamp()
     world.exchange.fault(status=503, api_key=api_key_of("alice"))
 
     watched.go(50)
@@ -59,7 +58,7 @@ def test_the_alarm_ends_with_the_last_account_at_risk_and_pages_again_for_the_ne
     watched.go(16)
     assert AT_RISK not in watched.alarms.firing()
 
-    add_live(world, clock, "carol", minutes=0)
+    world.live("carol", minutes=0)
     world.exchange.fault(status=503, api_key=api_key_of("carol"))
     watched.go(60)
     states = [state for at, state in watched.alarms[AT_RISK].mails if at > began]
@@ -67,11 +66,9 @@ def test_the_alarm_ends_with_the_last_account_at_risk_and_pages_again_for_the_ne
 
 
 @pytest.mark.row(69)
-def test_a_stack_whose_rules_never_run_pages_when_its_warm_up_is_over(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    deployed = clock.timestamp()
-    watched = Watched(world, function, clock, new=True)
+def test_a_stack_whose_rules_never_run_pages_when_its_warm_up_is_over(world: Scene) -> None:
+    deployed = world.clock.timestamp()
+    watched = Watched(world, world.function, world.clock, new=True)
 
     watched.go(29, disabled={TICK, SWEEP})
     assert mails(watched.alarms, deployed) == {}
@@ -84,12 +81,10 @@ def test_a_stack_whose_rules_never_run_pages_when_its_warm_up_is_over(
 
 
 @pytest.mark.row(69)
-def test_a_stack_that_may_not_read_its_accounts_from_the_first_deployment_on_pages(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    deployed = clock.timestamp()
-    Refusals(function, clock).refuse("dynamodb", "Scan", "AccessDeniedException")
-    watched = Watched(world, function, clock, new=True)
+def test_a_stack_that_may_not_read_its_accounts_from_the_first_deployment_on_pages(world: Scene) -> None:
+    deployed = world.clock.timestamp()
+    world.refusals.refuse("dynamodb", "Scan", "AccessDeniedException")
+    watched = Watched(world, world.function, world.clock, new=True)
 
     watched.go(60)
 
@@ -97,13 +92,11 @@ def test_a_stack_that_may_not_read_its_accounts_from_the_first_deployment_on_pag
 
 
 @pytest.mark.row(69)
-def test_an_account_that_was_wrong_from_the_start_pages_when_the_warm_up_is_over(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    deployed = clock.timestamp()
+def test_an_account_that_was_wrong_from_the_start_pages_when_the_warm_up_is_over(world: Scene) -> None:
+    deployed = world.clock.timestamp()
     world.add_account("bob", api_key_of("bob"))
     world.exchange.revoke(api_key_of("bob"))
-    watched = Watched(world, function, clock, new=True)
+    watched = Watched(world, world.function, world.clock, new=True)
 
     watched.go(45)
 
@@ -205,9 +198,9 @@ def turned_on(sent: list[tuple[float, str]]) -> list[float]:
     ],
 )
 def test_each_new_letter_turns_the_alarm_on_and_it_ends_without_a_purge(
-    world: World, clock: VirtualClock, hours: dict[float, int | None], paged_at: list[float]
+    world: Scene, hours: dict[float, int | None], paged_at: list[float]
 ) -> None:
-    sent = letters(clock, world, hours)
+    sent = letters(world.clock, world, hours)
 
     assert turned_on(sent) == paged_at
     ended = [hour for hour, state in sent if state == OK and hour > 0.5]
@@ -217,25 +210,21 @@ def test_each_new_letter_turns_the_alarm_on_and_it_ends_without_a_purge(
 
 @pytest.mark.row(71)
 @pytest.mark.parametrize("late", [1, 5, 14, 15])
-def test_the_first_letter_in_an_idle_queue_counts_though_sqs_reports_it_late(
-    world: World, clock: VirtualClock, late: int
-) -> None:
+def test_the_first_letter_in_an_idle_queue_counts_though_sqs_reports_it_late(world: Scene, late: int) -> None:
     """ "A delay of up to 15 minutes occurs in CloudWatch metrics when a queue is activated" (SQS guide)."""
-    [paged_at] = turned_on(letters(clock, world, {1: 1}, late))
+    [paged_at] = turned_on(letters(world.clock, world, {1: 1}, late))
     assert round(60 * (paged_at - 1)) == late
 
 
 @pytest.mark.row(71)
 @pytest.mark.parametrize("minutes_apart", [30, 60])
-def test_letters_of_one_tick_after_the_other_count_each(
-    world: World, clock: VirtualClock, minutes_apart: int
-) -> None:
+def test_letters_of_one_tick_after_the_other_count_each(world: Scene, minutes_apart: int) -> None:
     hours: dict[float, int | None] = {0: 0} | {1 + n * minutes_apart / 60: n + 1 for n in range(4)}
-    assert len(turned_on(letters(clock, world, hours))) == 4
+    assert len(turned_on(letters(world.clock, world, hours))) == 4
 
 
 @pytest.mark.row(71)
-def test_a_letter_that_somebody_reads_is_not_new_afterwards(world: World, clock: VirtualClock) -> None:
+def test_a_letter_that_somebody_reads_is_not_new_afterwards(world: Scene) -> None:
     """SQS goes on to report a queue that holds messages, so the count before is known, hours later, too."""
     hours: dict[float, int | None] = {0: 0, 1: 1, 9: 0, 9 + 1 / 60: 1}
-    assert turned_on(letters(clock, world, hours)) == [1]
+    assert turned_on(letters(world.clock, world, hours)) == [1]

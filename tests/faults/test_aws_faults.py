@@ -14,32 +14,24 @@ from botocore.exceptions import ConnectTimeoutError
 from listenkeys.aws.clients import MAX_TRIES
 from listenkeys.aws.record_items import iso
 from listenkeys.model import LEASE
-from local.clock import VirtualClock
-from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import (
     INCOMPLETE,
     SWEEP,
     TICK,
-    add_live,
     api_key_of,
     events,
     kept,
     metrics,
     raised,
     summary,
-    variant,
 )
 from tests.faults.refusals import SDK_ATTEMPTS, Body, Refusals, asks_for, is_of, of_table
 from tests.rules import Rules
+from tests.scene import Scene
 
 ALL = {"force": True}
 pytestmark = pytest.mark.usefixtures("botocore_sleeps")
-
-
-@pytest.fixture
-def refusals(function: LocalFunction, clock: VirtualClock) -> Refusals:
-    return Refusals(function, clock)
 
 
 def outcomes(world: World, *names: str) -> dict[str, Any]:
@@ -52,6 +44,22 @@ def outcomes(world: World, *names: str) -> dict[str, Any]:
     return found
 
 
+UNAVAILABLE = "FAILED SECRET_UNAVAILABLE"
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/bob-AbCdEf"
+
+
+def answer_with(refusals: Refusals, name: str, code: str, named: str | None = "") -> None:
+    """Let Secrets Manager leave a secret out and say this of it, by another name; None: not a word."""
+
+    def partly(answer: Body) -> None:
+        values = [s for s in answer["SecretValues"] if s["Name"] != name]
+        if named is not None and len(values) < len(answer["SecretValues"]):
+            answer["Errors"].append({"SecretId": named or name, "ErrorCode": code, "Message": "no"})
+        answer["SecretValues"] = values
+
+    refusals.half_do("secretsmanager", "BatchGetSecretValue", partly)
+
+
 def many(count: int) -> list[str]:
     return [f"account{number:03}" for number in range(count)]
 
@@ -62,16 +70,16 @@ def many(count: int) -> list[str]:
 @pytest.mark.row(25)
 @pytest.mark.parametrize("code", ["ThrottlingException", "InternalServiceError"])
 def test_one_throttled_batch_of_secrets_is_retried_within_bounds_and_the_others_go_on(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, code: str
+    world: Scene, code: str
 ) -> None:
     names = many(25)  # two batches: 20 and 5
-    add_live(world, clock, *names, minutes=30)
+    world.live(*names)
     status = 500 if code == "InternalServiceError" else 400
-    refusal = refusals.refuse(
+    refusal = world.refusals.refuse(
         "secretsmanager", "BatchGetSecretValue", code, status=status, when=asks_for("listenkeys/account024")
     )
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert raised(done) == INCOMPLETE
     assert outcomes(world, *names[:20]) == dict.fromkeys(names[:20], "EXTENDED")
@@ -85,17 +93,20 @@ def test_one_throttled_batch_of_secrets_is_retried_within_bounds_and_the_others_
 @pytest.mark.parametrize(("minutes", "renew_after"), [(25, 30), (45, 10)])
 @pytest.mark.parametrize("first_sweep", [0.1, 4.9])
 def test_secrets_that_are_throttled_as_long_as_promised_cost_no_key(
-    world: World, clock: VirtualClock, minutes: int, renew_after: int, first_sweep: float
+    world: Scene, minutes: int, renew_after: int, first_sweep: float
 ) -> None:
     """It begins a moment before the keys would have been renewed."""
-    add_live(world, clock, "alice", "bob", minutes=30 if renew_after == 30 else 11)
-    function = variant(world, clock, RENEW_AFTER_MINUTES=str(renew_after))
-    end = clock.timestamp() + 60 * minutes
-    refused = Refusals(function, clock).refuse(
-        "secretsmanager", "BatchGetSecretValue", "ThrottlingException", when=lambda _: clock.timestamp() < end
+    world.live("alice", "bob", minutes=30 if renew_after == 30 else 11)
+    function = world.variant(RENEW_AFTER_MINUTES=str(renew_after))
+    end = world.clock.timestamp() + 60 * minutes
+    refused = Refusals(function, world.clock).refuse(
+        "secretsmanager",
+        "BatchGetSecretValue",
+        "ThrottlingException",
+        when=lambda _: world.clock.timestamp() < end,
     )
 
-    for _ in Rules(world, function.invoke, clock, 0.0, first_sweep).follow(minutes + 10):
+    for _ in Rules(world, function.invoke, world.clock, 0.0, first_sweep).follow(minutes + 10):
         assert kept(world, "alice"), "at every moment"
         assert kept(world, "bob"), "at every moment"
 
@@ -104,29 +115,29 @@ def test_secrets_that_are_throttled_as_long_as_promised_cost_no_key(
 
 
 @pytest.mark.row(25)
-def test_a_throttled_batch_that_is_answered_on_a_retry_is_not_a_fault(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    refusals.refuse("secretsmanager", "BatchGetSecretValue", "ThrottlingException", times=SDK_ATTEMPTS - 1)
+def test_a_throttled_batch_that_is_answered_on_a_retry_is_not_a_fault(world: Scene) -> None:
+    world.live("alice")
+    world.refusals.refuse(
+        "secretsmanager", "BatchGetSecretValue", "ThrottlingException", times=SDK_ATTEMPTS - 1
+    )
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert done.error is None
-    assert refusals.requests["BatchGetSecretValue"] == SDK_ATTEMPTS
+    assert world.refusals.requests["BatchGetSecretValue"] == SDK_ATTEMPTS
     assert outcomes(world, "alice") == {"alice": "EXTENDED"}
 
 
 @pytest.mark.slow
 @pytest.mark.row(25)
-def test_secrets_manager_down_for_many_accounts_is_not_asked_for_each_of_them(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
+def test_secrets_manager_down_for_many_accounts_is_not_asked_for_each_of_them(world: Scene) -> None:
     for name in many(240):
         world.put_row(name)
-    refusal = refusals.refuse("secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500)
+    refusal = world.refusals.refuse(
+        "secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500
+    )
 
-    function.invoke(TICK)
+    world.invoke(TICK)
 
     # 12 batches, five times over, would be 180 requests. Four readers ask at once, then nobody.
     assert refusal.hits <= 5 * SDK_ATTEMPTS * (3 + 4)
@@ -135,46 +146,33 @@ def test_secrets_manager_down_for_many_accounts_is_not_asked_for_each_of_them(
 
 @pytest.mark.row(26)
 @pytest.mark.parametrize(
-    ("code", "outcome", "again"),
+    ("code", "outcome"),
     [
-        ("ResourceNotFoundException", "REJECTED SECRET_NOT_FOUND", False),
-        ("AccessDeniedException", "REJECTED SECRET_DENIED", False),
-        ("DecryptionFailure", "REJECTED SECRET_DENIED", False),
-        ("KMSAccessDeniedException", "REJECTED SECRET_DENIED", False),
-        ("InvalidRequestException", "REJECTED SECRET_INVALID", False),
-        ("InvalidParameterException", "REJECTED SECRET_INVALID", False),
-        ("InternalServiceError", "FAILED SECRET_UNAVAILABLE", True),
-        ("ThrottlingException", "FAILED SECRET_UNAVAILABLE", True),
-        ("SomethingNew", "FAILED SECRET_UNAVAILABLE", True),
+        ("ResourceNotFoundException", "REJECTED SECRET_NOT_FOUND"),
+        ("AccessDeniedException", "REJECTED SECRET_DENIED"),
+        ("DecryptionFailure", "REJECTED SECRET_DENIED"),
+        ("KMSAccessDeniedException", "REJECTED SECRET_DENIED"),
+        ("InvalidRequestException", "REJECTED SECRET_INVALID"),
+        ("InvalidParameterException", "REJECTED SECRET_INVALID"),
+        ("InternalServiceError", UNAVAILABLE),
+        ("ThrottlingException", UNAVAILABLE),
+        ("SomethingNew", UNAVAILABLE),
     ],
 )
 def test_an_error_for_one_secret_of_a_batch_is_that_accounts_alone(
-    world: World,
-    function: LocalFunction,
-    clock: VirtualClock,
-    refusals: Refusals,
-    code: str,
-    outcome: str,
-    again: bool,
+    world: Scene, code: str, outcome: str
 ) -> None:
-    add_live(world, clock, "alice", "bob", "carol", minutes=30)
-    lost = "listenkeys/bob"
+    world.live("alice", "bob", "carol")
+    answer_with(world.refusals, "listenkeys/bob", code)
 
-    def partly(answer: Body) -> None:
-        asked = len(answer["SecretValues"])
-        answer["SecretValues"] = [s for s in answer["SecretValues"] if s["Name"] != lost]
-        if len(answer["SecretValues"]) < asked:
-            answer["Errors"].append({"SecretId": lost, "ErrorCode": code, "Message": "no"})
-
-    refusals.half_do("secretsmanager", "BatchGetSecretValue", partly)
-
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert outcomes(world, "alice", "bob", "carol") == {
         "alice": "EXTENDED",
         "bob": outcome,
         "carol": "EXTENDED",
     }
+    again = outcome == UNAVAILABLE
     assert raised(done) == (INCOMPLETE if again else "")
     assert metrics(done)["KeysRejected"] == (0 if again else 1)
     assert kept(world, "alice")
@@ -182,113 +180,64 @@ def test_an_error_for_one_secret_of_a_batch_is_that_accounts_alone(
 
 
 @pytest.mark.row(26)
-def test_an_error_named_by_arn_finds_the_account_that_gave_the_arn(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_an_error_named_by_arn_finds_the_account_that_gave_the_arn(world: Scene) -> None:
     arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/gone-AbCdEf"
-    add_live(world, clock, "alice", minutes=30)
+    world.live("alice")
     world.put_row("bob", secretId=arn)
 
-    function.invoke(TICK)
+    world.invoke(TICK)
 
     assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "REJECTED SECRET_NOT_FOUND"}
 
 
 @pytest.mark.row(26)
-def test_one_secret_that_makes_the_whole_call_invalid_does_not_take_the_others_along(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
+def test_one_secret_that_makes_the_whole_call_invalid_does_not_take_the_others_along(world: Scene) -> None:
     names = many(20)
-    add_live(world, clock, *names, minutes=30)
+    world.live(*names)
     bad = "listenkeys/account013"
-    refusals.refuse("secretsmanager", "BatchGetSecretValue", "InvalidParameterException", when=asks_for(bad))
+    world.refusals.refuse(
+        "secretsmanager", "BatchGetSecretValue", "InvalidParameterException", when=asks_for(bad)
+    )
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert outcomes(world, "account013") == {"account013": "REJECTED SECRET_INVALID"}
     assert metrics(done)["KeysExtended"] == 19
-    assert refusals.requests["BatchGetSecretValue"] <= 2 * 5 + 1  # halved until it stands alone
-
-
-def answer_with(refusals: Refusals, secret_id: str, errors: list[dict[str, str]]) -> None:
-    """Let Secrets Manager leave out a secret, and say these errors in its place."""
-
-    def partly(answer: Body) -> None:
-        values = [s for s in answer["SecretValues"] if secret_id not in (s["Name"], s["ARN"])]
-        if len(values) < len(answer["SecretValues"]):
-            answer["SecretValues"] = values
-            answer["Errors"] += errors
-
-    refusals.half_do("secretsmanager", "BatchGetSecretValue", partly)
-
-
-ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/bob-AbCdEf"
+    assert world.refusals.requests["BatchGetSecretValue"] <= 2 * 5 + 1  # halved until it stands alone
 
 
 @pytest.mark.row(66)
-@pytest.mark.parametrize("named", [ARN, ARN[:-7], "listenkeys/bob"], ids=["arn", "partial arn", "name"])
+@pytest.mark.parametrize(
+    ("named", "code", "outcome"),
+    [
+        pytest.param(ARN, "InternalServiceError", UNAVAILABLE, id="arn"),
+        pytest.param(ARN[:-7], "InternalServiceError", UNAVAILABLE, id="partial arn"),
+        pytest.param("listenkeys/bob", "InternalServiceError", UNAVAILABLE, id="name"),
+        pytest.param(ARN, "ResourceNotFoundException", "REJECTED SECRET_NOT_FOUND", id="no such arn"),
+        pytest.param(None, "", UNAVAILABLE, id="not at all"),
+    ],
+)
 @pytest.mark.parametrize("asked_by", ["name", "arn"])
 def test_an_error_that_names_a_secret_in_another_form_is_still_that_secrets(
-    world: World,
-    function: LocalFunction,
-    clock: VirtualClock,
-    refusals: Refusals,
-    asked_by: str,
-    named: str,
+    world: Scene, asked_by: str, named: str | None, code: str, outcome: str
 ) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
+    """One that is not mentioned is not a missing secret."""
+    world.live("alice", "bob")
+    real = world.aws.client("secretsmanager").describe_secret(SecretId="listenkeys/bob")["ARN"]
+    answer_with(world.refusals, "listenkeys/bob", code, named)
     if asked_by == "arn":
         world.put_row("bob", secretId=ARN)
-    real = world.aws.client("secretsmanager").describe_secret(SecretId="listenkeys/bob")["ARN"]
-    errors = [{"SecretId": named, "ErrorCode": "InternalServiceError", "Message": "no"}]
-    answer_with(refusals, "listenkeys/bob", errors)
-    if asked_by == "arn":  # moto's own random end is another one
-        refusals.ask_for(
+        world.refusals.ask_for(  # moto's own random end is another one
             "secretsmanager",
             "BatchGetSecretValue",
             lambda body: {**body, "SecretIdList": [real if i == ARN else i for i in body["SecretIdList"]]},
         )
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
-    assert raised(done) == INCOMPLETE
-    assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "FAILED SECRET_UNAVAILABLE"}
-    assert kept(world, "bob")
-    assert metrics(done)["KeysRejected"] == 0
-
-
-@pytest.mark.row(66)
-@pytest.mark.parametrize(
-    ("code", "outcome"),
-    [
-        ("ResourceNotFoundException", "REJECTED SECRET_NOT_FOUND"),
-        ("AccessDeniedException", "REJECTED SECRET_DENIED"),
-    ],
-)
-def test_an_error_in_another_form_still_calls_a_person_where_one_is_needed(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, code: str, outcome: str
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
-    errors = [{"SecretId": ARN, "ErrorCode": code, "Message": "no"}]
-    answer_with(refusals, "listenkeys/bob", errors)
-
-    function.invoke(TICK)
-
+    assert raised(done) == (INCOMPLETE if outcome == UNAVAILABLE else "")
     assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": outcome}
-
-
-@pytest.mark.row(66)
-def test_a_secret_that_the_answer_does_not_mention_is_not_a_missing_secret(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
-    answer_with(refusals, "listenkeys/bob", [])
-
-    done = function.invoke(TICK)
-
-    assert raised(done) == INCOMPLETE
-    assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "FAILED SECRET_UNAVAILABLE"}
-    assert metrics(done)["KeysRejected"] == 0
+    assert kept(world, "bob")
 
 
 @pytest.mark.row(53)
@@ -307,14 +256,12 @@ def test_a_secret_that_the_answer_does_not_mention_is_not_a_missing_secret(
         '{"apiKey": "x"}',
     ],
 )
-def test_what_is_not_an_api_key_is_not_sent(
-    world: World, function: LocalFunction, clock: VirtualClock, text: str
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_what_is_not_an_api_key_is_not_sent(world: Scene, text: str) -> None:
+    world.live("alice")
     world.put_row("bob")
     world.put_secret("listenkeys/bob", {"apiKey": text})
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert done.error is None
     assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "REJECTED SECRET_INVALID"}
@@ -324,12 +271,12 @@ def test_what_is_not_an_api_key_is_not_sent(
 
 
 @pytest.mark.row(53)
-def test_an_api_key_of_every_letter_that_there_is_goes_out(world: World, function: LocalFunction) -> None:
+def test_an_api_key_of_every_letter_that_there_is_goes_out(world: Scene) -> None:
     world.put_row("alice")
     letters = string.ascii_letters + string.digits + "-_"
     world.put_secret("listenkeys/alice", {"apiKey": letters})
 
-    function.invoke(TICK)
+    world.invoke(TICK)
 
     assert {request.api_key for request in world.exchange.requests} == {letters}
 
@@ -358,10 +305,8 @@ MALFORMED: dict[str, Any] = {
 
 @pytest.mark.row(27)
 @pytest.mark.parametrize("name", [*MALFORMED, "binary"])
-def test_a_malformed_secret_is_rejected_without_a_word_of_it(
-    world: World, function: LocalFunction, clock: VirtualClock, name: str
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_malformed_secret_is_rejected_without_a_word_of_it(world: Scene, name: str) -> None:
+    world.live("alice")
     world.put_row("bob")
     if name == "binary":
         world.aws.client("secretsmanager").create_secret(
@@ -370,7 +315,7 @@ def test_a_malformed_secret_is_rejected_without_a_word_of_it(
     else:
         world.put_secret("listenkeys/bob", MALFORMED[name])
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert done.error is None
     assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "REJECTED SECRET_INVALID"}
@@ -382,9 +327,7 @@ def test_a_malformed_secret_is_rejected_without_a_word_of_it(
 
 
 @pytest.mark.row(27)
-def test_a_field_that_a_shared_secret_does_not_have_costs_one_account_only(
-    world: World, function: LocalFunction
-) -> None:
+def test_a_field_that_a_shared_secret_does_not_have_costs_one_account_only(world: Scene) -> None:
     for name in ("alice", "bob", "carol"):
         world.exchange.add_account(api_key_of(name))
     world.put_secret(
@@ -393,7 +336,7 @@ def test_a_field_that_a_shared_secret_does_not_have_costs_one_account_only(
     for name in ("alice", "bob", "carol", "dave"):
         world.put_row(name, secretId="listenkeys/team", secretField=name)
 
-    function.invoke(TICK)
+    world.invoke(TICK)
 
     assert outcomes(world, "alice", "bob", "carol", "dave") == {
         "alice": "CREATED",
@@ -403,99 +346,57 @@ def test_a_field_that_a_shared_secret_does_not_have_costs_one_account_only(
     }
 
 
-def rotate_after_the_read(world: World, refusals: Refusals, name: str, new_key: str) -> None:
-    """Let a secret get a new version as soon as it has been read once."""
-    rotated = []
+@pytest.mark.row(28)
+@pytest.mark.parametrize(
+    ("then", "outcome", "sent"),
+    [
+        ("is a good key", "RECREATED", ["PUT", "PUT", "POST"]),
+        ("is another bad key", "REJECTED INVALID_API_KEY", ["PUT", "PUT"]),
+        ("is the same key", "REJECTED INVALID_API_KEY", ["PUT"]),
+        ("cannot be read", "REJECTED INVALID_API_KEY", ["PUT"]),
+    ],
+)
+def test_a_secret_rotated_between_read_and_put_is_read_once_more(
+    world: Scene, then: str, outcome: str, sent: list[str]
+) -> None:
+    """It may also be that the key is refused for good: then the secret is not asked for a third time."""
+    world.live("alice", "bob")
+    new_key, secrets = api_key_of("newkeyofalice"), ("secretsmanager", "BatchGetSecretValue")
+    if then == "is a good key":
+        world.exchange.add_account(new_key)
 
     def rotate(_: Body) -> None:
-        if not rotated:
-            rotated.append(name)
-            world.exchange.revoke(api_key_of(name))
-            world.put_secret(f"listenkeys/{name}", {"apiKey": new_key})
+        if world.refusals.requests["BatchGetSecretValue"] == 1:
+            world.exchange.revoke(api_key_of("alice"))
+            if then not in ("is the same key", "cannot be read"):
+                world.put_secret("listenkeys/alice", {"apiKey": new_key})
 
-    refusals.half_do("secretsmanager", "BatchGetSecretValue", rotate)
+    world.refusals.half_do(*secrets, rotate)
+    if then == "cannot be read":
+        read = world.refusals.requests
+        world.refusals.refuse(*secrets, "AccessDeniedException", when=lambda _: read[secrets[1]] > 1)
 
-
-@pytest.mark.row(28)
-def test_a_secret_rotated_between_read_and_put_is_read_once_more_and_succeeds(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
-    new_key = api_key_of("newkeyofalice")
-    world.exchange.add_account(new_key)
-    rotate_after_the_read(world, refusals, "alice", new_key)
-
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert done.error is None
-    assert outcomes(world, "alice", "bob") == {"alice": "RECREATED", "bob": "EXTENDED"}
-    assert world.current("alice")["listenKey"] == world.exchange.live_key(new_key, "usdm")
-    assert refusals.requests["BatchGetSecretValue"] == 2
-    assert [asked["SecretIdList"] for name, asked in refusals.bodies if name == "BatchGetSecretValue"][1] == [
-        "listenkeys/alice"
-    ]
-
-
-@pytest.mark.row(28)
-def test_a_secret_rotated_to_another_bad_key_is_tried_once_more_and_no_more(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    rotate_after_the_read(world, refusals, "alice", api_key_of("alsobad"))
-
-    done = function.invoke(TICK)
-
-    assert done.error is None
-    assert outcomes(world, "alice") == {"alice": "REJECTED INVALID_API_KEY"}
-    assert len(world.exchange.requests) == 2
-    assert refusals.requests["BatchGetSecretValue"] == 2
-
-
-@pytest.mark.row(28)
-def test_a_refused_key_whose_secret_has_not_changed_is_not_sent_again(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    world.exchange.revoke(api_key_of("alice"))
-
-    function.invoke(TICK)
-
-    assert outcomes(world, "alice") == {"alice": "REJECTED INVALID_API_KEY"}
-    assert len(world.exchange.requests) == 1
-    assert refusals.requests["BatchGetSecretValue"] == 2
-
-
-@pytest.mark.row(28)
-def test_a_secret_that_cannot_be_read_once_more_leaves_the_refusal_as_it_was(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    world.exchange.revoke(api_key_of("alice"))
-    reads = []
-
-    def second(body: Body) -> bool:
-        reads.append(body)
-        return len(reads) > 1
-
-    refusals.refuse("secretsmanager", "BatchGetSecretValue", "AccessDeniedException", when=second)
-
-    function.invoke(TICK)
-
-    assert outcomes(world, "alice") == {"alice": "REJECTED INVALID_API_KEY"}
+    assert outcomes(world, "alice", "bob") == {"alice": outcome, "bob": "EXTENDED"}
+    assert [r.method for r in world.exchange.requests if r.api_key != api_key_of("bob")] == sent
+    asked = [body["SecretIdList"] for name, body in world.refusals.bodies if name == secrets[1]]
+    assert asked[1:] == [["listenkeys/alice"]]
+    if outcome == "RECREATED":
+        assert world.current("alice")["listenKey"] == world.exchange.live_key(new_key, "usdm")
 
 
 @pytest.mark.slow
 @pytest.mark.row(29)
 @pytest.mark.parametrize("sweep_after", [0.5, 3.0, 4.9])
-def test_secrets_manager_down_for_25_minutes_loses_no_key(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, sweep_after: float
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=10)
-    rules = Rules(world, function.invoke, clock, sweep=sweep_after)
+def test_secrets_manager_down_for_25_minutes_loses_no_key(world: Scene, sweep_after: float) -> None:
+    world.live("alice", "bob", minutes=10)
+    rules = world.rules(sweep=sweep_after)
     rules.go(29.9)
     # From just before the tick, when the keys are oldest.
-    down_until = clock.timestamp() + 25 * 60
-    refusals.refuse(
+    down_until = world.clock.timestamp() + 25 * 60
+    world.refusals.refuse(
         "secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500, until=down_until
     )
 
@@ -514,53 +415,44 @@ def test_secrets_manager_down_for_25_minutes_loses_no_key(
 @pytest.mark.row(29)
 @pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
 def test_secrets_that_come_back_within_two_minutes_are_waited_for_in_the_run(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, event: dict[str, Any]
+    world: Scene, event: dict[str, Any]
 ) -> None:
-    add_live(world, clock, "alice", minutes=55)
-    refusals.refuse(
+    world.live("alice", minutes=55)
+    world.refusals.refuse(
         "secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500,
-        until=clock.timestamp() + 110,
+        until=world.clock.timestamp() + 110,
     )  # fmt: skip
 
-    assert function.invoke(event).error is None
+    assert world.invoke(event).error is None
 
     assert kept(world, "alice")
     assert outcomes(world, "alice") == {"alice": "EXTENDED"}
 
 
 @pytest.mark.row(29)
-def test_each_attempt_without_secrets_is_recorded_and_nothing_known_is_overwritten(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
+@pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
+def test_an_attempt_without_secrets_is_recorded_and_nothing_known_is_overwritten(
+    world: Scene, hangs: bool
 ) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    before = world.current("alice")
-    refusals.refuse("secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500)
+    world.live("alice")
+    before, secrets = world.current("alice"), ("secretsmanager", "BatchGetSecretValue")
+    if hangs:
+        hang = ConnectTimeoutError(endpoint_url="https://secretsmanager.eu-west-1.amazonaws.com/")
+        refusal = world.refusals.break_off(*secrets, hang, times=None)
+    else:
+        refusal = world.refusals.refuse(*secrets, "InternalServiceError", status=500)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     after = world.current("alice")
     assert raised(done) == INCOMPLETE
     assert "SECRET_UNAVAILABLE" in str(done.error)
-    assert [entry["errorCode"] for entry in world.ledger("alice")] == ["SECRET_UNAVAILABLE"]
-    assert {n: after[n] for n in ("listenKey", "renewedAt", "expiresAt", "product")} == {
-        n: before[n] for n in ("listenKey", "renewedAt", "expiresAt", "product")
-    }
-    assert after["consecutiveFailures"] == 1
-
-
-@pytest.mark.row(29)
-def test_a_way_out_that_hangs_is_given_up_after_the_sdks_attempts(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    hang = ConnectTimeoutError(endpoint_url="https://secretsmanager.eu-west-1.amazonaws.com/")
-    refusal = refusals.break_off("secretsmanager", "BatchGetSecretValue", hang, times=None)
-
-    done = function.invoke(TICK)
-
-    assert raised(done) == INCOMPLETE
     assert refusal.hits <= 6 * SDK_ATTEMPTS
-    assert "ConnectTimeoutError" in world.current("alice")["errorMessage"]
+    assert ("ConnectTimeoutError" in after["errorMessage"]) == hangs
+    assert [entry["errorCode"] for entry in world.ledger("alice")] == ["SECRET_UNAVAILABLE"]
+    for known in ("listenKey", "renewedAt", "expiresAt", "product"):
+        assert after[known] == before[known]
+    assert after["consecutiveFailures"] == 1
 
 
 # The accounts
@@ -568,55 +460,39 @@ def test_a_way_out_that_hangs_is_given_up_after_the_sdks_attempts(
 
 @pytest.mark.row(30)
 @pytest.mark.parametrize("event", [TICK, SWEEP, ALL], ids=["tick", "sweep", "manual"])
-@pytest.mark.parametrize("code", ["InternalServerError", "ProvisionedThroughputExceededException"])
-def test_a_listing_that_fails_is_a_failed_run_and_never_no_accounts(
-    world: World,
-    function: LocalFunction,
-    clock: VirtualClock,
-    refusals: Refusals,
-    event: dict[str, Any],
-    code: str,
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [
+        ("AccountsTable", "InternalServerError"),
+        ("AccountsTable", "ProvisionedThroughputExceededException"),
+        ("ListenKeysTable", "InternalServerError"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_a_failed_run_and_never_no_accounts(
+    world: Scene, event: dict[str, Any], table: str, code: str
 ) -> None:
-    add_live(world, clock, "alice", minutes=40)
+    world.live("alice", minutes=40)
     status = 500 if code == "InternalServerError" else 400
-    refusal = refusals.refuse("dynamodb", "Scan", code, status=status, when=of_table("AccountsTable"))
+    refusal = world.refusals.refuse("dynamodb", "Scan", code, status=status, when=of_table(table))
 
-    done = function.invoke(event)
+    done = world.invoke(event)
 
     assert raised(done) == INCOMPLETE
-    assert f"AccountsTable could not be read: {code}" in str(done.error)
+    assert f"{table} could not be read: {code}" in str(done.error)
     assert refusal.hits == SDK_ATTEMPTS
     assert metrics(done) == {}  # a RunsCompleted here would keep MissedRunsAlarm quiet
     assert world.exchange.requests == []
 
 
-@pytest.mark.row(30)
-@pytest.mark.parametrize("event", [TICK, SWEEP, ALL], ids=["tick", "sweep", "manual"])
-def test_records_that_cannot_be_read_are_a_failed_run_too(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals, event: dict[str, Any]
-) -> None:
-    add_live(world, clock, "alice", minutes=40)
-    unread = of_table("ListenKeysTable")
-    refusals.refuse("dynamodb", "Scan", "InternalServerError", status=500, when=unread)
-
-    done = function.invoke(event)
-
-    assert raised(done) == INCOMPLETE
-    assert metrics(done) == {}
-    assert world.exchange.requests == []
-
-
 @pytest.mark.slow
 @pytest.mark.row(30)
-def test_dynamodb_down_for_25_minutes_loses_no_key(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", minutes=10)
-    rules = Rules(world, function.invoke, clock)
+def test_dynamodb_down_for_25_minutes_loses_no_key(world: Scene) -> None:
+    world.live("alice", minutes=10)
+    rules = world.rules()
     rules.go(29.9)
-    down_until = clock.timestamp() + 25 * 60
+    down_until = world.clock.timestamp() + 25 * 60
     for operation in ("Scan", "BatchGetItem", "TransactWriteItems"):
-        refusals.refuse("dynamodb", operation, "InternalServerError", status=500, until=down_until)
+        world.refusals.refuse("dynamodb", operation, "InternalServerError", status=500, until=down_until)
     for _ in range(84):
         rules.go(1)
         assert kept(world, "alice")
@@ -624,18 +500,18 @@ def test_dynamodb_down_for_25_minutes_loses_no_key(
 
 
 @pytest.mark.row(31)
-def test_when_page_two_of_the_accounts_fails_page_one_is_renewed_and_the_run_raises(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
+def test_when_page_two_of_the_accounts_fails_page_one_is_renewed_and_the_run_raises(world: Scene) -> None:
     names = many(8)
-    add_live(world, clock, *names, minutes=30, note="x" * 300_000)  # 1 MB is a page
-    refusal = refusals.refuse(
+    world.live(*names, note="x" * 300_000)  # 1 MB is a page
+    refusal = world.refusals.refuse(
         "dynamodb", "Scan", "InternalServerError", status=500, when=lambda body: "ExclusiveStartKey" in body
     )
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
-    renewed = [name for name in names if world.current(name)["attemptedAt"] > iso(clock.now() - LEASE / 3)]
+    renewed = [
+        name for name in names if world.current(name)["attemptedAt"] > iso(world.clock.now() - LEASE / 3)
+    ]
     assert refusal.hits == SDK_ATTEMPTS
     assert raised(done) == INCOMPLETE
     assert 0 < len(renewed) < len(names)
@@ -643,7 +519,7 @@ def test_when_page_two_of_the_accounts_fails_page_one_is_renewed_and_the_run_rai
     assert metrics(done) == {}
 
     refusal.end()
-    assert function.invoke(TICK).error is None
+    assert world.invoke(TICK).error is None
     assert all(kept(world, name) for name in names)
 
 
@@ -666,15 +542,16 @@ BAD_IDS = ["with space", "semi;colon", "x" * 65, "\u00fcml\u00e4ut", "../alice",
 @pytest.mark.row(34)
 @pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
 def test_malformed_rows_are_rejected_and_counted_and_the_others_are_renewed(
-    world: World, function: LocalFunction, clock: VirtualClock, event: dict[str, Any]
+    world: Scene, event: dict[str, Any]
 ) -> None:
-    add_live(world, clock, "alice", "bob", minutes=32)
+    world.live("alice", "bob", minutes=32)
     bad = {f"bad{number}": row for number, row in enumerate(MALFORMED_ROWS.values())}
     bad |= {id_: {} for id_ in BAD_IDS}
     for id_, row in bad.items():
         world.put_row(id_, **row)
+    world.put_row("off", product="futures", enabled=False)
 
-    done = function.invoke(event)
+    done = world.invoke(event)
 
     assert done.error is None  # trying again would not help
     assert kept(world, "alice")
@@ -684,18 +561,19 @@ def test_malformed_rows_are_rejected_and_counted_and_the_others_are_renewed(
     assert metrics(done)["KeysRejected"] == len(bad)
     assert metrics(done)["KeysAtRisk"] == len(bad)  # none of them has a key
     assert all("AccountsTable row" in world.current(id_)["errorMessage"] for id_ in bad)
+    assert world.records("off") == [], "who is disabled is left alone"
 
 
 @pytest.mark.row(34)
 @pytest.mark.parametrize("kind", MALFORMED_ROWS)
 def test_a_row_that_breaks_keeps_its_key_recorded_and_is_well_once_it_is_fixed(
-    world: World, function: LocalFunction, clock: VirtualClock, kind: str
+    world: Scene, kind: str
 ) -> None:
-    add_live(world, clock, "alice", minutes=31)
+    world.live("alice", minutes=31)
     before = world.current("alice")
     world.put_row("alice", **MALFORMED_ROWS[kind])
 
-    function.invoke(TICK)
+    world.invoke(TICK)
 
     after = world.current("alice")
     assert after["outcome"] == "REJECTED"
@@ -703,19 +581,9 @@ def test_a_row_that_breaks_keeps_its_key_recorded_and_is_well_once_it_is_fixed(
         n: before[n] for n in ("listenKey", "expiresAt", "product")
     }
     world.put_row("alice")
-    clock.advance(minutes=5)
-    function.invoke(SWEEP)
+    world.clock.advance(minutes=5)
+    world.invoke(SWEEP)
     assert outcomes(world, "alice") == {"alice": "EXTENDED"}
-
-
-@pytest.mark.row(34)
-def test_a_malformed_row_that_is_disabled_is_left_alone(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    world.put_row("alice", product="futures", enabled=False)
-    done = function.invoke(TICK)
-    assert metrics(done)["KeysRejected"] == 0
-    assert world.records("alice") == []
 
 
 # The records
@@ -750,16 +618,12 @@ HINDRANCES = [throttle_calls, throttle_items, conflict, time_out]
 @pytest.mark.row(32)
 @pytest.mark.parametrize("hinder", HINDRANCES)
 def test_a_result_that_is_throttled_after_the_put_is_written_by_a_retry(
-    world: World,
-    function: LocalFunction,
-    clock: VirtualClock,
-    refusals: Refusals,
-    hinder: Callable[[Refusals, int | None], None],
+    world: Scene, hinder: Callable[[Refusals, int | None], None]
 ) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
-    hinder(refusals, 2)
+    world.live("alice", "bob")
+    hinder(world.refusals, 2)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert done.error is None
     assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "EXTENDED"}
@@ -773,17 +637,13 @@ def test_a_result_that_is_throttled_after_the_put_is_written_by_a_retry(
 @pytest.mark.row(32)
 @pytest.mark.parametrize("hinder", HINDRANCES)
 def test_a_result_that_cannot_be_written_raises_and_the_next_try_renews_again(
-    world: World,
-    function: LocalFunction,
-    clock: VirtualClock,
-    refusals: Refusals,
-    hinder: Callable[[Refusals, int | None], None],
+    world: Scene, hinder: Callable[[Refusals, int | None], None]
 ) -> None:
-    add_live(world, clock, "alice", minutes=30)
+    world.live("alice")
     before = world.current("alice")
-    hinder(refusals, None)
+    hinder(world.refusals, None)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert raised(done) == INCOMPLETE
     assert "RECORD_UNAVAILABLE" in str(done.error)
@@ -793,32 +653,30 @@ def test_a_result_that_cannot_be_written_raises_and_the_next_try_renews_again(
     assert world.current("alice") == before
     assert never_later_than_the_truth(world, "alice")
     # Once as results come, once more at the end, each MAX_TRIES times what the SDK does.
-    assert refusals.requests["TransactWriteItems"] <= 2 * MAX_TRIES * SDK_ATTEMPTS
+    assert world.refusals.requests["TransactWriteItems"] <= 2 * MAX_TRIES * SDK_ATTEMPTS
 
-    again = Refusals(function, clock)
-    clock.advance(minutes=1)
-    for refusal in refusals.all:
+    world.refusals.requests.clear()
+    world.clock.advance(minutes=1)
+    for refusal in world.refusals.all:
         refusal.end()
-    assert function.invoke(TICK).error is None
-    assert again.requests["TransactWriteItems"] == 1
+    assert world.invoke(TICK).error is None
+    assert world.refusals.requests["TransactWriteItems"] == 1
     assert kept(world, "alice")
 
 
 @pytest.mark.row(32)
-def test_a_new_key_that_could_not_be_written_is_learnt_by_the_next_run(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", minutes=61)
+def test_a_new_key_that_could_not_be_written_is_learnt_by_the_next_run(world: Scene) -> None:
+    world.live("alice", minutes=61)
     old = world.current("alice")["listenKey"]
-    refusal = refusals.cancel("ThrottlingError")
+    refusal = world.refusals.cancel("ThrottlingError")
 
-    assert raised(function.invoke(TICK)) == INCOMPLETE
+    assert raised(world.invoke(TICK)) == INCOMPLETE
     assert world.current("alice")["listenKey"] == old
     assert events(world) == []
 
     refusal.end()
-    clock.advance(minutes=1)
-    assert function.invoke(TICK).error is None
+    world.clock.advance(minutes=1)
+    assert world.invoke(TICK).error is None
     assert kept(world, "alice")
     [event] = events(world)
     # The key is the one that the first run made: nobody has to be told twice, but once.
@@ -827,35 +685,11 @@ def test_a_new_key_that_could_not_be_written_is_learnt_by_the_next_run(
 
 
 @pytest.mark.row(32)
-def test_a_write_whose_answer_was_lost_is_not_done_twice(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", minutes=61)
-    lost = []
+def test_one_account_whose_record_takes_no_write_costs_the_others_nothing(world: Scene) -> None:
+    world.live("alice", "bob", "carol")
+    world.refusals.cancel("ItemCollectionSizeLimitExceeded", when=is_of("bob"))
 
-    def lose(answer: Body) -> None:
-        if not lost:
-            lost.append(answer)
-            raise ConnectTimeoutError(endpoint_url="https://dynamodb.eu-west-1.amazonaws.com/")
-
-    refusals.half_do("dynamodb", "TransactWriteItems", lose)
-
-    done = function.invoke(TICK)
-
-    assert done.error is None
-    assert len(world.ledger("alice")) == 1
-    assert kept(world, "alice")
-    assert len(events(world)) == 1
-
-
-@pytest.mark.row(32)
-def test_one_account_whose_record_takes_no_write_costs_the_others_nothing(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", "bob", "carol", minutes=30)
-    refusals.cancel("ItemCollectionSizeLimitExceeded", when=is_of("bob"))
-
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert raised(done) == INCOMPLETE
     assert "1 of 3 accounts" in str(done.error)
@@ -866,36 +700,32 @@ def test_one_account_whose_record_takes_no_write_costs_the_others_nothing(
 
 @pytest.mark.slow
 @pytest.mark.row(32)
-def test_dynamodb_that_takes_no_writes_does_not_keep_the_keys_from_being_renewed(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
+def test_dynamodb_that_takes_no_writes_does_not_keep_the_keys_from_being_renewed(world: Scene) -> None:
     names = many(250)
-    add_live(world, clock, *names, minutes=30)
-    refusals.refuse("dynamodb", "TransactWriteItems", "InternalServerError", status=500)
+    world.live(*names)
+    world.refusals.refuse("dynamodb", "TransactWriteItems", "InternalServerError", status=500)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert raised(done) == INCOMPLETE
     assert len(world.exchange.requests) == 250
     # Three batches as they come and one at the end; not five, and not again for each result.
-    assert refusals.requests["TransactWriteItems"] <= 4 * MAX_TRIES * SDK_ATTEMPTS
+    assert world.refusals.requests["TransactWriteItems"] <= 4 * MAX_TRIES * SDK_ATTEMPTS
 
 
 @pytest.mark.row(33)
-def test_a_newer_record_is_kept_and_the_others_of_its_batch_are_written(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", "bob", "carol", minutes=30)
-    later = clock.now() + timedelta(seconds=30)
+def test_a_newer_record_is_kept_and_the_others_of_its_batch_are_written(world: Scene) -> None:
+    world.live("alice", "bob", "carol")
+    later = world.clock.now() + timedelta(seconds=30)
     written = []
 
     def another_run(answer: Body) -> None:
         if "listenKey" in answer["Items"][0] and not written:  # after our read, and before our write
             written.append(world.put_current("bob", "another".ljust(64, "8"), later, runId="another"))
 
-    refusals.half_do("dynamodb", "Scan", another_run)
+    world.refusals.half_do("dynamodb", "Scan", another_run)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert done.error is None
     assert world.current("bob")["runId"] == "another"
@@ -908,24 +738,24 @@ def test_a_newer_record_is_kept_and_the_others_of_its_batch_are_written(
 
 @pytest.mark.row(33)
 def test_a_newer_failure_is_not_taken_back_by_an_older_success_and_nothing_moves_backwards(
-    world: World, function: LocalFunction, clock: VirtualClock
+    world: Scene,
 ) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    ahead = clock.now() + timedelta(seconds=50)  # another environment's clock, within the slack
+    world.live("alice")
+    ahead = world.clock.now() + timedelta(seconds=50)  # another environment's clock, within the slack
     world.put_current(
-        "alice", world.current("alice")["listenKey"], clock.now() - timedelta(minutes=30),
+        "alice", world.current("alice")["listenKey"], world.clock.now() - timedelta(minutes=30),
         attemptedAt=iso(ahead), outcome="FAILED", consecutiveFailures={"N": "3"},
     )  # fmt: skip
     before = world.current("alice")
 
-    function.invoke(ALL)
+    world.invoke(ALL)
     after = world.current("alice")
     assert kept(world, "alice"), "until when the key lives is known from the success"
     changed = {n for n in after if after[n] != before.get(n)}
     assert changed == {"renewedAt", "expiresAt", "streamUrl", "runId"}
 
-    clock.advance(minutes=2)
-    function.invoke(ALL)
+    world.clock.advance(minutes=2)
+    world.invoke(ALL)
     assert world.current("alice")["attemptedAt"] > before["attemptedAt"]
     assert world.current("alice")["consecutiveFailures"] == 0
 
@@ -954,33 +784,29 @@ def leave_undone(refusals: Refusals, done: int, times: int | None = None) -> lis
 
 
 @pytest.mark.row(35)
-def test_unprocessed_keys_are_asked_for_again_with_a_pause_until_all_are_there(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
+def test_unprocessed_keys_are_asked_for_again_with_a_pause_until_all_are_there(world: Scene) -> None:
     """The program has no BatchWriteItem, so no UnprocessedItems: it writes in transactions, whole or not."""
     names = many(10)
-    add_live(world, clock, *names, minutes=2)  # renewed a moment ago: only who reads the record knows
-    sizes = leave_undone(refusals, done=3)
-    clock.slept.clear()
+    world.live(*names, minutes=2)  # renewed a moment ago: only who reads the record knows
+    sizes = leave_undone(world.refusals, done=3)
+    world.clock.slept.clear()
 
-    done = function.invoke({"accounts": names})
+    done = world.invoke({"accounts": names})
 
     assert done.report is not None
     assert done.report["skipped"] == 10
     assert sizes == [10, 7, 4, 1]
-    assert len(clock.slept) == 3
-    assert "BatchWriteItem" not in refusals.requests
+    assert len(world.clock.slept) == 3
+    assert "BatchWriteItem" not in world.refusals.requests
     assert world.exchange.requests == []
 
 
 @pytest.mark.row(35)
-def test_keys_that_stay_unprocessed_fail_the_run_after_a_few_tries(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, *many(3), minutes=30)
-    sizes = leave_undone(refusals, done=0)
+def test_keys_that_stay_unprocessed_fail_the_run_after_a_few_tries(world: Scene) -> None:
+    world.live(*many(3), minutes=30)
+    sizes = leave_undone(world.refusals, done=0)
 
-    done = function.invoke({"accounts": many(3)})
+    done = world.invoke({"accounts": many(3)})
 
     assert raised(done) == INCOMPLETE
     assert "unprocessed keys remained" in str(done.error)
@@ -988,43 +814,20 @@ def test_keys_that_stay_unprocessed_fail_the_run_after_a_few_tries(
     assert world.exchange.requests == []
 
 
-@pytest.mark.row(35)
-def test_unprocessed_keys_of_named_accounts_are_asked_for_again_too(
-    world: World, function: LocalFunction, clock: VirtualClock, refusals: Refusals
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
-    undone = []
-
-    def partly(answer: Body) -> None:
-        for table, items in answer["Responses"].items():
-            if "record" not in items[0] and not undone:
-                undone.append(items.pop())
-                keys = [{"accountId": undone[0]["accountId"]}]
-                answer["UnprocessedKeys"] = {table: {"Keys": keys}}
-
-    refusals.half_do("dynamodb", "BatchGetItem", partly)
-
-    done = function.invoke({"accounts": ["alice", "bob"]})
-
-    assert done.report is not None
-    assert done.report["extended"] == 2
-
-
 # Records of other versions
 
 
 @pytest.mark.row(47)
-def test_attributes_that_a_newer_version_wrote_survive_this_ones_update(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
+def test_attributes_that_a_newer_version_wrote_survive_this_ones_update(world: Scene) -> None:
+    """Its rows have more attributes, too."""
+    world.live("alice", "bob", tier={"N": "3"}, tags={"L": []}, owner={"M": {}})
     new = {"streamVersion": {"N": "2"}, "hosts": {"SS": ["a", "b"]}, "more": {"M": {"x": {"NULL": True}}}}
     for name in ("alice", "bob"):
         current = world.current(name)
-        world.put_current(name, current["listenKey"], clock.now() - timedelta(minutes=30), **new)
+        world.put_current(name, current["listenKey"], world.clock.now() - timedelta(minutes=30), **new)
     world.exchange.revoke(api_key_of("bob"))
 
-    function.invoke(TICK)
+    world.invoke(TICK)
 
     table = world.aws.outputs["ListenKeysTableName"]
     for name, outcome in (("alice", "EXTENDED"), ("bob", "REJECTED")):
@@ -1032,26 +835,6 @@ def test_attributes_that_a_newer_version_wrote_survive_this_ones_update(
         item = world.aws.client("dynamodb").get_item(TableName=table, Key=key)["Item"]
         assert item["outcome"] == {"S": outcome}
         assert {attribute: item[attribute] for attribute in new} == new
-
-
-@pytest.mark.row(47)
-def test_rows_with_attributes_of_a_newer_version_are_read_by_those_this_one_knows(
-    world: World, function: LocalFunction
-) -> None:
-    world.add_account("alice", api_key_of("alice"), tier={"N": "3"}, tags={"L": []}, owner={"M": {}})
-    function.invoke(TICK)
-    assert outcomes(world, "alice") == {"alice": "CREATED"}
-
-
-@pytest.mark.row(47)
-def test_an_outcome_that_this_version_does_not_know_is_no_obstacle(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=0)
-    world.put_current("alice", world.current("alice")["listenKey"], clock.now(), outcome="PROLONGED")
-    clock.advance(minutes=32)
-    assert function.invoke(SWEEP).error is None
-    assert outcomes(world, "alice") == {"alice": "EXTENDED"}
 
 
 FULL = (
@@ -1071,30 +854,32 @@ OTHER_TYPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.row(47)
-@pytest.mark.parametrize("missing", FULL)
+@pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
 @pytest.mark.parametrize("works", [True, False], ids=["binance works", "binance fails"])
-def test_a_record_of_an_older_version_that_lacks_an_attribute_is_read_and_renewed(
-    world: World, function: LocalFunction, clock: VirtualClock, missing: str, works: bool
+def test_records_of_an_older_or_newer_version_are_read_and_renewed(
+    world: Scene, event: dict[str, Any], works: bool
 ) -> None:
-    add_live(world, clock, "alice", minutes=0)
-    world.put_current("alice", world.current("alice")["listenKey"], clock.now(), **{missing: None})
-    clock.advance(minutes=32)
+    """An account for each attribute that an older version lacks, and one whose outcome is not known here."""
+    world.live(*FULL, "newer", minutes=0)
+    for name in (*FULL, "newer"):
+        other = {"outcome": "PROLONGED"} if name == "newer" else {name: None}
+        world.put_current(name, world.current(name)["listenKey"], world.clock.now(), **other)
+    world.clock.advance(minutes=32)
     if not works:
         world.exchange.fault(status=404)
 
-    done = function.invoke(TICK)
+    done = world.invoke(event)
 
     assert done.error is None
-    assert outcomes(world, "alice") == {"alice": "EXTENDED" if works else "REJECTED BAD_REQUEST"}
-    assert not works or kept(world, "alice")
+    expected = "EXTENDED" if works else "REJECTED BAD_REQUEST"
+    assert outcomes(world, *FULL, "newer") == dict.fromkeys((*FULL, "newer"), expected)
+    assert not works or all(kept(world, name) for name in (*FULL, "newer"))
 
 
 @pytest.mark.slow
 @pytest.mark.row(47)
 @pytest.mark.parametrize("works", [True, False], ids=["binance works", "binance fails"])
-def test_broken_records_never_crash_a_run_nor_cost_the_others_theirs(
-    world: World, function: LocalFunction, clock: VirtualClock, works: bool
-) -> None:
+def test_broken_records_never_crash_a_run_nor_cost_the_others_theirs(world: Scene, works: bool) -> None:
     """An account for each attribute and each way in which it can be broken, and one that is well."""
     broken = {
         f"{attribute}x{number}": (attribute, value)
@@ -1102,18 +887,18 @@ def test_broken_records_never_crash_a_run_nor_cost_the_others_theirs(
         for number, value in enumerate(OTHER_TYPES.values())
     }
     broken["fraction"] = ("consecutiveFailures", {"N": "-1.5"})
-    add_live(world, clock, *broken, "well", minutes=0)
+    world.live(*broken, "well", minutes=0)
     for name, (attribute, value) in broken.items():
-        world.put_current(name, world.current(name)["listenKey"], clock.now(), **{attribute: value})
-    clock.advance(minutes=32)
+        world.put_current(name, world.current(name)["listenKey"], world.clock.now(), **{attribute: value})
+    world.clock.advance(minutes=32)
     if not works:
         world.exchange.fault(status=404)
 
     for event in (TICK, SWEEP, {"dryRun": True}, ALL):
-        done = function.invoke(event)
+        done = world.invoke(event)
         assert raised(done) in ("", INCOMPLETE)
         assert done.report is None or done.report["accounts"] == len(broken) + 1
-        clock.advance(minutes=1)
+        world.clock.advance(minutes=1)
 
     assert outcomes(world, "well") == {"well": "EXTENDED" if works else "REJECTED BAD_REQUEST"}
     if works:
@@ -1122,7 +907,7 @@ def test_broken_records_never_crash_a_run_nor_cost_the_others_theirs(
         readable = broken.keys() - not_a_list
         assert [name for name in readable if not kept(world, name)] == []
         # Recorded again, too: nothing that was broken keeps refusing the write.
-        recently = iso(clock.now() - timedelta(minutes=5))
+        recently = iso(world.clock.now() - timedelta(minutes=5))
         assert [name for name in readable if world.current(name)["renewedAt"] < recently] == []
         assert all(world.exchange.live_key(api_key_of(name), "usdm") for name in broken)
 
@@ -1132,13 +917,13 @@ def test_broken_records_never_crash_a_run_nor_cost_the_others_theirs(
 
 @pytest.mark.row(48)
 @pytest.mark.parametrize("code", ["InternalException", "ThrottlingException"])
-def test_a_change_that_the_bus_does_not_take_is_announced_by_the_next_run(
-    world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock, code: str
-) -> None:
+def test_a_change_that_the_bus_does_not_take_is_announced_by_the_next_run(world: Scene, code: str) -> None:
     world.add_account("alice", api_key_of("alice"))
-    refusal = refusals.refuse("events", "PutEvents", code, status=500 if code == "InternalException" else 400)
+    refusal = world.refusals.refuse(
+        "events", "PutEvents", code, status=500 if code == "InternalException" else 400
+    )
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert raised(done) == INCOMPLETE
     assert f"EventBridge did not take the announcements: {code}" in str(done.error)
@@ -1148,8 +933,8 @@ def test_a_change_that_the_bus_does_not_take_is_announced_by_the_next_run(
     assert events(world) == []
 
     refusal.end()
-    clock.advance(minutes=1)
-    again = function.invoke(TICK)  # Lambda's retry: the account itself is fresh
+    world.clock.advance(minutes=1)
+    again = world.invoke(TICK)  # Lambda's retry: the account itself is fresh
     assert again.error is None
     assert again.report is not None
     assert again.report["skipped"] == 1
@@ -1157,28 +942,24 @@ def test_a_change_that_the_bus_does_not_take_is_announced_by_the_next_run(
     assert (event["accountId"], event["outcome"]) == ("alice", "CREATED")
     assert "unannounced" not in world.current("alice")
 
-    function.invoke(TICK)
+    world.invoke(TICK)
     assert len(events(world)) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.row(48)
-def test_a_bus_that_is_down_is_asked_once_in_a_run_whatever_there_is_to_tell(
-    world: World, function: LocalFunction, refusals: Refusals
-) -> None:
+def test_a_bus_that_is_down_is_asked_once_in_a_run_whatever_there_is_to_tell(world: Scene) -> None:
     for name in many(60):
         world.add_account(name, api_key_of(name))
-    refusal = refusals.refuse("events", "PutEvents", "InternalException", status=500)
-    done = function.invoke(TICK)
+    refusal = world.refusals.refuse("events", "PutEvents", "InternalException", status=500)
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert refusal.hits == SDK_ATTEMPTS
     assert summary(done)["created"] == 60
 
 
 @pytest.mark.row(48)
-def test_a_bus_that_takes_only_some_is_given_the_others_by_the_next_run(
-    world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock
-) -> None:
+def test_a_bus_that_takes_only_some_is_given_the_others_by_the_next_run(world: Scene) -> None:
     names = many(12)  # two calls of ten at most
     for name in names:
         world.add_account(name, api_key_of(name))
@@ -1201,10 +982,10 @@ def test_a_bus_that_takes_only_some_is_given_the_others_by_the_next_run(
             answer["Entries"].insert(position, {"ErrorCode": "InternalFailure", "ErrorMessage": "no"})
         answer["FailedEntryCount"] = len(refused[-1])
 
-    refusals.ask_for("events", "PutEvents", drop)
-    refusals.half_do("events", "PutEvents", tell)
+    world.refusals.ask_for("events", "PutEvents", drop)
+    world.refusals.half_do("events", "PutEvents", tell)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert raised(done) == INCOMPLETE
     assert "2 accounts' changes not announced" in str(done.error)
@@ -1212,8 +993,8 @@ def test_a_bus_that_takes_only_some_is_given_the_others_by_the_next_run(
     assert {name for name in names if "unannounced" in world.current(name)} == left_out
 
     broken[0] = False
-    clock.advance(minutes=1)
-    assert function.invoke(SWEEP).error is None
+    world.clock.advance(minutes=1)
+    assert world.invoke(SWEEP).error is None
     assert sorted(event["accountId"] for event in events(world)) == names
     assert not any("unannounced" in world.current(name) for name in names)
 
@@ -1229,30 +1010,25 @@ class Killed(BaseException):
     ids=["between record and event", "between event and its clearing"],
 )
 def test_a_run_that_dies_around_the_event_leaves_it_to_the_next(
-    world: World,
-    function: LocalFunction,
-    refusals: Refusals,
-    clock: VirtualClock,
-    where: tuple[str, str],
-    events_sent: int,
+    world: Scene, where: tuple[str, str], events_sent: int
 ) -> None:
     world.add_account("alice", api_key_of("alice"))
     if events_sent:  # the second transaction is the clearing
         writes: list[Body] = []
-        refusal = refusals.break_off(*where, Killed())
+        refusal = world.refusals.break_off(*where, Killed())
         refusal.when = lambda body: writes.append(body) or len(writes) == 2  # type: ignore[func-returns-value]
     else:
-        refusals.break_off(*where, Killed())
+        world.refusals.break_off(*where, Killed())
 
     with pytest.raises(Killed):
-        function.invoke(TICK)
+        world.invoke(TICK)
 
     assert kept(world, "alice")
     assert len(events(world)) == events_sent
     created = world.current("alice")
 
-    clock.advance(minutes=1)
-    done = function.invoke(SWEEP)
+    world.clock.advance(minutes=1)
+    done = world.invoke(SWEEP)
 
     assert done.error is None
     assert len(events(world)) == events_sent + 1  # at least once
@@ -1261,21 +1037,19 @@ def test_a_run_that_dies_around_the_event_leaves_it_to_the_next(
 
 
 @pytest.mark.row(48)
-def test_an_accounts_changes_while_the_bus_is_down_are_sent_in_order(
-    world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock
-) -> None:
+def test_an_accounts_changes_while_the_bus_is_down_are_sent_in_order(world: Scene) -> None:
     world.add_account("alice", api_key_of("alice"))
-    refusal = refusals.refuse("events", "PutEvents", "InternalException", status=500)
-    function.invoke(TICK)
-    clock.advance(minutes=30)
+    refusal = world.refusals.refuse("events", "PutEvents", "InternalException", status=500)
+    world.invoke(TICK)
+    world.clock.advance(minutes=30)
     fault = world.exchange.fault(status=404)
-    function.invoke(TICK)
-    clock.advance(minutes=35)
+    world.invoke(TICK)
+    world.clock.advance(minutes=35)
     fault.clear()
-    function.invoke(TICK)
+    world.invoke(TICK)
     refusal.end()
-    clock.advance(minutes=1)
-    function.invoke(SWEEP)
+    world.clock.advance(minutes=1)
+    world.invoke(SWEEP)
 
     told = [(e["detail-type"], e["detail"]["outcome"]) for e in world.aws.account_events()]
     assert told == [
@@ -1288,13 +1062,11 @@ def test_an_accounts_changes_while_the_bus_is_down_are_sent_in_order(
 
 @pytest.mark.slow
 @pytest.mark.row(48)
-def test_a_bus_that_stays_down_does_not_let_the_record_grow_without_end(
-    world: World, function: LocalFunction, refusals: Refusals, clock: VirtualClock
-) -> None:
+def test_a_bus_that_stays_down_does_not_let_the_record_grow_without_end(world: Scene) -> None:
     world.add_account("alice", api_key_of("alice"))
-    refusals.refuse("events", "PutEvents", "InternalException", status=500)
+    world.refusals.refuse("events", "PutEvents", "InternalException", status=500)
     for _ in range(30):
-        function.invoke(TICK)
+        world.invoke(TICK)
         world.exchange.rotate(api_key_of("alice"), "usdm")
-        clock.advance(minutes=30)
+        world.clock.advance(minutes=30)
     assert len(world.current("alice")["unannounced"]) <= 21

@@ -12,12 +12,10 @@ import pytest
 
 from local.binance.exchange import Exchange
 from local.binance.server import BinanceServer
-from local.clock import VirtualClock
-from local.invoke import LocalFunction
-from local.world import World
 from tests.certificates import self_signed
-from tests.faults.matrix import TICK, add_live, api_key_of, kept, metrics, raised, variant
+from tests.faults.matrix import TICK, api_key_of, kept, metrics, raised
 from tests.faults.sockets import BareServer, read_request
+from tests.scene import Scene
 
 HOSTS = ("fapi.binance.com", "demo-fapi.binance.com", "demo-dapi.binance.com", "testnet.binancefuture.com")
 
@@ -47,9 +45,7 @@ def tunnel(ports: Mapping[str, int]) -> Iterator[str]:
 
 
 @pytest.mark.row(90)
-def test_one_stack_keeps_each_key_at_the_hosts_of_its_environment(
-    world: World, clock: VirtualClock, tmp_path: Path
-) -> None:
+def test_one_stack_keeps_each_key_at_the_hosts_of_its_environment(world: Scene, tmp_path: Path) -> None:
     rows = {
         "alice": ("fapi.binance.com", "wss://fstream.binance.com", {}),
         "pro": ("fapi.binance.com", "wss://fstream.binance.com", {"product": "portfolio-pro"}),
@@ -62,7 +58,7 @@ def test_one_stack_keeps_each_key_at_the_hosts_of_its_environment(
         "dave": ("testnet.binancefuture.com", "wss://fstream.binancefuture.com", {"environment": "testnet"}),
     }
     context, authority = self_signed(tmp_path, *HOSTS)
-    exchanges = {host: Exchange(now=clock.timestamp, seed=number) for number, host in enumerate(HOSTS)}
+    exchanges = {host: Exchange(now=world.clock.timestamp, seed=number) for number, host in enumerate(HOSTS)}
     for name, (host, _, row) in rows.items():
         world.add_account(name, api_key_of(name), known=False, **row)
         exchanges[host].add_account(api_key_of(name))  # and no other environment knows it
@@ -72,8 +68,8 @@ def test_one_stack_keeps_each_key_at_the_hosts_of_its_environment(
             for host, exchange in exchanges.items()
         }
         proxy = stack.enter_context(tunnel({host: server.port for host, server in servers.items()}))
-        function = variant(
-            world, clock, BINANCE_BASE_URL="", BINANCE_STREAM_URL="", HTTPS_PROXY=proxy, https_proxy=proxy,
+        function = world.variant(
+            BINANCE_BASE_URL="", BINANCE_STREAM_URL="", HTTPS_PROXY=proxy, https_proxy=proxy,
             REQUESTS_CA_BUNDLE=str(authority),
         )  # fmt: skip
         done = function.invoke(TICK)
@@ -87,24 +83,22 @@ def test_one_stack_keeps_each_key_at_the_hosts_of_its_environment(
 @pytest.mark.row(90)
 @pytest.mark.parametrize("stream", ["", "wss://streams.example"])
 def test_with_a_base_url_of_ones_own_the_stream_is_the_one_that_was_set_or_unknown(
-    world: World, clock: VirtualClock, stream: str
+    world: Scene, stream: str
 ) -> None:
     world.add_account("alice", api_key_of("alice"))
     world.add_account("bob", api_key_of("bob"), environment="demo")
-    assert not raised(variant(world, clock, BINANCE_STREAM_URL=stream).invoke(TICK))
+    assert not raised(world.variant(BINANCE_STREAM_URL=stream).invoke(TICK))
     assert [world.current(name)["streamUrl"] for name in ("alice", "bob")] == [stream, stream]
 
 
 @pytest.mark.row(90)
-def test_one_environments_limit_is_not_anothers(
-    world: World, clock: VirtualClock, function: LocalFunction
-) -> None:
+def test_one_environments_limit_is_not_anothers(world: Scene) -> None:
     live, demo = [f"live{n}" for n in range(3)], [f"demo{n}" for n in range(3)]
-    add_live(world, clock, *live, minutes=0)
-    add_live(world, clock, *demo, minutes=30, environment="demo")
+    world.live(*live, minutes=0)
+    world.live(*demo, environment="demo")
     for name in live:
         world.exchange.fault(status=418, api_key=api_key_of(name))
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert all(kept(world, name) for name in demo)
     assert metrics(done)["KeysExtended"] == 3
     assert sum(request.status == 418 for request in world.exchange.requests) == 1

@@ -24,7 +24,6 @@ from local.aws import rules
 from local.binance.exchange import PATHS
 from local.binance.server import BinanceServer
 from local.clock import VirtualClock
-from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import (
     INCOMPLETE,
@@ -32,19 +31,17 @@ from tests.faults.matrix import (
     SWEEP,
     TICK,
     HookedExchange,
-    add_live,
     api_key_of,
     duration,
     events,
-    hooked,
     kept,
     lines,
     metrics,
     raised,
-    variant,
 )
 from tests.faults.sockets import BareServer, read_request
 from tests.rules import Rules, Run
+from tests.scene import Scene
 
 NAMES = tuple(f"account{number:02}" for number in range(40))
 
@@ -59,12 +56,10 @@ def page(run: Run) -> bool:
 
 
 @pytest.mark.row(1)
-def test_one_500_is_retried_within_the_run(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_one_500_is_retried_within_the_run(world: Scene) -> None:
+    world.live("alice")
     world.exchange.fault(status=500, times=1)
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert not raised(done)
     assert kept(world, "alice")
     [entry] = world.ledger("alice")
@@ -79,12 +74,10 @@ def test_one_500_is_retried_within_the_run(
 
 @pytest.mark.slow
 @pytest.mark.row(1)
-def test_one_account_that_always_fails_is_tried_a_few_times_while_the_others_are_served(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, *NAMES, minutes=30)
+def test_one_account_that_always_fails_is_tried_a_few_times_while_the_others_are_served(world: Scene) -> None:
+    world.live(*NAMES)
     world.exchange.fault(status=500, api_key=api_key_of(NAMES[5]))
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     sent = [request.api_key for request in world.exchange.requests]
     assert sent.count(api_key_of(NAMES[5])) == MAX_ATTEMPTS == world.ledger(NAMES[5])[0]["attempts"]
@@ -95,13 +88,11 @@ def test_one_account_that_always_fails_is_tried_a_few_times_while_the_others_are
 @pytest.mark.slow
 @pytest.mark.row(2)
 @pytest.mark.parametrize("first_sweep", [0.0, 2.5, 4.9])
-def test_four_minutes_of_503_cost_nothing(
-    world: World, function: LocalFunction, clock: VirtualClock, first_sweep: float
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
+def test_four_minutes_of_503_cost_nothing(world: Scene, first_sweep: float) -> None:
+    world.live("alice", "bob")
     first = {name: world.current(name)["listenKey"] for name in ("alice", "bob")}
-    world.exchange.fault(status=503, until=clock.timestamp() + 4 * 60)
-    runs = Rules(world, function.invoke, clock, sweep=first_sweep).go(20)
+    world.exchange.fault(status=503, until=world.clock.timestamp() + 4 * 60)
+    runs = world.rules(sweep=first_sweep).go(20)
     first_tick = next(run for run in runs if run.rule == rules.TICK)
     assert raised(first_tick.done) == INCOMPLETE  # so that Lambda tries again
     assert ledger_outcomes(world, "alice", "bob") == {"FAILED", "EXTENDED"}
@@ -116,15 +107,13 @@ def test_four_minutes_of_503_cost_nothing(
 @pytest.mark.row(3)
 @pytest.mark.parametrize("first_sweep", [0.0, 1.7, 4.9])
 @pytest.mark.parametrize("begins", [20.0, 29.9])
-def test_24_minutes_of_5xx_lose_no_key(
-    world: World, function: LocalFunction, clock: VirtualClock, begins: float, first_sweep: float
-) -> None:
-    add_live(world, clock, "alice", minutes=begins)
+def test_24_minutes_of_5xx_lose_no_key(world: Scene, begins: float, first_sweep: float) -> None:
+    world.live("alice", minutes=begins)
     key = world.current("alice")["listenKey"]
-    fault = world.exchange.fault(status=502, until=clock.timestamp() + 24 * 60)
+    fault = world.exchange.fault(status=502, until=world.clock.timestamp() + 24 * 60)
     first_tick = 30 - begins
     runs = []
-    for run in Rules(world, function.invoke, clock, first_tick, first_sweep).follow(60):
+    for run in world.rules(first_tick, first_sweep).follow(60):
         runs.append(run)
         assert kept(world, "alice"), "at every moment"
         assert not page(run) or begins + run.ended >= 45
@@ -139,21 +128,19 @@ def test_24_minutes_of_5xx_lose_no_key(
 
 @pytest.mark.slow
 @pytest.mark.row(4)
-def test_61_minutes_down_are_paged_before_the_key_dies_and_repaired_when_they_end(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_61_minutes_down_are_paged_before_the_key_dies_and_repaired_when_they_end(world: Scene) -> None:
+    world.live("alice")
     first = world.current("alice")["listenKey"]
-    began = clock.monotonic()
-    world.exchange.fault(status=503, until=clock.timestamp() + 61 * 60)
-    runs = Rules(world, function.invoke, clock, sweep=2.0).go(75)
+    began = world.clock.monotonic()
+    world.exchange.fault(status=503, until=world.clock.timestamp() + 61 * 60)
+    runs = world.rules(sweep=2.0).go(75)
     paged = [run.ended for run in runs if page(run)]
     assert 15 <= min(paged) < 30, "the key was 30 minutes old when it began"
     down = [run for run in runs if run.began < 58]
     assert all(raised(run.done) == INCOMPLETE for run in down if run.rule == rules.TICK)
     posts = [request for request in world.exchange.requests if request.method == "POST"]
     assert [request.status for request in posts] == [200]
-    assert (posts[0].at - clock.timestamp()) + (clock.monotonic() - began) >= 61 * 60
+    assert (posts[0].at - world.clock.timestamp()) + (world.clock.monotonic() - began) >= 61 * 60
     assert kept(world, "alice")
     current = world.current("alice")
     assert current["listenKey"] != first
@@ -166,10 +153,10 @@ def test_61_minutes_down_are_paged_before_the_key_dies_and_repaired_when_they_en
 
 
 @pytest.mark.row(4)
-def test_an_exchange_that_is_down_gets_a_handful_of_requests(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, *NAMES, minutes=30)
+def test_an_exchange_that_is_down_gets_a_handful_of_requests(world: Scene) -> None:
+    world.live(*NAMES)
     world.exchange.fault(status=503)
-    done = variant(world, clock).invoke(TICK)
+    done = world.variant().invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert 4 <= len(world.exchange.requests) <= MOST_PROBES
     emitted = metrics(done)
@@ -181,16 +168,16 @@ def test_an_exchange_that_is_down_gets_a_handful_of_requests(world: World, clock
 
 @pytest.mark.slow
 @pytest.mark.row(4)
-def test_an_exchange_that_goes_down_in_mid_run_is_soon_left_alone(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, *NAMES, minutes=30)
-    exchange, workers = hooked(world), 4
+def test_an_exchange_that_goes_down_in_mid_run_is_soon_left_alone(world: Scene) -> None:
+    world.live(*NAMES)
+    exchange, workers = world.exchange, 4
 
     def go_down(_: str) -> None:
         if exchange.count - before == 20:
             exchange.fault(status=502)
 
     before, exchange.hook = exchange.count, go_down
-    done = variant(world, clock, MAX_CONCURRENCY=str(workers)).invoke(TICK)
+    done = world.variant(MAX_CONCURRENCY=str(workers)).invoke(TICK)
     assert raised(done) == INCOMPLETE
     failed = [request.api_key for request in exchange.requests if request.status == 502]
     assert len(failed) <= workers + MOST_PROBES
@@ -203,12 +190,12 @@ def test_an_exchange_that_goes_down_in_mid_run_is_soon_left_alone(world: World, 
 
 @pytest.mark.slow
 @pytest.mark.row(5)
-def test_a_429_pauses_all_workers_for_as_long_as_it_says(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, *NAMES, minutes=30)
-    exchange = hooked(world)
-    exchange.hook = lambda _: clock.advance(0.2)
+def test_a_429_pauses_all_workers_for_as_long_as_it_says(world: Scene) -> None:
+    world.live(*NAMES)
+    exchange = world.exchange
+    exchange.hook = lambda _: world.clock.advance(0.2)
     exchange.fault(status=429, headers={"Retry-After": "30"}, times=1, api_key=api_key_of(NAMES[10]))
-    done = variant(world, clock, MAX_CONCURRENCY="4").invoke(TICK)
+    done = world.variant(MAX_CONCURRENCY="4").invoke(TICK)
     assert not raised(done)
     assert all(kept(world, name) for name in NAMES)
     [refused] = [request.at for request in exchange.requests if request.status == 429]
@@ -221,10 +208,10 @@ def test_a_429_pauses_all_workers_for_as_long_as_it_says(world: World, clock: Vi
 
 
 @pytest.mark.row(5)
-def test_a_pause_that_does_not_fit_the_run_defers_the_rest(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, *NAMES, minutes=30)
+def test_a_pause_that_does_not_fit_the_run_defers_the_rest(world: Scene) -> None:
+    world.live(*NAMES)
     world.exchange.fault(status=429, headers={"Retry-After": "290"}, times=1)
-    done = variant(world, clock).invoke(TICK)
+    done = world.variant().invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert len(world.exchange.requests) == 1
     emitted = metrics(done)
@@ -233,10 +220,10 @@ def test_a_pause_that_does_not_fit_the_run_defers_the_rest(world: World, clock: 
 
 
 @pytest.mark.row(5)
-def test_pauses_have_an_end(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, *NAMES, minutes=30)
+def test_pauses_have_an_end(world: Scene) -> None:
+    world.live(*NAMES)
     world.exchange.fault(status=429, headers={"Retry-After": "1"})
-    done = variant(world, clock).invoke(TICK)
+    done = world.variant().invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert len(world.exchange.requests) == MAX_PAUSES + 1
 
@@ -247,48 +234,46 @@ def test_pauses_have_an_end(world: World, clock: VirtualClock) -> None:
     "retry_after",
     [None, "", "-5", "soon", "99999999", "1e9", "12.5", "Wed, 21 Oct 2026 07:28:00 GMT"],
 )
-def test_a_429_that_does_not_say_for_how_long_ends_the_run(
-    world: World, function: LocalFunction, clock: VirtualClock, retry_after: str | None
-) -> None:
-    add_live(world, clock, *NAMES[:5], minutes=30)
+def test_a_429_that_does_not_say_for_how_long_ends_the_run(world: Scene, retry_after: str | None) -> None:
+    world.live(*NAMES[:5])
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     world.exchange.fault(status=429, headers=headers, times=1)
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert len(world.exchange.requests) == 1
     assert "4 DEFERRED RATE_LIMITED" in str(done.error)
     emitted = metrics(done)
     assert (emitted["KeysFailed"], emitted["KeysDeferred"]) == (1, 4)
     assert duration(done) < 300
-    clock.advance(minutes=1)
-    assert not raised(function.invoke(TICK))
+    world.clock.advance(minutes=1)
+    assert not raised(world.invoke(TICK))
     assert all(kept(world, name) for name in NAMES[:5])
 
 
 @pytest.mark.row(7)
-def test_a_ban_costs_one_request_a_run(world: World, function: LocalFunction, clock: VirtualClock) -> None:
-    add_live(world, clock, *NAMES[:10], minutes=34)
+def test_a_ban_costs_one_request_a_run(world: Scene) -> None:
+    world.live(*NAMES[:10], minutes=34)
     world.exchange.fault(status=418)
     for event, number in ((TICK, 1), (TICK, 2), (SWEEP, 3)):
-        done = function.invoke(event)
+        done = world.invoke(event)
         assert len(world.exchange.requests) == number
         assert raised(done) == (INCOMPLETE if event == TICK else "")
         emitted = metrics(done)
         assert (emitted["KeysFailed"], emitted["KeysDeferred"]) == (1, 9)
-        clock.advance(minutes=1)
+        world.clock.advance(minutes=1)
     assert any(line.get("errorCode") == "IP_BANNED" for line in lines(done))
     world.exchange.clear_faults()
-    assert not raised(function.invoke(TICK))
+    assert not raised(world.invoke(TICK))
     assert all(kept(world, name) for name in NAMES[:10])
 
 
 @pytest.mark.row(7)
-def test_a_ban_in_mid_run_ends_it_and_the_next_run_sends_one_probe(world: World, clock: VirtualClock) -> None:
+def test_a_ban_in_mid_run_ends_it_and_the_next_run_sends_one_probe(world: Scene) -> None:
     for name in NAMES[:20]:
-        add_live(world, clock, name, minutes=0.01)
-    clock.advance(minutes=30)
+        world.live(name, minutes=0.01)
+    world.clock.advance(minutes=30)
     ban = world.exchange.fault(status=418, api_key=api_key_of(NAMES[10]))
-    function = variant(world, clock, MAX_CONCURRENCY="1")
+    function = world.variant(MAX_CONCURRENCY="1")
     done = function.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert "IP_BANNED" in str(done.error)
@@ -297,28 +282,24 @@ def test_a_ban_in_mid_run_ends_it_and_the_next_run_sends_one_probe(world: World,
     assert [emitted[f"Keys{what}"] for what in ("Extended", "Failed", "Deferred")] == [10, 1, 9]
     ban.clear()
     world.exchange.fault(status=418)
-    assert raised(variant(world, clock, MAX_CONCURRENCY="16").invoke(TICK)) == INCOMPLETE
+    assert raised(world.variant(MAX_CONCURRENCY="16").invoke(TICK)) == INCOMPLETE
     assert len(world.exchange.requests) == 12
 
 
 @pytest.mark.row(6)
-def test_a_429_that_says_zero_seconds_pauses_for_one(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, *NAMES[:5], minutes=30)
+def test_a_429_that_says_zero_seconds_pauses_for_one(world: Scene) -> None:
+    world.live(*NAMES[:5])
     world.exchange.fault(status=429, headers={"Retry-After": "0"}, times=1)
-    assert not raised(function.invoke(TICK))
+    assert not raised(world.invoke(TICK))
     first, second, *_ = [request.at for request in world.exchange.requests]
     assert second == first + 1
 
 
 @pytest.mark.row(8)
-def test_a_firewall_that_refuses_everybody_is_asked_for_two_accounts_a_run(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, *NAMES[:10], minutes=30)
+def test_a_firewall_that_refuses_everybody_is_asked_for_two_accounts_a_run(world: Scene) -> None:
+    world.live(*NAMES[:10])
     world.exchange.fault(status=403)
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert len({request.api_key for request in world.exchange.requests}) == 2
     assert len(world.exchange.requests) == 2
@@ -332,14 +313,12 @@ def test_a_firewall_that_refuses_everybody_is_asked_for_two_accounts_a_run(
 
 @pytest.mark.slow
 @pytest.mark.row(52)
-def test_an_account_that_the_firewall_refuses_never_costs_another_its_key(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_an_account_that_the_firewall_refuses_never_costs_another_its_key(world: Scene) -> None:
     refused, *others = NAMES[:20]
-    add_live(world, clock, refused, minutes=0.1)  # the first to expire: every run would begin with it
-    add_live(world, clock, *others, minutes=30)
+    world.live(refused, minutes=0.1)  # the first to expire: every run would begin with it
+    world.live(*others)
     world.exchange.fault(status=403, api_key=api_key_of(refused))
-    for run in Rules(world, function.invoke, clock, sweep=2.5).follow(180):
+    for run in world.rules(sweep=2.5).follow(180):
         assert all(kept(world, name) for name in others), "at every moment"
         assert metrics(run.done)["KeysDeferred"] == 0
         of_refused = [r for r in world.exchange.requests if r.api_key == api_key_of(refused)]
@@ -353,27 +332,23 @@ def test_an_account_that_the_firewall_refuses_never_costs_another_its_key(
 
 @pytest.mark.slow
 @pytest.mark.row(52)
-def test_two_accounts_that_the_firewall_refuses_do_not_cost_the_others_their_keys(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_two_accounts_that_the_firewall_refuses_do_not_cost_the_others_their_keys(world: Scene) -> None:
     """A run that begins with both of them stops; the next must not begin with both again."""
     refused, others = NAMES[:2], NAMES[2:20]
-    add_live(world, clock, *refused, minutes=0.1)
-    add_live(world, clock, *others, minutes=30)
+    world.live(*refused, minutes=0.1)
+    world.live(*others)
     for name in refused:
         world.exchange.fault(status=403, api_key=api_key_of(name))
-    for _ in Rules(world, function.invoke, clock, sweep=2.5).follow(180):
+    for _ in world.rules(sweep=2.5).follow(180):
         assert all(kept(world, name) for name in others), "at every moment"
 
 
 @pytest.mark.slow
 @pytest.mark.row(9)
-def test_a_restricted_location_is_asked_once_a_run(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, *NAMES[:10], minutes=30)
+def test_a_restricted_location_is_asked_once_a_run(world: Scene) -> None:
+    world.live(*NAMES[:10])
     world.exchange.fault(status=451)
-    runs = Rules(world, function.invoke, clock, sweep=2.0).go(60)
+    runs = world.rules(sweep=2.0).go(60)
     assert len(world.exchange.requests) <= len(runs)
     assert all(raised(run.done) == INCOMPLETE for run in runs if run.rule == rules.TICK)
     assert "RESTRICTED_LOCATION" in str(runs[0].done.error)
@@ -383,13 +358,11 @@ def test_a_restricted_location_is_asked_once_a_run(
 
 
 @pytest.mark.row(10)
-def test_a_forgotten_key_is_recreated_with_one_post(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
+def test_a_forgotten_key_is_recreated_with_one_post(world: Scene) -> None:
+    world.live("alice", "bob")
     first = world.current("alice")["listenKey"]
     world.exchange.expire(api_key_of("alice"), "usdm")
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert not raised(done)
     of_alice = [r for r in world.exchange.requests if r.api_key == api_key_of("alice")]
     assert [(request.method, request.status) for request in of_alice] == [("PUT", 400), ("POST", 200)]
@@ -408,14 +381,12 @@ def test_a_forgotten_key_is_recreated_with_one_post(
 
 @pytest.mark.row(11)
 @pytest.mark.parametrize("status", [500, 429, 418, 401])
-def test_a_post_that_fails_leaves_the_recorded_key(
-    world: World, function: LocalFunction, clock: VirtualClock, status: int
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_post_that_fails_leaves_the_recorded_key(world: Scene, status: int) -> None:
+    world.live("alice")
     before = world.current("alice")
     world.exchange.expire(api_key_of("alice"), "usdm")
     world.exchange.fault(status=status, method="POST")
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     after = world.current("alice")
     assert [r.method for r in world.exchange.requests] == ["PUT", "POST"]
     assert after["outcome"] == ("REJECTED" if status == 401 else "FAILED")
@@ -429,14 +400,12 @@ def test_a_post_that_fails_leaves_the_recorded_key(
 
 @pytest.mark.slow
 @pytest.mark.row(12)
-def test_a_key_that_is_never_there_is_posted_for_at_most_once_a_run(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
+def test_a_key_that_is_never_there_is_posted_for_at_most_once_a_run(world: Scene) -> None:
+    world.live("alice", "bob")
     key = world.current("alice")["listenKey"]
     world.exchange.fault(code=-1125, status=400, api_key=api_key_of("alice"))
     runs = 0
-    for run in Rules(world, function.invoke, clock, sweep=2.0).follow(60):
+    for run in world.rules(sweep=2.0).follow(60):
         runs += 1
         sent = [request.method for request in world.exchange.requests]
         assert sent.count("POST") <= 1
@@ -451,13 +420,11 @@ def test_a_key_that_is_never_there_is_posted_for_at_most_once_a_run(
 
 @pytest.mark.row(13)
 @pytest.mark.parametrize("code", [-2014, -2015])
-def test_one_bad_api_key_does_not_stop_the_others(
-    world: World, function: LocalFunction, clock: VirtualClock, code: int
-) -> None:
-    add_live(world, clock, *NAMES[:10], minutes=30)
+def test_one_bad_api_key_does_not_stop_the_others(world: Scene, code: int) -> None:
+    world.live(*NAMES[:10])
     key = world.current(NAMES[3])["listenKey"]
     world.exchange.fault(status=401, code=code, api_key=api_key_of(NAMES[3]))
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert not raised(done), "nothing that Lambda's retries could mend"
     sent = [request.api_key for request in world.exchange.requests]
     assert sorted(sent) == sorted(map(api_key_of, NAMES[:10])), "each once: no retry"
@@ -475,14 +442,14 @@ def test_one_bad_api_key_does_not_stop_the_others(
 @pytest.mark.parametrize("product", ["coinm", "portfolio", "options"])
 @pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
 def test_a_row_whose_product_changed_gets_the_key_of_the_new_ones_stream(
-    world: World, function: LocalFunction, clock: VirtualClock, product: str, event: dict[str, Any]
+    world: Scene, product: str, event: dict[str, Any]
 ) -> None:
     """The new product's stream is already alive, started by its bots; the old one's lives on."""
-    add_live(world, clock, "alice", minutes=34)
+    world.live("alice", minutes=34)
     answer = world.exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": api_key_of("alice")})
     key = json.loads(answer.body)["listenKey"]
     world.put_row("alice", product=product)
-    done = function.invoke(event)
+    done = world.invoke(event)
     assert not raised(done)
     assert kept(world, "alice", product)
     current = world.current("alice")
@@ -490,8 +457,8 @@ def test_a_row_whose_product_changed_gets_the_key_of_the_new_ones_stream(
     assert current["listenKeyChangedAt"] == current["renewedAt"]
     [event] = events(world)
     assert (event["accountId"], event["product"], event["outcome"]) == ("alice", product, "CHANGED")
-    clock.advance(minutes=30)
-    function.invoke(TICK)
+    world.clock.advance(minutes=30)
+    world.invoke(TICK)
     assert world.current("alice")["outcome"] == "EXTENDED"
     assert len(events(world)) == 1
 
@@ -500,15 +467,15 @@ def test_a_row_whose_product_changed_gets_the_key_of_the_new_ones_stream(
 @pytest.mark.parametrize("product", PATHS)
 @pytest.mark.parametrize("alive", [True, False], ids=["its stream alive", "without a stream"])
 def test_a_secret_that_gets_another_accounts_key_gets_that_accounts_listen_key(
-    world: World, function: LocalFunction, clock: VirtualClock, product: str, alive: bool
+    world: Scene, product: str, alive: bool
 ) -> None:
-    add_live(world, clock, "alice", minutes=30, product=product)
+    world.live("alice", product=product)
     first, other = world.current("alice")["listenKey"], api_key_of("other")
     world.exchange.add_account(other)
     if alive:
         world.exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": other})
     world.put_secret("listenkeys/alice", {"apiKey": other})
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert not raised(done)
     current = world.current("alice")
     assert current["listenKey"] == world.exchange.live_key(other, product) != first
@@ -519,12 +486,10 @@ def test_a_secret_that_gets_another_accounts_key_gets_that_accounts_listen_key(
 
 
 @pytest.mark.row(14)
-def test_another_key_in_the_answer_is_recorded_and_announced(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_another_key_in_the_answer_is_recorded_and_announced(world: Scene) -> None:
+    world.live("alice")
     new = world.exchange.rotate(api_key_of("alice"), "usdm")
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert not raised(done)
     assert kept(world, "alice")
     current = world.current("alice")
@@ -539,13 +504,13 @@ def test_another_key_in_the_answer_is_recorded_and_announced(
 @pytest.mark.row(15)
 @pytest.mark.parametrize("create", [True, False])
 def test_a_put_answered_with_nothing_is_followed_by_a_post_that_names_the_key(
-    world: World, function: LocalFunction, clock: VirtualClock, create: bool
+    world: Scene, create: bool
 ) -> None:
     """The PUT has shown that there is a key: the POST makes none, whatever createIfMissing says."""
-    add_live(world, clock, "alice", minutes=30, createIfMissing=create)
+    world.live("alice", createIfMissing=create)
     key = world.current("alice")["listenKey"]
     world.exchange.fault("after", status=200, body="{}", method="PUT")
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert not raised(done)
     assert [request.method for request in world.exchange.requests] == ["PUT", "POST"]
     assert kept(world, "alice")
@@ -557,17 +522,15 @@ def test_a_put_answered_with_nothing_is_followed_by_a_post_that_names_the_key(
 
 @pytest.mark.row(15)
 @pytest.mark.parametrize("forgotten", [False, True])
-def test_a_post_answered_with_nothing_is_a_failure(
-    world: World, function: LocalFunction, clock: VirtualClock, forgotten: bool
-) -> None:
+def test_a_post_answered_with_nothing_is_a_failure(world: Scene, forgotten: bool) -> None:
     if forgotten:
-        add_live(world, clock, "alice", minutes=30)
+        world.live("alice")
         world.exchange.expire(api_key_of("alice"), "usdm")
     else:
         world.add_account("alice", api_key_of("alice"))
     before = world.current("alice")
     world.exchange.fault(status=200, body="{}", method="POST")
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert [request.method for request in world.exchange.requests] == ["PUT", "POST"]
     current = world.current("alice")
@@ -598,13 +561,11 @@ def test_a_post_answered_with_nothing_is_a_failure(
     ],
     ids=lambda body: f"{body[:20]!r}",
 )
-def test_an_answer_that_makes_no_sense_is_a_failure(
-    world: World, function: LocalFunction, clock: VirtualClock, body: bytes
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_an_answer_that_makes_no_sense_is_a_failure(world: Scene, body: bytes) -> None:
+    world.live("alice")
     before = world.current("alice")
     world.exchange.fault(status=200, body=body, headers={"Content-Type": "application/json"})
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     after = world.current("alice")
     assert (after["outcome"], after["errorCode"]) == ("FAILED", "BAD_RESPONSE")
@@ -617,31 +578,27 @@ def test_an_answer_that_makes_no_sense_is_a_failure(
 
 
 @pytest.mark.row(16)
-def test_a_truncated_answer_is_tried_again(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_truncated_answer_is_tried_again(world: Scene) -> None:
+    world.live("alice")
     world.exchange.fault("truncate", times=2, effect=True)
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert not raised(done)
     assert kept(world, "alice")
     assert world.ledger("alice")[0]["attempts"] == 3
     world.exchange.fault("truncate")
-    clock.advance(minutes=30)
-    done = function.invoke(TICK)
+    world.clock.advance(minutes=30)
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert world.current("alice")["outcome"] == "FAILED"
 
 
 @pytest.mark.row(16)
-def test_a_compressed_bomb_is_not_unpacked(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_compressed_bomb_is_not_unpacked(world: Scene) -> None:
+    world.live("alice")
     size = 64 * 1024 * 1024
     bomb = gzip.compress(b" " * size, 9)
     world.exchange.fault(status=200, body=bomb, headers={"Content-Encoding": "gzip"}, times=2)
-    client = BinanceClient(clock.now, world.binance_url)
+    client = BinanceClient(world.clock.now, world.binance_url)
     tracemalloc.start()
     try:
         with pytest.raises(Transient, match="makes no sense"):
@@ -650,15 +607,13 @@ def test_a_compressed_bomb_is_not_unpacked(
     finally:
         tracemalloc.stop()
     assert peak < size / 8
-    assert not raised(function.invoke(TICK))
+    assert not raised(world.invoke(TICK))
     assert world.ledger("alice")[0]["attempts"] == 2
     assert kept(world, "alice")
 
 
 @pytest.mark.row(16)
-def test_an_endless_answer_is_not_read_to_its_end(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_an_endless_answer_is_not_read_to_its_end(world: Scene) -> None:
     sent = 0
 
     def pour(connection: socket.socket) -> None:
@@ -668,11 +623,11 @@ def test_an_endless_answer_is_not_read_to_its_end(
         while sent < 64 * 1024 * 1024:
             sent += connection.send(b" " * 65536)
 
-    add_live(world, clock, "alice", minutes=30)
+    world.live("alice")
     key = world.current("alice")["listenKey"]
     with BareServer(pour) as endless:
-        function.app.keeper = replace(function.app.keeper, binance=BinanceClient(clock.now, endless.url))
-        assert raised(function.invoke(TICK)) == INCOMPLETE
+        world.use(binance=BinanceClient(world.clock.now, endless.url))
+        assert raised(world.invoke(TICK)) == INCOMPLETE
         assert endless.accepted <= MOST_PROBES
     assert sent < endless.accepted * 16 * 1024 * 1024, "what sockets hold, and little more"
     current = world.current("alice")
@@ -682,29 +637,25 @@ def test_an_endless_answer_is_not_read_to_its_end(
 
 @pytest.mark.row(16)
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
-def test_an_answer_that_repeats_the_keys_is_not_repeated(
-    world: World, function: LocalFunction, clock: VirtualClock, status: int
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_an_answer_that_repeats_the_keys_is_not_repeated(world: Scene, status: int) -> None:
+    world.live("alice")
     said = f"no such key {api_key_of('alice')} for {world.current('alice')['listenKey']}, try another"
     world.exchange.fault(status=status, code=-4000, msg=said)
-    done = function.invoke(TICK)  # which is searched for keys
+    done = world.invoke(TICK)  # which is searched for keys
     assert "no such key ***" in done.output
     assert "no such key ***" in world.current("alice")["errorMessage"]
 
 
 @pytest.mark.row(17)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(
-    world: World, function: LocalFunction, clock: VirtualClock, status: int
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_redirect_is_not_followed(world: Scene, status: int) -> None:
+    world.live("alice")
     key = world.current("alice")["listenKey"]
     with BinanceServer() as elsewhere:
         elsewhere.exchange.add_account(api_key_of("alice"))
         location = {"Location": elsewhere.url + PATHS["usdm"]}
         world.exchange.fault("redirect", status=status, headers=location)
-        done = function.invoke(TICK)
+        done = world.invoke(TICK)
         assert not elsewhere.exchange.requests
     assert raised(done) == INCOMPLETE
     current = world.current("alice")
@@ -723,33 +674,31 @@ def go_down_for_others(world: World, clock: VirtualClock, names: Sequence[str], 
 @pytest.mark.parametrize(("minutes", "renew_after"), [(25, 30), (45, 10)])
 @pytest.mark.parametrize("first_sweep", [0.1, 4.9])
 def test_an_outage_of_the_promised_length_costs_no_key_whoever_is_revoked_beside_it(
-    world: World, clock: VirtualClock, revoked: bool, minutes: int, renew_after: int, first_sweep: float
+    world: Scene, revoked: bool, minutes: int, renew_after: int, first_sweep: float
 ) -> None:
     """It begins a moment before the key would have been renewed."""
     if revoked:
-        add_live(world, clock, "revoked", minutes=0.1)  # the first to expire
+        world.live("revoked", minutes=0.1)  # the first to expire
         world.exchange.revoke(api_key_of("revoked"))
-    add_live(world, clock, "alice", minutes=30 if renew_after == 30 else 11)
-    go_down_for_others(world, clock, ["alice"], minutes)
-    function = variant(world, clock, RENEW_AFTER_MINUTES=str(renew_after))
-    for _ in Rules(world, function.invoke, clock, 0.0, first_sweep).follow(minutes + 10):
+    world.live("alice", minutes=30 if renew_after == 30 else 11)
+    go_down_for_others(world, world.clock, ["alice"], minutes)
+    function = world.variant(RENEW_AFTER_MINUTES=str(renew_after))
+    for _ in Rules(world, function.invoke, world.clock, 0.0, first_sweep).follow(minutes + 10):
         assert kept(world, "alice"), "at every moment"
     assert world.current("alice")["outcome"] == "EXTENDED"
 
 
 @pytest.mark.slow
 @pytest.mark.row(46)
-def test_the_weight_cap_holds_in_every_clock_minute_and_the_soonest_to_expire_go_first(
-    world: World, clock: VirtualClock
-) -> None:
+def test_the_weight_cap_holds_in_every_clock_minute_and_the_soonest_to_expire_go_first(world: Scene) -> None:
     names = [f"account{number:03}" for number in range(100)]
     urgent_first = names[50:] + names[:50]  # not the order of the table
     for name in urgent_first:
-        add_live(world, clock, name, minutes=0.01)
-    clock.advance(minutes=30)
-    function = variant(world, clock, MAX_WEIGHT_PER_MINUTE="12")
+        world.live(name, minutes=0.01)
+    world.clock.advance(minutes=30)
+    function = world.variant(MAX_WEIGHT_PER_MINUTE="12")
     assert raised(function.invoke(TICK)) == INCOMPLETE, "five minutes are not enough for all"
-    clock.advance(minutes=1)
+    world.clock.advance(minutes=1)
     function.invoke(TICK)
     requests = world.exchange.requests
     assert most_in_a_minute([request.at for request in requests]) == 12
@@ -812,9 +761,7 @@ class Many:
 
 @pytest.mark.slow
 @pytest.mark.row(46)
-def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_first(
-    world: World, clock: VirtualClock
-) -> None:
+def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_first(world: Scene) -> None:
     exchange, cap = world.exchange, 1200
 
     class WithoutSockets(BinanceClient):
@@ -822,15 +769,15 @@ def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_f
             answer = exchange.handle(method, PATHS[product], {"X-MBX-APIKEY": api_key})
             return answer.status, answer.headers, answer.body
 
-    many = Many(world, clock, 10_000)
+    many = Many(world, world.clock, 10_000)
     dies_first = sorted(many.records, key=lambda name: str(many.records[name].expires_at))
-    function = variant(world, clock, MAX_WEIGHT_PER_MINUTE=str(cap))
+    function = world.variant(MAX_WEIGHT_PER_MINUTE=str(cap))
     keeper = function.app.keeper
-    wire = WithoutSockets(clock.now, world.binance_url)
+    wire = WithoutSockets(world.clock.now, world.binance_url)
     function.app.keeper = replace(keeper, binance=wire, accounts=many, records=many)
     first = function.invoke(TICK)
     assert "4000 DEFERRED DEADLINE" in str(first.error)
-    clock.advance(minutes=1)
+    world.clock.advance(minutes=1)
     assert not raised(function.invoke(TICK))  # Lambda's retry
     requests = exchange.requests
     assert {request.status for request in requests} == {200}
@@ -842,18 +789,16 @@ def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_f
     for start in range(0, 9600, cap):
         burst = sorted(sent[start : start + cap], key=str)
         assert burst == sorted(api_key_of(name) for name in dies_first[start : start + cap])
-    now = clock.timestamp()
+    now = world.clock.timestamp()
     assert all((exchange.expires_at(api_key_of(name), "usdm") or 0) > now + 40 * 60 for name in dies_first)
 
 
 @pytest.mark.slow
 @pytest.mark.row(4)
-def test_ten_thousand_accounts_and_an_exchange_that_is_down_make_a_handful_of_requests(
-    world: World, clock: VirtualClock
-) -> None:
-    many = Many(world, clock, 10_000)
+def test_ten_thousand_accounts_and_an_exchange_that_is_down_make_a_handful_of_requests(world: Scene) -> None:
+    many = Many(world, world.clock, 10_000)
     world.exchange.fault(status=503)
-    function = variant(world, clock)
+    function = world.variant()
     function.app.keeper = replace(function.app.keeper, accounts=many, records=many)
     done = function.invoke(TICK)
     assert str(done.error).startswith("10000 of 10000 accounts left for another try")
@@ -863,20 +808,18 @@ def test_ten_thousand_accounts_and_an_exchange_that_is_down_make_a_handful_of_re
 
 
 @pytest.mark.row(98)
-def test_nothing_more_goes_out_in_a_minute_in_which_the_address_is_near_its_limit(
-    world: World, clock: VirtualClock
-) -> None:
+def test_nothing_more_goes_out_in_a_minute_in_which_the_address_is_near_its_limit(world: Scene) -> None:
     """Not even what had been admitted: a bot on the same address would get the 429."""
-    add_live(world, clock, *NAMES, minutes=30)
-    exchange, workers = hooked(world), 4
+    world.live(*NAMES)
+    exchange, workers = world.exchange, 4
 
     def nearly_full(_: str) -> None:
         if exchange.count - before == 10:
             exchange._usage["futures"].weight[int(minute)] += 2280
 
-    before, minute = exchange.count, clock.timestamp() // 60
+    before, minute = exchange.count, world.clock.timestamp() // 60
     exchange.hook = nearly_full
-    assert not raised(variant(world, clock, MAX_CONCURRENCY=str(workers)).invoke(TICK))
+    assert not raised(world.variant(MAX_CONCURRENCY=str(workers)).invoke(TICK))
     in_it = sum(request.at // 60 == minute for request in exchange.requests)
     assert 10 <= in_it <= 10 + 2 * workers, "what was under way"
     assert all(kept(world, name) for name in NAMES)
@@ -884,13 +827,11 @@ def test_nothing_more_goes_out_in_a_minute_in_which_the_address_is_near_its_limi
 
 @pytest.mark.slow
 @pytest.mark.row(46)
-def test_the_weight_that_others_use_counts(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, *NAMES, minutes=30)
+def test_the_weight_that_others_use_counts(world: Scene) -> None:
+    world.live(*NAMES)
     world.exchange.fault("after", status=200, body="{}", headers={"X-MBX-USED-WEIGHT-1M": "2300"}, times=1)
-    at = clock.timestamp()
-    assert not raised(function.invoke(TICK))
+    at = world.clock.timestamp()
+    assert not raised(world.invoke(TICK))
     first, *others = [request.at for request in world.exchange.requests]
     assert first == at
     assert min(others) >= at - at % 60 + 60, "in the minute after"
@@ -898,22 +839,20 @@ def test_the_weight_that_others_use_counts(
 
 @pytest.mark.slow
 @pytest.mark.row(49)
-def test_a_dead_host_does_not_touch_the_other_products(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    with BinanceServer(HookedExchange(now=clock.timestamp)) as dead:
+def test_a_dead_host_does_not_touch_the_other_products(world: Scene) -> None:
+    with BinanceServer(HookedExchange(now=world.clock.timestamp)) as dead:
 
         class EachItsHost(BinanceClient):
             def host_of(self, endpoint: str) -> str:
                 return dead.url if endpoint == "portfolio" else world.binance_url
 
-        add_live(world, clock, *NAMES[:10], minutes=0)
-        add_live(world, clock, *NAMES[10:20], minutes=30, product="portfolio")
-        add_live(world, clock, *NAMES[20:30], minutes=0, product="coinm")
-        clock.advance(minutes=10)
+        world.live(*NAMES[:10], minutes=0)
+        world.live(*NAMES[10:20], product="portfolio")
+        world.live(*NAMES[20:30], minutes=0, product="coinm")
+        world.clock.advance(minutes=10)
         dead.exchange.fault(status=503)
-        function.app.keeper = replace(function.app.keeper, binance=EachItsHost(clock.now))
-        done = function.invoke(TICK)
+        world.use(binance=EachItsHost(world.clock.now))
+        done = world.invoke(TICK)
         assert raised(done) == INCOMPLETE
         assert len(dead.exchange.requests) <= MOST_PROBES
     of_others = dict.fromkeys(NAMES[:10], "usdm") | dict.fromkeys(NAMES[20:30], "coinm")

@@ -7,13 +7,11 @@ import re
 import pytest
 
 from local.aws.rules import TICK as TICK_RULE
-from local.clock import VirtualClock
-from local.invoke import LocalFunction
-from local.world import World
-from tests.faults.matrix import TICK, add_live, api_key_of, kept, variant
+from tests.faults.matrix import TICK, api_key_of, kept
 from tests.faults.refusals import Refusals
 from tests.integration.alarms import ALARM, OK
 from tests.integration.watched import Watched
+from tests.scene import Scene
 
 AT_RISK, MISSED_TICKS, UNDELIVERED = "KeyAtRiskAlarm", "MissedTicksAlarm", "UndeliveredAlarm"
 MAIL, CHAT = "AlarmTopic", "Webhook"
@@ -72,10 +70,10 @@ def test_a_second_account_that_fails_while_the_first_still_does_is_told_by_name(
 @pytest.mark.slow
 @pytest.mark.row(76)
 def test_a_thousand_accounts_that_fail_at_once_are_one_mail_and_one_post_and_hold_up_no_alarm(
-    world: World, function: LocalFunction, clock: VirtualClock
+    world: Scene,
 ) -> None:
-    add_live(world, clock, *(f"a{number}" for number in range(1000)), minutes=25)
-    watched = Watched(world, function, clock)
+    world.live(*(f"a{number}" for number in range(1000)), minutes=25)
+    watched = Watched(world, world.function, world.clock)
     world.exchange.fault(status=503)
     watched.go(15)
 
@@ -101,13 +99,11 @@ def test_a_thousand_accounts_that_fail_at_once_are_one_mail_and_one_post_and_hol
 
 
 @pytest.mark.row(76)
-def test_what_could_not_be_told_is_told_by_the_next_run(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
-    watched = Watched(world, function, clock)
+def test_what_could_not_be_told_is_told_by_the_next_run(world: Scene) -> None:
+    world.live("alice", "bob")
+    watched = Watched(world, world.function, world.clock)
     world.exchange.revoke(api_key_of("alice"))
-    refusal = Refusals(function, clock).refuse("events", "PutEvents", "InternalException", status=500)
+    refusal = world.refusals.refuse("events", "PutEvents", "InternalException", status=500)
     watched.go(0.5)
     assert not any("FAILING" in text for text in told(watched, MAIL))
     refusal.end()
@@ -145,20 +141,20 @@ def test_a_webhook_that_answers_404_is_mailed_once(watched: Watched) -> None:
 
 
 @pytest.mark.row(76)
-def test_each_finished_tick_is_an_event_that_the_heartbeat_gets(world: World, clock: VirtualClock) -> None:
-    function = variant(world, clock, HEARTBEAT_SECRET_ID="ops/beat")
-    add_live(world, clock, "alice", minutes=10)
-    watched = Watched(world, function, clock)
+def test_each_finished_tick_is_an_event_that_the_heartbeat_gets(world: Scene) -> None:
+    function = world.variant(HEARTBEAT_SECRET_ID="ops/beat")
+    world.live("alice", minutes=10)
+    watched = Watched(world, function, world.clock)
     watched.go(95)
     beats = [
         round((each.at - watched.messages[0].at) / 60) for each in watched.messages if each.to == "Heartbeat"
     ]
     assert beats == [0, 30, 60, 90]
 
-    without = variant(world, clock)
+    without = world.variant()
     without.invoke(TICK)
     assert len(world.aws.sent_events()) == len(beats)
 
-    Refusals(function, clock).refuse("dynamodb", "Scan", "AccessDeniedException")
+    Refusals(function, world.clock).refuse("dynamodb", "Scan", "AccessDeniedException")
     assert function.invoke(TICK).error
     assert "Keepalive Run Completed" not in [e["detail-type"] for e in world.aws.sent_events()[len(beats) :]]

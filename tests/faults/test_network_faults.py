@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from listenkeys.errors import Transient
 from local.binance.exchange import PATHS
 from local.binance.server import BinanceServer
 from local.clock import VirtualClock
-from local.invoke import LocalFunction
 from local.world import World
 from tests.certificates import self_signed
 from tests.faults.matrix import (
@@ -29,29 +27,22 @@ from tests.faults.matrix import (
     MOST_PROBES,
     TICK,
     HookedExchange,
-    add_live,
     api_key_of,
     duration,
     events,
-    hooked,
     kept,
     lines,
     metrics,
     raised,
-    variant,
 )
 from tests.faults.sockets import BareServer, BlackHole, Forwarder, read_request, reset
+from tests.scene import Scene
 from tests.waiting import SECONDS, eventually
 
 SHORT = Timeouts(connect=0.1, read=0.2, total=0.5)
 REAL = Timeouts()
 LAMBDA_TIMEOUT = 300  # seconds
 TEN = tuple(f"account{number}" for number in range(10))
-
-
-def use(function: LocalFunction, client: BinanceClient) -> None:
-    """Let the function talk to Binance with this client."""
-    function.app.keeper = replace(function.app.keeper, binance=client)
 
 
 class Slow(BinanceClient):
@@ -84,25 +75,23 @@ def all_accounted_for(world: World, done: Any, names: tuple[str, ...], error_cod
 
 @pytest.mark.slow
 @pytest.mark.row(18)
-def test_a_certificate_that_nobody_vouches_for_is_refused(
-    world: World, clock: VirtualClock, tmp_path: Path
-) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_refused(world: Scene, tmp_path: Path) -> None:
     context, authority = self_signed(tmp_path)
-    add_live(world, clock, *TEN, minutes=30)
-    exchange = HookedExchange(now=clock.timestamp)
+    world.live(*TEN)
+    exchange = HookedExchange(now=world.clock.timestamp)
     for name in TEN:
         exchange.add_account(api_key_of(name))
         exchange.handle("POST", PATHS["usdm"], {"X-MBX-APIKEY": api_key_of(name)})
     exchange.requests.clear()
     with BinanceServer(exchange, ssl_context=context) as secured:
-        done = variant(world, clock, BINANCE_BASE_URL=secured.url).invoke(TICK)
+        done = world.variant(BINANCE_BASE_URL=secured.url).invoke(TICK)
         assert not exchange.requests
         assert raised(done) == INCOMPLETE
         assert all_accounted_for(world, done, TEN, "CONNECTION") <= MOST_PROBES
         assert any("SSLError" in line.get("errorMessage", "") for line in lines(done))
         assert len(events(world, "Listen Key Failing")) == metrics(done)["KeysFailed"]
         # The same server, vouched for, is good: it was the certificate.
-        trusting = variant(world, clock, BINANCE_BASE_URL=secured.url, REQUESTS_CA_BUNDLE=str(authority))
+        trusting = world.variant(BINANCE_BASE_URL=secured.url, REQUESTS_CA_BUNDLE=str(authority))
         assert not raised(trusting.invoke(TICK))
         assert len(exchange.requests) == len(TEN)
 
@@ -125,11 +114,11 @@ def asked_names(monkeypatch: pytest.MonkeyPatch, clock: VirtualClock) -> list[fl
 
 @pytest.mark.row(19)
 def test_a_name_that_is_not_found_is_tried_again_at_odd_intervals(
-    world: World, clock: VirtualClock, asked_names: list[float]
+    world: Scene, asked_names: list[float]
 ) -> None:
-    add_live(world, clock, "alice", minutes=30)
+    world.live("alice")
     direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,.invalid")
-    function = variant(world, clock, BINANCE_BASE_URL="https://name.invalid", **direct)
+    function = world.variant(BINANCE_BASE_URL="https://name.invalid", **direct)
     done = function.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert all_accounted_for(world, done, ("alice",), "CONNECTION") == len(asked_names)
@@ -142,41 +131,37 @@ def test_a_name_that_is_not_found_is_tried_again_at_odd_intervals(
 
 
 @pytest.mark.row(20)
-def test_a_black_hole_ends_the_run_in_time_with_every_attempt_recorded(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, *TEN, minutes=30)
+def test_a_black_hole_ends_the_run_in_time_with_every_attempt_recorded(world: Scene) -> None:
+    world.live(*TEN)
     with BlackHole() as hole:
-        use(function, Slow(clock, hole.url, REAL.connect))
-        done = function.invoke(TICK)
+        world.use(binance=Slow(world.clock, hole.url, REAL.connect))
+        done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert 4 <= all_accounted_for(world, done, TEN, "TIMEOUT") <= MOST_PROBES
     assert duration(done) < LAMBDA_TIMEOUT
 
 
 @pytest.mark.row(20)
-def test_a_request_that_never_comes_back_is_let_go_and_recorded(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_a_request_that_never_comes_back_is_let_go_and_recorded(world: Scene) -> None:
     """Name resolution has no timeout."""
-    add_live(world, clock, *TEN, minutes=30)
-    over, began = threading.Event(), clock.monotonic()
+    world.live(*TEN)
+    over, began = threading.Event(), world.clock.monotonic()
 
     def others_are_recorded() -> bool:
-        clock.advance(seconds=1)  # results are recorded once a second
+        world.clock.advance(seconds=1)  # results are recorded once a second
         return all(world.ledger(name) for name in TEN[:9])
 
     class Stuck(BinanceClient):
         def keepalive(self, product: str, api_key: str) -> Answer:
             if api_key == api_key_of(TEN[9]):
                 eventually(others_are_recorded)
-                clock.advance(seconds=LAMBDA_TIMEOUT - 18 - (clock.monotonic() - began))
+                world.clock.advance(seconds=LAMBDA_TIMEOUT - 18 - (world.clock.monotonic() - began))
                 over.wait(SECONDS)
             return super().keepalive(product, api_key)
 
-    use(function, Stuck(clock.now, world.binance_url))
+    world.use(binance=Stuck(world.clock.now, world.binance_url))
     try:
-        done = function.invoke(TICK)
+        done = world.invoke(TICK)
     finally:
         over.set()
     assert raised(done) == INCOMPLETE
@@ -186,14 +171,12 @@ def test_a_request_that_never_comes_back_is_let_go_and_recorded(
 
 
 @pytest.mark.row(21)
-def test_a_server_that_never_answers_meets_the_read_timeout(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, *TEN, minutes=30)
+def test_a_server_that_never_answers_meets_the_read_timeout(world: Scene) -> None:
+    world.live(*TEN)
     ended = threading.Event()
     with BareServer(lambda _: wait(ended)) as silent:
-        use(function, Slow(clock, silent.url, REAL.read))
-        done = function.invoke(TICK)
+        world.use(binance=Slow(world.clock, silent.url, REAL.read))
+        done = world.invoke(TICK)
         ended.set()
         assert all_accounted_for(world, done, TEN, "TIMEOUT") == silent.accepted <= MOST_PROBES
     assert raised(done) == INCOMPLETE
@@ -214,10 +197,8 @@ def drip(connection: socket.socket, answer: bytes, ended: threading.Event) -> No
 
 @pytest.mark.row(22)
 @pytest.mark.parametrize("where", ["status line", "headers", "body"])
-def test_one_byte_at_a_time_meets_the_deadline_of_the_whole_answer(
-    world: World, function: LocalFunction, clock: VirtualClock, where: str
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_one_byte_at_a_time_meets_the_deadline_of_the_whole_answer(world: Scene, where: str) -> None:
+    world.live("alice")
     ended = threading.Event()
 
     def deliver(number: int, client: socket.socket, answer: bytes) -> None:
@@ -235,8 +216,10 @@ def test_one_byte_at_a_time_meets_the_deadline_of_the_whole_answer(
     assert world.binance
     with Forwarder(world.binance.port, deliver) as proxy:
         # The second answer has to come in this time, on a busy machine, too.
-        use(function, BinanceClient(clock.now, proxy.url, Timeouts(connect=2.0, read=2.0, total=2.0)))
-        done = function.invoke(TICK)
+        world.use(
+            binance=BinanceClient(world.clock.now, proxy.url, Timeouts(connect=2.0, read=2.0, total=2.0))
+        )
+        done = world.invoke(TICK)
         ended.set()
     assert not raised(done)
     assert world.ledger("alice")[0]["attempts"] == proxy.forwarded == 2
@@ -244,10 +227,8 @@ def test_one_byte_at_a_time_meets_the_deadline_of_the_whole_answer(
 
 
 @pytest.mark.row(22)
-def test_a_drip_that_never_ends_is_recorded_as_a_timeout(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_drip_that_never_ends_is_recorded_as_a_timeout(world: Scene) -> None:
+    world.live("alice")
     ended = threading.Event()
 
     def talk(connection: socket.socket) -> None:
@@ -256,11 +237,11 @@ def test_a_drip_that_never_ends_is_recorded_as_a_timeout(
         drip(connection, b" " * 60000, ended)
 
     with BareServer(talk) as dripping:
-        client = BinanceClient(clock.now, dripping.url, SHORT)
+        client = BinanceClient(world.clock.now, dripping.url, SHORT)
         with pytest.raises(Transient, match="did not answer in time"):
             client.keepalive("usdm", api_key_of("alice"))
-        use(function, Slow(clock, dripping.url, REAL.total))
-        done = function.invoke({"accounts": ["alice"], "force": True})  # a person's patience is short
+        world.use(binance=Slow(world.clock, dripping.url, REAL.total))
+        done = world.invoke({"accounts": ["alice"], "force": True})  # a person's patience is short
         ended.set()
     assert done.report
     assert done.report["failed"] == 1
@@ -268,10 +249,8 @@ def test_a_drip_that_never_ends_is_recorded_as_a_timeout(
 
 
 @pytest.mark.row(23)
-def test_a_reset_after_the_request_is_sent_is_retried_and_harmless(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_reset_after_the_request_is_sent_is_retried_and_harmless(world: Scene) -> None:
+    world.live("alice")
     key = world.current("alice")["listenKey"]
 
     def deliver(number: int, client: socket.socket, answer: bytes) -> None:
@@ -282,8 +261,8 @@ def test_a_reset_after_the_request_is_sent_is_retried_and_harmless(
 
     assert world.binance
     with Forwarder(world.binance.port, deliver) as proxy:
-        use(function, BinanceClient(clock.now, proxy.url))
-        done = function.invoke(TICK)
+        world.use(binance=BinanceClient(world.clock.now, proxy.url))
+        done = world.invoke(TICK)
     assert not raised(done)
     assert [(request.method, request.status) for request in world.exchange.requests] == [("PUT", 200)] * 3
     assert kept(world, "alice")
@@ -294,17 +273,15 @@ def test_a_reset_after_the_request_is_sent_is_retried_and_harmless(
 
 
 @pytest.mark.row(23)
-def test_a_post_whose_answer_is_lost_is_learnt_by_the_next_run(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_post_whose_answer_is_lost_is_learnt_by_the_next_run(world: Scene) -> None:
+    world.live("alice")
     world.exchange.expire(api_key_of("alice"), "usdm")
     world.exchange.fault("reset", effect=True, method="POST", times=2)
-    assert raised(function.invoke(TICK)) == INCOMPLETE
+    assert raised(world.invoke(TICK)) == INCOMPLETE
     assert [request.method for request in world.exchange.requests] == ["PUT", "POST"]
     assert world.current("alice")["outcome"] == "FAILED"
-    clock.advance(minutes=1)
-    assert not raised(function.invoke(TICK))
+    world.clock.advance(minutes=1)
+    assert not raised(world.invoke(TICK))
     assert kept(world, "alice")
     assert world.current("alice")["outcome"] == "CHANGED"
     assert [event["outcome"] for event in events(world)] == ["CHANGED"]
@@ -347,14 +324,14 @@ def answer_to(exchange: HookedExchange, request: bytes) -> bytes:
 @pytest.mark.row(24)
 @pytest.mark.parametrize("goodbye", [lambda connection: None, reset], ids=["closed", "reset"])
 def test_a_kept_alive_connection_that_was_closed_unnoticed_costs_one_more_try(
-    world: World, clock: VirtualClock, goodbye: Callable[[socket.socket], None]
+    world: Scene, goodbye: Callable[[socket.socket], None]
 ) -> None:
-    add_live(world, clock, *TEN, minutes=30)
-    function = variant(world, clock, MAX_CONCURRENCY="1")
-    exchange = hooked(world)
+    world.live(*TEN)
+    world.function = world.variant(MAX_CONCURRENCY="1")
+    exchange = world.exchange
     with TiredServer(exchange, goodbye) as server:
-        use(function, BinanceClient(clock.now, server.url))
-        done = function.invoke(TICK)
+        world.use(binance=BinanceClient(world.clock.now, server.url))
+        done = world.invoke(TICK)
         assert server.seen == len(TEN) + 2, "two find a stale connection, and are sent again"
     assert not raised(done)
     emitted = metrics(done)
@@ -366,12 +343,10 @@ def test_a_kept_alive_connection_that_was_closed_unnoticed_costs_one_more_try(
 
 
 @pytest.mark.row(24)
-def test_a_warm_start_does_not_trust_the_connections_of_the_run_before(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_a_warm_start_does_not_trust_the_connections_of_the_run_before(world: Scene) -> None:
     """A NAT that forgot the connection drops what is sent on it, and nobody says a word."""
-    add_live(world, clock, *TEN, minutes=30)
-    exchange = hooked(world)
+    world.live(*TEN)
+    exchange = world.exchange
     frozen = threading.Event()
     over = threading.Event()
 
@@ -386,11 +361,11 @@ def test_a_warm_start_does_not_trust_the_connections_of_the_run_before(
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(BareServer(talk))
         stack.callback(over.set)
-        use(function, BinanceClient(clock.now, server.url))
-        assert not raised(function.invoke(TICK))
+        world.use(binance=BinanceClient(world.clock.now, server.url))
+        assert not raised(world.invoke(TICK))
         frozen.set()
-        clock.advance(minutes=30)
-        done = function.invoke(TICK)
+        world.clock.advance(minutes=30)
+        done = world.invoke(TICK)
     assert not raised(done)
     for name in TEN:
         assert [entry["attempts"] for entry in world.ledger(name)] == [1, 1]

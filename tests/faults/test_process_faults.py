@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,14 +28,13 @@ from tests.faults.matrix import (
     TWENTY,
     add_live,
     api_key_of,
-    hooked,
     kept,
     metrics,
     raised,
-    variant,
 )
 from tests.faults.processes import Handler, add_due
 from tests.rules import Rules
+from tests.scene import Scene
 from tests.waiting import SECONDS, eventually
 
 
@@ -67,8 +65,8 @@ class Running(threading.Thread):
 
 
 @pytest.mark.row(36)
-def test_two_runs_at_once_are_harmless(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, *TWENTY, minutes=30)
+def test_two_runs_at_once_are_harmless(world: Scene) -> None:
+    world.live(*TWENTY)
     world.add_account("new", api_key_of("new"))
     world.exchange.expire(api_key_of(TWENTY[7]), "usdm")
     both = threading.Barrier(2)
@@ -79,11 +77,11 @@ def test_two_runs_at_once_are_harmless(world: World, clock: VirtualClock) -> Non
             met.append(api_key)
             both.wait(SECONDS)  # each has read its accounts and records, and none has written
 
-    hooked(world).hook = meet
-    runs = [Running(variant(world, clock), "one")]
+    world.exchange.hook = meet
+    runs = [Running(world.variant(), "one")]
     eventually(lambda: met)
-    clock.advance(minutes=1)  # in the same minute it would leave these accounts to the first run
-    runs.append(Running(variant(world, clock), "two"))
+    world.clock.advance(minutes=1)  # in the same minute it would leave these accounts to the first run
+    runs.append(Running(world.variant(), "two"))
     reports = [run.ended() for run in runs]
     assert [report.incomplete() for report in reports] == [None, None]
     assert [report.accounts for report in reports] == [21, 21]
@@ -97,7 +95,7 @@ def test_two_runs_at_once_are_harmless(world: World, clock: VirtualClock) -> Non
 
 @pytest.mark.slow
 @pytest.mark.row(36)
-def test_two_processes_at_once_are_harmless(busy: World, fast: ScaledClock) -> None:
+def test_two_processes_at_once_are_harmless(busy: Scene, fast: ScaledClock) -> None:
     with Handler(busy, fast) as one, Handler(busy, fast) as two:
         add_due(busy, fast, TWENTY)
         for run in (one, two):
@@ -112,8 +110,8 @@ def test_two_processes_at_once_are_harmless(busy: World, fast: ScaledClock) -> N
 
 
 @pytest.mark.row(36)
-def test_the_later_request_wins_whoever_writes_last(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_the_later_request_wins_whoever_writes_last(world: Scene) -> None:
+    world.live("alice")
     held, release = threading.Event(), threading.Event()
 
     def hold_the_first(_: str) -> None:
@@ -121,11 +119,11 @@ def test_the_later_request_wins_whoever_writes_last(world: World, clock: Virtual
             held.set()
             release.wait(SECONDS)
 
-    hooked(world).hook = hold_the_first
-    earlier = Running(variant(world, clock), "earlier")
+    world.exchange.hook = hold_the_first
+    earlier = Running(world.variant(), "earlier")
     assert held.wait(SECONDS)
-    sent_later = clock.advance(minutes=1) or clock.now()
-    later = Running(variant(world, clock), "later").ended()
+    sent_later = world.clock.advance(minutes=1) or world.clock.now()
+    later = Running(world.variant(), "later").ended()
     recorded = world.current("alice")
     release.set()
     assert earlier.ended().incomplete() is None
@@ -139,50 +137,44 @@ def test_the_later_request_wins_whoever_writes_last(world: World, clock: Virtual
 
 @pytest.mark.row(38)
 @pytest.mark.parametrize("late", [timedelta(minutes=20), timedelta(days=1)], ids=str)
-def test_a_late_tick_renews_only_what_is_due(
-    world: World, function: LocalFunction, clock: VirtualClock, late: timedelta
-) -> None:
-    add_live(world, clock, "old", minutes=18)
-    add_live(world, clock, "fresh", minutes=2)
-    event = {**TICK, "time": iso(clock.now() - late), "id": "1", "resources": ["a rule"]}
-    done = function.invoke(event)
+def test_a_late_tick_renews_only_what_is_due(world: Scene, late: timedelta) -> None:
+    world.live("old", minutes=18)
+    world.live("fresh", minutes=2)
+    event = {**TICK, "time": iso(world.clock.now() - late), "id": "1", "resources": ["a rule"]}
+    done = world.invoke(event)
     assert not raised(done)
     assert [request.api_key for request in world.exchange.requests] == [api_key_of("old")]
     assert done.report
     assert (done.report["extended"], done.report["skipped"]) == (1, 1)
-    function.invoke(event)
+    world.invoke(event)
     assert len(world.exchange.requests) == 1, "delivered twice, done once"
 
 
 @pytest.mark.row(38)
-def test_a_late_sweep_renews_only_what_is_overdue(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "overdue", minutes=16)
-    add_live(world, clock, "old", minutes=18)
-    function.invoke(SWEEP)
+def test_a_late_sweep_renews_only_what_is_overdue(world: Scene) -> None:
+    world.live("overdue", minutes=16)
+    world.live("old", minutes=18)
+    world.invoke(SWEEP)
     assert [request.api_key for request in world.exchange.requests] == [api_key_of("overdue")]
 
 
 @pytest.mark.row(38)
-def test_ticks_that_are_all_20_minutes_late_lose_no_key(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    for _ in Rules(world, function.invoke, clock, tick=20.0, sweep=2.0).follow(120):
+def test_ticks_that_are_all_20_minutes_late_lose_no_key(world: Scene) -> None:
+    world.live("alice")
+    for _ in world.rules(tick=20.0, sweep=2.0).follow(120):
         assert kept(world, "alice")
     assert len(world.exchange.requests) <= 8, "the sweep helps out, it does not renew all the time"
     assert {entry["outcome"] for entry in world.ledger("alice")} == {"EXTENDED"}
 
 
 @pytest.mark.row(39)
-def test_a_run_stops_starting_before_lambda_stops_it(world: World, clock: VirtualClock) -> None:
-    add_one_by_one(world, clock, *reversed(TWENTY))
-    hooked(world).hook = lambda _: clock.advance(seconds=1)
-    function = variant(world, clock, MAX_CONCURRENCY="1")
-    began = clock.monotonic()
+def test_a_run_stops_starting_before_lambda_stops_it(world: Scene) -> None:
+    add_one_by_one(world, world.clock, *reversed(TWENTY))
+    world.exchange.hook = lambda _: world.clock.advance(seconds=1)
+    function = world.variant(MAX_CONCURRENCY="1")
+    began = world.clock.monotonic()
     done = function.invoke(TICK, Context(remaining_seconds=40))
-    assert clock.monotonic() - began < 15, "nothing starts in the last 30 seconds"
+    assert world.clock.monotonic() - began < 15, "nothing starts in the last 30 seconds"
     assert raised(done) == INCOMPLETE
     assert "DEFERRED DEADLINE" in str(done.error)
     sent = [request.api_key for request in world.exchange.requests]
@@ -191,7 +183,7 @@ def test_a_run_stops_starting_before_lambda_stops_it(world: World, clock: Virtua
     renewed = [name for name in TWENTY if world.current(name)["runId"] != "earlier"]
     assert sorted(map(api_key_of, renewed)) == sorted(sent), "what was done is recorded"
     assert metrics(done)["KeysDeferred"] == len(TWENTY) - len(sent)
-    clock.advance(minutes=1)
+    world.clock.advance(minutes=1)
     assert not raised(function.invoke(TICK))
     after = [request.api_key for request in world.exchange.requests][len(sent) :]
     assert after == [api_key_of(name) for name in reversed(TWENTY)][len(sent) :]
@@ -199,12 +191,10 @@ def test_a_run_stops_starting_before_lambda_stops_it(world: World, clock: Virtua
 
 
 @pytest.mark.row(39)
-def test_a_run_without_time_starts_nothing_and_says_so(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, *TWENTY, minutes=30)
-    clock.advance(seconds=1)
-    done = function.invoke(TICK, Context(remaining_seconds=20))
+def test_a_run_without_time_starts_nothing_and_says_so(world: Scene) -> None:
+    world.live(*TWENTY)
+    world.clock.advance(seconds=1)
+    done = world.invoke(TICK, Context(remaining_seconds=20))
     assert raised(done) == INCOMPLETE
     assert not world.exchange.requests
     assert metrics(done)["KeysDeferred"] == len(TWENTY)
@@ -222,11 +212,9 @@ function.invoke({"source": "aws.events", "detail-type": "Scheduled Event"})
 
 @pytest.mark.slow
 @pytest.mark.row(40)
-def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(
-    world: World, clock: VirtualClock
-) -> None:
+def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(world: Scene) -> None:
     names = [f"account{number:02}" for number in range(60)]
-    add_one_by_one(world, clock, *names)
+    add_one_by_one(world, world.clock, *names)
     held, release = threading.Event(), threading.Event()
 
     def hold(api_key: str) -> None:
@@ -234,10 +222,10 @@ def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(
             held.set()  # and what is sent when this one has timed out
             release.wait(2 * SECONDS)
 
-    hooked(world).hook = hold
+    world.exchange.hook = hold
     path = os.pathsep.join(sys.path)
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, clock.now().isoformat()],
+        [sys.executable, "-c", KILLED, world.clock.now().isoformat()],
         env={**os.environ, **world.environment(), "MAX_CONCURRENCY": "1", "PYTHONPATH": path},
         stdout=subprocess.DEVNULL,
     )
@@ -258,9 +246,9 @@ def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(
     assert not any(world.ledger(name) for name in names if name not in renewed)
 
     world.exchange.requests.clear()
-    hooked(world).hook = None
-    clock.advance(minutes=1)
-    assert not raised(variant(world, clock).invoke(TICK))
+    world.exchange.hook = None
+    world.clock.advance(minutes=1)
+    assert not raised(world.variant().invoke(TICK))
     sent = {request.api_key for request in world.exchange.requests}
     rest = {api_key_of(name) for name in names if name not in renewed}
     assert rest <= sent <= rest | {api_key_of(names[56])}
@@ -277,8 +265,8 @@ def renewed_names(world: World, names: list[str]) -> list[str]:
 
 
 @pytest.mark.row(41)
-def test_a_bug_in_one_worker_is_isolated(world: World, function: LocalFunction, clock: VirtualClock) -> None:
-    add_live(world, clock, *TWENTY, minutes=30)
+def test_a_bug_in_one_worker_is_isolated(world: Scene) -> None:
+    world.live(*TWENTY)
 
     class Buggy(BinanceClient):
         def keepalive(self, product: str, api_key: str) -> Answer:
@@ -287,8 +275,8 @@ def test_a_bug_in_one_worker_is_isolated(world: World, function: LocalFunction, 
                 raise ValueError(f"cannot make sense of {carried}")
             return super().keepalive(product, api_key)
 
-    function.app.keeper = replace(function.app.keeper, binance=Buggy(clock.now, world.binance_url))
-    done = function.invoke(TICK)
+    world.use(binance=Buggy(world.clock.now, world.binance_url))
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     outcomes = {name: world.current(name)["outcome"] for name in TWENTY}
     assert outcomes == {name: "FAILED" if name == TWENTY[4] else "EXTENDED" for name in TWENTY}
@@ -305,25 +293,23 @@ def test_a_bug_in_one_worker_is_isolated(world: World, function: LocalFunction, 
 
 @pytest.mark.row(41)
 def test_a_bug_around_the_wire_is_not_taken_for_an_answer_that_cannot_be_read(
-    world: World, function: LocalFunction, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    world: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_live(world, clock, "alice", minutes=30)
+    world.live("alice")
 
     def send(*_: Any, **__: Any) -> Any:
         raise TypeError("a bug")
 
     monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     [entry] = world.ledger("alice")
     assert (entry["errorCode"], entry["attempts"]) == ("INTERNAL", 1)
 
 
 @pytest.mark.row(41)
-def test_a_bug_that_meets_every_account_ends_after_one_try_each(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, *TWENTY, minutes=30)
+def test_a_bug_that_meets_every_account_ends_after_one_try_each(world: Scene) -> None:
+    world.live(*TWENTY)
     tries: list[str] = []
 
     class Buggy(BinanceClient):
@@ -331,8 +317,8 @@ def test_a_bug_that_meets_every_account_ends_after_one_try_each(
             tries.append(api_key)
             raise KeyError(api_key)
 
-    function.app.keeper = replace(function.app.keeper, binance=Buggy(clock.now, world.binance_url))
-    done = function.invoke(TICK)
+    world.use(binance=Buggy(world.clock.now, world.binance_url))
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     assert metrics(done)["KeysFailed"] == len(TWENTY)
     assert sorted(tries) == sorted(map(api_key_of, TWENTY))
@@ -374,14 +360,14 @@ def test_a_bug_that_meets_every_account_ends_after_one_try_each(
     ],
 )
 def test_a_nonsensical_environment_is_refused_at_the_start_in_one_line(
-    world: World, clock: VirtualClock, name: str, value: str | None
+    world: Scene, name: str, value: str | None
 ) -> None:
     variables = {**world.environment()}
     del variables[name]
     if value is not None:
         variables[name] = value
     with pytest.raises(SettingsError) as refused:
-        LocalFunction(variables, clock.clock)
+        LocalFunction(variables, world.clock.clock)
     said = str(refused.value)
     assert name in said
     assert "\n" not in said
@@ -391,11 +377,11 @@ def test_a_nonsensical_environment_is_refused_at_the_start_in_one_line(
 
 
 @pytest.mark.row(42)
-def test_a_password_in_the_base_url_is_refused_and_not_repeated(world: World, clock: VirtualClock) -> None:
+def test_a_password_in_the_base_url_is_refused_and_not_repeated(world: Scene) -> None:
     for scheme in ("https", "http"):
         url = f"{scheme}://someone:CanaryPassword@fapi.binance.com"
         with pytest.raises(SettingsError, match="BINANCE_BASE_URL") as refused:
-            variant(world, clock, BINANCE_BASE_URL=url)
+            world.variant(BINANCE_BASE_URL=url)
         assert "Canary" not in str(refused.value)
 
 
@@ -416,21 +402,19 @@ def test_a_process_with_a_broken_environment_does_not_start(world: World) -> Non
 @pytest.mark.slow
 @pytest.mark.row(43)
 @pytest.mark.parametrize("first", [600.0, -600.0])
-def test_a_clock_that_jumps_ten_minutes_between_runs_loses_no_key(
-    world: World, function: LocalFunction, clock: VirtualClock, first: float
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_clock_that_jumps_ten_minutes_between_runs_loses_no_key(world: Scene, first: float) -> None:
+    world.live("alice")
     key = world.current("alice")["listenKey"]
     jumps = {20: first, 50: -first, 80: -first, 110: first}
 
     def invoke(event: Any, context: Context) -> Invocation:
-        passed = (clock.monotonic() - began) / 60
+        passed = (world.clock.monotonic() - began) / 60
         for minute in [minute for minute in jumps if minute <= passed]:
-            clock.jump(jumps.pop(minute))
-        return function.invoke(event, context)
+            world.clock.jump(jumps.pop(minute))
+        return world.invoke(event, context)
 
-    began = clock.monotonic()
-    for run in Rules(world, invoke, clock, sweep=2.0).follow(180):
+    began = world.clock.monotonic()
+    for run in Rules(world, invoke, world.clock, sweep=2.0).follow(180):
         assert not raised(run.done)
         assert world.exchange.live_key(api_key_of("alice"), "usdm") == key
     assert not jumps
@@ -443,20 +427,18 @@ def test_a_clock_that_jumps_ten_minutes_between_runs_loses_no_key(
 @pytest.mark.slow
 @pytest.mark.row(43)
 @pytest.mark.parametrize("jump", [600.0, -600.0])
-def test_deadlines_and_pauses_do_not_heed_the_wall_clock(
-    world: World, clock: VirtualClock, jump: float
-) -> None:
-    add_one_by_one(world, clock, *TWENTY)
-    exchange = hooked(world)
+def test_deadlines_and_pauses_do_not_heed_the_wall_clock(world: Scene, jump: float) -> None:
+    add_one_by_one(world, world.clock, *TWENTY)
+    exchange = world.exchange
 
     def hook(api_key: str) -> None:
-        clock.advance(seconds=1)
+        world.clock.advance(seconds=1)
         if api_key in map(api_key_of, TWENTY[2:4]):
-            clock.jump(jump)
+            world.clock.jump(jump)
 
     exchange.hook = hook
     exchange.fault(status=429, headers={"Retry-After": "30"}, api_key=api_key_of(TWENTY[3]), times=1)
-    function = variant(world, clock, MAX_CONCURRENCY="1")
+    function = world.variant(MAX_CONCURRENCY="1")
     done = function.invoke(TICK, Context(remaining_seconds=75))
     ats = [request.at for request in exchange.requests]
     [refused] = [number for number, request in enumerate(exchange.requests) if request.status == 429]
@@ -469,15 +451,13 @@ def test_deadlines_and_pauses_do_not_heed_the_wall_clock(
 
 
 @pytest.mark.row(43)
-def test_a_record_of_a_clock_that_was_ahead_is_not_believed(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_record_of_a_clock_that_was_ahead_is_not_believed(world: Scene) -> None:
+    world.live("alice")
     key = world.current("alice")["listenKey"]
-    clock.jump(50 * 60)
-    assert not raised(function.invoke(TICK))
-    clock.jump(-50 * 60)
-    for run in Rules(world, function.invoke, clock, tick=30.0, sweep=2.0).follow(90):
+    world.clock.jump(50 * 60)
+    assert not raised(world.invoke(TICK))
+    world.clock.jump(-50 * 60)
+    for run in world.rules(tick=30.0, sweep=2.0).follow(90):
         assert not raised(run.done)
         assert world.exchange.live_key(api_key_of("alice"), "usdm") == key
     assert kept(world, "alice")

@@ -8,11 +8,9 @@ import pytest
 
 from listenkey_keeper import report_expired
 from listenkeys.model import fingerprint
-from local.clock import VirtualClock
-from local.invoke import LocalFunction
-from local.world import World
-from tests.faults.matrix import TICK, add_live, api_key_of, events, kept, metrics, raised, summary, variant
+from tests.faults.matrix import TICK, api_key_of, events, kept, metrics, raised, summary
 from tests.rules import Rules
+from tests.scene import Scene
 
 
 def question(account_id: Any, listen_key: str) -> dict[str, Any]:
@@ -22,11 +20,9 @@ def question(account_id: Any, listen_key: str) -> dict[str, Any]:
 
 
 @pytest.mark.row(81)
-def test_a_key_that_dies_early_is_back_with_the_bots_event_and_not_with_the_next_tick(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=1)
-    rules = Rules(world, lambda event, context: function.invoke(event, context), clock, tick=28, sweep=3)
+def test_a_key_that_dies_early_is_back_with_the_bots_event_and_not_with_the_next_tick(world: Scene) -> None:
+    world.live("alice", "bob", minutes=1)
+    rules = Rules(world, lambda event, context: world.invoke(event, context), world.clock, tick=28, sweep=3)
     dead = world.current("alice")["listenKey"]
     world.exchange.expire(api_key_of("alice"), "usdm")
     for _ in range(20):  # as many bots listen to alice
@@ -46,30 +42,26 @@ def test_a_key_that_dies_early_is_back_with_the_bots_event_and_not_with_the_next
 
 
 @pytest.mark.row(81)
-def test_a_bot_can_have_binance_asked_every_30_seconds_and_no_more(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=10)
+def test_a_bot_can_have_binance_asked_every_30_seconds_and_no_more(world: Scene) -> None:
+    world.live("alice", minutes=10)
     asked = question("alice", world.current("alice")["listenKey"])  # alive: the bot is wrong, or lies
     for _ in range(60):
-        assert not raised(function.invoke(asked))
-        clock.advance(seconds=1)
+        assert not raised(world.invoke(asked))
+        world.clock.advance(seconds=1)
     assert len(world.exchange.requests) == 2
 
 
 @pytest.mark.row(81)
-def test_a_failure_is_asked_for_again_after_30_seconds_and_raises_nothing(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=10)
+def test_a_failure_is_asked_for_again_after_30_seconds_and_raises_nothing(world: Scene) -> None:
+    world.live("alice", minutes=10)
     dead = world.current("alice")["listenKey"]
     world.exchange.expire(api_key_of("alice"), "usdm")
     down = world.exchange.fault(status=503)
-    assert not raised(function.invoke(question("alice", dead)))
+    assert not raised(world.invoke(question("alice", dead)))
     assert world.current("alice")["outcome"] == "FAILED"
     down.clear()
-    clock.advance(seconds=31)
-    assert not raised(function.invoke(question("alice", dead)))
+    world.clock.advance(seconds=31)
+    assert not raised(world.invoke(question("alice", dead)))
     assert kept(world, "alice")
 
 
@@ -89,43 +81,39 @@ def test_a_failure_is_asked_for_again_after_30_seconds_and_raises_nothing(
     ],
     ids=lambda detail: repr(detail)[:50],
 )  # fmt: skip
-def test_an_event_of_that_shape_that_no_bot_of_ours_sends_changes_nothing(
-    world: World, function: LocalFunction, clock: VirtualClock, detail: Any
-) -> None:
-    add_live(world, clock, "alice", minutes=10)
+def test_an_event_of_that_shape_that_no_bot_of_ours_sends_changes_nothing(world: Scene, detail: Any) -> None:
+    world.live("alice", minutes=10)
     world.add_account("off", api_key_of("off"), enabled=False)
     world.put_row("broken", product="spot")
     world.put_row("new")
     before = list(world.all_records())
     event = question("alice", "") | {"detail": detail}
-    assert not raised(function.invoke(event))
-    assert not raised(function.invoke({**event, "force": True, "accounts": ["alice"]}))
+    assert not raised(world.invoke(event))
+    assert not raised(world.invoke({**event, "force": True, "accounts": ["alice"]}))
     assert not world.exchange.requests
     assert list(world.all_records()) == before
     assert not world.aws.sent_events()
 
 
 @pytest.mark.row(81)
-def test_with_shards_the_function_that_is_asked_answers_by_itself(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, "alice", minutes=1)
+def test_with_shards_the_function_that_is_asked_answers_by_itself(world: Scene) -> None:
+    world.live("alice", minutes=1)
     dead = world.current("alice")["listenKey"]
     world.exchange.expire(api_key_of("alice"), "usdm")
     queue = world.aws.resources["DeadLetterQueue"]
-    function = variant(world, clock, SHARD_COUNT="2", WORK_QUEUE_URL=queue)
+    function = world.variant(SHARD_COUNT="2", WORK_QUEUE_URL=queue)
     assert not raised(function.invoke(question("alice", dead)))
     assert kept(world, "alice")
 
 
 @pytest.mark.row(81)
-def test_another_runs_claim_on_the_minute_does_not_make_a_bot_wait(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    assert not raised(function.invoke(TICK))  # in this minute it has claimed alice
-    clock.advance(seconds=31)
+def test_another_runs_claim_on_the_minute_does_not_make_a_bot_wait(world: Scene) -> None:
+    world.live("alice")
+    assert not raised(world.invoke(TICK))  # in this minute it has claimed alice
+    world.clock.advance(seconds=31)
     dead = world.current("alice")["listenKey"]
     world.exchange.expire(api_key_of("alice"), "usdm")
-    began = clock.monotonic()
-    assert not raised(function.invoke(question("alice", dead)))
+    began = world.clock.monotonic()
+    assert not raised(world.invoke(question("alice", dead)))
     assert kept(world, "alice")
-    assert clock.monotonic() - began < 1
+    assert world.clock.monotonic() - began < 1

@@ -11,27 +11,24 @@ import pytest
 
 from local.aws.stack import LocalAws
 from local.binance.exchange import Fault
-from local.clock import ScaledClock, VirtualClock
-from local.invoke import LocalFunction
+from local.clock import ScaledClock
 from local.world import World
 from tests.faults.matrix import (
     INCOMPLETE,
     TICK,
     TWENTY,
     HookedExchange,
-    add_live,
     api_key_of,
     events,
-    hooked,
     kept,
     lines,
     metrics,
     raised,
-    variant,
 )
 from tests.faults.processes import Handler, add_due, asked
 from tests.faults.refusals import SDK_ATTEMPTS, Body, Refusals, is_of
 from tests.faults.sockets import BareServer, read_request
+from tests.scene import Scene
 from tests.waiting import SECONDS
 
 WRITES = ("TransactWriteItems", "UpdateItem", "PutItem", "BatchWriteItem", "DeleteItem")
@@ -92,21 +89,19 @@ def test_writes_that_are_never_answered_cost_no_key_and_no_report(aws: LocalAws)
 @pytest.mark.slow
 @pytest.mark.row(57)
 @pytest.mark.usefixtures("botocore_sleeps")
-def test_failures_to_record_with_successes_between_do_not_end_the_recording(
-    world: World, clock: VirtualClock
-) -> None:
+def test_failures_to_record_with_successes_between_do_not_end_the_recording(world: Scene) -> None:
     names = [f"account{number:02}" for number in range(60)]
     for name in names:
-        add_live(world, clock, name, minutes=0.01)  # so that their order is known
-    clock.advance(minutes=30)
-    function = variant(world, clock, MAX_CONCURRENCY="1")
+        world.live(name, minutes=0.01)  # so that their order is known
+    world.clock.advance(minutes=30)
+    function = world.variant(MAX_CONCURRENCY="1")
     sent, failures = 0, set()
     recorded_at: dict[str, int] = {}
 
     def hook(_: str) -> None:
         nonlocal sent
         sent += 1
-        clock.advance(seconds=2)
+        world.clock.advance(seconds=2)
         time.sleep(0.05)  # for the results before it to be recorded
 
     def down(body: Body) -> bool:
@@ -119,8 +114,8 @@ def test_failures_to_record_with_successes_between_do_not_end_the_recording(
             recorded_at.setdefault((action.get("Key") or action["Item"])["accountId"]["S"], sent)
         return False
 
-    hooked(world).hook = hook
-    refusals = Refusals(function, clock)
+    world.exchange.hook = hook
+    refusals = Refusals(function, world.clock)
     refusals.refuse("dynamodb", "TransactWriteItems", "InternalServerError", status=500, when=down)
     done = function.invoke(TICK)
     assert not raised(done)
@@ -132,22 +127,20 @@ def test_failures_to_record_with_successes_between_do_not_end_the_recording(
 
 @pytest.mark.row(32)
 def test_a_table_that_takes_nothing_is_tried_three_times_at_the_end(
-    world: World, function: LocalFunction, clock: VirtualClock, botocore_sleeps: None
+    world: Scene, botocore_sleeps: None
 ) -> None:
     world.add_account("alice", api_key_of("alice"))
-    refused = Refusals(function, clock).refuse(
-        "dynamodb", "TransactWriteItems", "InternalServerError", status=500
-    )
+    refused = world.refusals.refuse("dynamodb", "TransactWriteItems", "InternalServerError", status=500)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert raised(done) == INCOMPLETE
     assert refused.hits == 3 * SDK_ATTEMPTS
 
 
-def overtake(world: World, function: LocalFunction, clock: VirtualClock, fault: Fault | None = None) -> None:
+def overtake(world: Scene, fault: Fault | None = None) -> None:
     """Let another run do a whole tick before alice's result is recorded, and end the fault before that."""
-    overtaking = variant(world, clock)
+    overtaking = world.variant()
     met = []
 
     def look(body: Body) -> None:
@@ -156,40 +149,36 @@ def overtake(world: World, function: LocalFunction, clock: VirtualClock, fault: 
         met.append(True)
         if fault:
             fault.clear()
-        clock.advance(minutes=1)  # in the same minute it would leave alice to the first run
+        world.clock.advance(minutes=1)  # in the same minute it would leave alice to the first run
         done = overtaking.invoke(TICK)
         assert not raised(done)
         assert world.current("alice")["outcome"] in ("EXTENDED", "CHANGED"), "the later result is recorded"
 
-    Refusals(function, clock).watch("dynamodb", "TransactWriteItems", look)
+    world.refusals.watch("dynamodb", "TransactWriteItems", look)
 
 
 @pytest.mark.row(59)
-def test_a_failure_that_a_later_success_has_overtaken_is_not_announced(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
+def test_a_failure_that_a_later_success_has_overtaken_is_not_announced(world: Scene) -> None:
+    world.live("alice", "bob")
     fault = world.exchange.fault(status=500, api_key=api_key_of("alice"))
-    overtake(world, function, clock, fault)
-    function.invoke(TICK)
+    overtake(world, fault)
+    world.invoke(TICK)
     current = world.current("alice")
     assert (current["outcome"], current["consecutiveFailures"]) == ("EXTENDED", 0)
     assert world.aws.account_events() == [], "a failure that nobody recorded has no recovery, either"
     assert "unannounced" not in current
     for _ in range(3):
-        clock.advance(minutes=30)
-        function.invoke(TICK)
+        world.clock.advance(minutes=30)
+        world.invoke(TICK)
     assert world.aws.account_events() == []
 
 
 @pytest.mark.row(59)
-def test_a_success_that_a_later_one_has_overtaken_is_announced_once_and_counted_once(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
+def test_a_success_that_a_later_one_has_overtaken_is_announced_once_and_counted_once(world: Scene) -> None:
+    world.live("alice", "bob")
     new = world.exchange.rotate(api_key_of("alice"), "usdm")
-    overtake(world, function, clock)
-    emitted = metrics(function.invoke(TICK))
+    overtake(world)
+    emitted = metrics(world.invoke(TICK))
     assert (emitted["KeysExtended"], emitted["KeysChanged"]) == (0, 0), "the other run has reported them"
     assert [event["outcome"] for event in events(world)] == ["CHANGED"]
     assert world.current("alice")["listenKey"] == new
@@ -198,15 +187,15 @@ def test_a_success_that_a_later_one_has_overtaken_is_announced_once_and_counted_
 
 @pytest.mark.slow
 @pytest.mark.row(60)
-def test_an_exception_while_results_come_in_stops_the_requests_first(
-    world: World, clock: VirtualClock
-) -> None:
+def test_an_exception_while_results_come_in_stops_the_requests_first(world: Scene) -> None:
     accounts = tuple(f"account{number:03}" for number in range(200))
     workers = 4
-    add_live(world, clock, *accounts, minutes=30)
-    function = variant(world, clock, MAX_CONCURRENCY=str(workers))
-    hooked(world).hook = lambda _: time.sleep(0.01)
-    Refusals(function, clock).break_off("dynamodb", "TransactWriteItems", RuntimeError("a bug"), times=None)
+    world.live(*accounts)
+    function = world.variant(MAX_CONCURRENCY=str(workers))
+    world.exchange.hook = lambda _: time.sleep(0.01)
+    Refusals(function, world.clock).break_off(
+        "dynamodb", "TransactWriteItems", RuntimeError("a bug"), times=None
+    )
     done = function.invoke(TICK)
     sent = len(world.exchange.requests)
     assert raised(done)
@@ -216,20 +205,20 @@ def test_an_exception_while_results_come_in_stops_the_requests_first(
 
 
 @pytest.mark.row(61)
-def test_a_result_that_comes_during_the_last_write_is_not_lost(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, *TWENTY, minutes=30)
+def test_a_result_that_comes_during_the_last_write_is_not_lost(world: Scene) -> None:
+    world.live(*TWENTY)
     held, arrive, answered = threading.Event(), threading.Event(), threading.Event()
     the_last = api_key_of(TWENTY[-1])
 
     def hold(api_key: str) -> None:
         if api_key == the_last:
             held.set()
-            clock.advance(seconds=1)  # results are recorded once a second
+            world.clock.advance(seconds=1)  # results are recorded once a second
             arrive.wait(SECONDS)
             answered.set()
 
-    hooked(world).hook = hold
-    function = variant(world, clock)
+    world.exchange.hook = hold
+    function = world.variant()
     met = []
 
     def hang(_: Body) -> None:
@@ -238,9 +227,9 @@ def test_a_result_that_comes_during_the_last_write_is_not_lost(world: World, clo
             arrive.set()
             assert answered.wait(SECONDS)
             time.sleep(0.5)  # until the worker has brought its result
-            clock.advance(minutes=5)  # and the run is at its end
+            world.clock.advance(minutes=5)  # and the run is at its end
 
-    Refusals(function, clock).watch("dynamodb", "TransactWriteItems", hang)
+    Refusals(function, world.clock).watch("dynamodb", "TransactWriteItems", hang)
     try:
         done = function.invoke(TICK)
     finally:

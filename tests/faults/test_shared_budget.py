@@ -14,23 +14,21 @@ from botocore.exceptions import ConnectTimeoutError
 
 from listenkeys.aws.record_items import iso
 from local.binance.exchange import PATHS
-from local.clock import ScaledClock, VirtualClock
-from local.invoke import Context, Invocation, LocalFunction
+from local.clock import ScaledClock
+from local.invoke import Context
 from local.world import World
 from tests.faults.matrix import (
     INCOMPLETE,
     SWEEP,
     TICK,
     TWENTY,
-    add_live,
-    hooked,
     kept,
     metrics,
     raised,
-    variant,
 )
 from tests.faults.processes import Ended, Handler, add_due, at_the_next_minute
 from tests.faults.refusals import Body, Refusals
+from tests.scene import Scene
 from tests.waiting import SECONDS, eventually
 
 
@@ -63,7 +61,7 @@ def minute_of(entry: dict[str, Any]) -> int:
 @pytest.mark.slow
 @pytest.mark.row(51)
 def test_a_tick_and_a_sweep_at_once_stay_under_the_cap_together_and_ask_once_for_each_account(
-    busy: World, fast: ScaledClock
+    busy: Scene, fast: ScaledClock
 ) -> None:
     products = {"usdm": names("u", 60), "coinm": names("c", 60)}
     with ExitStack() as stack:
@@ -87,7 +85,7 @@ def test_a_tick_and_a_sweep_at_once_stay_under_the_cap_together_and_ask_once_for
 
 @pytest.mark.slow
 @pytest.mark.row(51)
-def test_a_tick_a_sweep_and_a_retry_at_once_keep_each_groups_cap(busy: World, fast: ScaledClock) -> None:
+def test_a_tick_a_sweep_and_a_retry_at_once_keep_each_groups_cap(busy: Scene, fast: ScaledClock) -> None:
     """The options' cap is the same share of their limit: 60 of 2,400 are 10 of 400."""
     products = {"usdm": names("u", 40), "coinm": names("c", 40), "options": names("o", 4)}
     runs_of = {"tick": TICK, "sweep": SWEEP, "retry": TICK}
@@ -117,30 +115,23 @@ def test_a_tick_a_sweep_and_a_retry_at_once_keep_each_groups_cap(busy: World, fa
     ids=["tick", "sweep", "key with 90 seconds left", "by hand"],
 )
 def test_a_run_waits_for_the_end_of_another_runs_minute_where_waiting_does_no_harm(
-    world: World,
-    function: LocalFunction,
-    clock: VirtualClock,
-    event: dict[str, Any],
-    minutes: float,
-    waits: bool,
+    world: Scene, event: dict[str, Any], minutes: float, waits: bool
 ) -> None:
     """The other run has been killed: it is never heard of again."""
-    add_live(world, clock, "alice", minutes=minutes)
-    put_counter(world, clock.now(), used={"N": "1"}, runId={"S": "killed"})
-    began = int(clock.timestamp() // 60)
-    assert not raised(function.invoke(event))
+    world.live("alice", minutes=minutes)
+    put_counter(world, world.clock.now(), used={"N": "1"}, runId={"S": "killed"})
+    began = int(world.clock.timestamp() // 60)
+    assert not raised(world.invoke(event))
     [entry] = world.ledger("alice")
     assert minute_of(entry) == began + waits
     assert kept(world, "alice")
 
 
 @pytest.mark.row(51)
-def test_a_request_that_hangs_across_a_minute_is_not_asked_for_by_another_run(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_a_request_that_hangs_across_a_minute_is_not_asked_for_by_another_run(world: Scene) -> None:
     """The run whose request it is takes the next minute, too; the other waits, and then reads the record."""
-    add_live(world, clock, "alice", minutes=40)
-    clock.advance(30.0 - clock.timestamp() % 60)
+    world.live("alice", minutes=40)
+    world.clock.advance(30.0 - world.clock.timestamp() % 60)
     hanging, go_on = threading.Event(), threading.Event()
 
     def hang(_: str) -> None:
@@ -152,16 +143,16 @@ def test_a_request_that_hangs_across_a_minute_is_not_asked_for_by_another_run(
             go_on.set()
             first.join(SECONDS)
 
-    sweeping = variant(world, clock)
+    sweeping = world.variant()
     sweeping.app.keeper.records.dynamodb.meta.events.register("after-call.dynamodb.UpdateItem", when_refused)
-    hooked(world).hook = hang
-    first = threading.Thread(target=function.invoke, args=(TICK, Context(aws_request_id="tick")))
+    world.exchange.hook = hang
+    first = threading.Thread(target=world.function.invoke, args=(TICK, Context(aws_request_id="tick")))
     first.start()
     assert hanging.wait(SECONDS)
-    hooked(world).hook = None
-    clock.advance(29.5)
+    world.exchange.hook = None
+    world.clock.advance(29.5)
     eventually(lambda: [item.get("runId") for item in world.ledger("#weight:futures")] == ["tick", "tick"])
-    clock.advance(10.0)
+    world.clock.advance(10.0)
     done = sweeping.invoke(SWEEP, Context(aws_request_id="sweep"))
     go_on.set()
     first.join(SECONDS)
@@ -173,7 +164,7 @@ def test_a_request_that_hangs_across_a_minute_is_not_asked_for_by_another_run(
 
 @pytest.mark.slow
 @pytest.mark.row(63)
-def test_what_a_killed_run_had_taken_is_lost_for_that_minute_only(busy: World, fast: ScaledClock) -> None:
+def test_what_a_killed_run_had_taken_is_lost_for_that_minute_only(busy: Scene, fast: ScaledClock) -> None:
     accounts = names("u", 50)
     half_way, over = threading.Event(), threading.Event()
 
@@ -189,13 +180,13 @@ def test_what_a_killed_run_had_taken_is_lost_for_that_minute_only(busy: World, f
         add_due(busy, fast, accounts)
         for run in (killed, retry):
             run.ready()
-        hooked(busy).hook = hold
+        busy.exchange.hook = hold
         stack.callback(over.set)
         began = at_the_next_minute(fast)
         killed.start(TICK)
         assert half_way.wait(SECONDS)
         killed.kill()
-        hooked(busy).hook = None
+        busy.exchange.hook = None
         taken = taken_weight(busy, "futures")
         over.set()
         retry.start(TICK)
@@ -226,21 +217,19 @@ def sent_in_each_minute(world: World, *accounts: str) -> Counter[str]:
 
 
 @pytest.mark.row(64)
-def test_weight_is_counted_for_the_minute_that_the_request_is_sent_in(
-    world: World, clock: VirtualClock
-) -> None:
+def test_weight_is_counted_for_the_minute_that_the_request_is_sent_in(world: Scene) -> None:
     """The clock moves on between a run's taking of weight and its sending."""
-    add_live(world, clock, *TWENTY, minutes=30)
-    function = variant(world, clock, MAX_WEIGHT_PER_MINUTE="5")
+    world.live(*TWENTY)
+    function = world.variant(MAX_WEIGHT_PER_MINUTE="5")
     minutes_passed = 0
 
     def pass_a_minute(answer: Body) -> None:
         nonlocal minutes_passed
         if minutes_passed < 3:
             minutes_passed += 1
-            clock.advance(minutes=1)
+            world.clock.advance(minutes=1)
 
-    Refusals(function, clock).half_do("dynamodb", "UpdateItem", pass_a_minute)
+    Refusals(function, world.clock).half_do("dynamodb", "UpdateItem", pass_a_minute)
     done = function.invoke(TICK, Context(remaining_seconds=900))
     assert not raised(done)
     assert minutes_passed == 3
@@ -251,38 +240,56 @@ def test_weight_is_counted_for_the_minute_that_the_request_is_sent_in(
 
 
 @pytest.mark.row(64)
-def test_a_run_returns_what_it_took_and_did_not_use(world: World, clock: VirtualClock) -> None:
-    add_live(world, clock, "alice", "bob", minutes=30)
-    assert not raised(variant(world, clock).invoke(TICK))
+def test_a_run_returns_what_it_took_and_did_not_use(world: Scene) -> None:
+    world.live("alice", "bob")
+    assert not raised(world.variant().invoke(TICK))
     [(minute, taken)] = taken_weight(world, "futures").items()
-    assert (minute, taken) == (iso(clock.now())[:16] + "Z", 2)
+    assert (minute, taken) == (iso(world.clock.now())[:16] + "Z", 2)
     [counter] = world.ledger("#weight:futures")
-    assert clock.timestamp() < counter["ttl"] < clock.timestamp() + 86400 * 2
+    assert world.clock.timestamp() < counter["ttl"] < world.clock.timestamp() + 86400 * 2
 
 
 @pytest.mark.parametrize("product", sorted(PATHS))
-def test_the_budget_costs_a_run_over_one_account_one_call_to_aws(
-    world: World, function: LocalFunction, clock: VirtualClock, product: str
-) -> None:
-    add_live(world, clock, "alice", minutes=30, product=product)
-    refusals = Refusals(function, clock)
-    assert not raised(function.invoke(TICK))
+def test_the_budget_costs_a_run_over_one_account_one_call_to_aws(world: Scene, product: str) -> None:
+    world.live("alice", product=product)
+    refusals = world.refusals
+    assert not raised(world.invoke(TICK))
     without = {"Scan": 2, "BatchGetSecretValue": 1, "TransactWriteItems": 1}
     assert refusals.requests == {**without, "UpdateItem": 1}
 
 
 @pytest.fixture
-def hindered(world: World, clock: VirtualClock, botocore_sleeps: None) -> tuple[LocalFunction, Refusals]:
+def hindered(world: Scene, botocore_sleeps: None) -> Scene:
     """A function with a cap of 12, and twenty accounts that are due."""
-    add_live(world, clock, *TWENTY, minutes=30)
-    function = variant(world, clock, MAX_WEIGHT_PER_MINUTE="12")
-    return function, Refusals(function, clock)
+    world.live(*TWENTY)
+    world.function = world.variant(MAX_WEIGHT_PER_MINUTE="12")
+    return world
 
 
-def check_it_went_on_and_said_so(world: World, done: Invocation) -> None:
-    assert all(kept(world, name) for name in TWENTY)
-    assert len(world.exchange.requests) == len(TWENTY)
-    assert max(sent_in_each_minute(world, *TWENTY).values()) == 12, "within its own budget, and all of it"
+@pytest.mark.row(62)
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        pytest.param("unreachable", 0),
+        pytest.param("ProvisionedThroughputExceededException", 400, marks=pytest.mark.slow),
+        pytest.param("ThrottlingException", 400, marks=pytest.mark.slow),
+        pytest.param("AccessDeniedException", 400, marks=pytest.mark.slow),
+        pytest.param("InternalServerError", 500, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_without_its_counter_goes_on_within_its_own_budget(
+    hindered: Scene, code: str, status: int
+) -> None:
+    if status:
+        refused = hindered.refusals.refuse("dynamodb", "UpdateItem", code, status=status)
+    else:
+        gone = ConnectTimeoutError(endpoint_url="there")
+        refused = hindered.refusals.break_off("dynamodb", "UpdateItem", gone, times=None)
+    done = hindered.invoke(TICK)
+    assert refused.hits, "it was asked"
+    assert all(kept(hindered, name) for name in TWENTY)
+    assert len(hindered.exchange.requests) == len(TWENTY)
+    assert max(sent_in_each_minute(hindered, *TWENTY).values()) == 12, "within its own budget, and all of it"
     lines = [line.replace("usedWeight", "") for line in done.output.splitlines() if "_aws" not in line]
     assert any("weight" in line for line in lines), "it says so"
 
@@ -290,49 +297,15 @@ def check_it_went_on_and_said_so(world: World, done: Invocation) -> None:
 @pytest.mark.slow
 @pytest.mark.row(62)
 @pytest.mark.parametrize(
-    ("code", "status"),
-    [
-        ("ProvisionedThroughputExceededException", 400),
-        ("ThrottlingException", 400),
-        ("AccessDeniedException", 400),
-        ("InternalServerError", 500),
-    ],
-)
-def test_a_run_whose_counter_is_refused_goes_on_within_its_own_budget(
-    world: World, hindered: tuple[LocalFunction, Refusals], code: str, status: int
-) -> None:
-    function, refusals = hindered
-    refused = refusals.refuse("dynamodb", "UpdateItem", code, status=status)
-    done = function.invoke(TICK)
-    assert refused.hits, "it was asked"
-    check_it_went_on_and_said_so(world, done)
-
-
-@pytest.mark.row(62)
-def test_a_run_whose_counter_cannot_be_reached_goes_on_within_its_own_budget(
-    world: World, hindered: tuple[LocalFunction, Refusals]
-) -> None:
-    function, refusals = hindered
-    gone = refusals.break_off("dynamodb", "UpdateItem", ConnectTimeoutError(endpoint_url="there"), times=None)
-    done = function.invoke(TICK)
-    assert gone.hits
-    check_it_went_on_and_said_so(world, done)
-
-
-@pytest.mark.slow
-@pytest.mark.row(62)
-@pytest.mark.parametrize(
     "used", [{"S": "many"}, {"L": []}, {"N": "-40"}, {"N": "0.5"}], ids=["text", "list", "negative", "half"]
 )
-def test_a_counter_that_makes_no_sense_does_not_stop_a_run(
-    world: World, clock: VirtualClock, hindered: tuple[LocalFunction, Refusals], used: dict[str, object]
-) -> None:
-    function, _ = hindered
+def test_a_counter_that_makes_no_sense_does_not_stop_a_run(hindered: Scene, used: dict[str, object]) -> None:
     for minute in range(10):
-        put_counter(world, clock.now() + timedelta(minutes=minute), used=used)
-    function.invoke(TICK)
-    assert all(kept(world, name) for name in TWENTY)
-    assert max(sent_in_each_minute(world, *TWENTY).values()) <= (52 if used == {"N": "-40"} else 12)
+        put_counter(hindered, hindered.clock.now() + timedelta(minutes=minute), used=used)
+    hindered.invoke(TICK)
+    assert all(kept(hindered, name) for name in TWENTY)
+    most = max(sent_in_each_minute(hindered, *TWENTY).values())
+    assert most <= (52 if used == {"N": "-40"} else 12)
 
 
 @pytest.mark.slow
@@ -340,15 +313,15 @@ def test_a_counter_that_makes_no_sense_does_not_stop_a_run(
 @pytest.mark.parametrize("group", [("usdm", "coinm"), ("options",)], ids=["futures", "options"])
 @pytest.mark.parametrize("status", [418, 451])
 def test_a_refusal_holds_for_its_group_and_leaves_the_others_alone(
-    world: World, clock: VirtualClock, group: tuple[str, ...], status: int
+    world: Scene, group: tuple[str, ...], status: int
 ) -> None:
     accounts = {product: [f"{product}{number}" for number in range(5)] for product in PATHS}
     for product, of_product in accounts.items():
-        add_live(world, clock, *of_product, minutes=0, product=product)
-    clock.advance(minutes=30)
+        world.live(*of_product, minutes=0, product=product)
+    world.clock.advance(minutes=30)
     for product in group:
         world.exchange.fault(status=status, product=product)
-    function = variant(world, clock)
+    function = world.variant()
     done = function.invoke(TICK)
     assert raised(done) == INCOMPLETE
     emitted = metrics(done)

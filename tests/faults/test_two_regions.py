@@ -10,8 +10,9 @@ from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
 from local.clock import VirtualClock
 from local.world import World
-from tests.faults.matrix import api_key_of, kept, variant
+from tests.faults.matrix import api_key_of, kept
 from tests.integration.watched import Watched
+from tests.leaks import WatchedFunction
 
 PERIOD, GRACE = 30, 60  # minutes, as docs/alarms.md advises
 NAMES = ("alice", "bob", "carol")
@@ -31,7 +32,9 @@ class Region:
     def __init__(self, exchange: Exchange, clock: VirtualClock, prefix: str) -> None:
         self.aws = LocalAws({"SecretPrefix": prefix})
         self.world = World(exchange=exchange, aws=self.aws)
-        self.watched = Watched(self.world, variant(self.world, clock, HEARTBEAT_SECRET_ID="ops/beat"), clock)
+        self.watched = Watched(
+            self.world, WatchedFunction(self.world, clock, HEARTBEAT_SECRET_ID="ops/beat"), clock
+        )
 
     def add(self, *names: str) -> None:
         for name in names:

@@ -11,22 +11,18 @@ from typing import Any
 
 import pytest
 
-from local.clock import VirtualClock
-from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import (
     INCOMPLETE,
     SWEEP,
     TICK,
-    add_live,
     api_key_of,
-    hooked,
     kept,
     raised,
-    variant,
 )
-from tests.faults.refusals import Body, Refusals, of_table
+from tests.faults.refusals import Body, of_table
 from tests.faults.sockets import BareServer, read_request
+from tests.scene import Scene
 from tests.waiting import SECONDS
 
 BY_HAND = {"accounts": ["alice"], "force": True}
@@ -38,7 +34,7 @@ def told(world: World) -> list[str]:
     return [kind.split()[-1] for kind in kinds if kind.startswith("Listen Key ")]
 
 
-def during_the_first_request(world: World, meanwhile: Callable[[], None], then: Callable[[], None]) -> None:
+def during_the_first_request(world: Scene, meanwhile: Callable[[], None], then: Callable[[], None]) -> None:
     """Call `meanwhile` while the first request is under way, and `then` with the second of the same run."""
     calls = iter((meanwhile, then))
     busy = threading.Lock()
@@ -50,7 +46,7 @@ def during_the_first_request(world: World, meanwhile: Callable[[], None], then: 
             finally:
                 busy.release()
 
-    hooked(world).hook = hook
+    world.exchange.hook = hook
 
 
 def once(act: Callable[[Body], bool]) -> Callable[[Body], bool]:
@@ -68,10 +64,10 @@ def once(act: Callable[[Body], bool]) -> Callable[[Body], bool]:
 
 @pytest.mark.row(92)
 def test_a_run_that_succeeds_after_another_has_announced_a_failure_announces_the_recovery(
-    world: World, function: LocalFunction, clock: VirtualClock
+    world: Scene,
 ) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    person, fault = variant(world, clock), world.exchange.fault(status=500)
+    world.live("alice")
+    person, fault = world.variant(), world.exchange.fault(status=500)
 
     def fails() -> None:
         done = person.invoke(BY_HAND)
@@ -80,7 +76,7 @@ def test_a_run_that_succeeds_after_another_has_announced_a_failure_announces_the
         assert told(world) == ["Failing"]
 
     during_the_first_request(world, fails, fault.clear)
-    assert not raised(function.invoke(TICK))
+    assert not raised(world.invoke(TICK))
 
     assert told(world) == ["Failing", "Recovered"]
     current = world.current("alice")
@@ -89,14 +85,12 @@ def test_a_run_that_succeeds_after_another_has_announced_a_failure_announces_the
 
 
 @pytest.mark.row(92)
-def test_a_run_that_fails_after_another_has_announced_a_recovery_announces_the_failure(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_run_that_fails_after_another_has_announced_a_recovery_announces_the_failure(world: Scene) -> None:
+    world.live("alice")
     fault = world.exchange.fault(status=500)
-    assert raised(function.invoke(TICK)) == INCOMPLETE
-    person = variant(world, clock)
-    clock.advance(minutes=1)
+    assert raised(world.invoke(TICK)) == INCOMPLETE
+    person = world.variant()
+    world.clock.advance(minutes=1)
 
     def succeeds() -> None:
         fault.clear()
@@ -104,7 +98,7 @@ def test_a_run_that_fails_after_another_has_announced_a_recovery_announces_the_f
         world.exchange.fault(status=500)
 
     during_the_first_request(world, succeeds, lambda: None)
-    assert raised(function.invoke(TICK)) == INCOMPLETE
+    assert raised(world.invoke(TICK)) == INCOMPLETE
 
     assert told(world) == ["Failing", "Recovered", "Failing"]
     current = world.current("alice")
@@ -113,19 +107,17 @@ def test_a_run_that_fails_after_another_has_announced_a_recovery_announces_the_f
 
 
 @pytest.mark.row(92)
-def test_a_key_that_another_run_has_recorded_meanwhile_is_no_change(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_a_key_that_another_run_has_recorded_meanwhile_is_no_change(world: Scene) -> None:
+    world.live("alice")
     new = world.exchange.rotate(api_key_of("alice"), "usdm")
-    person = variant(world, clock)
+    person = world.variant()
 
     def learns() -> None:
         assert not raised(person.invoke(BY_HAND))
         world.exchange.fault(status=500, times=1)  # for the request that is under way
 
     during_the_first_request(world, learns, lambda: None)
-    assert not raised(function.invoke(TICK))
+    assert not raised(world.invoke(TICK))
 
     assert told(world) == ["Changed"]
     current = world.current("alice")
@@ -136,20 +128,20 @@ def test_a_key_that_another_run_has_recorded_meanwhile_is_no_change(
 @pytest.mark.row(92)
 @pytest.mark.parametrize("ends", ["is overtaken", "never records"])
 def test_a_first_key_is_announced_by_the_run_that_records_it_whichever_has_created_it(
-    world: World, function: LocalFunction, clock: VirtualClock, ends: str
+    world: Scene, ends: str
 ) -> None:
     world.add_account("alice", api_key_of("alice"))
-    person = variant(world, clock)
+    person = world.variant()
 
     def learns(_: object) -> bool:
-        clock.advance(seconds=1)
+        world.clock.advance(seconds=1)
         assert not raised(person.invoke(BY_HAND))
         return ends == "never records"
 
-    Refusals(function, clock).refuse(
+    world.refusals.refuse(
         "dynamodb", "TransactWriteItems", "InternalServerError", status=500, when=once(learns)
     )
-    function.invoke(TICK)
+    world.invoke(TICK)
 
     assert [request.method for request in world.exchange.requests] == ["PUT", "POST", "PUT"]
     assert kept(world, "alice")
@@ -201,13 +193,13 @@ LOSSES: dict[str, tuple[Callable[[str, Body], bool], int]] = {
 @pytest.mark.row(93)
 @pytest.mark.parametrize(("match", "times"), LOSSES.values(), ids=LOSSES)
 def test_an_answer_of_dynamodb_that_is_lost_skips_and_repeats_nothing(
-    world: World, clock: VirtualClock, match: Callable[[str, Body], bool], times: int
+    world: Scene, match: Callable[[str, Body], bool], times: int
 ) -> None:
     names = ["alice", "bob", "carol"]
-    add_live(world, clock, *names, minutes=30)
+    world.live(*names)
     world.exchange.rotate(api_key_of("carol"), "usdm")
     with Loser(world, match, times) as loser:
-        done = variant(world, clock, AWS_ENDPOINT_URL_DYNAMODB=loser.url).invoke(TICK)
+        done = world.variant(AWS_ENDPOINT_URL_DYNAMODB=loser.url).invoke(TICK)
         assert loser.left == 0
 
     assert not raised(done)
@@ -223,18 +215,16 @@ def test_an_answer_of_dynamodb_that_is_lost_skips_and_repeats_nothing(
 
 
 @pytest.mark.row(93)
-def test_weight_whose_giving_back_is_not_answered_is_not_given_back_twice(
-    world: World, clock: VirtualClock
-) -> None:
+def test_weight_whose_giving_back_is_not_answered_is_not_given_back_twice(world: Scene) -> None:
     """Two requests' weight is taken for it, and the first is refused."""
-    add_live(world, clock, "alice", product="portfolio", minutes=30)
+    world.live("alice", product="portfolio")
     world.exchange.revoke(api_key_of("alice"))
 
     def gives_back(name: str, body: Body) -> bool:
         return name == "updateitem" and body["ExpressionAttributeValues"][":weight"]["N"] == "-1"
 
     with Loser(world, gives_back, 3) as loser:
-        variant(world, clock, AWS_ENDPOINT_URL_DYNAMODB=loser.url).invoke(TICK)
+        world.variant(AWS_ENDPOINT_URL_DYNAMODB=loser.url).invoke(TICK)
         assert loser.left == 2, "tried once"
 
     [counter] = world.records("#weight:portfolio")
@@ -244,19 +234,19 @@ def test_weight_whose_giving_back_is_not_answered_is_not_given_back_twice(
 @pytest.mark.row(94)
 @pytest.mark.parametrize("answer", [{"status": 401, "code": -2015}, {"status": 403}], ids=["-2015", "403"])
 def test_a_failure_is_as_old_as_its_last_request_however_late_its_answer_comes(
-    world: World, function: LocalFunction, clock: VirtualClock, answer: dict[str, Any]
+    world: Scene, answer: dict[str, Any]
 ) -> None:
-    add_live(world, clock, "alice", minutes=30)
-    person = variant(world, clock)
+    world.live("alice")
+    person = world.variant()
 
     def succeeds() -> None:
-        clock.advance(seconds=1)
+        world.clock.advance(seconds=1)
         assert not raised(person.invoke(BY_HAND))
-        clock.advance(seconds=1)
+        world.clock.advance(seconds=1)
         world.exchange.fault(**answer, times=1)  # for the request that is under way
 
     during_the_first_request(world, succeeds, lambda: None)
-    function.invoke(TICK)
+    world.invoke(TICK)
 
     current = world.current("alice")
     assert (current["outcome"], current["consecutiveFailures"]) == ("EXTENDED", 0)
@@ -266,11 +256,9 @@ def test_a_failure_is_as_old_as_its_last_request_however_late_its_answer_comes(
 
 
 @pytest.mark.row(95)
-def test_unprocessed_keys_are_read_to_the_end_however_many_rounds_it_takes(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_unprocessed_keys_are_read_to_the_end_however_many_rounds_it_takes(world: Scene) -> None:
     names = [f"account{number:02}" for number in range(40)]
-    add_live(world, clock, *names, minutes=30)
+    world.live(*names)
     rounds: list[int] = []
 
     def partly(answer: Body) -> None:
@@ -281,8 +269,8 @@ def test_unprocessed_keys_are_read_to_the_end_however_many_rounds_it_takes(
             answer["Responses"][table] = items[:done]
             answer["UnprocessedKeys"] = {table: {"Keys": left}} if left else {}
 
-    Refusals(function, clock).half_do("dynamodb", "BatchGetItem", partly)
-    done = function.invoke({"accounts": names})
+    world.refusals.half_do("dynamodb", "BatchGetItem", partly)
+    done = world.invoke({"accounts": names})
 
     assert len(rounds) >= 10
     assert done.report
@@ -291,19 +279,19 @@ def test_unprocessed_keys_are_read_to_the_end_however_many_rounds_it_takes(
 
 @pytest.mark.row(95)
 def test_accounts_whose_records_were_read_are_renewed_and_the_others_left_for_another_try(
-    world: World, function: LocalFunction, clock: VirtualClock
+    world: Scene,
 ) -> None:
     names = [f"account{number:02}" for number in range(8)]
-    add_live(world, clock, *names, minutes=0)
+    world.live(*names, minutes=0)
     for name in names:  # 1 MB is a page
-        world.put_current(name, world.current(name)["listenKey"], clock.now(), note="x" * 300_000)
+        world.put_current(name, world.current(name)["listenKey"], world.clock.now(), note="x" * 300_000)
     world.add_account("new", api_key_of("new"))
-    clock.advance(minutes=30)
-    Refusals(function, clock).refuse(
+    world.clock.advance(minutes=30)
+    world.refusals.refuse(
         "dynamodb", "Scan", "InternalServerError", status=500, when=lambda body: "ExclusiveStartKey" in body
     )
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert raised(done) == INCOMPLETE
     assert "ListenKeysTable could not be read" in str(done.error)
@@ -316,20 +304,18 @@ def test_accounts_whose_records_were_read_are_renewed_and_the_others_left_for_an
 
 
 @pytest.mark.row(97)
-def test_the_same_news_twice_has_the_same_id(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    add_live(world, clock, "alice", minutes=30)
+def test_the_same_news_twice_has_the_same_id(world: Scene) -> None:
+    world.live("alice")
     world.exchange.rotate(api_key_of("alice"), "usdm")
-    refusal = Refusals(function, clock).refuse(
+    refusal = world.refusals.refuse(
         "dynamodb", "TransactWriteItems", "InternalServerError", status=500, when=clears
     )
-    function.invoke(TICK)
+    world.invoke(TICK)
     refusal.end()
-    clock.advance(minutes=5)
-    function.invoke(SWEEP)
-    clock.advance(minutes=30)
-    function.invoke(TICK)
+    world.clock.advance(minutes=5)
+    world.invoke(SWEEP)
+    world.clock.advance(minutes=30)
+    world.invoke(TICK)
 
     sent = world.aws.sent_events()
     details: list[Any] = [event["detail"] for event in sent if event["detail-type"] == "Listen Key Changed"]

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from local.aws.stack import LocalAws
-from local.binance.exchange import Exchange
 from local.clock import VirtualClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
 from tests.faults.matrix import SWEEP, TICK
+from tests.scene import Scene
 
 SHARDS = 23
 
@@ -23,9 +23,9 @@ def sharded_aws() -> Iterator[LocalAws]:
 
 
 @pytest.fixture
-def world(sharded_aws: LocalAws, clock: VirtualClock) -> Iterator[World]:
+def world(sharded_aws: LocalAws, clock: VirtualClock) -> Iterator[Scene]:
     sharded_aws.reset()
-    with World(exchange=Exchange(now=clock.timestamp), aws=sharded_aws) as made:
+    with Scene(clock, sharded_aws) as made:
         yield made
 
 

@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from local.aws.rules import SWEEP, TICK
-from local.clock import VirtualClock
 from local.invoke import LocalFunction
-from local.world import World
-from tests.faults.matrix import add_live, api_key_of, kept, metrics
+from tests.faults.matrix import api_key_of, kept, metrics
 from tests.integration.alarms import ALARM, OK
 from tests.integration.troubles import During, exchange_fault, no_dynamodb, revoked
 from tests.integration.watched import Watched
 from tests.rules import Run
+from tests.scene import Scene
 
 NAMES = ("alice", "bob", "carol", "dave")
 AT_RISK = "KeyAtRiskAlarm"
@@ -118,11 +117,11 @@ class Hours:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_alarm_is_on_while_an_enabled_account_has_no_live_key_and_ends_when_all_have(
-    world: World, function: LocalFunction, clock: VirtualClock, seed: int
+    world: Scene, seed: int
 ) -> None:
-    add_live(world, clock, *NAMES, minutes=10)
-    watched = Watched(world, function, clock)
-    hours = Hours(watched, function, seed)
+    world.live(*NAMES, minutes=10)
+    watched = Watched(world, world.function, world.clock)
+    hours = Hours(watched, world.function, seed)
     hours.play()
 
     assert all(kept(world, name) for name in NAMES), hours.story
