@@ -1,12 +1,18 @@
-"""The table of commands in docs/command.md has every command and option, and no other."""
+"""docs/command.md has every command and option and the permissions that each needs, and no other."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import typer
 
 from listenkey_keeper.cli.main import app
+from local.clock import VirtualClock
+from local.front import Front
+from local.world import World
+from tests.cli.conftest import AwsFaults, Run
+from tests.faults.matrix import add_live
 from tests.paths import ROOT
 
 PAGE = (ROOT / "docs/command.md").read_text()
@@ -28,10 +34,56 @@ def commands(group: Any, name: str = "") -> Iterator[tuple[str, set[str]]]:
 
 
 def test_the_page_has_every_command_with_every_option() -> None:
-    section = PAGE.partition("\n## The command\n")[2].partition("\n## ")[0]
+    section = PAGE.partition("\n## Commands\n")[2].partition("\n## ")[0]
     documented = {}
     for line in section.splitlines():
         if found := re.match(r"\| `listenkeys ([a-z]+(?: [a-z]+)?)", line):
             documented[found[1]] = set(re.findall(r"--[a-z-]+", line))
     assert documented == dict(commands(typer.main.get_command(app)))
     assert set(re.findall(r"--[a-z-]+", section.partition("| ")[0])) == EVERYWHERE
+
+
+PERMISSIONS = dict(
+    re.findall(r"^\| (`.+?) \| (.+) \|$", PAGE.partition("| command | permissions |")[2], re.MULTILINE)
+)
+# Lines that need all permissions of a row; what only removes is not counted for `accounts add`.
+LINES = {
+    "status": ["status"],
+    "history": ["history alice"],
+    "listen": [],
+    "renew": ["renew alice"],
+    "accounts list": ["accounts list"],
+    "accounts add": [
+        "accounts add erin", "accounts add erin --replace --product coinm",
+        "accounts remove erin --yes --with-secret", "accounts add erin --replace",
+    ],
+    "accounts set": ["accounts set alice --renew-after 5", "accounts disable alice", "accounts enable alice"],
+    "accounts remove": [
+        "accounts remove alice --yes --with-secret", "accounts remove bob --yes --with-secret",
+    ],
+}  # fmt: skip
+# Lambda is the local front; the stream has its own policy.
+ELSEWHERE = {"renew": {"InvokeFunction"}, "listen": {"BatchGetItem"}}
+
+
+@pytest.mark.parametrize("command", LINES)
+def test_a_command_needs_the_permissions_that_the_page_names(
+    command: str, world: World, run: Run, front: Front, faults: AwsFaults, clock: VirtualClock
+) -> None:
+    add_live(world, clock, "alice", "bob", minutes=10)
+    run("accounts", "add", "bob", "--secret", "listenkeys/shared", "--replace", stdin="sparekey01\n")
+    run("accounts", "add", "carol", "--secret", "listenkeys/shared", stdin="sparekey02\n")
+    used: set[str] = set()
+    for number, line in enumerate(LINES[command]):
+        faults.calls.clear()
+        assert run(*line.split(), stdin=f"sparekey0{number + 3}\n").exit_code < 2
+        if command != "accounts add" or "remove" not in line:
+            used |= set(faults.calls)
+    [actions] = [actions for row, actions in PERMISSIONS.items() if row.startswith(f"`{command}`")]
+    named = {action.partition(":")[2] for action in re.findall(r"`([a-z]+:[A-Z]\w+)`", actions)}
+    assert named == used - {"DescribeStacks"} | ELSEWHERE.get(command, set())
+
+
+def test_the_table_of_permissions_has_every_command() -> None:
+    named = [name for row in PERMISSIONS for name in re.findall(r"`([a-z ]+)`", row)]
+    assert sorted([*named, "check"]) == sorted(dict(commands(typer.main.get_command(app))))

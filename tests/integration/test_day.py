@@ -41,13 +41,12 @@ TYPED = [
     (20, ".local/binance revoke erin"),
     (31, 'listenkeys status; echo "ends with $?"'),
     (54, 'listenkeys status; echo "ends with $?"'),
-    (65, 'listenkeys status; echo "ends with $?"'),
     (70, "listenkeys accounts add erin --replace"),
     (70, "listenkeys renew erin"),
     (70, "listenkeys history erin"),
 ]
 END = 100
-_PLACES = {"AlarmTopic": "mail", "Webhook": "post", "AlarmWebhook": "post"}
+_PLACES = {"AlarmTopic": "email", "Webhook": "post", "AlarmWebhook": "post"}
 
 
 class Day:
@@ -76,7 +75,6 @@ class Day:
             {
                 (f"{datetime.fromtimestamp(each.at, UTC):%H:%M}", how, _name(each.text))
                 for each, how in came
-                if each.at > added
                 if each.at > added
             }
         )
@@ -144,7 +142,7 @@ def test_the_messages_come_when_the_page_says(day: Day) -> None:
         row[0]: {
             (how, name)
             for ways, names in re.findall(
-                r"((?:event|mail|post)(?: and post)?):? ((?:(?:, )?`[^`]+`)+)", row[2]
+                r"((?:event|email|post)(?: and post)?):? ((?:(?:, )?`[^`]+`)+)", row[2]
             )
             for how in ways.split(" and ")
             for name in quoted(names)

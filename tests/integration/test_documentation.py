@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from listenkeys.errors import ErrorCode
 from listenkeys.model import Outcome
+from listenkeys.products import ENDPOINTS, ENVIRONMENTS, endpoint_name
+from listenkeys.report import Report
+from listenkeys.trigger import EXPIRED, MANUAL, SWEEP, TICK
 from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import REGION, choose, expand
 from local.front import VERBS
@@ -157,14 +161,52 @@ def test_every_command_a_page_names_exists() -> None:
             assert said in known or said.split()[0] in known - {"accounts"}, said
 
 
-def test_the_readme_has_every_parameter_with_its_default_and_no_other() -> None:
-    said: dict[str, str] = {}
-    for names, defaults, _ in table(section(README, "Parameters")):
-        values = [value.strip(" `") for value in defaults.split(",")]
-        for index, name in enumerate(re.findall(r"`(\w+)`", names)):
-            said[name] = values[index] if index < len(values) else ""
-
+def test_the_reference_has_every_parameter_with_its_default_and_no_other() -> None:
+    rows = table(section(REFERENCE, "Parameters"))
+    said = {name.strip("`"): default.strip("`") for name, default, *_ in rows}
     assert said == {name: str(each["Default"]) for name, each in TEMPLATE["Parameters"].items()}
+
+
+def test_the_reference_says_which_numbers_and_words_cloudformation_takes() -> None:
+    for name, _, allowed, _ in table(section(REFERENCE, "Parameters")):
+        parameter = TEMPLATE["Parameters"][name.strip("`")]
+        if found := re.search(r"(\d+) to (\d+)$", allowed):
+            first, last = map(int, found.groups())
+            taken = parameter.get("AllowedValues") or [
+                str(number)
+                for number in (first - 1, first, last, last + 1)
+                if re.fullmatch(parameter["AllowedPattern"], str(number))
+            ]
+            assert (int(taken[0]), int(taken[-1])) == (first, last), name
+        elif "AllowedValues" in parameter:
+            assert quoted(allowed) == parameter["AllowedValues"]
+
+
+def test_the_reference_has_every_output_and_no_other() -> None:
+    assert {quoted(row[0])[0] for row in table(section(REFERENCE, "Outputs"))} == TEMPLATE["Outputs"].keys()
+
+
+def test_the_reference_has_every_field_of_a_report_and_each_kind_of_run() -> None:
+    text = section(REFERENCE, "Runs and their report")
+    kinds, fields = (table(part) for part in text.split("\n\nA run returns"))
+    report = Report("run", TICK, dry_run=True, probe={"host": ""}).to_dict()
+    assert {name for row in fields for name in quoted(row[0])} == report.keys()
+    assert {quoted(row[0])[0] for row in kinds} == {TICK, SWEEP, MANUAL, EXPIRED}
+
+
+def test_the_reference_has_binances_hosts_and_paths() -> None:
+    for product, *hosts, path in table(section(REFERENCE, "Hosts and paths")):
+        for environment, host in zip(ENVIRONMENTS, hosts, strict=True):
+            endpoint = ENDPOINTS.get(endpoint_name(quoted(product)[0], environment) or "")
+            wanted = (endpoint.host, endpoint.path) if endpoint else ("https://none", quoted(path)[0])
+            assert (f"https://{host.strip('`')}", quoted(path)[0]) == wanted
+
+
+def test_the_line_that_renews_a_key_manually_is_what_the_function_sends() -> None:
+    [line] = re.findall(r"^\$ curl (.*)$", ALARMS, re.MULTILINE)
+    *options, url = shlex.split(line)
+    assert options == ["-X", "PUT", "-H", "X-MBX-APIKEY: $API_KEY"]
+    assert url == ENDPOINTS["usdm"].host + ENDPOINTS["usdm"].path
 
 
 def test_the_readme_has_every_event_file_and_no_other() -> None:

@@ -43,7 +43,11 @@ def test_a_line_for_the_aws_command_has_an_operation_and_options_of_its_service(
         operation = {xform_name(name, "-"): name for name in model.operation_names}[verb]
     shape = session.get_service_model(service).operation_model(operation).input_shape
     assert shape
-    assert options <= {f"--{xform_name(name, '-')}" for name in shape.members}
+    known = {f"--{xform_name(name, '-')}" for name in shape.members}
+    known |= {
+        f"--no-{xform_name(name, '-')}" for name, each in shape.members.items() if each.type_name == "boolean"
+    }
+    assert options <= known
 
 
 def parse(command: Any, words: list[str]) -> None:

@@ -29,7 +29,8 @@ PAGE = Path(__file__).parents[2] / "docs/alarms.md"
 MARKS = "<!-- troubles -->\n", "<!-- end -->\n"
 BEFORE, AFTER = 62.0, 130.0  # minutes: it begins 2 after a tick
 _MAIL, _CHAT, _BEAT = "AlarmTopic", ("Webhook", "AlarmWebhook"), "Heartbeat"
-_LATE_BEAT = 35 * 60.0  # seconds between two posts to the heartbeat
+# Seconds between two posts to the heartbeat: more than a tick apart; longer than its service waits.
+_LATE_BEAT, _MISSING_BEAT = 35 * 60.0, 91 * 60.0
 
 Stage = tuple[Watched, LocalFunction]
 During = Callable[[Watched, LocalFunction], AbstractContextManager[Any]]
@@ -52,16 +53,13 @@ class Row(NamedTuple):
     trouble: str
     messages: list[tuple[str, int]]
     all_clear: list[tuple[str, int]]
-    late: bool  # whether the heartbeat is
+    heartbeat: str  # on time, late, or so late that its service alerts
 
     def __str__(self) -> str:
         def said(messages: list[tuple[str, int]]) -> str:
             return ", ".join(f"`{text}` ({minutes})" for text, minutes in messages) or "none"
 
-        return (
-            f"| {self.trouble} | {said(self.messages)} | {said(self.all_clear)} | "
-            f"{'late' if self.late else 'on time'} |"
-        )
+        return f"| {self.trouble} | {said(self.messages)} | {said(self.all_clear)} | {self.heartbeat} |"
 
 
 def exchange_fault(**fault: Any) -> During:
@@ -157,7 +155,8 @@ def row(trouble: Trouble, aws: LocalAws) -> Row:
         watched.go(AFTER)
     sent = sorted(watched.messages[known:], key=lambda message: message.at)
     beats = [began, *(each.at for each in sent if each.to == _BEAT), clock.timestamp()]
-    late = any(b - a > _LATE_BEAT for a, b in pairwise(beats))
+    longest = max(b - a for a, b in pairwise(beats))
+    heartbeat = "alert" if longest > _MISSING_BEAT else "late" if longest > _LATE_BEAT else "on time"
     if not trouble.region:
         sent = []
     mail = [(_subject(each.text), each.at) for each in sent if each.to == _MAIL]
@@ -168,7 +167,7 @@ def row(trouble: Trouble, aws: LocalAws) -> Row:
         trouble.name,
         [(text.rpartition(" ")[2], round((at - began) / 60)) for text, at in mail if (text, at) not in clear],
         [(text.rpartition(" ")[2], round((at - ended) / 60)) for text, at in clear],
-        late,
+        heartbeat,
     )
 
 
