@@ -14,7 +14,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,13 +21,13 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from listenkeys.binance.answers import Answer
+from listenkeys.binance.client import BinanceClient
 from local.aws.rules import error_payload
-from local.clock import VirtualClock
 from local.invoke import Context
-from local.world import World
-from tests.faults.matrix import SWEEP, TICK, add_live, api_key_of
-from tests.faults.refusals import Body, Refusals
-from tests.leaks import WatchedFunction, texts_of
+from tests.faults.matrix import SWEEP, TICK, api_key_of
+from tests.faults.refusals import Body
+from tests.leaks import texts_of
+from tests.scene import Scene
 from tests.widget import event_of, load_widget
 
 FORCE = {"force": True}
@@ -37,6 +36,8 @@ SIGNING = "signing7secret7signing7secret7signing7"
 DEAD_KEY = "deadListenKey".ljust(64, "5")
 _PART = 12  # characters of a key in a row that must not show
 _RUN = re.compile(rf"[A-Za-z0-9]{{{_PART},}}")
+QUOTED = '{{"code":{code},"msg":"{api_key} {listen_key}"}}'
+Arrange = Callable[[Scene], object]
 LIVE = {"alice": "usdm", "bob": "coinm", "carol": "portfolio", "dora": "options"}
 OTHERS = ("new", "forgotten", "rotated", "shared", "unknown")
 
@@ -55,45 +56,26 @@ def search(secrets: Iterable[str], texts: Iterable[str]) -> None:
         assert not found, f"{found} is in {text[:300]!r}"
 
 
-@dataclass
-class Stage:
-    """Accounts in every state, and what a scenario needs to make them fail."""
-
-    world: World
-    function: WatchedFunction
-    refusals: Refusals
-    clock: VirtualClock
-
-    def names(self) -> list[str]:
-        return [*LIVE, *OTHERS]
-
-    def answer_with_its_keys(self, **how: Any) -> None:
-        """Let Binance repeat to each account its own API key and listenKey."""
-        text = how.pop("body", '{{"code":{code},"msg":"{api_key} {listen_key}"}}')
-        code = how.pop("code", -1000)
-        for name in self.names():
-            key = api_key_of(name)
-            held = self.world.current(name).get("listenKey", DEAD_KEY)
-            body = text.format(code=code, api_key=key, listen_key=held)
-            headers = {"Location": f"https://example.invalid/{key}", "X-Echo": f"{key} {held}"}
-            self.world.exchange.fault(api_key=key, body=body, headers=headers, **how)
-
-    def say(self, operation: str, code: str, status: int = 400) -> None:
-        """Let AWS refuse an operation, and repeat in its message what it must not."""
-        service = {"PutEvents": "events", "BatchGetSecretValue": "secretsmanager"}.get(operation, "dynamodb")
-        said = f"{api_key_of('alice')} {self.world.current('alice').get('listenKey')} {SIGNING}"
-        self.refusals.refuse(service, operation, code, status=status, message=said, Message=said)
+def answer_with_its_keys(
+    stage: Scene, status: int, code: int = -1000, body: str = QUOTED, **how: Any
+) -> None:
+    """Let Binance repeat to each account its own API key and listenKey."""
+    for name in [*LIVE, *OTHERS]:
+        key = api_key_of(name)
+        held = stage.current(name).get("listenKey", DEAD_KEY)
+        text = body.format(code=code, api_key=key, listen_key=held)
+        headers = {"Location": f"https://example.invalid/{key}", "X-Echo": f"{key} {held}"}
+        stage.exchange.fault(api_key=key, status=status, body=text, headers=headers, **how)
 
 
 @pytest.fixture
-def stage(
-    world: World, clock: VirtualClock, botocore_sleeps: None, caplog: pytest.LogCaptureFixture
-) -> Stage:
-    function = WatchedFunction(world, clock, POWERTOOLS_LOG_LEVEL="DEBUG")
+def stage(world: Scene, botocore_sleeps: None, caplog: pytest.LogCaptureFixture) -> Iterator[Scene]:
+    """Accounts in every state."""
+    world.function = world.variant(POWERTOOLS_LOG_LEVEL="DEBUG")
     for name, product in LIVE.items():
-        add_live(world, clock, name, minutes=0, product=product)
-    clock.advance(minutes=35)
-    earlier = clock.now() - timedelta(minutes=35)
+        world.live(name, minutes=0, product=product)
+    world.clock.advance(minutes=35)
+    earlier = world.clock.now() - timedelta(minutes=35)
     for name in ("new", "forgotten", "rotated"):
         world.add_account(name, api_key_of(name))
     world.put_current("forgotten", DEAD_KEY, earlier)
@@ -105,33 +87,39 @@ def stage(
     world.put_row("shared", secretId=SECRET_NAME, secretField="shared")
     world.put_row("malformed", secretId=SECRET_NAME, secretField="other")
     world.add_account("unknown", api_key_of("unknown"), known=False)
-    function._learn()
+    world.function._learn()
     # From here on: the arrangement's own clients would log what they write.
     caplog.set_level(logging.DEBUG)
-    return Stage(world, function, Refusals(function, clock), clock)
+    yield world
+    del world.function  # it is searched by the tests here, and some put keys where it would be found
 
 
-def http(status: int, **how: Any) -> Callable[[Stage], None]:
-    return lambda stage: stage.answer_with_its_keys(status=status, **how)
+def http(*args: Any, **how: Any) -> Arrange:
+    return lambda stage: answer_with_its_keys(stage, *args, **how)
 
 
-def aws(operation: str, code: str, status: int = 400) -> Callable[[Stage], None]:
-    return lambda stage: stage.say(operation, code, status)
+def aws(operation: str, code: str, status: int = 400) -> Arrange:
+    """Let AWS refuse an operation, and repeat in its message what it must not."""
+    service = {"PutEvents": "events", "BatchGetSecretValue": "secretsmanager"}.get(operation, "dynamodb")
 
-
-def unreachable(service: str, operation: str) -> Callable[[Stage], None]:
-    def arrange(stage: Stage) -> None:
-        url = f"https://{api_key_of('alice')}:x@{service}.eu-west-1.amazonaws.com/"
-        stage.refusals.break_off(service, operation, EndpointConnectionError(endpoint_url=url), times=None)
+    def arrange(stage: Scene) -> None:
+        said = f"{api_key_of('alice')} {stage.current('alice').get('listenKey')} {SIGNING}"
+        stage.refusals.refuse(service, operation, code, status=status, message=said, Message=said)
 
     return arrange
 
 
-def cancelled(reason: str) -> Callable[[Stage], None]:
+def unreachable(service: str, operation: str) -> Arrange:
+    url = f"https://{api_key_of('alice')}:x@{service}.eu-west-1.amazonaws.com/"
+    gone = EndpointConnectionError(endpoint_url=url)
+    return lambda stage: stage.refusals.break_off(service, operation, gone, times=None)
+
+
+def cancelled(reason: str) -> Arrange:
     return lambda stage: stage.refusals.cancel(reason)
 
 
-def partly(stage: Stage) -> None:
+def partly(stage: Scene) -> None:
     def refuse_all(answer: Body) -> None:
         answer["Errors"] = [
             {"SecretId": s["Name"], "ErrorCode": "DecryptionFailure", "Message": s["SecretString"]}
@@ -142,7 +130,7 @@ def partly(stage: Stage) -> None:
     stage.refusals.half_do("secretsmanager", "BatchGetSecretValue", refuse_all)
 
 
-def events_refused_one_by_one(stage: Stage) -> None:
+def events_refused_one_by_one(stage: Scene) -> None:
     def refuse_all(answer: Body) -> None:
         for entry in answer["Entries"]:
             entry |= {"ErrorCode": "InternalFailure", "ErrorMessage": api_key_of("new")}
@@ -150,28 +138,21 @@ def events_refused_one_by_one(stage: Stage) -> None:
     stage.refusals.half_do("events", "PutEvents", refuse_all)
 
 
-def a_bug_that_quotes(stage: Stage) -> None:
+def a_bug_that_quotes(stage: Scene) -> None:
     """A worker's bug whose message, cause and frames hold the key."""
 
-    class Buggy:
-        def __init__(self, real: Any) -> None:
-            self._real = real
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._real, name)
-
+    class Buggy(BinanceClient):
         def keepalive(self, product: str, api_key: str) -> Answer:
             try:
                 raise ValueError(f"bad header value {api_key!r}")
             except ValueError as cause:
                 raise RuntimeError(f"while sending {api_key}", {"X-MBX-APIKEY": api_key}) from cause
 
-    app = stage.function.app
-    app.keeper = replace(app.keeper, binance=Buggy(app.keeper.binance))
+    stage.use(binance=Buggy(stage.clock.now, stage.binance_url))
 
 
-def broken_secrets(stage: Stage) -> None:
-    for number, name in enumerate(stage.names()):
+def broken_secrets(stage: Scene) -> None:
+    for number, name in enumerate([*LIVE, *OTHERS]):
         key = api_key_of(name)
         contents = (
             key,
@@ -181,34 +162,32 @@ def broken_secrets(stage: Stage) -> None:
             f'{{"apiKey": "{key}',
         )
         if name != "shared":
-            stage.world.put_secret(f"listenkeys/{name}", contents[number % len(contents)])
+            stage.put_secret(f"listenkeys/{name}", contents[number % len(contents)])
 
 
-def broken_records(stage: Stage) -> None:
+def broken_records(stage: Scene) -> None:
     at = stage.clock.now() - timedelta(minutes=35)
     for name, broken in zip(LIVE, ("outcome", "renewedAt", "unannounced", "errorCode"), strict=True):
-        key = stage.world.current(name)["listenKey"]
-        stage.world.put_current(name, key, at, **{broken: {"L": [{"S": "{"}]}})
+        key = stage.current(name)["listenKey"]
+        stage.put_current(name, key, at, **{broken: {"L": [{"S": "{"}]}})
 
 
-def rotated_secrets(stage: Stage) -> None:
+def rotated_secrets(stage: Scene) -> None:
     def rotate(_: Body) -> None:
         for name in LIVE:
-            stage.world.exchange.revoke(api_key_of(name))
-            stage.world.put_secret(f"listenkeys/{name}", {"apiKey": api_key_of(name + "again")})
+            stage.exchange.revoke(api_key_of(name))
+            stage.put_secret(f"listenkeys/{name}", {"apiKey": api_key_of(name + "again")})
 
     stage.refusals.half_do("secretsmanager", "BatchGetSecretValue", rotate)
 
 
-SCENARIOS: dict[str, Callable[[Stage], object]] = {
+SCENARIOS: dict[str, Arrange] = {
     "all is well": lambda stage: None,
     # rows 1 to 6
     "500 that quotes the keys": http(500),
     "503 as text": http(503, body="{api_key} {listen_key}"),
     "408": http(408),
-    "429 with Retry-After": lambda stage: stage.world.exchange.fault(
-        status=429, headers={"Retry-After": "30"}
-    ),
+    "429 with Retry-After": lambda stage: stage.exchange.fault(status=429, headers={"Retry-After": "30"}),
     "429 without": http(429),
     # rows 7 to 15
     "418": http(418, code=-1003),
@@ -216,8 +195,8 @@ SCENARIOS: dict[str, Callable[[Stage], object]] = {
     "451": http(451, code=0),
     "-1125": http(400, code=-1125),
     "-1125, then POST fails": lambda stage: [
-        stage.answer_with_its_keys(status=400, code=-1125, method="PUT"),
-        stage.answer_with_its_keys(status=500, method="POST"),
+        answer_with_its_keys(stage, 400, -1125, method="PUT"),
+        answer_with_its_keys(stage, 500, method="POST"),
     ],
     "-2015": http(401, code=-2015),
     "-2014": http(401, code=-2014),
@@ -232,7 +211,7 @@ SCENARIOS: dict[str, Callable[[Stage], object]] = {
     "huge": http(200, body="{api_key}" * 2000),
     "redirect": http(307),
     "truncated": http(200, body='{{"listenKey":"{listen_key}"}}', kind="truncate"),
-    "reset": lambda stage: stage.world.exchange.fault("reset"),
+    "reset": lambda stage: stage.exchange.fault("reset"),
     # rows 25 to 35 and 48
     **{
         f"{operation}: {code}": aws(operation, code, 500 if code == "InternalServerError" else 400)
@@ -263,10 +242,10 @@ SCENARIOS: dict[str, Callable[[Stage], object]] = {
 class Searcher:
     """Searches everywhere at once."""
 
-    def __init__(self, stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    def __init__(self, stage: Scene, caplog: pytest.LogCaptureFixture) -> None:
         self.stage, self.caplog = stage, caplog
         self.stdout, self.stderr = io.StringIO(), io.StringIO()
-        self.widget = load_widget(stage.world, stage.clock)
+        self.widget = load_widget(stage, stage.clock)
 
     def texts(self, error: BaseException | None) -> Iterator[str]:
         yield self.stdout.getvalue()
@@ -282,9 +261,9 @@ class Searcher:
 
     def stored(self) -> Iterator[str]:
         """Yield the records, without the one attribute that may hold a key, the events and the widget."""
-        for record in self.stage.world.all_records():
+        for record in self.stage.all_records():
             yield json.dumps({**record, "listenKey": None}, default=repr)  # claims are bytes
-        yield from map(json.dumps, self.stage.world.aws.sent_events())
+        yield from map(json.dumps, self.stage.aws.sent_events())
         yield self.widget(event_of())
 
     def invoke(self, event: Any, context: Context | None = None) -> None:
@@ -292,7 +271,7 @@ class Searcher:
         saved = sys.stderr
         sys.stderr = self.stderr
         try:
-            done = self.stage.function.invoke(event, context)
+            done = self.stage.invoke(event, context)
         finally:
             sys.stderr = saved
         self.stdout.write(f"{done.output} {json.dumps(done.report)}")
@@ -307,7 +286,7 @@ class Searcher:
 @pytest.mark.row(50)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_key_is_in_anything_that_leaves_the_function(
-    stage: Stage, caplog: pytest.LogCaptureFixture, name: str
+    stage: Scene, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     SCENARIOS[name](stage)
     searcher = Searcher(stage, caplog)
@@ -320,7 +299,7 @@ def test_no_key_is_in_anything_that_leaves_the_function(
 
 @pytest.mark.row(50)
 def test_no_key_is_in_what_a_run_leaves_that_comes_near_its_deadline(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    stage: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     searcher = Searcher(stage, caplog)
     caplog.clear()
@@ -330,19 +309,19 @@ def test_no_key_is_in_what_a_run_leaves_that_comes_near_its_deadline(
 
 @pytest.mark.row(50)
 def test_a_key_pasted_into_the_wrong_field_of_a_row_is_not_repeated(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    stage: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = api_key_of("alice")
     for field in ("product", "secretField", "secretId"):
-        stage.world.put_row(f"in-{field}", **{field: key})
-    stage.world.put_row("in-both", product=key, enabled={"S": key}, secretId=f"{key} ")
+        stage.put_row(f"in-{field}", **{field: key})
+    stage.put_row("in-both", product=key, enabled={"S": key}, secretId=f"{key} ")
     caplog.clear()
 
-    search({key}, [load_widget(stage.world, stage.clock)(event_of())])
+    search({key}, [load_widget(stage, stage.clock)(event_of())])
     names = [f"in-{field}" for field in ("product", "secretField", "secretId", "both")]
     for event in (TICK, {"accounts": names}):
-        done = stage.function.invoke(event)
-        records = [stage.world.records(name) for name in names]
+        done = stage.invoke(event)
+        records = [stage.records(name) for name in names]
         search({key}, [done.output, json.dumps(done.report), json.dumps(records), *texts_of(done.error)])
 
 
@@ -359,25 +338,25 @@ def test_a_key_pasted_into_the_wrong_field_of_a_row_is_not_repeated(
     ],
     ids=str,
 )
-def test_what_somebody_put_into_an_event_is_not_repeated(stage: Stage, event: Any) -> None:
-    done = stage.function.invoke(event)
+def test_what_somebody_put_into_an_event_is_not_repeated(stage: Scene, event: Any) -> None:
+    done = stage.invoke(event)
     assert type(done.error).__name__ == "InvalidEvent"
     search({"K" * 64}, [done.output, *texts_of(done.error)])
 
 
-CHANNELS: dict[str, Callable[[Stage, str], object]] = {
+CHANNELS: dict[str, Callable[[Scene, str], object]] = {
     "standard output": lambda stage, key: sys.stdout.write(key),
     "standard error": lambda stage, key: sys.stderr.write(key),
     "another library's log": lambda stage, key: logging.getLogger("urllib3").debug("sent %s", key),
     "the function's log": lambda stage, key: stage.function.app.logger.debug("sent", header=key),
     "a log's traceback": lambda stage, key: logging.getLogger("x").debug("no", exc_info=ValueError(key)),
-    "an event": lambda stage, key: stage.world.aws.client("events").put_events(
+    "an event": lambda stage, key: stage.aws.client("events").put_events(
         Entries=[{"Source": "x", "DetailType": "x", "Detail": json.dumps({"k": key})}]
     ),
-    "a dead letter": lambda stage, key: stage.world.aws.client("sqs").send_message(
-        QueueUrl=stage.world.aws.resources["DeadLetterQueue"], MessageBody=key
+    "a dead letter": lambda stage, key: stage.aws.client("sqs").send_message(
+        QueueUrl=stage.aws.resources["DeadLetterQueue"], MessageBody=key
     ),
-    "another field of a record": lambda stage, key: stage.world.put_current(
+    "another field of a record": lambda stage, key: stage.put_current(
         "alice", key, stage.clock.now(), errorMessage=f"no: {key}"
     ),
     "part of one": lambda stage, key: sys.stdout.write(key[:20]),
@@ -388,7 +367,7 @@ CHANNELS: dict[str, Callable[[Stage, str], object]] = {
 @pytest.mark.row(50)
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_the_search_finds_a_key_wherever_one_is_put(
-    stage: Stage, caplog: pytest.LogCaptureFixture, channel: str
+    stage: Scene, caplog: pytest.LogCaptureFixture, channel: str
 ) -> None:
     """Nothing above proves anything unless this does."""
     searcher = Searcher(stage, caplog)
@@ -407,7 +386,7 @@ def test_the_search_finds_a_key_wherever_one_is_put(
 
 @pytest.mark.row(50)
 @pytest.mark.parametrize("chain", ["args", "cause", "context", "message"])
-def test_the_search_finds_a_key_in_what_an_exception_drags_along(stage: Stage, chain: str) -> None:
+def test_the_search_finds_a_key_in_what_an_exception_drags_along(stage: Scene, chain: str) -> None:
     key = api_key_of("alice")
 
     def fail(event: Any, context: Any) -> Any:
@@ -424,4 +403,4 @@ def test_the_search_finds_a_key_in_what_an_exception_drags_along(stage: Stage, c
 
     stage.function.app.lambda_handler = fail
     with pytest.raises(AssertionError, match="is in"):
-        stage.function.invoke(TICK)
+        stage.invoke(TICK)

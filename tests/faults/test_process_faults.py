@@ -18,7 +18,6 @@ from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import SettingsError
 from listenkeys.report import Report
 from listenkeys.trigger import Trigger
-from local.clock import ScaledClock, VirtualClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
 from tests.faults.matrix import (
@@ -26,23 +25,21 @@ from tests.faults.matrix import (
     SWEEP,
     TICK,
     TWENTY,
-    add_live,
     api_key_of,
     kept,
     metrics,
     raised,
 )
-from tests.faults.processes import Handler, add_due
 from tests.rules import Rules
 from tests.scene import Scene
 from tests.waiting import SECONDS, eventually
 
 
-def add_one_by_one(world: World, clock: VirtualClock, *names: str) -> None:
+def add_one_by_one(world: Scene, *names: str) -> None:
     """Add accounts of which each was renewed a second before the next, half an hour ago."""
     for name in names:
-        add_live(world, clock, name, minutes=1 / 60)
-    clock.advance(minutes=30)
+        world.live(name, minutes=1 / 60)
+    world.clock.advance(minutes=30)
 
 
 class Running(threading.Thread):
@@ -91,22 +88,6 @@ def test_two_runs_at_once_are_harmless(world: Scene) -> None:
         assert 1 <= len(world.ledger(name)) <= 2
     posts = [request for request in world.exchange.requests if request.method == "POST"]
     assert len(posts) <= 4, "one for each account without a key, and run"
-
-
-@pytest.mark.slow
-@pytest.mark.row(36)
-def test_two_processes_at_once_are_harmless(busy: Scene, fast: ScaledClock) -> None:
-    with Handler(busy, fast) as one, Handler(busy, fast) as two:
-        add_due(busy, fast, TWENTY)
-        for run in (one, two):
-            run.ready()
-        one.start(TICK, run_id="one")
-        two.start(SWEEP, run_id="two")
-        assert (one.ended().raised, two.ended().raised) == ("", "")
-    for name in TWENTY:
-        assert kept(busy, name)
-        assert busy.current(name)["outcome"] == "EXTENDED"
-        assert 1 <= len(busy.ledger(name)) <= 2
 
 
 @pytest.mark.row(36)
@@ -169,7 +150,7 @@ def test_ticks_that_are_all_20_minutes_late_lose_no_key(world: Scene) -> None:
 
 @pytest.mark.row(39)
 def test_a_run_stops_starting_before_lambda_stops_it(world: Scene) -> None:
-    add_one_by_one(world, world.clock, *reversed(TWENTY))
+    add_one_by_one(world, *reversed(TWENTY))
     world.exchange.hook = lambda _: world.clock.advance(seconds=1)
     function = world.variant(MAX_CONCURRENCY="1")
     began = world.clock.monotonic()
@@ -214,7 +195,7 @@ function.invoke({"source": "aws.events", "detail-type": "Scheduled Event"})
 @pytest.mark.row(40)
 def test_what_a_killed_run_recorded_stands_and_the_retry_does_the_rest(world: Scene) -> None:
     names = [f"account{number:02}" for number in range(60)]
-    add_one_by_one(world, world.clock, *names)
+    add_one_by_one(world, *names)
     held, release = threading.Event(), threading.Event()
 
     def hold(api_key: str) -> None:
@@ -329,34 +310,11 @@ def test_a_bug_that_meets_every_account_ends_after_one_try_each(world: Scene) ->
     ("name", "value"),
     [
         ("ACCOUNTS_TABLE", None),
-        ("LISTEN_KEYS_TABLE", None),
         ("LISTEN_KEYS_TABLE", " "),
-        ("LEDGER_TABLE", None),
-        ("SECRET_PREFIX", None),
-        ("SCHEDULE_EXPRESSION", None),
-        ("SWEEP_EXPRESSION", None),
         ("SWEEP_EXPRESSION", "cron(0/5 * * * ? *)"),
-        ("RENEW_AFTER_MINUTES", None),
-        ("RENEW_AFTER_MINUTES", "30.5"),
-        ("RENEW_AFTER_MINUTES", "-1"),
         ("RENEW_AFTER_MINUTES", "39"),  # with a sweep every 8 minutes: no second attempt
-        ("SWEEP_EXPRESSION", "rate(15 minutes)"),
-        ("SWEEP_EXPRESSION", "rate(1 hour)"),
-        ("BINANCE_BASE_URL", None),
-        ("BINANCE_BASE_URL", "fapi.binance.com"),
-        ("BINANCE_BASE_URL", "http://fapi.binance.com"),
-        ("BINANCE_BASE_URL", "https://fapi.binance.com/fapi/v1"),
         ("BINANCE_BASE_URL", "https://["),
-        ("BINANCE_BASE_URL", "https://fapi.binance.com:port"),
-        ("MAX_CONCURRENCY", None),
-        ("MAX_CONCURRENCY", "0"),
         ("MAX_CONCURRENCY", "sixteen"),
-        ("MAX_WEIGHT_PER_MINUTE", None),
-        ("MAX_WEIGHT_PER_MINUTE", "24000"),
-        ("LEDGER_MODE", None),
-        ("LEDGER_MODE", "none"),
-        ("LEDGER_DAYS", None),
-        ("LEDGER_DAYS", "0"),
     ],
 )
 def test_a_nonsensical_environment_is_refused_at_the_start_in_one_line(
@@ -428,7 +386,7 @@ def test_a_clock_that_jumps_ten_minutes_between_runs_loses_no_key(world: Scene, 
 @pytest.mark.row(43)
 @pytest.mark.parametrize("jump", [600.0, -600.0])
 def test_deadlines_and_pauses_do_not_heed_the_wall_clock(world: Scene, jump: float) -> None:
-    add_one_by_one(world, world.clock, *TWENTY)
+    add_one_by_one(world, *TWENTY)
     exchange = world.exchange
 
     def hook(api_key: str) -> None:

@@ -22,6 +22,7 @@ from tests.faults.matrix import (
     SWEEP,
     TICK,
     TWENTY,
+    api_key_of,
     kept,
     metrics,
     raised,
@@ -125,6 +126,20 @@ def test_a_run_waits_for_the_end_of_another_runs_minute_where_waiting_does_no_ha
     [entry] = world.ledger("alice")
     assert minute_of(entry) == began + waits
     assert kept(world, "alice")
+
+
+@pytest.mark.row(51)
+def test_a_key_that_comes_near_its_end_while_it_waits_for_a_minute_waits_no_longer(world: Scene) -> None:
+    """The killed run's minute is the futures'; an answer of the options shows that time has passed."""
+    world.clock.advance(seconds=2)
+    world.live("alice", minutes=28 - 2 / 60)  # dies 2 minutes and 2 seconds after the run begins
+    world.live("olga", product="options")
+    put_counter(world, world.clock.now(), used={"N": "1"}, runId={"S": "killed"})
+    began = int(world.clock.timestamp() // 60)
+    world.exchange.hook = lambda key: world.clock.advance(5 * (key == api_key_of("olga")))
+    assert not raised(world.invoke(TICK))
+    [entry] = world.ledger("alice")
+    assert minute_of(entry) == began
 
 
 @pytest.mark.row(51)

@@ -26,11 +26,12 @@ def test_a_refused_key_shows_that_binance_serves_this_address(function: WatchedF
     assert probed(function) == {"host": "127.0.0.1", **SERVED}
 
 
-def test_it_is_one_put_with_a_made_up_key_and_nothing_else_is_sent(
-    world: World, function: WatchedFunction
+def test_it_is_one_put_with_a_made_up_key_at_once_and_nothing_else_is_sent(
+    world: World, function: WatchedFunction, clock: VirtualClock
 ) -> None:
     world.add_account("alice", "CANARYalice".ljust(64, "x"))
     probed(function)
+    assert clock.monotonic() == 0
     assert [(r.method, r.path, r.api_key) for r in world.exchange.requests] == [
         ("PUT", "/fapi/v1/listenKey", MADE_UP)
     ]
