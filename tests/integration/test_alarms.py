@@ -7,7 +7,6 @@ are put there as SQS and Lambda would, for letters and throttles that the rules 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -161,12 +160,3 @@ def test_every_metric_has_the_one_dimension_that_the_alarms_ask_for(watched: Wat
         == ours
         == {frozenset({("service", watched.world.aws.stack_name)})}
     )
-
-
-def test_a_metric_is_emitted_in_the_unit_and_once_in_a_run(watched: Watched) -> None:
-    watched.go(1)
-    [line] = [line for line in watched.rules.runs[0].done.output.splitlines() if '"_aws"' in line]
-    [directive] = json.loads(line)["_aws"]["CloudWatchMetrics"]
-    units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
-    assert units.pop("MinRemainingSeconds") == "Seconds"
-    assert set(units.values()) == {"Count"}
