@@ -84,9 +84,9 @@ PARAMETERS = {
 
 def test_a_parameter_reaches_the_setting_of_its_name() -> None:
     chosen = {parameter: value for parameter, _, value in PARAMETERS.values()}
-    with LocalAws(chosen) as aws:
-        settings = Settings.from_env(aws.function_environment())
-        outputs = aws.outputs
+    with LocalAws({**chosen, "LogLevel": "DEBUG"}) as aws:
+        environment, outputs = aws.function_environment(), aws.outputs
+        settings = Settings.from_env(environment)
 
     assert {field: str(getattr(settings, field)) for _, field, _ in PARAMETERS.values()} == {
         field: value for _, field, value in PARAMETERS.values()
@@ -94,6 +94,7 @@ def test_a_parameter_reaches_the_setting_of_its_name() -> None:
     assert settings.accounts_table == outputs["AccountsTableName"]
     assert settings.listen_keys_table == outputs["ListenKeysTableName"]
     assert settings.ledger_table == outputs["LedgerTableName"]
+    assert environment["POWERTOOLS_LOG_LEVEL"] == "DEBUG"
 
 
 TEMPLATE = expand()
