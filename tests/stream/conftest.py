@@ -44,6 +44,18 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
     return run
 
 
+def listens(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test with the fixture `alice`, a bot, while its stream listens to a key just renewed."""
+
+    @functools.wraps(test)
+    async def opened(alice: "Bot", **fixtures: Any) -> None:
+        async with alice:
+            await listening(alice)
+            await test(alice=alice, **fixtures)
+
+    return in_loop(opened)
+
+
 async def until(happened: Callable[[], Any]) -> None:
     """Wait for something that a socket or another thread brings about."""
     async with asyncio.timeout(SECONDS):
@@ -137,9 +149,9 @@ class Keeper:
     def renew(self) -> str:
         exchange = self.world.exchange
         exchange.handle("POST", PATHS[self.product], {"X-MBX-APIKEY": ALICE})
-        listen_key = str(exchange.live_key(ALICE, self.product))
-        self.record(listen_key)
-        return listen_key
+        self.listen_key = str(exchange.live_key(ALICE, self.product))
+        self.record(self.listen_key)
+        return self.listen_key
 
     def record(self, listen_key: str, **attributes: Any) -> None:
         self.world.put_current("alice", listen_key, self._clock.now(), product=self.product, **attributes)
@@ -263,3 +275,10 @@ def bot(
         return Bot(UserDataStream("alice", keys_at(url), clock=time_, **options))
 
     return make
+
+
+@pytest.fixture
+def alice(bot: Callable[..., Bot], keeper: Keeper) -> Bot:
+    """A bot whose key has just been renewed."""
+    keeper.renew()
+    return bot()

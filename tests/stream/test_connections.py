@@ -13,7 +13,7 @@ from listenkey_keeper.stream import pacing
 from listenkey_keeper.stream.keys import ListenKeys
 from listenkey_keeper.stream.user_data import UserDataStream
 
-from .conftest import ALICE, HOUR, bounds, hears, in_loop, listening, passes, until, without
+from .conftest import ALICE, HOUR, bounds, hears, in_loop, listening, listens, passes, until, without
 from .relay import Relay, url_of
 
 
@@ -72,31 +72,28 @@ async def test_a_replaced_connection_that_had_died_unnoticed_leaves_a_gap(
     assert bounds(alice.gaps[1]) == (proved_at, opened_at)
 
 
-@in_loop
+@listens
 async def test_a_lost_connection_is_told_of_at_once_and_opened_again_at_once(
-    world, bot, keeper, streams, clock, time_, caplog
+    world, alice, streams, clock, time_, caplog
 ):
-    keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        await passes(alice, 60)
-        proved_at = clock.now()
-        time_.advance(5)
-        streams.down = True
-        await asyncio.to_thread(streams.close_connections)
-        await without(alice)
-        state = alice.stream.state
-        assert (state.listening, state.why, state.since) == (False, "connection lost", proved_at)
-        assert alice.told == ["+started", "-connection lost"]
-        lost = world.exchange.emit_order(ALICE)
-        streams.down = False
-        time_.advance(1)
-        await listening(alice)
-        await hears(alice, world.exchange)
-        assert alice.stream.state.reconnects == 1
-        await passes(alice, 60)
-        streams.drop_connections()  # after a minute of life it does not even wait
-        await until(lambda: len(alice.gaps) == 3)
+    await passes(alice, 60)
+    proved_at = clock.now()
+    time_.advance(5)
+    streams.down = True
+    await asyncio.to_thread(streams.close_connections)
+    await without(alice)
+    state = alice.stream.state
+    assert (state.listening, state.why, state.since) == (False, "connection lost", proved_at)
+    assert alice.told == ["+started", "-connection lost"]
+    lost = world.exchange.emit_order(ALICE)
+    streams.down = False
+    time_.advance(1)
+    await listening(alice)
+    await hears(alice, world.exchange)
+    assert alice.stream.state.reconnects == 1
+    await passes(alice, 60)
+    streams.drop_connections()  # after a minute of life it does not even wait
+    await until(lambda: len(alice.gaps) == 3)
     assert lost not in alice.orders
     assert alice.told == ["+started", *2 * ["-connection lost", "+connection lost"]]
     assert bounds(alice.gaps[1])[0] == proved_at
@@ -249,22 +246,19 @@ async def test_the_streams_of_a_process_pass_one_gate(keys, keeper, world, strea
         await asyncio.gather(*(stream.aclose() for stream in opened))
 
 
-@in_loop
+@listens
 async def test_a_socket_that_cannot_be_replaced_is_heard_on_and_its_successor_tried_at_leisure(
-    world, bot, keeper, streams, clock, time_, caplog
+    world, alice, streams, clock, time_, caplog
 ):
-    keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        await passes(alice, 20)
-        streams.down = True
-        alice.line.renew_at = clock.now()
-        alice.stream.wake()
-        await until(lambda: "cannot connect" in caplog.text and alice.resting)
-        await hears(alice, world.exchange)
-        streams.down = False
-        time_.advance(1)
-        await until(lambda: streams.connections == 2)
+    await passes(alice, 20)
+    streams.down = True
+    alice.line.renew_at = clock.now()
+    alice.stream.wake()
+    await until(lambda: "cannot connect" in caplog.text and alice.resting)
+    await hears(alice, world.exchange)
+    streams.down = False
+    time_.advance(1)
+    await until(lambda: streams.connections == 2)
     assert alice.told == ["+started"]
 
 

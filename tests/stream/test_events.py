@@ -10,7 +10,7 @@ from listenkey_keeper.stream.keys import ListenKeys
 from listenkey_keeper.stream.user_data import UserDataStream
 from local.binance.exchange import PATHS
 
-from .conftest import ALICE, HOUR, bounds, in_loop, listening, until, without
+from .conftest import ALICE, HOUR, bounds, in_loop, listening, listens, until, without
 from .relay import url_of
 
 
@@ -59,16 +59,13 @@ async def test_it_waits_for_an_account_that_has_no_key_yet(bot, keeper, time_):
         await listening(alice)
 
 
-@in_loop
-async def test_it_says_until_when_the_key_lives(bot, keeper, clock, time_):
-    keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        assert alice.stream.expires_at == clock.now() + timedelta(hours=1)
-        assert repr(alice.stream) == "<UserDataStream alice: listening>"
-        time_.advance(HOUR)
-        assert not alice.stream.alive
-        assert repr(alice.stream) == "<UserDataStream alice: key not renewed>"
+@listens
+async def test_it_says_until_when_the_key_lives(alice, clock, time_):
+    assert alice.stream.expires_at == clock.now() + timedelta(hours=1)
+    assert repr(alice.stream) == "<UserDataStream alice: listening>"
+    time_.advance(HOUR)
+    assert not alice.stream.alive
+    assert repr(alice.stream) == "<UserDataStream alice: key not renewed>"
 
 
 @in_loop

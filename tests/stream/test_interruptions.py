@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from .conftest import ALICE, HOUR, bounds, hears, in_loop, listening, passes, until, without
+from listenkey_keeper.stream.gaps import MARGIN, Interrupted
+
+from .conftest import ALICE, HOUR, bounds, hears, in_loop, listening, listens, passes, until, without
 
 
 def fingerprint(listen_key: str) -> str:
@@ -53,47 +55,42 @@ async def test_however_binance_says_that_a_key_is_dead_it_is_one_interrupted_and
 
 
 @pytest.mark.row(80)
-@in_loop
-async def test_what_binance_says_of_another_key_changes_nothing(world, bot, keeper, clock, bus):
-    listen_key = keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        event = {"e": "listenKeyExpired", "E": int(clock.timestamp() * 1000), "listenKey": "another"}
-        world.exchange._audiences[listen_key].tell(event)
-        await hears(alice, world.exchange)
-        assert alice.stream.alive
+@listens
+async def test_what_binance_says_of_another_key_changes_nothing(world, alice, keeper, clock, bus):
+    listen_key = keeper.listen_key
+    event = {"e": "listenKeyExpired", "E": int(clock.timestamp() * 1000), "listenKey": "another"}
+    world.exchange._audiences[listen_key].tell(event)
+    await hears(alice, world.exchange)
+    assert alice.stream.alive
     assert alice.told == ["+started"]
     assert bus.told == []
 
 
 @pytest.mark.row(82)
-@in_loop
+@listens
 async def test_a_keeper_that_stops_for_90_minutes_is_noticed_when_the_hour_is_over(
-    world, bot, keeper, clock, time_, caplog, bus
+    world, alice, keeper, clock, time_, caplog, bus
 ):
-    keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        expires_at = clock.now() + timedelta(hours=1)
-        for _ in range(59):
-            await passes(alice, 60)
-        assert alice.told == ["+started"]
-        time_.advance(60)
-        await until(lambda: alice.interruptions)
-        state = alice.stream.state
-        assert (state.listening, state.why, state.since) == (False, "key not renewed", expires_at)
-        assert "events may be missing (key not renewed)" in caplog.text
-        for _ in range(180):
-            await until(lambda: alice.resting)
-            time_.advance(10)
+    expires_at = clock.now() + timedelta(hours=1)
+    for _ in range(59):
+        await passes(alice, 60)
+    assert alice.told == ["+started"]
+    time_.advance(60)
+    await until(lambda: alice.interruptions)
+    assert alice.interruptions == [Interrupted(expires_at - MARGIN, "key not renewed")]
+    assert not alice.stream.state.listening
+    assert "events may be missing (key not renewed)" in caplog.text
+    for _ in range(180):
         await until(lambda: alice.resting)
-        assert alice.told == ["+started", "-key not renewed"]
-        assert 3 <= len(bus.told) <= 10
-        world.exchange.rotate(ALICE, "usdm")
-        keeper.renew()
-        time_.advance(6)
-        await listening(alice)
-        await hears(alice, world.exchange)
+        time_.advance(10)
+    await until(lambda: alice.resting)
+    assert alice.told == ["+started", "-key not renewed"]
+    assert 3 <= len(bus.told) <= 10
+    world.exchange.rotate(ALICE, "usdm")
+    keeper.renew()
+    time_.advance(6)
+    await listening(alice)
+    await hears(alice, world.exchange)
     assert alice.told == ["+started", "-key not renewed", "+key not renewed"]
     assert bounds(alice.gaps[1])[0] <= expires_at
 
@@ -125,87 +122,76 @@ async def test_an_account_that_was_rejected_three_days_ago_is_not_called_listeni
     assert bounds(alice.gaps[0]) == (began, clock.now())
 
 
-@in_loop
-async def test_a_key_that_binance_has_forgotten_and_that_is_not_made_again_is_an_interruption(
-    world, bot, keeper, time_
-):
+@listens
+async def test_a_key_that_binance_has_forgotten_and_that_is_not_made_again_is_an_interruption(alice, keeper):
     """`createIfMissing` is false: the keeper's record says -1125 long before the hour is over."""
-    listen_key = keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        keeper.record(listen_key, outcome="REJECTED", errorCode="-1125")
-        alice.stream.wake()
-        await without(alice)
+    listen_key = keeper.listen_key
+    keeper.record(listen_key, outcome="REJECTED", errorCode="-1125")
+    alice.stream.wake()
+    await without(alice)
     assert alice.told == ["+started", "-account rejected"]
 
 
 @pytest.mark.row(81)
-@in_loop
+@listens
 async def test_the_table_is_looked_at_every_second_for_ten_and_the_keeper_is_asked_again(
-    world, bot, keeper, time_, table, bus
+    world, alice, keeper, time_, table, bus
 ):
-    listen_key = keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        reads = table.reads
-        world.exchange.expire(ALICE, "usdm")
+    listen_key = keeper.listen_key
+    reads = table.reads
+    world.exchange.expire(ALICE, "usdm")
+    await without(alice)
+    for _ in range(10):
+        time_.advance(1)
         await without(alice)
-        for _ in range(10):
-            time_.advance(1)
-            await without(alice)
-        assert 9 <= table.reads - reads <= 13
-        assert len(bus.told) == 1
-        for _ in range(5):
-            time_.advance(6)
-            await without(alice)
-        assert 14 <= table.reads - reads <= 19
-        assert len(bus.told) == 2
+    assert 9 <= table.reads - reads <= 13
+    assert len(bus.told) == 1
+    for _ in range(5):
+        time_.advance(6)
+        await without(alice)
+    assert 14 <= table.reads - reads <= 19
+    assert len(bus.told) == 2
     assert {told["fingerprint"] for told in bus.told} == {fingerprint(listen_key)}
 
 
-@in_loop
+@listens
 async def test_after_a_lost_socket_the_keeper_is_asked_because_the_key_may_have_died_unheard(
-    world, bot, keeper, bus, streams, time_, clock
+    world, alice, keeper, bus, streams, time_, clock
 ):
-    listen_key = keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        await passes(alice, 60)
-        streams.down = True
-        streams.drop_connections()
-        await without(alice)
-        world.exchange.expire(ALICE, "usdm")  # nobody hears of it
-        streams.down = False
-        time_.advance(1)
-        await until(lambda: bus.told)
-        assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key)}]
-        await listening(alice)
-        lost = world.exchange.emit_order(ALICE)
-        lost_at = clock.now()
-        keeper.renew()
-        time_.advance(1)
-        await until(lambda: len(alice.gaps) == 3)
-        await hears(alice, world.exchange)
+    listen_key = keeper.listen_key
+    await passes(alice, 60)
+    streams.down = True
+    streams.drop_connections()
+    await without(alice)
+    world.exchange.expire(ALICE, "usdm")  # nobody hears of it
+    streams.down = False
+    time_.advance(1)
+    await until(lambda: bus.told)
+    assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key)}]
+    await listening(alice)
+    lost = world.exchange.emit_order(ALICE)
+    lost_at = clock.now()
+    keeper.renew()
+    time_.advance(1)
+    await until(lambda: len(alice.gaps) == 3)
+    await hears(alice, world.exchange)
     assert lost not in alice.orders
     assert alice.told == ["+started", "-connection lost", "+connection lost", "-key changed", "+key changed"]
     assert bounds(alice.gaps[2])[0] < lost_at < clock.now()
 
 
-@in_loop
+@listens
 async def test_a_key_that_lives_on_after_a_lost_socket_is_asked_about_once(
-    world, bot, keeper, bus, streams, time_
+    world, alice, keeper, bus, streams, time_
 ):
+    await passes(alice, 60)
+    streams.drop_connections()
+    await until(lambda: len(alice.gaps) == 2 and bus.told)
+    time_.advance(1)
     keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        await passes(alice, 60)
-        streams.drop_connections()
-        await until(lambda: len(alice.gaps) == 2 and bus.told)
-        time_.advance(1)
-        keeper.renew()
-        for _ in range(12):
-            await passes(alice, 10)
-        await hears(alice, world.exchange)
+    for _ in range(12):
+        await passes(alice, 10)
+    await hears(alice, world.exchange)
     assert len(bus.told) == 1
     assert alice.told == ["+started", "-connection lost", "+connection lost"]
 

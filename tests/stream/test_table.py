@@ -12,28 +12,25 @@ from botocore.parsers import ResponseParserError
 from listenkey_keeper.stream.keys import ListenKeys, ListenKeyUnavailable
 from listenkey_keeper.stream.user_data import UserDataStream
 
-from .conftest import ALICE, bounds, hears, in_loop, listening, passes, until, without
+from .conftest import ALICE, bounds, hears, in_loop, listening, listens, passes, until, without
 
 
 def refusal(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code}}, "GetItem")
 
 
-@in_loop
+@listens
 async def test_while_the_table_cannot_be_read_the_open_socket_is_heard_and_reopened(
-    world, bot, table, keeper, streams, time_, caplog
+    world, alice, table, streams, caplog
 ):
-    keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        table.code = "ProvisionedThroughputExceededException"
-        for _ in range(3):
-            reads = table.reads
-            await passes(alice, 67)
-            assert table.reads > reads
-        await hears(alice, world.exchange)
-        streams.drop_connections()
-        await until(lambda: len(alice.gaps) == 2)
+    table.code = "ProvisionedThroughputExceededException"
+    for _ in range(3):
+        reads = table.reads
+        await passes(alice, 67)
+        assert table.reads > reads
+    await hears(alice, world.exchange)
+    streams.drop_connections()
+    await until(lambda: len(alice.gaps) == 2)
     said = [text for text in caplog.messages if "ProvisionedThroughputExceededException" in text]
     assert len(said) == 1
     assert "CANARY" not in caplog.text
@@ -98,26 +95,23 @@ async def test_without_a_stream_url_where_one_is_needed_it_is_refused_in_one_lin
     ],
     ids=lambda error: type(error).__name__,
 )
-@in_loop
+@listens
 async def test_after_the_first_read_no_error_of_the_client_ends_the_stream(
-    world, bot, table, keeper, streams, time_, error
+    world, alice, table, keeper, streams, error
 ):
+    table.error = error
+    reads = table.reads
+    await passes(alice, 67)
+    assert table.reads > reads
+    streams.drop_connections()
+    await until(lambda: len(alice.gaps) == 2)
+    table.error = None
+    world.exchange.rotate(ALICE, "usdm")
     keeper.renew()
-    async with bot() as alice:
-        await listening(alice)
-        table.error = error
-        reads = table.reads
-        await passes(alice, 67)
-        assert table.reads > reads
-        streams.drop_connections()
-        await until(lambda: len(alice.gaps) == 2)
-        table.error = None
-        world.exchange.rotate(ALICE, "usdm")
-        keeper.renew()
-        await listening(alice)
-        alice.stream.wake()
-        await until(lambda: len(alice.gaps) == 3)
-        await hears(alice, world.exchange)
+    await listening(alice)
+    alice.stream.wake()
+    await until(lambda: len(alice.gaps) == 3)
+    await hears(alice, world.exchange)
 
 
 @pytest.mark.row(89)

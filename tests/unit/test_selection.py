@@ -124,13 +124,6 @@ def test_a_retry_does_not_renew_again_what_its_tick_has_renewed(
     assert len(selection.due) + len(selection.settled) == 1
 
 
-def test_with_a_shorter_renewal_the_sweep_renews_sooner() -> None:
-    ten = timedelta(minutes=9)
-
-    assert not due_rule(A_SWEEP, overdue=ten)(account("alice"), renewed(8.9))[0]
-    assert due_rule(A_SWEEP, overdue=ten)(account("alice"), renewed(9))[0]
-
-
 def test_live_keys_come_first_soonest_to_expire_first_then_those_without() -> None:
     current = {
         "young": renewed(10),
@@ -146,11 +139,47 @@ def test_live_keys_come_first_soonest_to_expire_first_then_those_without() -> No
     assert {a.id for a in due[3:]} == {"dead", "rejected", "new"}
 
 
-def test_a_fresh_account_is_skipped_without_a_reason() -> None:
-    selection = selected([account("alice")], {"alice": renewed(1)})
+NAMED = Trigger(MANUAL, ("alice",), force=True)
+DRY = Trigger(MANUAL, dry_run=True)
+BAD = account("alice", problem=BAD_ROW)
+OFF = account("alice", enabled=False)
+NOBODY = Account("alice", problem=Rejected(ErrorCode.ACCOUNT_NOT_FOUND, "there is no such row"))
+
+
+@pytest.mark.parametrize(
+    ("row", "before", "trigger", "outcome", "code", "recorded"),
+    [
+        pytest.param(account("alice"), renewed(1), A_TICK, "SKIPPED", None, False, id="fresh"),
+        pytest.param(OFF, NOTHING, NAMED, "SKIPPED", "ACCOUNT_DISABLED", False, id="disabled, by name"),
+        *(
+            pytest.param(BAD, before, trigger, "REJECTED", "INVALID_ACCOUNT", recorded)
+            for before, trigger, recorded in (
+                (NOTHING, A_TICK, True),
+                (NOTHING, A_SWEEP, True),
+                (NOTHING, NAMED, True),
+                (NOTHING, DRY, False),
+                (renewed(1), A_TICK, True),
+                (renewed(1), A_SWEEP, True),
+                (never("REJECTED"), A_TICK, True),
+            )
+        ),
+        pytest.param(NOBODY, NOTHING, NAMED, "REJECTED", "ACCOUNT_NOT_FOUND", False, id="nobody"),
+        pytest.param(BAD, never("REJECTED"), A_SWEEP, "REJECTED", "INVALID_API_KEY", False, id="repeated"),
+        pytest.param(
+            account("alice"), never("REJECTED"), A_SWEEP, "REJECTED", "INVALID_API_KEY", False, id="stands"
+        ),
+    ],
+)
+def test_what_is_said_of_an_account_that_is_not_due(
+    row: Account, before: Current, trigger: Trigger, outcome: str, code: str | None, recorded: bool
+) -> None:
+    """A sweep repeats what stands of a rejected account, and records nothing."""
+    selection = selected([row], {"alice": before}, trigger)
 
     [result] = selection.settled
-    assert (result.outcome, result.error_code, result.to_record) == ("SKIPPED", None, False)
+    assert (result.outcome, result.error_code, result.to_record) == (outcome, code, recorded)
+    known = {"INVALID_ACCOUNT": BAD_ROW.message, "INVALID_API_KEY": "why"}
+    assert code not in known or result.error_message == known[code]
     assert selection.due == []
 
 
@@ -159,64 +188,3 @@ def test_a_disabled_account_is_left_out_of_a_run_over_all() -> None:
 
     assert [a.id for a in selection.due] == ["bob"]
     assert selection.settled == []
-
-
-def test_a_disabled_account_that_is_asked_for_by_name_is_told_why_not() -> None:
-    asked = Trigger(MANUAL, ("alice",), force=True)
-
-    selection = selected([account("alice", enabled=False)], {}, asked)
-
-    [result] = selection.settled
-    assert (result.outcome, result.error_code, result.to_record) == ("SKIPPED", "ACCOUNT_DISABLED", False)
-    assert selection.due == []
-
-
-@pytest.mark.parametrize("trigger", [A_TICK, A_SWEEP, A_MANUAL, Trigger(MANUAL, force=True)])
-def test_a_bad_row_is_rejected_and_recorded(trigger: Trigger) -> None:
-    selection = selected([account("alice", problem=BAD_ROW)], {}, trigger)
-
-    [result] = selection.settled
-    assert (result.outcome, result.error_code, result.to_record) == ("REJECTED", "INVALID_ACCOUNT", True)
-    assert result.error_message == BAD_ROW.message
-    assert selection.due == []
-
-
-def test_a_sweep_repeats_what_stands_of_a_rejected_account_and_records_nothing() -> None:
-    bad_row, bad_key = account("alice", problem=BAD_ROW), account("bob")
-    current = {"alice": never("REJECTED"), "bob": never("REJECTED")}
-
-    selection = selected([bad_row, bad_key], current, A_SWEEP)
-
-    assert selection.due == []
-    for result in selection.settled:
-        assert (result.outcome, result.error_code, result.error_message, result.to_record) == (
-            "REJECTED",
-            "INVALID_API_KEY",
-            "why",
-            False,
-        )
-
-
-@pytest.mark.parametrize("trigger", [A_TICK, A_SWEEP])
-def test_a_bad_row_that_was_well_before_is_recorded_once_by_a_sweep_and_by_each_tick(
-    trigger: Trigger,
-) -> None:
-    [result] = selected([account("alice", problem=BAD_ROW)], {"alice": renewed(1)}, trigger).settled
-
-    assert (result.outcome, result.to_record) == ("REJECTED", True)
-
-
-def test_a_name_that_nobody_has_is_not_recorded() -> None:
-    nobody = Account("nobody", problem=Rejected(ErrorCode.ACCOUNT_NOT_FOUND, "there is no such row"))
-
-    [result] = selected([nobody], {}, Trigger(MANUAL, ("nobody",))).settled
-
-    assert (result.outcome, result.error_code, result.to_record) == ("REJECTED", "ACCOUNT_NOT_FOUND", False)
-
-
-def test_a_dry_run_records_no_bad_row() -> None:
-    trigger = Trigger(MANUAL, dry_run=True)
-
-    [result] = selected([account("alice", problem=BAD_ROW)], {}, trigger).settled
-
-    assert (result.outcome, result.to_record) == ("REJECTED", False)
