@@ -12,6 +12,7 @@ from listenkeys.products import LIVE
 from listenkeys.view.remedies import as_argument
 
 from .errors import CliError
+from .group import command
 from .output import Columns, Problems, show, show_json
 from .registry import Registry, Wanted
 from .remove import remove
@@ -31,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Add, list, change, enable, disable and remove accounts.",
+    epilog="Example: listenkeys accounts add alice",
 )
 
 NewAccount = Annotated[
@@ -49,21 +51,29 @@ _MAX_INPUT = 4096
 
 
 # An extra argument could be an API key, and the parser's error would quote it.
-@app.command(context_settings={"allow_extra_args": True})
+@command(app, "accounts add alice", context_settings={"allow_extra_args": True})
 @on_stack
 def add(
     context: typer.Context,
     account: NewAccount,
     product: Annotated[
         str | None,
-        typer.Option(help="usdm (the default), coinm, portfolio, portfolio-pro or options."),
+        typer.Option(
+            metavar="PRODUCT", help="usdm (the default), coinm, portfolio, portfolio-pro or options."
+        ),
     ] = None,
     secret: Annotated[
-        str | None, typer.Option(help="The secret to keep the API key in; by default SecretPrefix/ACCOUNT.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The secret to keep the API key in; by default SecretPrefix/ACCOUNT."
+        ),
     ] = None,
     field: Annotated[
         str | None,
-        typer.Option(help="The field of the secret's JSON; by default apiKey, or ACCOUNT with --secret."),
+        typer.Option(
+            metavar="NAME",
+            help="The field of the secret's JSON; by default apiKey, or ACCOUNT with --secret.",
+        ),
     ] = None,
     environment: Environment = None,
     create_if_missing: CreateIfMissing = None,
@@ -96,28 +106,29 @@ def add(
     where = f"field {added.secret_field} of secret {added.secret_id}"
     if not before:
         sweep = stack.minutes("SweepExpression", 5)
+        does = "creates its listenKey" if added.create_if_missing else "extends its listenKey, if it has one"
         show(
             f"{account} added ({kind}); its API key is in {where}.",
-            f"The next sweep tries it, within {sweep} minutes.",
-            f"`listenkeys renew {as_argument(account)}` tries it now.",
+            f"The next sweep, within {sweep} minutes, {does}.",
+            f"`listenkeys renew {as_argument(account)}` does it now.",
         )
         return
-    show(f"{account} has its new API key, in {where}.")
+    show(f"{account}'s API key is replaced ({where}).")
     if (added.product, added.environment) != (before.product, before.environment):
         was = f"{before.product}, {before.environment}"
         show(f"It is now {added.product}, {added.environment}; it was {was}.")
     if added.enabled:
         tick = stack.minutes("ScheduleExpression", 30)
         show(
-            f"The next renewal uses it, in about {tick} minutes at the latest.",
-            f"`listenkeys renew {as_argument(account)}` tries it now.",
+            f"The next renewal uses it, within about {tick} minutes.",
+            f"`listenkeys renew {as_argument(account)}` renews it now.",
         )
     else:
         enable = f"`listenkeys accounts enable {as_argument(account)}`"
         show(f"The account is disabled: {enable} enables it.")
 
 
-@app.command("list")
+@command(app, "accounts list", name="list")
 @on_stack
 def list_(*, connect: Connect, as_json: bool) -> None:
     """List the accounts and where their API keys are stored."""
@@ -126,13 +137,15 @@ def list_(*, connect: Connect, as_json: bool) -> None:
         show_json([as_dict(account) for account in accounts])
         return
     if not accounts:
-        show("no accounts yet: `listenkeys accounts add` adds one")
+        show("no accounts yet: `listenkeys accounts add NAME` adds one")
         return
-    names = ("account", "product", "environment", "enabled", "creates", "renew after", "secret", "field")
-    table = Columns(*names, optional=("creates", "field", "renew after", "environment", "product"))
+    table = Columns(
+        "account", "product", "environment", "enabled", "create if missing", "renew after", "secret", "field",
+        optional=("create if missing", "field", "renew after", "environment", "product"),
+    )  # fmt: skip
     for account in accounts:
         if account.problem:
-            table.add(Text(account.id), *(Text("?", style="red") for _ in names[1:]))
+            table.add(Text(account.id), *[Text("?", style="red") for _ in range(7)])
             continue
         table.add(
             Text(account.id),
@@ -149,7 +162,7 @@ def list_(*, connect: Connect, as_json: bool) -> None:
         show("", Problems(broken))
 
 
-@app.command("set")
+@command(app, "accounts set alice --renew-after 5", name="set")
 @on_stack
 def set_(
     accounts: AccountIds,
@@ -175,16 +188,16 @@ def set_(
         minutes = (
             stack.parameters.get("RenewAfterMinutes", "30") if renew_after == STACKS_OWN else renew_after
         )
-        said.append(f"is renewed once its key is {minutes} minutes old")
+        said.append(f"is renewed once its listenKey is {minutes} minutes old")
     if create_if_missing is not None:
-        gets = "a new one" if create_if_missing else "an alarm instead of a new one"
-        said.append(f"gets {gets} if Binance has no listenKey for it")
+        gets = "a new listenKey" if create_if_missing else "an alarm instead of a new listenKey"
+        said.append(f"gets {gets} if Binance has none for it")
     if environment:
         said.append(f"uses Binance's {environment} environment from its next renewal on")
-    _change(Registry(stack), accounts, row, " and ".join(said), as_json)
+    _change(Registry(stack), accounts, row, " and ".join(said) + ".", as_json)
 
 
-@app.command()
+@command(app, "accounts enable alice")
 @on_stack
 def enable(
     accounts: AccountIds,
@@ -194,14 +207,14 @@ def enable(
 ) -> None:
     """Start renewing disabled accounts again.
 
-    The next run renews those that are due.
+    The next run renews each that is due. `listenkeys renew ACCOUNT` renews it now.
     """
     registry = Registry(connect())
-    said = "is enabled: the next run renews it if it is due; `listenkeys renew` with its name renews it now"
+    said = "is enabled. The next run renews it if it is due; `listenkeys renew NAME` renews it now."
     _change(registry, accounts, {"enabled": {"BOOL": True}}, said, as_json)
 
 
-@app.command()
+@command(app, "accounts disable alice bob")
 @on_stack
 def disable(
     accounts: AccountIds,
@@ -211,23 +224,25 @@ def disable(
 ) -> None:
     """Stop renewing accounts, without an alarm.
 
-    Their listenKeys expire within 60 minutes. Their rows and API keys stay.
+    Their listenKeys expire within 60 minutes. Their rows and API keys stay, and `listenkeys accounts enable
+    ACCOUNT` renews them again.
     """
     registry = Registry(connect())
-    said = "is disabled: its listenKey expires within 60 minutes, and no alarm follows"
+    said = "is disabled. Its listenKey, if it has one, expires within 60 minutes, and no alarm is raised."
     _change(registry, accounts, {"enabled": {"BOOL": False}}, said, as_json)
 
 
-app.command()(remove)
+command(app, "accounts remove alice --with-secret")(remove)
 
 
 def _change(registry: Registry, ids: list[str], row: dict[str, Any], said: str, as_json: bool) -> None:
+    registry.check_all_known(ids)
     for id_ in ids:
         if "environment" in row:
             check_place(registry.get(id_).product, row["environment"]["S"])
         registry.change(id_, row)
         if not as_json:
-            show(f"{id_} {said}")
+            show(f"{id_} {said.replace('NAME', as_argument(id_))}")
     if as_json:
         show_json([as_dict(registry.get(id_)) for id_ in ids])
 

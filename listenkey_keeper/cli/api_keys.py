@@ -98,7 +98,8 @@ class ApiKeys:
             return  # an add that stopped half-way, done again
         if field in content and not replace:
             raise CliError(
-                f"field {field} of secret {secret_id} already holds another key: overwrite it with --replace"
+                f"field {field} of secret {secret_id} already holds another API key: overwrite it with "
+                "--replace"
             )
         self._write(secret_id, {**content, field: key})
 

@@ -10,7 +10,7 @@ from . import samconfig
 from .errors import explain
 from .findings import Finding
 from .key_policy import key_policies
-from .left_over import dead_letters, undelivered, unsent_news
+from .left_over import dead_letters, undelivered, unsent_messages
 from .paging import Page, send_tests
 from .probe import dry_run
 from .resources import Resources, of_type
@@ -18,7 +18,7 @@ from .stack import Stack, in_local_environment
 
 _SETTLED = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
 _TRY = "`listenkeys check --page` sends test messages"
-_CONFIRM = 'open the mail "AWS Notification - Subscription Confirmation" and confirm'
+_CONFIRM = 'open the email "AWS Notification - Subscription Confirmation" and confirm'
 
 
 def check(stack: Stack, paging: bool = False) -> Iterator[Finding]:
@@ -29,13 +29,13 @@ def check(stack: Stack, paging: bool = False) -> Iterator[Finding]:
         ("stack", _stack),
         ("settings", lambda stack, _: _settings(stack)),
         ("rules", _rules),
-        ("key", key_policies),
-        ("letters", dead_letters),
+        ("KMS key", key_policies),
+        ("dead letters", dead_letters),
         ("undelivered", undelivered),
-        ("news", unsent_news),
+        ("account messages", unsent_messages),
         ("alarms", _alarms),
-        ("page", lambda stack, resources: _page(stack, resources, sent)),
-        ("mail", lambda stack, resources: _mail(stack, resources, sent)),
+        ("test messages", lambda stack, resources: _page(stack, resources, sent)),
+        ("email", lambda stack, resources: _mail(stack, resources, sent)),
         ("function", lambda stack, _: dry_run(stack)),
     ]
     for name, part in parts:
@@ -52,7 +52,7 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
     status = client.describe_stacks(StackName=stack.name)["Stacks"][0]["StackStatus"]
     if status in _SETTLED:
         # Not an error: the first deployment needs ProtectTables=false. It is easily forgotten afterwards.
-        open_to_all = stack.parameters.get("ProtectTables") == "false"
+        open_to_all = stack.parameters.get("ProtectTables") == "false" and not in_local_environment()
         hint = "; to protect the tables, deploy with ProtectTables=true" if open_to_all else ""
         yield Finding("stack", True, f"{stack.name} in {stack.region}, {status}{hint}")
     else:
@@ -65,8 +65,14 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
 
 def _settings(stack: Stack) -> Iterator[Finding]:
     """Compare the stack's parameters with those that the next `sam deploy` here would send."""
-    written = samconfig.parameter_overrides()
-    if in_local_environment() or not written or samconfig.location().get("stack_name") != stack.name:
+    written, of_stack = samconfig.parameter_overrides(), samconfig.location().get("stack_name")
+    if in_local_environment() or not written or of_stack != stack.name:
+        why = f"{samconfig.FILE} is of another stack, {of_stack}"
+        if in_local_environment():
+            why = "the local environment has the template's own"
+        elif not written:
+            why = f"run check in the folder with your {samconfig.FILE}"
+        yield Finding("settings", None, f"not compared: {why}")
         return
     differ = {name: value for name, value in written.items() if stack.parameters.get(name) != value}
     for name, value in differ.items():
@@ -115,7 +121,7 @@ def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
 def _mail(stack: Stack, resources: Resources, sent: Page | None) -> Iterator[Finding]:
     topic, address = stack.outputs["AlarmTopicArn"], stack.parameters.get("AlarmEmail")
     if in_local_environment():
-        yield Finding("mail", None, "not tried: the local environment sends no mail")
+        yield Finding("email", None, "not tried: the local environment sends no email")
         return
     confirmed, waiting = [], []
     pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
@@ -128,21 +134,21 @@ def _mail(stack: Stack, resources: Resources, sent: Page | None) -> Iterator[Fin
         elif subscription["SubscriptionArn"] == "PendingConfirmation":
             waiting.append(who)
     for who in waiting:
-        yield Finding("mail", False, f"{who} is not confirmed and gets no alarms: {_CONFIRM}")
+        yield Finding("email", False, f"{who} is not confirmed and gets no alarms: {_CONFIRM}")
     called = of_type(resources, "AWS::Events::ApiDestination")
     if confirmed:
-        says = f"{sent.said('mail')} should have arrived" if sent else f"not tried: {_TRY}"
-        yield Finding("mail", None, f"{', '.join(confirmed)}: {says}")
+        says = f"{sent.said('email')} should have arrived" if sent else f"not tried: {_TRY}"
+        yield Finding("email", None, f"{', '.join(confirmed)}: {says}")
     elif address and not waiting:
         # AWS drops a subscription that is not confirmed within two days.
         subscribe = (
             f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint {address}"
         )
         yield Finding(
-            "mail", False, f"{address} is not subscribed: `{subscribe}` sends a new confirmation mail"
+            "email", False, f"{address} is not subscribed: `{subscribe}` sends a new confirmation email"
         )
     elif not waiting and not called.keys() & {"Webhook"}:
-        yield Finding("mail", False, "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy")
+        yield Finding("email", False, "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy")
     for name, physical in called.items():
         what = "heartbeat" if name == "Heartbeat" else "webhook"
         state = stack.client("events").describe_api_destination(Name=physical)["ApiDestinationState"]
@@ -181,8 +187,8 @@ def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
             waiting += alarm["StateValue"] == "INSUFFICIENT_DATA"
     if quiet:
         off = f"none of the {quiet} is on" if quiet == len(alarms) else f"{quiet} of {len(alarms)} are off"
-        news = f"; {waiting} still without data, as in a new stack" if waiting else ""
-        yield Finding("alarms", True, off + news)
+        new = f"; {waiting} still without data, as in a new stack" if waiting else ""
+        yield Finding("alarms", True, off + new)
 
 
 def _described(stack: Stack, resources: Resources) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
@@ -197,6 +203,6 @@ def _described(stack: Stack, resources: Resources) -> tuple[dict[str, str], dict
 
 def _page(stack: Stack, resources: Resources, sent: Page | None) -> Iterator[Finding]:
     if sent and in_local_environment():
-        yield Finding("page", None, "not tried: the local environment has no alarms")
+        yield Finding("test messages", None, "not tried: the local environment has no alarms")
     elif sent:
         yield from send_tests(stack, _described(stack, resources)[1], sent)

@@ -21,12 +21,16 @@ Span = tuple[datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What is known of a day that ends `now`: since when, when the key was dead, and when renewing failed."""
+    """What is known of a day that ends `now`: since when, when the key was dead, and when renewing failed.
+
+    `had_key`: whether there was a listenKey at all.
+    """
 
     now: datetime
     known_since: datetime
     dead: Sequence[Span]
     failed: Sequence[Span]
+    had_key: bool = True
 
     def block(self, start: datetime, end: datetime) -> str:
         """Return what a part of the day was: the worst of it."""
@@ -45,7 +49,9 @@ class Day:
         heading, legend = Text(f"the last 24 hours, {minutes} min a block:"), Text()
         for name, (block, style) in _BLOCKS.items():
             if name in blocks:
-                said = f"{name} ({dead:.0f} min)" if name == "dead" else name
+                said = (
+                    f"{name if self.had_key else 'no listenKey'} ({dead:.0f} min)" if name == "dead" else name
+                )
                 legend.append(f"  {block} {said}", style)
         if len(heading) + len(legend) > options.max_width:
             yield heading
@@ -79,7 +85,7 @@ def day_of(entries: Iterable[dict[str, Any]], now: datetime, renewed_until: date
         for (at, entry), then in zip(tries, afterwards, strict=False)
         if entry["outcome"] not in SUCCESSES
     ]
-    return Day(now, known_since, list(_gaps(alive, known_since, now)), failed)
+    return Day(now, known_since, list(_gaps(alive, known_since, now)), failed, bool(alive))
 
 
 def _gaps(alive: Iterable[Span], begin: datetime, end: datetime) -> Iterator[Span]:

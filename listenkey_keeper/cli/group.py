@@ -1,18 +1,42 @@
-"""Turns every error of a command into one line, never a traceback."""
+"""The commands' common form: plain help with an example, and each error as one line, never a traceback."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from .errors import explain, way_to
+from .errors import CliError, explain, way_to
 from .output import plain
 
 COULD_NOT = 2
 NO_READER = 141  # as for a program that SIGPIPE ends
+Command = TypeVar("Command", bound=Callable[..., Any])
+_EVERYWHERE = {"--stack-name", "--region", "--profile", "--json"}  # options that all commands have
+
+
+def command(
+    app: typer.Typer, example: str, name: str | None = None, **settings: Any
+) -> Callable[[Command], Command]:
+    """Return the decorator of a command whose help ends with this example."""
+    return app.command(name, cls=PlainHelp, epilog=f"Example: listenkeys {example}", **settings)
+
+
+class PlainHelp(TyperCommand):
+    """A command whose help names its arguments without Python's types and without braces."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument):
+                setattr(parameter, "display_type_rich", lambda ctx: "")  # noqa: B010 - mypy: it is a method
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the line that begins with Usage."""
+        return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
 
 class OneLineErrors(TyperGroup):
@@ -47,9 +71,33 @@ class OneLineErrors(TyperGroup):
                 raise
             if debug:
                 typer.echo(way_to(error), err=True)
-            line = f"{usage()} (see --help)" if usage else explain(error)
-            option = getattr(error, "option_name", "")
-            if option.startswith("-") and not option.startswith("--"):
-                line += "; put -- before an account whose name begins with -"
+            line = _usage(error, usage()) if usage else explain(error)
             typer.echo("listenkeys: " + plain(" ".join(line.split())), err=True)
             raise typer.Exit(COULD_NOT) from None
+
+
+def number(option: str, least: int, most: int, whole: bool = False) -> Callable[[str], float]:
+    """Return what reads this option's value: CliError for what is not a number from `least` to `most`."""
+
+    def read(text: str) -> float:
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = -1
+        if not least <= value <= most:
+            raise CliError(f"{option} must be a {'whole ' * whole}number from {least} to {most}")
+        return value
+
+    return read
+
+
+def _usage(error: Any, text: str) -> str:
+    path = error.ctx.command_path if getattr(error, "ctx", None) else "listenkeys"
+    option = getattr(error, "option_name", "")
+    if option in _EVERYWHERE:
+        first = "list" if path.endswith(" accounts") else "status"
+        return f"put {option} after the command, such as `{path} {first} {option}`"
+    line = f"{text.rstrip('.')} (see `{path} --help`)"
+    if option.startswith("-") and not option.startswith("--"):
+        line += "; put -- before an account whose name begins with -"
+    return line

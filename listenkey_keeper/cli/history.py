@@ -46,8 +46,8 @@ def expiry(dynamodb: Any, table: str, account_id: str) -> datetime | None:
 def history_table(entries: list[dict[str, Any]]) -> Group:
     """Return the attempts as a table, and below it each error's message once, as it was last recorded."""
     table = Columns(
-        "time (UTC)", "outcome", "tries", "ms", "key", "until", "error",
-        right=("tries", "ms"), optional=("ms", "key", "tries", "until"),
+        "time (UTC)", "outcome", "tries", "ms", "listenKey", "until", "error",
+        right=("tries", "ms"), optional=("ms", "listenKey", "tries", "until"),
     )  # fmt: skip
     messages: dict[str, str] = {}
     # 80 columns have no room for the usual one.

@@ -30,7 +30,7 @@ def key_policies(stack: Stack, resources: Resources) -> Iterator[Finding]:
             answer = stack.client("kms").get_key_policy(KeyId=key, PolicyName="default")
             policy = json.loads(answer["Policy"])["Statement"]
         except Exception as error:  # noqa: BLE001 - nothing else depends on it
-            yield Finding("key", None, f"the policy of {parameter} could not be read: {explain(error)}")
+            yield Finding("KMS key", None, f"the policy of {parameter} could not be read: {explain(error)}")
             continue
         statements = policy if isinstance(policy, list) else [policy]
         whom = {service: {"Service": service} for service in services}
@@ -56,11 +56,11 @@ def _judge(
         )
         free = " (for events.amazonaws.com without a condition)" if "events" in " ".join(missing) else ""
         says = f"the policy of {parameter} does not allow {', '.join(missing)}{free}: {lost}"
-        return Finding("key", False, f"{says}; allow it in the key's policy")
+        return Finding("KMS key", False, f"{says}; allow it in the key's policy")
     if unknown := [each for each, allowed in found.items() if allowed is None]:
         says = f"the policy of {parameter} allows or denies {', '.join(unknown)} under a condition"
-        return Finding("key", None, f"{says}, which is not checked")
-    return Finding("key", True, f"the policy of {parameter} allows what {', '.join(whom)} need")
+        return Finding("KMS key", None, f"{says}, which is not checked")
+    return Finding("KMS key", True, f"the policy of {parameter} allows what {', '.join(whom)} need")
 
 
 def _allowed(

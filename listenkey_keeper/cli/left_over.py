@@ -1,4 +1,4 @@
-"""What has been left behind: dead letters, messages that did not arrive, news that was not sent."""
+"""What has been left behind: dead letters, messages that did not arrive or were not sent."""
 
 import json
 import re
@@ -15,18 +15,20 @@ _CALLS = 10  # of ReceiveMessage: SQS answers each with up to ten messages, in n
 
 def dead_letters(stack: Stack, resources: Resources) -> Iterator[Finding]:
     """Yield how many runs have failed after all retries, and since when."""
-    none, what = "no run has failed after all retries", "failed after all retries"
+    none, what = "none: no run has failed after all retries", "run{s} failed after all retries"
     todo = "later runs have tried again; if `listenkeys status` is ok, purge the queue"
-    return _queue(stack, resources, "DeadLetterQueue", "letters", none, what, todo)
+    return _queue(stack, resources, "DeadLetterQueue", "dead letters", none, what, todo)
 
 
 def undelivered(stack: Stack, resources: Resources) -> Iterator[Finding]:
-    """Yield how many messages to mail, webhook and heartbeat have failed in the last day."""
-    none = "no message to mail, webhook or heartbeat has failed in the last day"
+    """Yield how many messages by email, webhook and heartbeat have failed in the last day."""
+    none = "none: no email, webhook or heartbeat call has failed in the last day"
     todo = (
         "if its URL is gone, put another into a new secret, set the parameter, deploy, then purge the queue"
     )
-    return _queue(stack, resources, "UndeliveredQueue", "undelivered", none, "did not arrive", todo)
+    return _queue(
+        stack, resources, "UndeliveredQueue", "undelivered", none, "message{s} did not arrive", todo
+    )
 
 
 def _queue(
@@ -59,7 +61,8 @@ def _queue(
         since = f"{'at least ' * (len(seen) < count)}since {_sent(letters[0])}"
         last = f", the last at {_sent(letters[-1])}: {_why(letters[-1])}"
     purge = f"`aws sqs purge-queue --queue-url {url} --region {stack.region}`"
-    yield Finding(name, False, f"{count} {what}, {since}{last}; {todo}: {purge}")
+    says = what.replace("{s}", "s" * (count != 1))
+    yield Finding(name, False, f"{count} {says}, {since}{last}; {todo}: {purge}")
 
 
 def _sent(letter: dict[str, Any]) -> str:
@@ -76,8 +79,8 @@ def _why(letter: dict[str, Any]) -> str:
     return re.sub(r"\w+://\S+", "<URL>", str(why))[:200]
 
 
-def unsent_news(stack: Stack, resources: Resources) -> Iterator[Finding]:
-    """Yield how many accounts' news no run could send: it is kept with the account until one can."""
+def unsent_messages(stack: Stack, resources: Resources) -> Iterator[Finding]:
+    """Yield how many accounts' messages no run could send: each is kept with its account until one can."""
     pages = (
         stack.client("dynamodb")
         .get_paginator("scan")
@@ -102,7 +105,7 @@ def unsent_news(stack: Stack, resources: Resources) -> Iterator[Finding]:
         who = first if len(old) == 1 else f"{len(old)} accounts"
         when = f", since {old[first]}" if old[first] else ""
         todo = "each run tries again; the function's log says why EventBridge does not take it"
-        yield Finding("news", False, f"the news of {who} was not sent{when}: {todo}")
+        yield Finding("account messages", False, f"FAILING or RECOVERED of {who} was not sent{when}: {todo}")
     else:
-        waiting = f"; that of {len(since)} just now is on its way" if since else ""
-        yield Finding("news", True, f"all news of accounts was sent{waiting}")
+        waiting = f"; {len(since)} of just now on the way" if since else ""
+        yield Finding("account messages", True, f"every FAILING and RECOVERED message was sent{waiting}")

@@ -1,8 +1,6 @@
 """`listenkeys`: its commands.
 
-Exit codes: 0 ok, 1 action needed (a key at risk or not renewed, a failed check), 2 the command failed,
-130 Ctrl-C, 141 the reader of a pipe has closed it. `listen` and `status --watch` run until Ctrl-C, and
-then exit with 0.
+Its help says what each exit code means.
 """
 
 import sys
@@ -20,7 +18,7 @@ from .check import check as check_stack
 from .day import DAY, day_of
 from .errors import CliError
 from .findings import check_view, to_dict
-from .group import OneLineErrors
+from .group import OneLineErrors, command, number
 from .history import expiry, history_table, read_history
 from .listen import listen
 from .output import can_draw, confirmed, console, show, show_json, waiting
@@ -40,9 +38,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Manage the accounts whose listenKeys listenkey-keeper keeps alive.",
-    epilog="Exit codes: 0 ok; 1 action needed (a key at risk or not renewed, a failed check); 2 the command "
-    "failed; 130 stopped by Ctrl-C (listen and status --watch exit with 0); 141 the reader of "
-    "a pipe closed it.",
+    epilog="Exit codes: 0 ok; 1 action needed (status: an account is not ok; renew: an account was not "
+    "renewed; check: a check failed); 2 the command failed, or you answered no; 130 stopped by Ctrl-C "
+    "(listen and status --watch exit with 0); 141 the reader of a pipe closed it.\n\n"
+    "Example: listenkeys status",
 )
 app.add_typer(accounts.app, name="accounts")
 
@@ -65,20 +64,26 @@ def _options(
     pass
 
 
-@app.command()
+@command(app, "status --watch --every 5")
 @on_stack
 def status(
     watching: Annotated[bool, typer.Option("--watch", "-w", help="Refresh the status until Ctrl-C.")] = False,
     every: Annotated[
-        float, typer.Option(min=1, max=60, help="Seconds between refreshes (with --watch).")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            parser=number("--every", 1, 60),
+            help="With --watch: seconds between refreshes, from 1 to 60; 2 by default.",
+        ),
+    ] = None,
     *,
     connect: Connect,
     as_json: bool,
 ) -> None:
     """Show how long each listenKey still lives, and what is wrong.
 
-    Exits with 1 when an enabled account has no live key, or one with less than 15 minutes left.
+    Exits with 1 unless every enabled account is ok. An account is not ok when its listenKey is dead, missing
+    or has less than 15 minutes left, and when its last renewal failed, even if its listenKey is alive.
     """
     stack = connect()
     dynamodb = stack.client("dynamodb")
@@ -92,18 +97,21 @@ def status(
             raise CliError(
                 "--watch needs a terminal and no --json: leave --watch out to read the status once"
             )
-        watch(console(), lambda: _title(stack), read, every)
+        watch(console(), lambda: _title(stack), read, every or 2.0)
         return
+    if every:
+        raise CliError("--every needs --watch: `listenkeys status --watch --every 5`")
     rows = read()
+    found = status_json(rows)
     if as_json:
-        show_json(status_json(rows))
+        show_json(found)
     else:
         show(StatusTable(rows))
-    if any(row.at_risk for row in rows):
+    if found["status"] != "ok":
         raise typer.Exit(ACTION_NEEDED)
 
 
-@app.command()
+@command(app, "check --page")
 @on_stack
 def check(
     paging: Annotated[
@@ -120,9 +128,9 @@ def check(
     """Check the deployed stack, and say what to do about each problem.
 
     Checks the last deployment, the settings in samconfig.toml, the rules, KMS keys, failed runs and messages,
-    the alarms and the mail. Then makes the function do a dry run and send Binance one request with a made-up
-    API key. Changes nothing. With --page, everybody who gets the alarms gets test messages. Exits with 1
-    when action is needed.
+    the alarms and their email address. Then makes the function do a dry run and send Binance one request with
+    a made-up API key. Changes nothing. With --page, everybody who gets the alarms gets test messages. Exits
+    with 1 when action is needed.
     """
     stack = connect()
     if paging and not yes and not in_local_environment():
@@ -130,7 +138,7 @@ def check(
             raise CliError("--page asks for confirmation, but this is not a terminal: pass --yes")
         if not confirmed(
             f"Set the alarms of {stack.name} to ALARM, and after {HOLD:.0f} seconds to OK? "
-            "Everybody who gets its mails and posts gets them, and they look real."
+            "Everybody who gets its emails and posts gets them, and they look real."
         ):
             raise CliError("no test message was sent")
     findings = list(check_stack(stack, paging))
@@ -142,11 +150,19 @@ def check(
         raise typer.Exit(ACTION_NEEDED)
 
 
-@app.command()
+@command(app, "history alice --limit 50")
 @on_stack
 def history(
     account: AccountId,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts to list.")] = 20,
+    limit: Annotated[
+        int,
+        typer.Option(
+            metavar="COUNT",
+            parser=number("--limit", 1, 10_000, whole=True),
+            help="How many attempts to list, from 1 to 10000; 20 by default.",
+            show_default=False,
+        ),
+    ] = 20,
     *,
     connect: Connect,
     as_json: bool,
@@ -173,13 +189,13 @@ def history(
         show(f"{account} has no attempts yet: `listenkeys renew {as_argument(account)}` tries it now")
 
 
-@app.command()
+@command(app, "renew alice bob")
 @on_stack
 def renew(
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="ACCOUNT", help="The ids of the accounts; by default all.", show_default=False
+            metavar="ACCOUNT", help="The accounts' ids; by default all that are enabled.", show_default=False
         ),
     ] = None,
     force: Annotated[
@@ -194,13 +210,13 @@ def renew(
 ) -> None:
     """Renew accounts now.
 
-    Runs the function, waits until it has finished and shows its report. Exits with 1 when an account could
-    not be renewed.
+    Runs the function, waits until it has finished and shows its report. Skips accounts that were renewed less
+    than 5 minutes ago. Exits with 1 when an account could not be renewed.
     """
     event = event_of(ids or [], force, dry_run)
     stack = connect()
-    for id_ in ids or ():
-        Registry(stack).check_known(id_)
+    if ids:
+        Registry(stack).check_all_known(ids)
     function = stack.outputs["KeepaliveFunctionName"]
     with waiting("waiting for the run to end"):
         report = invoke(stack.client("lambda"), function, event)
@@ -212,7 +228,7 @@ def renew(
         raise typer.Exit(ACTION_NEEDED)
 
 
-app.command()(listen)
+command(app, "listen alice")(listen)
 
 
 def _title(stack: Stack) -> str:

@@ -11,27 +11,27 @@ from .findings import Finding
 from .stack import Stack, now
 
 HOLD = 3.0  # seconds: EventBridge and SNS have seen the alarm by then
-MAIL_ONLY = {"UndeliveredAlarm"}  # the template's WebhookAlarmRule leaves it out
+EMAIL_ONLY = {"UndeliveredAlarm"}  # the template's WebhookAlarmRule leaves it out
 _REASON = "This is a test by `listenkeys check --page`."
 _TEST = f"TEST. {_REASON} No account fails. `listenkeys status` shows all."
 
 
 @dataclass(slots=True)
 class Page:
-    """What was sent: the alarms by logical id, and whether the news was."""
+    """What was sent: the alarms by logical id, and whether the account message was."""
 
     alarms: list[str] = field(default_factory=list)
-    news: bool = False
+    message: bool = False
 
     def said(self, by: str) -> str:
-        """Return which messages should arrive by mail or by webhook."""
-        posted = [name for name in self.alarms if by == "mail" or name not in MAIL_ONLY]
+        """Return which messages should arrive by email or by webhook."""
+        posted = [name for name in self.alarms if by == "email" or name not in EMAIL_ONLY]
         parts = [f"{2 * len(posted)} messages (ALARM and OK of {', '.join(posted)})"] if posted else []
-        return " and ".join([*parts, *(["one that begins with TEST"] if self.news else [])]) or "nothing"
+        return " and ".join([*parts, *(["one that begins with TEST"] if self.message else [])]) or "nothing"
 
 
 def send_tests(stack: Stack, alarms: dict[str, dict[str, Any]], sent: Page) -> Iterator[Finding]:
-    """Set these alarms to ALARM for a moment and send one test of the accounts' news; note it in `sent`.
+    """Set these alarms to ALARM for a moment and send one test of an account message; note it in `sent`.
 
     `alarms` are CloudWatch's descriptions, by logical id. They end with this, also at Ctrl-C. One that is on
     is left alone: setting it off would change nothing, and ending it would be wrong.
@@ -52,15 +52,17 @@ def send_tests(stack: Stack, alarms: dict[str, dict[str, Any]], sent: Page) -> I
                     AlarmName=alarm["AlarmName"], StateValue="ALARM", StateReason=_REASON
                 )
                 sent.alarms.append(name)
-        _send_news(stack)
-        sent.news = True
+        _send_message(stack)
+        sent.message = True
         sleep(HOLD)
     finally:
         stuck = list(_end(cloudwatch, set_off))
     yield from stuck
     left = f"; not {', '.join(on)}, which {'is' if len(on) == 1 else 'are'} on" if on else ""
     names = ", ".join(sent.alarms) or "no alarm"
-    yield Finding("page", True, f"at {now():%H:%M} UTC {names} was set to ALARM and back to OK{left}")
+    yield Finding(
+        "test messages", True, f"at {now():%H:%M} UTC {names} was set to ALARM and back to OK{left}"
+    )
 
 
 def _end(cloudwatch: Any, alarms: dict[str, str]) -> Iterator[Finding]:
@@ -69,10 +71,10 @@ def _end(cloudwatch: Any, alarms: dict[str, str]) -> Iterator[Finding]:
             cloudwatch.set_alarm_state(AlarmName=physical, StateValue="OK", StateReason=_REASON)
         except Exception as error:  # noqa: BLE001 - the others still end
             says = f"{name} was not set back; CloudWatch does it within minutes: {explain(error)}"
-            yield Finding("page", False, says)
+            yield Finding("test messages", False, says)
 
 
-def _send_news(stack: Stack) -> None:
+def _send_message(stack: Stack) -> None:
     detail = {
         "count": 0,
         "accounts": [],
@@ -82,4 +84,4 @@ def _send_news(stack: Stack) -> None:
     entry = {"Source": "listenkey-keeper", "DetailType": "Listen Keys Failing", "Detail": json.dumps(detail)}
     [answer] = stack.client("events").put_events(Entries=[entry])["Entries"]
     if "ErrorCode" in answer:
-        raise CliError(f"EventBridge did not take the test of the accounts' news: {answer['ErrorCode']}")
+        raise CliError(f"EventBridge did not take the account message that tests it: {answer['ErrorCode']}")

@@ -18,7 +18,7 @@ _SOME = 10
 def dry_run(stack: Stack) -> Iterator[Finding]:
     """Yield findings about the function, its accounts and the request to Binance. Raises as `invoke` does."""
     report = invoke(stack.client("lambda"), stack.outputs["KeepaliveFunctionName"], _event(stack))
-    yield Finding("function", True, f"the dry run took {report['durationMs'] / 1000:.1f} s")
+    yield Finding("function", True, f"a dry run succeeded in {report['durationMs'] / 1000:.1f} s")
     accounts, problems = report["accounts"], report["problems"]
     for problem in problems[:_SOME]:
         says = f"{problem['accountId']}: {problem['errorCode']}: {problem['errorMessage']}"
@@ -30,7 +30,9 @@ def dry_run(stack: Stack) -> Iterator[Finding]:
     if not accounts:
         yield Finding("accounts", True, "none yet: `listenkeys accounts add NAME` adds one")
     elif not problems:
-        yield Finding("accounts", True, f"{accounts} read, and the API keys of those that are due")
+        due = len(report["plan"])
+        keys = f"{due} API key{'s' * (due != 1)} read, of those that are due" if due else "none is due"
+        yield Finding("accounts", True, f"{accounts} account{'s' * (accounts != 1)} read; {keys}")
     yield _seen(stack, report.get("probe"))
 
 
@@ -53,12 +55,12 @@ def _seen(stack: Stack, probe: dict[str, Any] | None) -> Finding:
     host, in_vpc = probe["host"], bool(stack.parameters.get("SubnetIds"))
     if probe["served"]:
         use = "outside a VPC: shared with other AWS customers, and it changes"
-        if in_vpc:
+        if in_local_environment():
+            use = "all on this machine"
+        elif in_vpc:
             use = "of your NAT: allow it in each API key's IP restriction"
-        seen = f"the function's address, {probe['address']}" if probe["address"] else "the function's address"
-        return Finding(
-            "Binance", True, f"{host} serves {seen}" + ("" if in_local_environment() else f" ({use})")
-        )
+        seen = f"; it sees the function at {probe['address']}" if probe["address"] else ""
+        return Finding("Binance", True, f"{host} answers{seen} ({use})")
     remedy = REMEDIES.get(probe["errorCode"], "report it as a bug")
     if probe["errorCode"] == "RESTRICTED_LOCATION":
         remedy += ", such as ap-northeast-1"

@@ -4,12 +4,13 @@ The key is written first, so what a failure leaves behind is a secret that no ro
 again finishes the job. Nothing here prints.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from listenkeys.aws.accounts import SECRET_ID, Accounts
 from listenkeys.clock import SYSTEM_CLOCK
+from listenkeys.errors import ErrorCode
 from listenkeys.model import Account
 from listenkeys.products import LIVE, PRODUCTS
 
@@ -53,7 +54,7 @@ class Registry:
     def find(self, account_id: str) -> Account | None:
         """Return an account, None when there is no such row."""
         [account] = self._accounts.named([account_id])
-        missing = account.problem and account.problem.code == "ACCOUNT_NOT_FOUND"
+        missing = account.problem and account.problem.code == ErrorCode.ACCOUNT_NOT_FOUND
         return None if missing else account
 
     def get(self, account_id: str) -> Account:
@@ -74,6 +75,15 @@ class Registry:
             check_id(account_id)
         except CliError:
             self.get(account_id)
+
+    def check_all_known(self, ids: Sequence[str]) -> None:
+        """Raise CliError that names those of the ids that no row has."""
+        for id_ in ids:
+            self.check_known(id_)
+        named = self._accounts.named(list(dict.fromkeys(ids)))
+        unknown = [a.id for a in named if a.problem and a.problem.code == ErrorCode.ACCOUNT_NOT_FOUND]
+        if unknown:
+            raise _no_such(", ".join(unknown))
 
     def add(
         self, wanted: Wanted, ask: Callable[[], str], say: Callable[[str], None]
@@ -123,11 +133,12 @@ class Registry:
             taken = other.id != wanted.account_id and other.secret_field == field
             if taken and same_secret(other.secret_id, secret_id):
                 raise CliError(
-                    f"field {field} of secret {secret_id} holds {other.id}'s key: choose another with --field"
+                    f"field {field} of secret {secret_id} holds {other.id}'s API key: choose another with "
+                    "--field"
                 )
         if wanted.replace and not known and not self._keys.holds(secret_id, field):
             raise CliError(
-                f"there is no account {wanted.account_id} to replace the key of: check the name with "
+                f"there is no account {wanted.account_id}, so no API key to replace: check the name with "
                 "`listenkeys accounts list`, or leave --replace out to add the account"
             )
 
@@ -163,7 +174,8 @@ class Registry:
         known = self.find(wanted.account_id)
         if known and not wanted.replace:
             raise CliError(
-                f"{known.id} already exists: --replace replaces its key; `listenkeys accounts list` shows it"
+                f"{known.id} already exists: --replace replaces its API key; `listenkeys accounts list` "
+                "shows it"
             )
         if known and known.problem:
             raise CliError(

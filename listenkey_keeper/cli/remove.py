@@ -32,7 +32,7 @@ def remove(
 ) -> None:
     """Remove an account.
 
-    Asks for confirmation. The account's history stays. Its API key stays, too, unless you pass --with-secret.
+    Asks for confirmation. The account's history stays, and its API key stays unless you pass --with-secret.
     """
     registry = Registry(connect())
     known = registry.get(account)
@@ -49,7 +49,8 @@ def remove(
         except Exception as error:  # noqa: BLE001 - the row has been removed all the same
             # The row is gone, so a second `remove` would not find the secret.
             raise CliError(
-                f"{account} was removed, but its key is still in secret {known.secret_id}: {explain(error)}"
+                f"{account} was removed, but its API key is still in secret {known.secret_id}: "
+                f"{explain(error)}"
             ) from None
     if as_json:
         until = taken.until.isoformat() if taken and taken.until else None
@@ -58,7 +59,7 @@ def remove(
     place = f"field {known.secret_field} of secret {known.secret_id}"
     match taken.what if taken else "kept":
         case "field":
-            key = f"Its key was removed from {place}."
+            key = f"Its API key was removed from {place}."
         case "deleted":
             until = f"{taken.until:%Y-%m-%d}" if taken and taken.until else "then"
             back = f"`aws secretsmanager restore-secret` restores it until {until}"
@@ -66,8 +67,8 @@ def remove(
         case "gone":
             key = f"There was no secret {known.secret_id} to delete."
         case _ if taken:
-            key = f"Its key stays in {place}, because another account uses it."
+            key = f"Its API key stays in {place}, because another account uses it."
         case _:
-            key = f"Its key stays in {place}." if known.secret_id else "Its key stays where it is."
+            key = f"Its API key stays {f'in {place}' if known.secret_id else 'where it is'}."
     history = f"`listenkeys history {as_argument(account)}` shows it"
     show(f"{account} was removed. {key}", f"Its history stays: {history}.")

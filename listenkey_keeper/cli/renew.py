@@ -6,10 +6,12 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from listenkeys.errors import ErrorCode
 from listenkeys.model import RETRYABLE, SUCCESSES, Outcome
+from listenkeys.view.remedies import as_argument
 
 from .errors import CliError
-from .output import Columns, Problems
+from .output import Columns, Problems, plain
 
 _OK = {*SUCCESSES, Outcome.SKIPPED}
 _NOT_OK = {*RETRYABLE, Outcome.REJECTED}
@@ -57,45 +59,52 @@ def failed(report: dict[str, Any]) -> bool:
 def report_view(report: dict[str, Any]) -> Group:
     """Return the report as a person reads it."""
     parts: list[RenderableType] = []
-    plan = report.get("plan")
-    if plan is not None:
+    plan, found = report.get("plan"), report.get("problems", ())
+    disabled = [str(p.get("accountId")) for p in found if p.get("errorCode") == ErrorCode.ACCOUNT_DISABLED]
+    skipped = report.get("skipped", 0) - len(disabled)
+    if found and len(disabled) == report.get("accounts"):
+        pass  # what to do, below, is all there is to say
+    elif plan is not None:
         if plan:
             table = Columns("account", "product", "would", "because", optional=("product",))
             for item in plan:
                 table.add(*(Text(str(item.get(key))) for key in ("accountId", "product", "action", "reason")))
             parts += [table, ""]
-        parts.append(
-            Text(f"dry run: nothing was sent; {len(plan)} due, {report.get('skipped', 0)} not due yet")
-        )
+        parts.append(Text(f"dry run: nothing was sent; {len(plan)} due, {skipped} not due yet"))
     else:
         table = Columns("outcome", "accounts", right=("accounts",))
         for outcome in Outcome:
-            if count := report.get(outcome.lower()):
+            if count := skipped if outcome is Outcome.SKIPPED else report.get(outcome.lower()):
                 style = "dim" if outcome is Outcome.SKIPPED else "green" if outcome in _OK else "red"
                 table.add(Text(outcome, style=style), Text(str(count)))
         if table.rows:
             parts += [table, ""]
-        parts.append(_sum(report))
-    found = report.get("problems", ())
-    if found:
-        named = ((str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage")) for p in found)
+        parts.append(_sum(report, skipped))
+    named = [
+        (str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage"))
+        for p in found
+        if p.get("errorCode") != ErrorCode.ACCOUNT_DISABLED
+    ]
+    if named:
         parts += ["", Problems(named)]
-    unnamed = sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK) - len(found)
+    if disabled and parts:
+        parts.append("")
+    for name in disabled:
+        enable = f"`listenkeys accounts enable {as_argument(name)}` enables it"
+        parts.append(Text(plain(f"{name} is disabled: {enable}")))
+    unnamed = sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK) - len(named)
     if unnamed > 0:
         parts += ["", Text(f"{unnamed} more are not listed: `listenkeys status` shows them")]
     return Group(*parts)
 
 
-def _sum(report: dict[str, Any]) -> Text:
-    count = report.get("accounts", 0)
-    text = f"{count} account{'s' * (count != 1)} in {report.get('durationMs', 0) / 1000:.1f} s"
-    least = report.get("minRemainingSeconds")
-    if least is not None:
-        text += (
-            f", least time left on a key: {least // 60} min"
-            if least
-            else ", not every account has a live key"
-        )
-    if report.get("skipped"):
-        text += "; SKIPPED: renewed less than 5 minutes ago (--force renews these, too), or disabled"
-    return Text(text)
+def _sum(report: dict[str, Any], skipped: int) -> Text:
+    count, least = report.get("accounts", 0), report.get("minRemainingSeconds")
+    said = [f"{count} account{'s' * (count != 1)}"]
+    if least:
+        said.append(f"least time left on a listenKey: {least // 60} min")
+    elif least is not None:
+        said.append("not every account has a live listenKey")
+    if skipped:
+        said.append("SKIPPED: renewed less than 5 minutes ago (--force renews these too)")
+    return Text("; ".join(said))

@@ -18,8 +18,8 @@ RenewAfter = Annotated[
     str | None,
     typer.Option(
         metavar="MINUTES",
-        help=f"Renew the key once it is this old: 1 to {MAX_RENEW_AFTER} minutes, or `{STACKS_OWN}` for the "
-        "stack's RenewAfterMinutes.",
+        help=f"Renew the listenKey once it is this old: from 1 to {MAX_RENEW_AFTER} minutes, or "
+        f"`{STACKS_OWN}` for the stack's RenewAfterMinutes.",
     ),
 ]
 Environment = Annotated[

@@ -35,6 +35,7 @@ StackName = Annotated[
     typer.Option(
         envvar="LISTENKEYS_STACK_NAME",
         show_envvar=False,
+        metavar="NAME",
         help=f"The deployed stack; by default the one in samconfig.toml, or {DEFAULT_NAME}.",
     ),
 ]
@@ -42,9 +43,13 @@ ACCOUNT_HELP = "The account's id, as in `listenkeys accounts list`."
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False, help=ACCOUNT_HELP)]
 Region = Annotated[
     str | None,
-    typer.Option(help="The stack's AWS region; by default AWS_REGION, or the one in samconfig.toml."),
+    typer.Option(
+        metavar="REGION", help="The stack's AWS region; by default AWS_REGION, or the one in samconfig.toml."
+    ),
 ]
-Profile = Annotated[str | None, typer.Option(help="The AWS profile to use; by default AWS_PROFILE.")]
+Profile = Annotated[
+    str | None, typer.Option(metavar="PROFILE", help="The AWS profile to use; by default AWS_PROFILE.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

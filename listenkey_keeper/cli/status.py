@@ -19,7 +19,7 @@ _BAR_CELLS, _LEAST_BAR = 20, 5
 _LEAST_ID = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew after")
-_SHORT = {name: name for name in STATES} | {"dead": "without a key", "risk": "at risk"}
+_SHORT = {name: name for name in STATES} | {"dead": "without a listenKey", "risk": "at risk"}
 _COLOURS = {"dead": "red", "risk": "red", "failing": "yellow", "ok": "green", "disabled": "dim"}
 
 
@@ -91,7 +91,7 @@ class StatusTable:
     def sum(self) -> Text:
         """Return one line: how many accounts there are, and who is in trouble."""
         if not self.rows:
-            return Text("no accounts yet: `listenkeys accounts add` adds one")
+            return Text("no accounts yet: `listenkeys accounts add NAME` adds one")
         enabled = [row for row in self.rows if row.account.enabled]
         danger = [row.account.id for row in enabled if row.at_risk]
         failing = [row.account.id for row in enabled if row.problem and not row.at_risk]

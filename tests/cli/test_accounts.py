@@ -41,7 +41,7 @@ def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == (
         "alice added (usdm); its API key is in field apiKey of secret listenkeys/alice.\n"
-        "The next sweep tries it, within 5 minutes.\n`listenkeys renew alice` tries it now.\n"
+        "The next sweep, within 5 minutes, creates its listenKey.\n`listenkeys renew alice` does it now.\n"
     )
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "product": {"S": "usdm"}}
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
@@ -219,10 +219,7 @@ def test_replace_changes_the_key_and_nothing_else(
     world.exchange.add_account(api_key)
     done = run("accounts", "add", "alice", "--replace", stdin=api_key)
     assert done.exit_code == 0
-    assert (
-        "The next renewal uses it, in about 30 minutes at the latest.\n`listenkeys renew alice`"
-        in done.stdout
-    )
+    assert "The next renewal uses it, within about 30 minutes.\n`listenkeys renew alice`" in done.stdout
     assert row(world, "alice") == before
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
     function.invoke(TICK)
@@ -258,7 +255,7 @@ def test_replace_of_a_name_that_is_not_there_adds_nothing(
     world.put_secret("listenkeys/all", {"alice": OTHER})
     done = run("accounts", "add", "alcie", "--replace", *options, stdin=api_key)
     assert done.exit_code == 2
-    assert "there is no account alcie to replace the key of" in done.stderr
+    assert "there is no account alcie, so no API key to replace" in done.stderr
     assert row(world, "alcie") is None
     assert secret_names(world) == ["listenkeys/alice", "listenkeys/all"]
     assert secret(world, "listenkeys/all") == {"alice": OTHER}
@@ -329,7 +326,7 @@ def test_another_accounts_key_is_never_written_over(
     options = ["--secret", "listenkeys/bob", "--field", "apiKey", *(["--replace"] if replace else [])]
     done = run("accounts", "add", "alice", *options, stdin=api_key)
     assert done.exit_code == 2
-    assert "holds bob's key" in done.stderr
+    assert "holds bob's API key" in done.stderr
     assert secret(world, "listenkeys/bob") == {"apiKey": OTHER}
 
 
@@ -388,7 +385,7 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
         world.add_account(name, name.ljust(64, "1"))
     function.invoke(TICK)
     done = run("accounts", "set", "alice", "--renew-after", "5")
-    assert (done.exit_code, done.stdout) == (0, "alice is renewed once its key is 5 minutes old\n")
+    assert (done.exit_code, done.stdout) == (0, "alice is renewed once its listenKey is 5 minutes old.\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "renewAfterMinutes": {"N": "5"}}
     clock.advance(minutes=5)
     sweep = function.invoke(SWEEP)
@@ -396,8 +393,8 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
     assert (sweep.report["extended"], sweep.report["skipped"]) == (1, 1)
 
     done = run("accounts", "set", "alice", "bob", "--renew-after", "default", "--no-create-if-missing")
-    said = "is renewed once its key is 30 minutes old"
-    said += " and gets an alarm instead of a new one if Binance has no listenKey for it"
+    said = "is renewed once its listenKey is 30 minutes old"
+    said += " and gets an alarm instead of a new listenKey if Binance has none for it."
     assert (done.exit_code, done.stdout) == (0, f"alice {said}\nbob {said}\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "createIfMissing": {"BOOL": False}}
     clock.advance(minutes=5)
@@ -447,7 +444,19 @@ def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -
     done = run("accounts", "list")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[:4] == [
-        ["account", "product", "environment", "enabled", "creates", "renew", "after", "secret", "field"],
+        [
+            "account",
+            "product",
+            "environment",
+            "enabled",
+            "create",
+            "if",
+            "missing",
+            "renew",
+            "after",
+            "secret",
+            "field",
+        ],
         ["alice", "coinm", "live", "yes", "yes", "5", "min", "listenkeys/all", "a"],
         ["bob", "usdm", "live", "no", "yes", "-", "listenkeys/bob", "apiKey"],
         ["carol", "?", "?", "?", "?", "?", "?", "?"],
@@ -461,7 +470,7 @@ def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -
 
 
 def test_list_of_nothing_says_how_to_add(run: Run) -> None:
-    assert "`listenkeys accounts add`" in run("accounts", "list").stdout
+    assert "`listenkeys accounts add NAME`" in run("accounts", "list").stdout
     assert json.loads(run("accounts", "list", "--json").stdout) == []
 
 
@@ -472,7 +481,7 @@ def test_remove_takes_the_row_and_leaves_the_secret_and_the_ledger(
     function.invoke(TICK)
     done = run("accounts", "remove", "alice", "--yes")
     assert done.exit_code == 0
-    assert "Its key stays in field apiKey of secret listenkeys/alice." in done.stdout
+    assert "Its API key stays in field apiKey of secret listenkeys/alice." in done.stdout
     assert row(world, "alice") is None
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
     assert len(world.ledger("alice")) == 1
@@ -519,5 +528,7 @@ def test_a_key_that_could_not_be_removed_is_named(run: Run, world: World, faults
     faults.fail("DeleteSecret", "AccessDeniedException")
     done = run("accounts", "remove", "alice", "--yes", "--with-secret")
     assert done.exit_code == 2
-    assert "alice was removed, but its key is still in secret listenkeys/alice: access denied" in done.stderr
+    assert (
+        "alice was removed, but its API key is still in secret listenkeys/alice: access denied" in done.stderr
+    )
     assert row(world, "alice") is None

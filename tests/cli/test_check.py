@@ -141,7 +141,7 @@ def test_another_stacks_samconfig_and_a_broken_one_are_not_compared(stack: Stack
         "parameter_overrides = [1]",
     ):
         Path("samconfig.toml").write_text(f"[default.deploy.parameters]\n{content}\n")
-        assert said(Told(stack), "settings") == []
+        assert [finding.ok for finding in said(Told(stack), "settings")] == [None]
 
 
 def test_enabled_rules_are_well(stack: Stack) -> None:
@@ -191,16 +191,16 @@ def test_an_address_that_has_confirmed_was_not_tried(stack: Stack) -> None:
     sns, topic = stack.client("sns"), stack.outputs["AlarmTopicArn"]
     arn = sns.subscribe(TopicArn=topic, Protocol="email", Endpoint=MAIL)["SubscriptionArn"]
     try:
-        [finding] = said(stack, "mail")
+        [finding] = said(stack, "email")
     finally:
         sns.unsubscribe(SubscriptionArn=arn)
-    assert finding == Finding("mail", None, f"{MAIL}: {NOT_TRIED}")
+    assert finding == Finding("email", None, f"{MAIL}: {NOT_TRIED}")
 
 
 def test_an_address_that_has_not_confirmed_is_told_which_mail_to_open(told: Told) -> None:
     told.parameters["AlarmEmail"] = MAIL
     subscriptions(told, ("email", MAIL, "PendingConfirmation"))
-    [finding] = said(told, "mail")
+    [finding] = said(told, "email")
     assert finding.ok is False
     assert finding.says.startswith(f"{MAIL} is not confirmed")
     assert "AWS Notification - Subscription Confirmation" in finding.says
@@ -208,7 +208,7 @@ def test_an_address_that_has_not_confirmed_is_told_which_mail_to_open(told: Told
 
 def test_one_who_has_confirmed_does_not_hide_one_who_has_not(told: Told) -> None:
     subscriptions(told, ("email", MAIL, CONFIRMED), ("email-json", "b@example.com", "PendingConfirmation"))
-    waiting, confirmed = said(told, "mail")
+    waiting, confirmed = said(told, "email")
     assert (waiting.ok, confirmed.ok) == (False, None)
     assert "b@example.com" in waiting.says
 
@@ -216,23 +216,23 @@ def test_one_who_has_confirmed_does_not_hide_one_who_has_not(told: Told) -> None
 def test_an_address_that_aws_has_forgotten_gets_the_command_for_a_new_mail(told: Told) -> None:
     told.parameters["AlarmEmail"] = MAIL
     subscriptions(told)
-    [finding] = said(told, "mail")
+    [finding] = said(told, "email")
     assert finding.ok is False
     assert f"aws sns subscribe --topic-arn {told.outputs['AlarmTopicArn']}" in finding.says
     assert MAIL in finding.says
 
 
 def test_alarms_that_reach_nobody_are_not_well(stack: Stack) -> None:
-    [finding] = said(stack, "mail")
+    [finding] = said(stack, "email")
     assert finding == Finding(
-        "mail", False, "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy"
+        "email", False, "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy"
     )
 
 
 def test_an_endpoint_that_is_not_an_address_is_not_shown(told: Told) -> None:
     subscriptions(told, ("https", "https://example.com/CANARYtoken", CONFIRMED))
-    [finding] = said(told, "mail")
-    assert finding == Finding("mail", None, f"https: {NOT_TRIED}")
+    [finding] = said(told, "email")
+    assert finding == Finding("email", None, f"https: {NOT_TRIED}")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_what_may_not_be_read_is_not_well_and_stops_nothing(stack: Stack, faults
     assert findings["stack"].ok is False
     assert "access denied" in findings["stack"].says
     assert findings["rules"].says == "not checked, because the stack's resources could not be read"
-    assert findings["mail"].ok is None
+    assert findings["email"].ok is None
     assert not any("CANARY" in f.says for f in findings.values())
 
 
@@ -318,11 +318,14 @@ def test_the_local_world_is_well_as_far_as_moto_can_tell(
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     assert " ok " in lines["stack"]
     assert " ok " in lines["rules"]
-    assert "unknown" in lines["mail"]
+    assert "unknown" in lines["email"]
     assert "unknown" in lines["alarms"]
     assert " ok " in lines["function"]
-    assert "1 read" in lines["accounts"]
-    assert lines["Binance"].endswith("127.0.0.1 serves the function's address, 127.0.0.1")
+    assert "not compared" in lines["settings"]
+    assert "1 account read; 1 API key read, of those that are due" in lines["accounts"]
+    assert lines["Binance"].endswith(
+        "127.0.0.1 answers; it sees the function at 127.0.0.1 (all on this machine)"
+    )
     assert "the stack is ok, except for what could not be checked (unknown)" in done.stdout
     assert [r.method for r in world.exchange.requests] == ["PUT"]
     assert json.loads(run("check", "--json").stdout)["status"] == "unknown"
@@ -342,7 +345,7 @@ def test_json_has_the_status_of_each_check(run: Run, front: Front, no_sweep: str
     assert {
         ("rules", "action needed"),
         ("alarms", "unknown"),
-        ("mail", "unknown"),
+        ("email", "unknown"),
         ("Binance", "ok"),
     } <= states
 
@@ -407,7 +410,7 @@ def test_with_shards_the_dry_run_is_for_some_accounts(
         world.add_account(f"a{number}", api_key, secretId="listenkeys/all")
     told = Told(connect(None, None, None), ShardCount="4")
     [finding] = said(told, "accounts")
-    assert finding.says.startswith("10 read")
+    assert finding.says.startswith("10 accounts read; 10 API keys read")
 
 
 def test_a_function_that_cannot_be_called_is_a_line_of_its_own(stack: Stack) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from listenkey_keeper.cli.paging import HOLD, MAIL_ONLY
+from listenkey_keeper.cli.paging import EMAIL_ONLY, HOLD
 from local.aws.stack import REGION, LocalAws
 from local.clock import VirtualClock
 from local.front import Front
@@ -88,9 +88,9 @@ def test_page_asks_and_then_sets_off_and_ends_each_alarm_that_sends_and_says_wha
     assert sorted(calls[: len(NAMES)]) == [(name, "ALARM") for name in sorted(NAMES)]
     assert sorted(calls[len(NAMES) :]) == [(name, "OK") for name in sorted(NAMES)]
     assert set(states(on_aws).values()) == {"OK"}
-    [news] = on_aws.aws.sent_events()
-    assert news["detail-type"] == "Listen Keys Failing"
-    assert news["detail"]["text"].startswith("TEST. ")
+    [message] = on_aws.aws.sent_events()
+    assert message["detail-type"] == "Listen Keys Failing"
+    assert message["detail"]["text"].startswith("TEST. ")
     said = " ".join(terminal.output.split())
     assert f"{MAIL}: {2 * len(NAMES)} messages (ALARM and OK of " in said
     assert "and one that begins with TEST should have arrived" in said
@@ -146,8 +146,8 @@ def test_an_alarm_that_is_on_is_not_touched(
     found = findings(run, "--page", "--yes")
     assert states(on_aws)["KeyAtRiskAlarm"] == "ALARM"
     assert "KeyAtRiskAlarm" not in {name for name, _ in set_to(faults)}
-    assert found["page"][1].endswith("; not KeyAtRiskAlarm, which is on")
-    assert f"{2 * len(NAMES) - 2} messages" in found["mail"][1]
+    assert found["test messages"][1].endswith("; not KeyAtRiskAlarm, which is on")
+    assert f"{2 * len(NAMES) - 2} messages" in found["email"][1]
 
 
 def test_page_without_the_permission_says_which_and_the_other_checks_run(
@@ -155,15 +155,15 @@ def test_page_without_the_permission_says_which_and_the_other_checks_run(
 ) -> None:
     faults.fail("SetAlarmState", "AccessDenied")
     found = findings(run, "--page", "--yes")
-    assert found["page"][0] == "action needed"
-    assert "they do not allow SetAlarmState" in found["page"][1]
-    assert found["mail"][1] == f"{MAIL}: nothing should have arrived"
+    assert found["test messages"][0] == "action needed"
+    assert "they do not allow SetAlarmState" in found["test messages"][1]
+    assert found["email"][1] == f"{MAIL}: nothing should have arrived"
     assert found["function"][0] == "ok"
 
 
 def test_what_was_not_tried_is_never_ok(run: Run, on_aws: World, faults: AwsFaults) -> None:
     found = findings(run)
-    assert found["mail"] == (
+    assert found["email"] == (
         "unknown", f"{MAIL}: not tried: `listenkeys check --page` sends test messages"
     )  # fmt: skip
     assert "SetAlarmState" not in faults.calls
@@ -171,7 +171,7 @@ def test_what_was_not_tried_is_never_ok(run: Run, on_aws: World, faults: AwsFaul
 
 
 def test_the_webhook_gets_what_the_template_posts() -> None:
-    assert set(TELLING) - set(POSTED) == MAIL_ONLY
+    assert set(TELLING) - set(POSTED) == EMAIL_ONLY
 
 
 def test_the_permissions_that_the_page_names_are_those_that_the_command_uses(
@@ -196,7 +196,7 @@ def send(aws: LocalAws, queue: str, body: str, **attributes: str) -> None:
 
 def test_empty_queues_are_ok(run: Run, front: Front) -> None:
     found = findings(run)
-    assert [found[name][0] for name in ("letters", "undelivered", "news")] == ["ok"] * 3
+    assert [found[name][0] for name in ("dead letters", "undelivered", "account messages")] == ["ok"] * 3
 
 
 def test_dead_letters_are_counted_with_since_when_and_why_and_stay_as_they_are(
@@ -206,11 +206,11 @@ def test_dead_letters_are_counted_with_since_when_and_why_and_stay_as_they_are(
     for new, count, since in ((2, 2, "since"), (10, 12, "at least since")):  # of more than ten SQS shows some
         for _ in range(new):
             send(world.aws, "DeadLetterQueue", json.dumps({"responsePayload": {"errorMessage": why}}))
-        status, says = findings(run)["letters"]
+        status, says = findings(run)["dead letters"]
         assert status == "action needed"
         time = r"\d\d-\d\d \d\d:\d\d UTC"
         assert re.match(
-            rf"{count} failed after all retries, {since} {time}, the last at {time}: {why}; ", says
+            rf"{count} runs failed after all retries, {since} {time}, the last at {time}: {why}; ", says
         )
         assert "aws sqs purge-queue --queue-url" in says
 
@@ -224,23 +224,26 @@ def test_messages_that_did_not_arrive_say_why_without_a_url(world: World, run: R
     assert "CANARY" not in says
 
 
-def test_news_that_eventbridge_did_not_take_is_told_once_the_next_runs_had_their_chance(
+def test_a_message_that_eventbridge_did_not_take_is_told_once_the_next_runs_had_their_chance(
     world: World, run: Run, front: Front, function: LocalFunction, clock: VirtualClock
 ) -> None:
     add_live(world, clock, "alice", minutes=30)
     world.exchange.revoke(api_key_of("alice"))
     refusal = Refusals(function, clock).refuse("events", "PutEvents", "InternalFailure", status=500)
     function.invoke(TICK)
-    assert findings(run)["news"] == ("ok", "all news of accounts was sent; that of 1 just now is on its way")
+    assert findings(run)["account messages"] == (
+        "ok",
+        "every FAILING and RECOVERED message was sent; 1 of just now on the way",
+    )
 
     clock.advance(minutes=12)
-    status, says = findings(run)["news"]
+    status, says = findings(run)["account messages"]
     assert status == "action needed"
-    assert says.startswith("the news of alice was not sent, since 20")
+    assert says.startswith("FAILING or RECOVERED of alice was not sent, since 20")
 
     refusal.end()
     function.invoke(TICK)
-    assert findings(run)["news"] == ("ok", "all news of accounts was sent")
+    assert findings(run)["account messages"] == ("ok", "every FAILING and RECOVERED message was sent")
 
 
 def grants(
@@ -292,16 +295,16 @@ def test_the_policy_of_your_key_must_let_the_stack_use_it(
     run: Run, with_key: Any, statements: list[dict[str, Any]], status: str, says: str
 ) -> None:
     with_key(statements)
-    found = findings(run)["key"]
+    found = findings(run)["KMS key"]
     assert found[0] == status, found
     assert says in found[1]
 
 
 def test_the_key_of_the_secrets_needs_nothing_but_the_role(run: Run, with_key: Any) -> None:
     with_key([IAM], "SecretsKmsKeyArn")
-    assert findings(run)["key"][0] == "ok"
+    assert findings(run)["KMS key"][0] == "ok"
     with_key([grants(CLOUDWATCH)], "SecretsKmsKeyArn")
-    status, says = findings(run)["key"]
+    status, says = findings(run)["KMS key"]
     assert status == "action needed"
     assert "no key is renewed" in says
 
@@ -309,10 +312,10 @@ def test_the_key_of_the_secrets_needs_nothing_but_the_role(run: Run, with_key: A
 def test_a_policy_that_may_not_be_read_is_unknown(run: Run, faults: AwsFaults, with_key: Any) -> None:
     with_key([IAM])
     faults.fail("GetKeyPolicy", "AccessDeniedException")
-    status, says = findings(run)["key"]
+    status, says = findings(run)["KMS key"]
     assert status == "unknown"
     assert "they do not allow GetKeyPolicy" in says
 
 
 def test_without_a_key_of_yours_there_is_nothing_to_say(run: Run, front: Front) -> None:
-    assert "key" not in findings(run)
+    assert "KMS key" not in findings(run)

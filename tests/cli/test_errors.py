@@ -1,9 +1,11 @@
 """Every way in which AWS lets the command down is one line that says what to do."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from listenkey_keeper.cli.errors import explain, way_to
@@ -14,19 +16,20 @@ from local.invoke import LocalFunction
 from local.world import World
 
 from .conftest import AwsFaults, Run
+from .test_commands_page import commands
 
-EVERY_COMMAND = [
-    ("status",),
-    ("status", "--json"),
-    ("history", "alice"),
-    ("renew",),
-    ("check",),
-    ("accounts", "add", "alice"),
-    ("accounts", "list"),
-    ("accounts", "enable", "alice"),
-    ("accounts", "disable", "alice"),
-    ("accounts", "remove", "alice", "--yes"),
-]
+COMMANDS = [name.split() for name, _ in commands(typer.main.get_command(app))]
+
+
+def shown(run: Run, *command: str) -> str:
+    """Return the help of a command, in one line."""
+    return " ".join(run(*command, "--help").stdout.split())
+
+
+def example(run: Run, *command: str) -> list[str]:
+    """Return the arguments of the example in a command's help."""
+    [words] = re.findall(r"Example: listenkeys (.*)", shown(run, *command))
+    return shlex.split(words)
 
 
 def says(run: Run, *arguments: str, stdin: str = "somekey") -> str:
@@ -39,19 +42,26 @@ def says(run: Run, *arguments: str, stdin: str = "somekey") -> str:
     return done.stderr.removeprefix("listenkeys: ").rstrip("\n")
 
 
-@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
-def test_without_credentials_every_command_says_how_to_get_some(
-    run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_has_an_example_that_works_as_far_as_aws_and_neither_types_nor_braces(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
+    typed = example(run, *command)
+    assert typed[: len(command)] == command
+    assert not re.search("[<{]", shown(run, *command))
+    line = says(run, *typed, "--stack-name", "nope", "--region", "eu-west-2")
+    assert line.startswith("there is no stack nope in eu-west-2: deploy it")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert says(run, *command).startswith("no AWS credentials: run `aws configure` or `aws sso login`")
+    assert says(run, *typed).startswith("no AWS credentials: run `aws configure` or `aws sso login`")
 
 
-@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
-def test_every_command_names_the_stack_that_is_not_there(run: Run, command: tuple[str, ...]) -> None:
-    line = says(run, *command, "--stack-name", "nope", "--region", "eu-west-2")
-    assert line.startswith("there is no stack nope in eu-west-2: deploy it")
+def test_the_groups_have_an_example_and_the_exit_codes_that_tests_see(run: Run) -> None:
+    assert example(run) == ["status"]
+    assert example(run, "accounts") == ["accounts", "add", "alice"]
+    assert set(re.findall(r"(?:: |; )(\d+) ", shown(run).partition("Exit codes")[2])) == {
+        "0", "1", "2", "130", "141",  # the last two: test_terminal.py
+    }  # fmt: skip
 
 
 def test_half_of_the_credentials_are_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,12 +178,22 @@ def test_a_stack_of_something_else_is_recognised(run: Run, world: World) -> None
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("nonsense",), "No such command 'nonsense'"),
-        (("status", "--nonsense"), "No such option: --nonsense"),
-        (("history",), "Missing argument 'ACCOUNT'"),
-        (("history", "alice", "--limit", "0"), "Invalid value for '--limit'"),
-        (("accounts", "nonsense"), "No such command 'nonsense'"),
-        (("--nonsense",), "No such option: --nonsense"),
+        (("nonsense",), "No such command 'nonsense' (see `listenkeys --help`)"),
+        (("status", "--nonsense"), "No such option: --nonsense (see `listenkeys status --help`)"),
+        (("history",), "Missing argument 'ACCOUNT' (see `listenkeys history --help`)"),
+        (("accounts", "nonsense"), "No such command 'nonsense' (see `listenkeys accounts --help`)"),
+        (("--nonsense",), "No such option: --nonsense (see `listenkeys --help`)"),
+        (("--region", "x", "status"), "put --region after the command, such as `listenkeys status --region"),
+        (("accounts", "--json", "list"), "put --json after the command, such as `listenkeys accounts list"),
+        *[
+            (("history", "alice", "--limit", limit), "--limit must be a whole number from 1 to 10000")
+            for limit in ("0", "10001", "-1", "2.5", "ten", "")
+        ],
+        *[
+            (("status", "--watch", "--every", every), "--every must be a number from 1 to 60")
+            for every in ("0", "61", "nan", "inf", "fast")
+        ],
+        (("status", "--every", "5"), "--every needs --watch"),
     ],
 )
 def test_a_wrong_way_to_call_it_is_one_line_too(run: Run, arguments: tuple[str, ...], line: str) -> None:

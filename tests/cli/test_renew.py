@@ -19,8 +19,7 @@ def test_renew_calls_the_function_and_shows_its_report(run: Run, world: World, f
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
     assert [line.split() for line in lines[:2]] == [["outcome", "accounts"], ["CREATED", "2"]]
-    assert lines[3].startswith("2 accounts in ")
-    assert lines[3].endswith("least time left on a key: 60 min")
+    assert lines[3] == "2 accounts; least time left on a listenKey: 60 min"
     assert {name: world.current(name)["outcome"] for name in ("alice", "bob")} == {
         "alice": "CREATED",
         "bob": "CREATED",
@@ -46,11 +45,32 @@ def test_renew_ends_with_1_when_an_account_was_not_renewed(run: Run, world: Worl
     assert done.exit_code == 1
     assert "\nINVALID_API_KEY: Binance refused the API key" in done.stdout
     assert done.stdout.splitlines()[-1] == "  bob"
-    assert run("renew", "nobody").exit_code == 1
     world.exchange.fault(status=451)
     done = run("renew", "alice", "--force")
     assert done.exit_code == 1
     assert "RESTRICTED_LOCATION" in done.stdout
+
+
+def test_renew_names_what_it_cannot_renew_and_what_to_do(run: Run, world: World, front: Front) -> None:
+    world.add_account("alice", "a" * 20)
+    world.add_account("-bob", "b" * 20, enabled=False)
+    done = run("renew", "nobody", "alice", "zoe")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "listenkeys: there is no account nobody, zoe: `listenkeys accounts list` shows the accounts\n"
+    )
+    assert world.records("alice") == []
+    enable = "-bob is disabled: `listenkeys accounts enable -- -bob` enables it"
+    for options in ((), ("--dry-run",)):
+        done = run("renew", *options, "--", "-bob")
+        assert (done.exit_code, done.stdout) == (1, f"{enable}\n")
+    done = run("renew", "--", "-bob", "alice", "alice")
+    assert done.exit_code == 1
+    assert [line.split() for line in done.stdout.splitlines()[:2]] == [
+        ["outcome", "accounts"],
+        ["CREATED", "1"],
+    ]
+    assert done.stdout.splitlines()[-1] == enable
 
 
 def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, world: World, front: Front) -> None:
@@ -58,7 +78,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, world: World, fron
     before = world.exchange.count
     done = run("renew", "--dry-run")
     assert done.exit_code == 0
-    assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "renew", "no", "key", "yet"]
+    assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "renew", "no", "listenKey", "yet"]
     assert done.stdout.splitlines()[-1] == "dry run: nothing was sent; 1 due, 0 not due yet"
     assert (world.exchange.count, world.records("alice")) == (before, [])
 

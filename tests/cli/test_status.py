@@ -39,6 +39,7 @@ def test_status_ends_with_1_when_a_key_has_less_than_15_minutes(
 def test_an_account_without_a_key_is_at_risk(run: Run, world: World) -> None:
     world.put_row("alice")
     assert run("status").exit_code == 1
+    assert json.loads(run("status", "--json").stdout)["status"] == "unknown"
 
 
 def test_a_disabled_account_is_never_at_risk(run: Run, world: World, clock: VirtualClock) -> None:
@@ -52,7 +53,7 @@ def test_a_disabled_account_is_never_at_risk(run: Run, world: World, clock: Virt
 
 def test_status_of_nothing_is_well_and_says_how_to_add(run: Run) -> None:
     done = run("status")
-    assert (done.exit_code, "`listenkeys accounts add`" in done.stdout) == (0, True)
+    assert (done.exit_code, "`listenkeys accounts add NAME`" in done.stdout) == (0, True)
 
 
 def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, clock: VirtualClock) -> None:
@@ -86,6 +87,8 @@ def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
 ) -> None:
     put(world, clock, "alice", 20)
     put(world, clock, "bob", 20, outcome="FAILED", errorCode="TIMEOUT", errorMessage="late")
+    done = run("status", "--json")
+    assert (json.loads(done.stdout)["status"], done.exit_code) == ("action needed", 1)
     for number in range(7):
         put(world, clock, f"c{number}", 5)
     done = run("status")
@@ -127,7 +130,9 @@ def test_a_key_that_nothing_has_renewed_in_time_says_what_to_check(
 ) -> None:
     put(world, clock, "alice", -40)
     lines = run("status").stdout.splitlines()
-    assert lines[3].startswith("If the next sweep does not renew it, check that both rules are enabled")
+    assert lines[3].startswith(
+        "Wait for the next sweep, or run listenkeys renew; if that fails, see MissedRunsAlarm"
+    )
     assert lines[4] == "  alice"
 
 

@@ -71,7 +71,7 @@ def test_there_is_a_button_for_everything_that_can_be_done_at_the_stand_in() -> 
 def test_the_part_that_changes_comes_alone(server: PageServer, world: World) -> None:
     world.add_account("<b>", "a" * 20)
     status, html = ask(server, "GET", "/live")
-    assert (status, "<!doctype" in html, "<b>1</b> without a live key" in html) == (200, False, True)
+    assert (status, "<!doctype" in html, "<b>1</b> without a live listenKey" in html) == (200, False, True)
     assert 'aria-label="Renew &lt;b&gt;"' in html
     assert "a run &lt;ended&gt;" in html
 

@@ -94,7 +94,7 @@ def test_of_thousands_the_most_urgent_are_shown_and_the_others_counted() -> None
     read = Read(page(rows, NOW))
     assert len(read.rows()) == SHOWN
     assert all(name.startswith("account-dead") for name in read.rows())
-    assert read.texts[-1] == "And 3,010 accounts more: 10 without a live key, 3,000 ok."
+    assert read.texts[-1] == "And 3,010 accounts more: 10 without a live listenKey, 3,000 ok."
     assert "Action needed: 60 of 3,060 accounts" in read.texts
 
 
@@ -108,7 +108,7 @@ def test_ten_thousand_accounts_in_trouble_are_far_below_what_cloudwatch_shows() 
     ("rows", "said"),
     [
         ([], "No accounts yet"),
-        ([row("a"), row("b")], "OK: every key is alive"),
+        ([row("a"), row("b")], "OK: every listenKey is alive"),
         ([row("a", 0), row("b")], "Action needed: 1 of 2 accounts"),
         ([row("a", enabled=False)], "Every account is disabled"),
     ],
@@ -120,7 +120,7 @@ def test_the_first_line_says_whether_anybody_is_needed(rows: list[AccountStatus]
 
 @pytest.mark.parametrize(
     ("left", "shown"),
-    [(None, "no key"), (-4, "expired 4 min ago"), (0, "expired just now"), (34.4, "34 min")],
+    [(None, "no listenKey"), (-4, "expired 4 min ago"), (0, "expired just now"), (34.4, "34 min")],
 )
 def test_the_minutes_are_said_in_words_beside_the_bar(left: float | None, shown: str) -> None:
     assert shown in Read(page([row("a", left)], NOW)).texts

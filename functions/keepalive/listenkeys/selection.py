@@ -48,8 +48,8 @@ class DueRule:
         retry = before.attempted_at is None or self.now - before.attempted_at >= REJECTED_AGAIN
         if before.renewed_at is None or before.listen_key is None:
             if sweep and rejected and not retry:
-                return False, "rejected and without a key: tried once an hour and by the next tick"
-            return True, "no key yet"
+                return False, "rejected and without a listenKey: tried once an hour and by the next tick"
+            return True, "no listenKey yet"
         age = self.now - before.renewed_at
         said = f"renewed {age.total_seconds() / 60:.0f} min ago"
         if age < -CLOCK_SLACK:

@@ -47,7 +47,7 @@ def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
     elif trouble:
         text = f"Action needed: {trouble:,} of {_accounts(enabled)}"
     else:
-        text = "OK: every key is alive" if enabled else "Every account is disabled"
+        text = "OK: every listenKey is alive" if enabled else "Every account is disabled"
     totals = "".join(
         f'<li class="{name}"><b>{counts[name]:,}</b> {words}</li>'
         for name, words in STATES.items()
@@ -63,7 +63,7 @@ def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
 
 def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], str] | None) -> str:
     kind, minutes, late = row.state, row.minutes_left or 0.0, " late" if row.late else ""
-    left = {"disabled": "not kept alive", "dead": "no key"}.get(kind, f"{int(minutes)} min")
+    left = {"disabled": "not kept alive", "dead": "no listenKey"}.get(kind, f"{int(minutes)} min")
     if kind == "dead" and row.minutes_left is not None:
         left = f"expired {ago(-minutes)}"
     width = 100 * min(1.0, max(0.0, minutes / LEASE_MINUTES))

@@ -15,9 +15,9 @@ from .remedies import remedy
 
 # Trouble first. The name is also the row's CSS class on the page, the words are for the totals.
 STATES = {
-    "dead": "without a live key",
+    "dead": "without a live listenKey",
     "risk": f"with less than {AT_RISK_MINUTES} min left",
-    "failing": "failing, key still alive",
+    "failing": "failing, listenKey still alive",
     "ok": "ok",
     "disabled": "disabled",
 }
@@ -73,9 +73,9 @@ class AccountStatus:
         if self.problem:
             return remedy(self.problem[0], self.account.id)
         if self.tried_minutes_ago is None:
-            return "wait for the next sweep, which creates the first key"
+            return "wait for the next sweep, which creates the listenKey, or run listenkeys renew"
         if self.at_risk:
-            return "if the next sweep does not renew it, check that both rules are enabled (MissedRunsAlarm)"
+            return "wait for the next sweep, or run listenkeys renew; if that fails, see MissedRunsAlarm"
         return None
 
     @property
