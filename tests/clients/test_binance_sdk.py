@@ -2,7 +2,6 @@
 
 import pytest
 
-from local.binance.exchange import REAL_ANSWERS
 from tests.clients.conftest import ALICE, Raised, wait_for_listeners
 
 pytestmark = pytest.mark.clients
@@ -30,32 +29,6 @@ def test_its_stream_hears_orders_as_its_own_models_until_the_key_dies(client, ex
     clock.advance(minutes=60)
     name, event = client.hear()
     assert (name, event["listenKey"]) == ("ListenKeyExpired", listen_key)
-
-
-def test_no_listen_key_is_its_bad_request_error(client):
-    with pytest.raises(Raised) as raised:
-        client.keep_alive()
-    # The SDK calls Binance's code `status_code`.
-    assert (raised.value.type, raised.value.status_code) == ("BadRequestError", -1125)
-
-
-@pytest.mark.parametrize(
-    ("answer", "error", "code"),
-    [
-        ("invalid_api_key", "UnauthorizedError", -2015),
-        ("api_key_format", "UnauthorizedError", -2014),
-        ("waf_blocked", "ForbiddenError", None),
-        ("unknown_error", "ServerError", 500),
-        ("throttled", "ServerError", 503),
-        ("service_unavailable", "ServerError", 503),
-        ("restricted_location", "ClientError", None),
-    ],
-)
-def test_errors_are_of_its_own_types(client, exchange, answer, error, code):
-    exchange.fault(answer=REAL_ANSWERS[answer], method="PUT")
-    with pytest.raises(Raised) as raised:
-        client.keep_alive()
-    assert (raised.value.type, raised.value.status_code) == (error, code)
 
 
 def test_going_over_the_limit_and_on_is_its_429_and_then_its_418_with_how_long_to_wait(client, exchange):

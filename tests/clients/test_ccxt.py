@@ -2,8 +2,7 @@
 
 import pytest
 
-from local.binance.exchange import REAL_ANSWERS
-from tests.clients.conftest import ALICE, Raised, wait_for_listeners
+from tests.clients.conftest import ALICE, wait_for_listeners
 
 pytestmark = pytest.mark.clients
 CLIENT = "ccxt"
@@ -45,34 +44,6 @@ def test_watch_orders_hears_them_as_unified_orders(client, exchange, product, se
     number = exchange.emit_order(ALICE, product)
     assert client.answer() == [{"id": str(number), "symbol": SYMBOLS[product], "status": "open"}]
     assert [request.path for request in exchange.requests if request.status >= 400] == []
-
-
-def test_no_listen_key_is_its_authentication_error(client):
-    with pytest.raises(Raised, match="-1125") as raised:
-        client.call("fapiPrivatePutListenKey")
-    assert raised.value.type == "AuthenticationError"
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        ("invalid_api_key", "AuthenticationError"),
-        ("rate_limited", "DDoSProtection"),
-        ("ip_banned", "DDoSProtection"),
-        ("unknown_error", "OperationFailed"),
-        # OperationFailed by its table for USDⓈ-M, which ccxt finds by Binance's own host name.
-        ("throttled", "ExchangeError"),
-        ("internal_error", "OperationFailed"),
-        ("service_unavailable", "ExchangeNotAvailable"),
-        ("restricted_location", "ExchangeNotAvailable"),
-        ("waf_blocked", "ExchangeNotAvailable"),
-    ],
-)
-def test_errors_are_of_its_own_types(client, exchange, answer, error):
-    exchange.fault(answer=REAL_ANSWERS[answer], method="PUT")
-    with pytest.raises(Raised) as raised:
-        client.call("fapiPrivatePutListenKey")
-    assert raised.value.type == error
 
 
 @pytest.mark.parametrize("secret", [None, "s" * 64], ids=["without a secret", "with a secret"])

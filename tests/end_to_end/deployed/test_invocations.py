@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from local.aws.runtime import Answer, RuntimeEmulator
+from local.aws.runtime import Answer
 from local.world import World
 from tests.end_to_end.deployed.stack import SamDeployed
+from tests.integration.test_shards import messages
 from tests.paths import ROOT
+from tests.stream.relay import Network
 from tests.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.e2e
@@ -39,52 +38,29 @@ def add_accounts(world: World, count: int) -> list[str]:
     return names
 
 
-def test_a_tick_on_a_cold_start_does_its_work_and_a_second_one_warm_finds_it_done(
-    deployed: SamDeployed, world: World
-) -> None:
+def test_a_cold_start_does_its_work_and_a_warm_one_finds_it_done(deployed: SamDeployed, world: World) -> None:
     world.add_demo_accounts(datetime.now(UTC))
     with deployed.emulator(world) as function:
         first, second = function.invoke(TICK), function.invoke(TICK)
-        log = function.log
+        log = [line for line in function.log.splitlines() if line and "(rapid)" not in line]
         starts = function.cold_starts
 
     assert first.error is second.error is None
     assert {name: world.current(name)["outcome"] for name in DEMO} == DEMO
     assert (first.payload["extended"], second.payload["skipped"]) == (1, 3)
     assert starts == 1
-    assert [line for line in log.splitlines() if '"cold_start":true' in line]
-    assert log.count("\nREPORT RequestId") == 2
-
-
-def test_a_tick_tells_the_alarms_what_they_look_at(deployed: SamDeployed, world: World) -> None:
-    world.add_demo_accounts(datetime.now(UTC))
-    with deployed.emulator(world) as function:
-        function.invoke(TICK)
-        lines = [json.loads(line) for line in function.log.splitlines() if line.startswith("{")]
-    [metrics] = [line for line in lines if "_aws" in line]
+    assert [line for line in log if '"cold_start":true' in line]
+    # The libraries' own lines would be paid for, and what they show is not ours to choose.
+    own = [
+        line for line in log if not line.startswith(("START RequestId", "END RequestId", "REPORT RequestId"))
+    ]
+    assert len(log) - len(own) == 6
+    # What the alarms and the dead-letter queue look at.
+    [metrics, _] = [line for line in map(json.loads, own) if "_aws" in line]
     assert (metrics["TicksCompleted"], metrics["KeysRejected"]) == ([1.0], [1.0])
     assert {event["detail-type"] for event in deployed.account_events()} == {
         "Listen Key Changed", "Listen Key Failing"
     }  # fmt: skip
-
-
-def test_all_that_the_function_logs_is_its_own_json(deployed: SamDeployed, world: World) -> None:
-    world.add_demo_accounts(datetime.now(UTC))
-    with deployed.emulator(world) as function:
-        function.invoke(TICK)
-        lines = [line for line in function.log.splitlines() if line and "(rapid)" not in line]
-    # The libraries' own lines would be paid for, and what they show is not ours to choose.
-    of_the_runtime = ("START RequestId", "END RequestId", "REPORT RequestId")
-    assert [line for line in lines if not line.startswith(("{", *of_the_runtime))] == []
-
-
-def test_a_sweep_renews_what_is_overdue(deployed: SamDeployed, world: World) -> None:
-    world.add_demo_accounts(datetime.now(UTC))
-    with deployed.emulator(world) as function:
-        answer = function.invoke(SWEEP)
-    assert answer.error is None
-    assert answer.payload["trigger"] == "sweep"
-    assert world.current("alice")["outcome"] == "EXTENDED"
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
@@ -98,74 +74,14 @@ def test_an_event_that_we_ship_is_answered_with_a_report(
     assert answer.payload["trigger"] in ("tick", "sweep", "manual")
 
 
-def test_an_event_with_an_unknown_field_is_refused_by_name(deployed: SamDeployed, world: World) -> None:
-    with deployed.emulator(world) as function:
-        answer = function.invoke({"acounts": ["alice"]})
-    assert answer.error
-    assert answer.error.type == "InvalidEvent"
-    assert "acounts" in answer.error.message
-    assert world.exchange.count == 0
-
-
-def test_duplicate_ticks_in_several_environments_at_once_do_no_harm(
-    deployed: SamDeployed, world: World
-) -> None:
-    names = add_accounts(world, 12)
-    environments = [deployed.emulator(world) for _ in range(2)]
-
-    def invoke_all(function: RuntimeEmulator) -> list[Answer]:
-        with function:
-            return [function.invoke(TICK) for _ in range(5)]
-
-    with ThreadPoolExecutor(2) as pool:
-        answers = [answer for each in pool.map(invoke_all, environments) for answer in each]
-
-    assert [answer.error for answer in answers] == [None] * 10
-    for name in names:
-        current = world.current(name)
-        api_key = f"key0{name}".ljust(64, "0")
-        assert current["listenKey"] == world.exchange.live_key(api_key, "usdm")
-        assert datetime.fromisoformat(current["expiresAt"]).timestamp() <= world.exchange.expires_at(
-            api_key, "usdm"
-        )
-
-
-def messages(aws: SamDeployed, count: int) -> list[dict[str, Any]]:
-    """Take messages off the queue, each as the event in which Lambda hands it to the function."""
-    taken: list[Any] = []
-    for _ in range(count):
-        taken += (
-            aws.client("sqs")
-            .receive_message(
-                QueueUrl=aws.resources["WorkQueue"], AttributeNames=["All"], MaxNumberOfMessages=10
-            )
-            .get("Messages", [])
-        )
-    return [
-        {
-            "Records": [
-                {
-                    "messageId": message["MessageId"],
-                    "receiptHandle": message["ReceiptHandle"],
-                    "body": message["Body"],
-                    "attributes": message["Attributes"],
-                    "messageAttributes": {},
-                    "eventSource": "aws:sqs",
-                }
-            ]
-        }
-        for message in taken
-    ]
-
-
 def test_a_tick_in_shards_is_a_burst_of_messages_that_together_renew_every_account(
     sharded: SamDeployed, sharded_world: World
 ) -> None:
     names = add_accounts(sharded_world, 30)
     with sharded.emulator(sharded_world) as tick:
         sent = tick.invoke(TICK)
-    events = messages(sharded, 4)
-    waiting = iter(events)
+    records = messages(sharded)
+    waiting = iter(records)
     lock = threading.Lock()
 
     def work(_: int) -> list[Answer]:
@@ -173,31 +89,20 @@ def test_a_tick_in_shards_is_a_burst_of_messages_that_together_renew_every_accou
         with sharded.emulator(sharded_world, "ShardFunction") as shard:
             while True:
                 with lock:
-                    event = next(waiting, None)
-                if event is None:
+                    record = next(waiting, None)
+                if record is None:
                     return answers
-                answers.append(shard.invoke(event))
+                answers.append(shard.invoke({"Records": [record]}))
 
     with ThreadPoolExecutor(2) as pool:
         answers = [answer for each in pool.map(work, range(2)) for answer in each]
 
-    assert sent.payload["shards"] == len(events) == 4
+    assert sent.payload["shards"] == len(records) == 4
     assert answers == [Answer({"batchItemFailures": []}, None)] * 4
     assert outcomes(sharded_world, names) == {"CREATED"}
     # Once each: no account is in two shards.
     started = [request.api_key for request in sharded_world.exchange.requests if request.method == "POST"]
     assert len(started) == len(set(started)) == 30
-
-
-def test_a_shard_that_is_not_complete_is_given_back(sharded: SamDeployed, sharded_world: World) -> None:
-    add_accounts(sharded_world, 3)
-    sharded_world.exchange.fault(status=451)
-    with sharded.emulator(sharded_world) as tick:
-        tick.invoke(TICK)
-    with sharded.emulator(sharded_world, "ShardFunction") as shard:
-        answers = [(event, shard.invoke(event)) for event in messages(sharded, 4)]
-    # A batch of one that fails as a whole is an error; either way SQS keeps the message.
-    assert any(answer.error or answer.payload["batchItemFailures"] for _, answer in answers)
 
 
 def test_a_run_that_is_killed_leaves_its_records_and_the_next_one_does_the_rest(
@@ -238,73 +143,34 @@ def end_the_minute(world: World) -> None:
             dynamodb.delete_item(TableName=table, Key=key)
 
 
-@contextmanager
-def relay(port: int) -> Iterator[tuple[str, threading.Event]]:
-    """Yield the URL of a way to a local server, and what opens it: until then it is silent."""
-    is_open = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def pump(source: socket.socket, sink: socket.socket) -> None:
-            with suppress(OSError):
-                while data := source.recv(65536):
-                    sink.sendall(data)
-            for end in (source, sink):
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-        def serve(client: socket.socket) -> None:
-            with client:
-                is_open.wait()
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as server:
-                    back = threading.Thread(target=pump, args=(server, client))
-                    back.start()
-                    pump(client, server)
-                    back.join()
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    client, _ = listener.accept()
-                    threading.Thread(target=serve, args=(client,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", is_open
-        finally:
-            is_open.set()
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-
-
-def test_a_run_whose_table_is_silent_ends_by_itself_before_its_time_is_over_and_the_next_one_is_well(
+def test_a_run_whose_table_is_silent_ends_in_time_and_the_next_is_well(
     deployed: SamDeployed, world: World
 ) -> None:
     names = add_accounts(world, 2)
-    port = int(deployed.endpoint_url.rpartition(":")[2])
-    with (
-        relay(port) as (url, opened),
-        deployed.emulator(world, timeout=35, AWS_ENDPOINT_URL_DYNAMODB=url) as function,
-    ):
-        short = deployed.emulator(world, timeout=14, AWS_ENDPOINT_URL_DYNAMODB=url)
-        with short:
-            ended = short.invoke(TICK)
-            assert ended.error
-            assert ended.error.message.endswith("AccountsTable could not be read: OutOfTime")
-            opened.set()
-            again = short.invoke({"dryRun": True})
-            assert again.error is None
-            assert short.cold_starts == 1
-        answer = function.invoke(TICK)
+    with closing(Network(int(deployed.endpoint_url.rpartition(":")[2]))) as way:
+        url = f"http://127.0.0.1:{way.port}"
+        way.die(black_hole=True)
+        with deployed.emulator(world, timeout=14, AWS_ENDPOINT_URL_DYNAMODB=url) as function:
+            ended = function.invoke(TICK)
+            way.live()
+            again = function.invoke({"dryRun": True})
+            starts = function.cold_starts
+        with deployed.emulator(world, timeout=35, AWS_ENDPOINT_URL_DYNAMODB=url) as function:
+            answer = function.invoke(TICK)
+
+    assert ended.error
+    assert ended.error.message.endswith("AccountsTable could not be read: OutOfTime")
+    assert (again.error, starts) == (None, 1)
     assert answer.error is None
     assert outcomes(world, names) == {"CREATED"}
 
 
-@pytest.mark.parametrize("row", [pytest.param(42, id="row42")])
+@pytest.mark.row(42)
 @pytest.mark.parametrize(
     ("name", "value"), [("ACCOUNTS_TABLE", None), ("BINANCE_BASE_URL", None), ("MAX_CONCURRENCY", "many")]
 )
 def test_a_wrong_environment_ends_the_start_with_one_clear_line(
-    deployed: SamDeployed, world: World, row: int, name: str, value: str | None
+    deployed: SamDeployed, world: World, name: str, value: str | None
 ) -> None:
     with deployed.emulator(world, **{name: value}) as function:
         answer = function.invoke(TICK)
