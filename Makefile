@@ -71,7 +71,7 @@ run: install  ## Run the function once, locally (EVENT=file, KEEP=1)
 	@$(BIN)/python -m local run "$(EVENT)" $(if $(KEEP),--keep) $(REAL)
 
 up: install  ## Start a local environment with tick and sweep (SPEED=60)
-	@$(BIN)/python -m local up --speed $(or $(SPEED),1) $(REAL)
+	@$(BIN)/python -m local up --speed "$(or $(SPEED),1)" $(REAL)
 
 down: install  ## Stop the local environment of `make up` or `make run KEEP=1`
 	@$(BIN)/python -m local down

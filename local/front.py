@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
+import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
@@ -16,6 +17,7 @@ from typing import Any
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.credentials import ApiKey, Credentials
+from listenkeys.errors import ErrorCode
 from listenkeys.products import ENDPOINTS
 from local.aws.rules import error_payload
 from local.binance.exchange import Fault
@@ -25,16 +27,21 @@ from local.service import Service
 from local.world import World
 
 CONTROLS = "LOCAL_CONTROLS"
+# Each command with what it does, and what is said when it is done.
 VERBS = {
-    "revoke": "Binance no longer knows ACCOUNT's API key",
-    "restore": "Binance knows ACCOUNT's API key",
-    "forget": "Binance forgets ACCOUNT's listenKey",
-    "delete": "another process has sent DELETE for ACCOUNT's listenKey",
-    "order": "place an order for ACCOUNT: its streams get the event",
-    "drop": "every websocket was dropped",
-    "down": "Binance answers every request with 503",
-    "up": "Binance answers again",
+    "revoke": ("refuses the account's API key", "Binance no longer knows ACCOUNT's API key"),
+    "restore": ("accepts the account's API key again", "Binance accepts ACCOUNT's API key"),
+    "forget": ("forgets the account's listenKey", "Binance has forgotten ACCOUNT's listenKey"),
+    "delete": (
+        "ends the account's listenKey, as another program does that sends DELETE",
+        "ACCOUNT's listenKey has ended, as if another program had sent DELETE",
+    ),
+    "order": ("places an order: the account's streams get its events", ""),
+    "drop": ("cuts every websocket", "every websocket was cut"),
+    "down": ("answers every request with 503", "Binance answers every request with 503"),
+    "up": ("answers again", "Binance answers again"),
 }
+_FOR_ALL = ("drop", "down", "up")
 _INVOKE = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?::[^/]*)?/invocations")
 
 
@@ -57,12 +64,12 @@ class Controls:
             self._outage = None
         elif verb == "drop" and self._world.streams:
             self._world.streams.drop_connections()
-        if verb in ("down", "up", "drop"):
-            return VERBS[verb]
+        if verb in _FOR_ALL:
+            return VERBS[verb][1]
         if verb not in VERBS:
-            raise ValueError(f"unknown command: {verb}")
+            raise ValueError(f"there is no command {verb}")
         if not account_id:
-            raise ValueError(f"the account is missing: {verb} ACCOUNT")
+            raise ValueError(f"{verb} needs an account, such as alice")
         product, key = self._key_of(account_id)
         if verb == "revoke":
             exchange.revoke(key)
@@ -76,14 +83,19 @@ class Controls:
             exchange.handle("DELETE", ENDPOINTS[product].path, {"X-MBX-APIKEY": key})
         else:
             exchange.expire(key, product)
-        return VERBS[verb].replace("ACCOUNT", account_id)
+        return VERBS[verb][1].replace("ACCOUNT", account_id)
 
     def _key_of(self, account_id: str) -> tuple[str, str]:
         aws = self._world.aws
         table, prefix = aws.outputs["AccountsTableName"], aws.outputs["SecretPrefix"]
-        [account] = Accounts(aws.client("dynamodb"), table, prefix, lambda _: None).named([account_id])
+        accounts = Accounts(aws.client("dynamodb"), table, prefix, lambda _: None)
+        [account] = accounts.named([account_id]) if len(account_id) <= 64 else [None]
+        if account is None or (account.problem and account.problem.code == ErrorCode.ACCOUNT_NOT_FOUND):
+            raise ValueError(
+                f"there is no account {account_id}: `listenkeys accounts list` shows the accounts"
+            )
         if account.problem:
-            raise ValueError(f"{account_id or 'an account'}: {account.problem.message}")
+            raise ValueError(f"{account_id}: {account.problem.message}")
         key = Credentials(aws.client("secretsmanager")).fetch([account]).keys[account.id]
         if not isinstance(key, ApiKey):
             raise ValueError(f"{account_id}: {key.message}")
@@ -110,7 +122,8 @@ class Front(Service):
                     self._invoke(found[1], body)
                 elif path.startswith("/controls/"):
                     try:
-                        self._answer(200, {"done": controls.do(*f"{path}/".split("/")[2:4])})
+                        words = map(urllib.parse.unquote, f"{path}/".split("/")[2:4])
+                        self._answer(200, {"done": controls.do(*words)})
                     except ValueError as error:
                         self._answer(400, {"error": str(error)})
                 else:
@@ -159,20 +172,40 @@ class Front(Service):
         super().__init__(Handler)
 
 
+def usage() -> str:
+    """Return the help of .local/binance."""
+    lines = [
+        "usage: .local/binance COMMAND [ACCOUNT]",
+        "",
+        "Makes the Binance stand-in of `make up` behave:",
+        "",
+    ]
+    for verb, (does, _) in VERBS.items():
+        typed = verb if verb in _FOR_ALL else f"{verb} ACCOUNT"
+        lines.append(f"  {typed:<16} {does}")
+    return "\n".join([*lines, "", "Example: .local/binance revoke alice"])
+
+
 def main() -> None:
-    text = "Change what the Binance stand-in does in the local environment of `make up`."
-    parser = argparse.ArgumentParser(
-        prog=".local/binance",
-        description=text,
-        epilog="; ".join(f"{verb}: {meaning}" for verb, meaning in VERBS.items()),
-    )
-    parser.add_argument("verb", choices=VERBS)
-    parser.add_argument("account", nargs="?", default="", metavar="ACCOUNT")
-    arguments = parser.parse_args()
+    verb, account, *more = [*sys.argv[1:], "", ""]
+    if verb in ("", "help") or {"-h", "--help"} & set(sys.argv):
+        print(usage())
+        raise SystemExit(0 if verb else 2)
+    wrong = ""
+    if verb not in VERBS:
+        wrong = f"there is no command {verb}"
+    elif verb in _FOR_ALL and account:
+        wrong = f"{verb} takes no account"
+    elif verb not in _FOR_ALL and (not account or any(more)):
+        wrong = f"{verb} needs one account, such as `.local/binance {verb} alice`"
+    if wrong:
+        print(f"{wrong} (see `.local/binance --help`)", file=sys.stderr)
+        raise SystemExit(2)
     found = running_world()
     if not found or CONTROLS not in found["environment"]:
         raise SystemExit("no local environment is running: start one with `make up`")
-    url = f"{found['environment'][CONTROLS]}/controls/{arguments.verb}/{arguments.account}"
+    quoted = urllib.parse.quote(account, safe="", errors="replace")
+    url = f"{found['environment'][CONTROLS]}/controls/{verb}/{quoted}"
     # Not through a proxy: this machine serves it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import requests
 
 from listenkeys.aws.credentials import API_KEY
-from listenkeys.products import ENDPOINTS, ENVIRONMENTS, PRODUCTS, endpoint_name
+from listenkeys.products import ENDPOINTS, ENVIRONMENTS, LIVE, PRODUCTS, endpoint_name
 from local.world import World
 
 
@@ -45,19 +45,29 @@ class RealAccount:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what make passes on of ACCOUNT, PRODUCT, ENVIRONMENT and HOST."""
-    parser.add_argument(
-        "--account", choices=["demo", "real"], default="demo", help="real: your own account at Binance"
-    )
-    parser.add_argument("--product", choices=PRODUCTS, default="usdm", help="of the real account")
-    parser.add_argument("--environment", choices=ENVIRONMENTS, default="live", help="of the real account")
+    parser.add_argument("--account", default="demo", help="real: your own account at Binance")
+    parser.add_argument("--product", default="", help="of the real account")
+    parser.add_argument("--environment", default="", help="of the real account")
     parser.add_argument("--host", default="", help="another host than Binance's own: https://...")
 
 
 def chosen(options: argparse.Namespace) -> RealAccount | None:
-    """Return the real account, None for the stand-in's."""
+    """Return the real account, None for the stand-in's. Raises SystemExit with one line."""
+    product, environment, host = options.product, options.environment, options.host.rstrip("/")
+    for name, value, allowed in (
+        ("ACCOUNT", options.account, ["demo", "real"]),
+        ("PRODUCT", product or "usdm", PRODUCTS),
+        ("ENVIRONMENT", environment or LIVE, ENVIRONMENTS),
+    ):
+        if value not in allowed:
+            raise SystemExit(f"{name} must be one of {', '.join(allowed)}, not {value}")
     if options.account != "real":
+        if product or environment or host:
+            raise SystemExit("PRODUCT, ENVIRONMENT and HOST need ACCOUNT=real")
         return None
-    return RealAccount(options.product, options.environment, options.host.rstrip("/"))
+    if host and not host.startswith(("https://", "http://")):
+        raise SystemExit(f"HOST must begin with https:// or http://, not {host}")
+    return RealAccount(product or "usdm", environment or LIVE, host)
 
 
 def _reach(url: str) -> None:

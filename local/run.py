@@ -1,15 +1,16 @@
 """`make run`: run the function once in a local environment and show the result."""
 
-import argparse
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
-from rich.console import Console
+from rich.text import Text
 
+from listenkey_keeper.cli import output
 from listenkey_keeper.cli.renew import report_view
 from listenkey_keeper.cli.stack import CLOCK
 from listenkey_keeper.cli.status import StatusTable
@@ -18,7 +19,7 @@ from local.clock import ScaledClock
 from local.invoke import Context, LocalFunction, environment
 from local.real import RealAccount, add_options, chosen
 from local.running import STATE, running_environment, running_world
-from local.terminal import doing
+from local.terminal import Parser, doing
 from local.world import MAKING, STREAM_URL, demo_world
 
 # Only with the stand-in: a real account is not meant to fail.
@@ -35,7 +36,7 @@ def options(
     command: str, description: str | None, arguments: list[str]
 ) -> tuple[Any, bool, RealAccount | None]:
     """Return the event, whether the world stays up, and a real account; raises SystemExit with one line."""
-    parser = argparse.ArgumentParser(prog=f"make {command}", description=description)
+    parser = Parser(prog=f"make {command}", description=description)
     parser.add_argument("event", type=Path, help="a file of events/")
     parser.add_argument("--keep", action="store_true", help="keep the environment running for the next run")
     add_options(parser)
@@ -72,15 +73,21 @@ def world(keep: bool, real: RealAccount | None) -> Iterator[Mapping[str, str]]:
         yield made.environment()
 
 
-def shortened(line: str) -> str:
-    """Return a log line without what Powertools adds to each; anything that is no JSON object as it is."""
+def shortened(line: str, report: dict[str, Any] | None) -> str:
+    """Return a log line without what Powertools adds to each, and without this report.
+
+    Anything that is no JSON object is returned as it is.
+    """
     try:
         fields = dict(json.loads(line))
     except (ValueError, TypeError):
         return line
     if "_aws" in fields:
         names = [metric["Name"] for metric in fields["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
-        return "METRICS " + " ".join(f"{name}={fields[name][0]:g}" for name in names)
+        text = "METRICS " + " ".join(f"{name}={fields[name][0]:g}" for name in names)
+        return re.sub(r"(KeysChanged=\d+)", r"\1 (created, recreated or changed)", text)
+    if report and fields.get("report", {}).get("runId") == report["runId"]:
+        return f"{fields.get('level', '-')} run: its report is the result below"
     said = {name: value for name, value in fields.items() if name not in REPEATED and "function" not in name}
     return f"{fields.get('level', '-')} {fields.get('message', '-')} {json.dumps(said)}"
 
@@ -93,23 +100,26 @@ def show(
     clock: ScaledClock,
 ) -> None:
     """Print the plan or the status of every account; then the log, and what came back or was raised."""
-    console = Console()
     if report and report.get("dryRun"):
-        console.print(report_view(report))
+        output.show(report_view(report))
     else:
         with environment(variables):
             tables = variables["ACCOUNTS_TABLE"], variables["LISTEN_KEYS_TABLE"]
             rows = read_status(boto3.client("dynamodb"), *tables, clock.now())
-        console.print(StatusTable(rows, report["runId"] if report else None))
-    console.print("\n[dim]log of the function, without the fields that every line repeats[/dim]")
+        output.show(StatusTable(rows, report["runId"] if report else None))
+    _head("log of the function, without the fields that every line repeats")
     for line in log:
-        print(shortened(line))
+        print(shortened(line, report))
     if report is None:
-        console.print("\n[dim]error of the function[/dim]")
+        _head("error of the function")
         print(error)
     else:
-        console.print("\n[dim]result of the function[/dim]")
+        _head("result of the function")
         print(json.dumps(report, indent=2))
+
+
+def _head(text: str) -> None:
+    output.show("", Text(text, style="dim"))
 
 
 def main(arguments: list[str]) -> int:

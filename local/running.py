@@ -24,6 +24,18 @@ START_SECONDS, END_SECONDS = 60, 10
 IN_USE = 3  # exit code of a second environment in the same directory
 _ROOT = Path(__file__).resolve().parent.parent
 _PYTHONPATH = f"{_ROOT}/functions/keepalive:{_ROOT}"
+_WITH_USAGE = """
+case "${1:--h}" in -*)
+  echo 'usage: .local/with PROGRAM [ARGUMENT]...'
+  echo
+  echo "Runs a program of yours with the local environment's AWS and Binance."
+  echo 'Example: .local/with python bot.py'
+  [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; exit $((2 * $?))
+esac"""
+_WITH_EXEC = """
+command -v "$1" > /dev/null || { echo ".local/with: there is no program $1" >&2; exit 127; }
+exec "$@"
+"""
 
 
 def running_world() -> dict[str, Any] | None:
@@ -125,9 +137,10 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
         binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
         # Runs the user's own program with the variables. Where there is no `python`, with this one.
         with_it: "\n".join(lines)
+        + _WITH_USAGE
         + f'\nexport PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}'
         + f'\nexport PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}"{shlex.quote(_PYTHONPATH)}'
-        + '\nexec "$@"\n',
+        + _WITH_EXEC,
     }
     try:
         for file, text in scripts.items():

@@ -1,15 +1,24 @@
-"""Shows that something takes a while, on standard error: a spinner in a terminal, a line elsewhere."""
+"""Says what takes a while (a spinner in a terminal, a line elsewhere), and what is wrong, in one line."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import track
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads a command's options, without a usage text above an error."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with one line."""
+        raise SystemExit(f"{self.prog}: {message}")
 
 
 @contextmanager

@@ -6,18 +6,20 @@ Each run of the function is printed as one line.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from listenkey_keeper.cli.stack import CLOCK
-from listenkeys.errors import InvalidEvent
+from listenkeys.aws.clients import AwsError
+from listenkeys.errors import InvalidEvent, Unavailable
 from listenkeys.model import Outcome
-from listenkeys.trigger import Trigger
+from listenkeys.trigger import EXPIRED, Trigger
 from listenkeys.view.status import AccountStatus, read_status
 from local.aws.rules import FUNCTION, SWEEP, TICK, Call, Scheduler
 from local.clock import ScaledClock
@@ -26,7 +28,7 @@ from local.invoke import Context, Invocation, LocalFunction
 from local.page_server import PageServer
 from local.real import RealAccount, add_options, chosen
 from local.running import IN_USE, STATE, StopSignal, alone, commands, running_world, state
-from local.terminal import doing
+from local.terminal import Parser, doing
 from local.world import MAKING, SPARE_KEYS, World, demo_world
 
 FASTEST = 600.0
@@ -37,8 +39,15 @@ _PATIENCE = 3.0  # real seconds that a run still in progress gets when the envir
 class Runs:
     """Runs the function, one run at a time. Prints one line for each and writes its log to a file."""
 
-    def __init__(self, function: LocalFunction, clock: ScaledClock, ended: threading.Event) -> None:
+    def __init__(
+        self,
+        function: LocalFunction,
+        clock: ScaledClock,
+        ended: threading.Event,
+        read: Callable[[], list[AccountStatus]],
+    ) -> None:
         self._function = function
+        self._read = read
         self._ended = ended
         self._clock = clock
         self._out = sys.stdout  # a run redirects it
@@ -54,7 +63,8 @@ class Runs:
             done = self._function.invoke(event, context)
             with LOG.open("a") as log:
                 log.write(done.output)
-            line = f"{at:%H:%M:%S}  {_kind(event):<7} {_told(done, if_it_fails)}"
+            told = self._told(done, if_it_fails)
+            line = f"{at:%m-%d %H:%M:%S}  {_kind(event):<10}  {told}"
             self.last.appendleft(line)
             self.say(line)
             return done
@@ -63,7 +73,17 @@ class Runs:
         """Run the function for one account and return the result in one line. Raises ValueError for ""."""
         if not account_id:
             raise ValueError("no account chosen")
-        return f"{account_id}: {_told(self.invoke({'accounts': [account_id]}), '')}"
+        return f"{account_id}: {self._told(self.invoke({'accounts': [account_id]}), '')}"
+
+    def _told(self, done: Invocation, if_it_fails: str) -> str:
+        if done.report is None:
+            tail = f" ({if_it_fails})" if if_it_fails else ""
+            return f"{type(done.error).__name__}: {done.error}{tail}"
+        try:
+            rows = self._read()
+        except (*AwsError, Unavailable):  # the environment is stopping
+            rows = []
+        return _counts(done.report, rows)
 
     def say(self, text: str) -> None:
         """Print. Without a terminal to print to, stop the environment."""
@@ -75,27 +95,30 @@ class Runs:
 
 def _kind(event: Any) -> str:
     try:
-        return Trigger.from_event(event).name
+        name = Trigger.from_event(event).name
+        return "bot report" if name == EXPIRED else name
     except InvalidEvent:
         return "event"
 
 
-def _told(done: Invocation, if_it_fails: str) -> str:
-    if done.report is None:
-        tail = f" ({if_it_fails})" if if_it_fails else ""
-        return f"{type(done.error).__name__}: {done.error}{tail}"
-    if done.report.get("dryRun"):
-        return f"dry run: {len(done.report['plan'])} due, {done.report['skipped']} not due"
-    counts = [f"{done.report[o.lower()]} {o.lower()}" for o in Outcome if done.report[o.lower()]]
-    least = done.report["minRemainingSeconds"]
-    left = (
-        ""
-        if least is None
-        else f"; least time left: {least // 60} min"
-        if least
-        else "; not every account has a live key"
-    )
-    return (", ".join(counts) or "no accounts") + left
+def _counts(report: dict[str, Any], rows: list[AccountStatus]) -> str:
+    """Return how many accounts came to what in this run, and who is without a live key after it."""
+    if report.get("dryRun"):
+        return f"dry run: {len(report['plan'])} due, {report['skipped']} not due, nothing sent"
+    # A sweep counts as rejected also those whom it leaves alone, because Binance rejected them before.
+    of_run = [row.current.outcome for row in rows if row.current.run_id == report["runId"]]
+    tried = min(of_run.count(Outcome.REJECTED), report["rejected"])
+    counts = {o.lower(): report[o.lower()] for o in Outcome}
+    counts |= {"rejected": tried, "not tried (rejected before)": report["rejected"] - tried}
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "no accounts"
+    dead = [row.account.id for row in rows if row.state == "dead"]
+    least = report["minRemainingSeconds"]
+    if least:
+        return f"{said}; least time left: {least // 60} min"
+    if least is None or not dead:
+        return said
+    who = dead[0] if len(dead) == 1 else f"{len(dead)} accounts"
+    return f"{said}; {who} {'has' if len(dead) == 1 else 'have'} no live listenKey"
 
 
 def serve(speed: float, still: bool = False, real: RealAccount | None = None) -> None:
@@ -106,7 +129,6 @@ def serve(speed: float, still: bool = False, real: RealAccount | None = None) ->
     with doing(MAKING):
         made = made or demo_world(clock)
     with made as world:
-        runs = Runs(LocalFunction(world.environment(), clock.clock), clock, ended)
 
         def give_up(letter: dict[str, Any]) -> None:
             queue = world.aws.resources["DeadLetterQueue"]
@@ -116,6 +138,8 @@ def serve(speed: float, still: bool = False, real: RealAccount | None = None) ->
             outputs = world.aws.outputs
             tables = outputs["AccountsTableName"], outputs["ListenKeysTableName"]
             return read_status(world.aws.client("dynamodb"), *tables, clock.now())
+
+        runs = Runs(LocalFunction(world.environment(), clock.clock), clock, ended, read)
 
         def invoke(call: Call) -> Invocation:
             return runs.invoke(call.event, call.context, call.if_it_fails)
@@ -164,6 +188,7 @@ def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) ->
             "forgotten: the first run fixes both. dave is meant to fail: the stand-in for Binance does not"
         )
         runs.say("know his API key. Try these:\n")
+        runs.say("  listenkeys renew                         runs the function now")
         keys = f"{SPARE_KEYS[0]} to {SPARE_KEYS[-1]}"
         runs.say(f"  listenkeys accounts add dave --replace   fixes dave: enter one of {keys}")
         runs.say("  .local/binance revoke alice              makes alice's API key fail")
@@ -175,17 +200,18 @@ def greet(world: World, scheduler: Scheduler, clock: ScaledClock, runs: Runs) ->
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="make up", description=__doc__)
-    parser.add_argument("--speed", type=float, default=1.0, help=f"how fast time runs, up to {FASTEST:g}")
+    parser = Parser(prog="make up", description=__doc__)
+    parser.add_argument("--speed", default="1", help=f"how fast time runs, up to {FASTEST:g}")
     parser.add_argument("--still", action="store_true", help="fire no rules, as for `make run KEEP=1`")
     add_options(parser)
     options = parser.parse_args(arguments)
-    speed: float = options.speed
+    real, speed = chosen(options), 0.0
+    with suppress(ValueError):
+        speed = float(options.speed)
     if not 1 <= speed <= FASTEST:
-        raise SystemExit(f"SPEED must be from 1 to {FASTEST:g}, not {speed:g}")
-    real = chosen(options)
+        raise SystemExit(f"SPEED must be a number from 1 to {FASTEST:g}, not {options.speed}")
     if speed != 1 and real:
-        raise SystemExit("SPEED must be 1 with ACCOUNT=real: keys at Binance expire in real time")
+        raise SystemExit("SPEED must be 1 with ACCOUNT=real: listenKeys at Binance expire in real time")
     try:
         with alone():
             serve(speed, options.still, real)

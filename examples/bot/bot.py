@@ -20,8 +20,11 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from listenkey_keeper import Gap, Interrupted, ListenKeyChanges, UserDataStream
 
-ACCOUNT, SYMBOL = os.environ["ACCOUNT"], os.environ["SYMBOL"]
-API_KEY, API_SECRET = os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"]
+try:
+    ACCOUNT, SYMBOL, _ = (os.environ[name] for name in ("ACCOUNT", "SYMBOL", "LISTEN_KEYS_TABLE"))
+    API_KEY, API_SECRET = os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"]
+except KeyError as missing:
+    raise SystemExit(f"{missing.args[0]} is not set: README.md says what the bot needs") from None
 BINANCE = os.environ.get("BINANCE_BASE_URL") or "https://fapi.binance.com"
 STATE = Path("bot.state")
 WEEK, QUARTER = 7 * 86_400_000, 90 * 86_400_000  # ms: the longest span, and the oldest trades, of userTrades
@@ -219,8 +222,7 @@ async def main():
         tasks.create_task(reconcile(state, arrived))
         async for item in stream:
             if isinstance(item, Interrupted):
-                # A bot that trades stops here, or hedges by REST: it hears nothing until the next Gap.
-                logging.warning("hears nothing since %s: %s", item.since, item.why)
+                pass  # the stream has logged why; a bot that trades stops, or hedges by REST, until the Gap
             elif isinstance(item, Gap):
                 state.gaps.append(item)
                 arrived.set()

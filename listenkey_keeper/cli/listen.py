@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -58,6 +59,10 @@ def listen(
         eventbridge=stack.client("events"),
     )
     _check_key(stack, keys, account)
+    # The line "interrupted" says it already.
+    logging.getLogger("listenkey_keeper.stream").addFilter(
+        lambda record: "events may be missing" not in record.getMessage()
+    )
     with suppress(KeyboardInterrupt):
         asyncio.run(_print(UserDataStream(account, keys, clock=_Clock()), as_json))
 

@@ -202,7 +202,7 @@ def test_the_readmes_bot_hears_an_order_in_the_world_that_is_up(
         assert "why='started'" in program.stdout.readline()
         assert binance("order", "alice") == "alice has order 1: 1 stream received it\n"
         assert program.stdout.readline().startswith("{'e': 'ORDER_TRADE_UPDATE'")
-        assert binance("drop") == "every websocket was dropped\n"
+        assert binance("drop") == "every websocket was cut\n"
         assert "why='connection lost'" in program.stdout.readline()
     finally:
         program.kill()
@@ -267,7 +267,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     done = subprocess.run(
         [str(tmp_path / ".local/binance"), "revoke", "nobody"], capture_output=True, text=True
     )
-    assert (done.returncode, "there is no such row" in done.stderr) == (1, True)
+    assert (done.returncode, "there is no account nobody" in done.stderr) == (1, True)
     run = subprocess.run(
         [sys.executable, "-m", "local", "run", str(ROOT / "events/force-all.json")],
         cwd=tmp_path,
