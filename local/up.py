@@ -22,7 +22,7 @@ from listenkeys.model import Outcome
 from listenkeys.trigger import EXPIRED, Trigger
 from listenkeys.view.status import AccountStatus, read_status
 from local.aws.rules import FUNCTION, SWEEP, TICK, Call, Scheduler
-from local.clock import ScaledClock
+from local.clock import ScaledClock, VirtualClock
 from local.front import CONTROLS, Controls, Front
 from local.invoke import Context, Invocation, LocalFunction
 from local.page_server import PageServer
@@ -42,7 +42,7 @@ class Runs:
     def __init__(
         self,
         function: LocalFunction,
-        clock: ScaledClock,
+        clock: ScaledClock | VirtualClock,
         ended: threading.Event,
         read: Callable[[], list[AccountStatus]],
     ) -> None:

@@ -52,7 +52,7 @@ def test_the_buttons_break_accounts_and_the_page_says_so(server: PageServer, wor
     assert "alice was asked for" in press(server, "renew", "alice")
     assert world.current("alice")["outcome"] == "CREATED"
     assert "alice has order 1: 0 streams received it" in press(server, "order", "alice")
-    assert "Binance forgets alice&#x27;s listenKey" in press(server, "forget", "alice")
+    assert "Binance has forgotten alice&#x27;s listenKey" in press(server, "forget", "alice")
     assert world.exchange.live_key("a" * 20, "usdm") is None
     assert "alice was asked for" in press(server, "renew", "alice")
     assert "another process has sent DELETE for alice&#x27;s listenKey" in press(server, "delete", "alice")

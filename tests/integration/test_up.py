@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,15 +20,18 @@ import pytest
 
 from listenkey_keeper.cli.stack import world_time
 from listenkeys.trigger import SWEEP, TICK, Trigger
+from listenkeys.view.status import AccountStatus, read_status
 from local.aws.rules import FUNCTION, Call, Scheduler, read_rules
 from local.clock import ScaledClock, VirtualClock
 from local.front import Controls, Front
+from local.front import main as front_main
 from local.invoke import Invocation, LocalFunction
 from local.running import IN_USE, STATE, commands
-from local.up import main
+from local.up import Runs, main
 from local.world import World
 from tests.pages import blocks
 from tests.paths import PYTHONPATH, ROOT
+from tests.scene import Scene
 from tests.waiting import SECONDS, eventually
 
 
@@ -326,9 +331,84 @@ def test_the_command_of_a_world_that_was_killed_says_that_it_is_down(
 
 
 @pytest.mark.parametrize(
-    ("speed", "account", "says"),
-    [("0", "demo", "SPEED must be from 1"), ("60", "real", "SPEED must be 1 with ACCOUNT=real")],
+    ("options", "says"),
+    [
+        *[
+            (f"--speed={speed}", "SPEED must be a number from 1 to 600, not ")
+            for speed in ("0", "fast", "nan")
+        ],
+        ("--speed", "make up: argument --speed: expected one argument"),
+        ("--speed 60 --account real", "SPEED must be 1 with ACCOUNT=real"),
+        ("--account mine", "ACCOUNT must be one of demo, real, not mine"),
+        ("--account real --product spot", "PRODUCT must be one of usdm, "),
+        ("--account real --environment paper", "ENVIRONMENT must be one of live, demo, testnet, not paper"),
+        ("--account real --host fapi.binance.com", "HOST must begin with https:// or http://, not fapi"),
+        ("--product coinm", "PRODUCT, ENVIRONMENT and HOST need ACCOUNT=real"),
+    ],
 )
-def test_a_speed_that_makes_no_sense_is_refused(speed: str, account: str, says: str) -> None:
-    with pytest.raises(SystemExit, match=says):
-        main(["--speed", speed, "--account", account])
+def test_an_option_that_makes_no_sense_is_one_line(options: str, says: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(options.split())
+    assert str(ended.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "says"),
+    [
+        ("--help", 0, "  drop             cuts every websocket\n"),
+        ("", 2, "usage: .local/binance COMMAND [ACCOUNT]"),
+        ("explode", 2, "there is no command explode (see `.local/binance --help`)"),
+        ("revoke", 2, "revoke needs one account, such as `.local/binance revoke alice` (see"),
+        ("revoke a b", 2, "revoke needs one account"),
+        ("down alice", 2, "down takes no account"),
+    ],
+)
+def test_the_stand_ins_command_says_how_it_is_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, code: int, says: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [".local/binance", *typed.split()])
+    with pytest.raises(SystemExit) as ended:
+        front_main()
+    assert ended.value.code == code
+    assert says in "".join(capsys.readouterr())
+
+
+def test_a_program_runs_with_the_environment_and_what_is_none_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    STATE.parent.mkdir()
+    with commands({"LISTEN_KEYS_TABLE": "mine"}):
+        for typed, code, says in (
+            ("--help", 0, "usage: .local/with PROGRAM [ARGUMENT]..."),
+            ("", 2, "usage: .local/with"),
+            ("no-such-program", 127, ".local/with: there is no program no-such-program\n"),
+            ("printenv LISTEN_KEYS_TABLE", 0, "mine\n"),
+        ):
+            done = subprocess.run([tmp_path / ".local/with", *typed.split()], capture_output=True, text=True)
+            assert (done.returncode, (done.stdout + done.stderr)[: len(says)]) == (code, says)
+
+
+def test_each_run_is_a_line_that_says_what_came_of_whom(
+    world: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    world.add_demo_accounts(world.clock.now())
+    tables = world.aws.outputs["AccountsTableName"], world.aws.outputs["ListenKeysTableName"]
+
+    def read() -> list[AccountStatus]:
+        return read_status(world.aws.client("dynamodb"), *tables, world.clock.now())
+
+    runs = Runs(world.function, world.clock, threading.Event(), read)
+    detail = {"accountId": "alice", "fingerprint": "another"}
+    asked = {"source": "listenkey-keeper.bot", "detail-type": "Listen Key Expired", "detail": detail}
+    for event in ({"dryRun": True}, {"overdueOnly": True}, {"overdueOnly": True}, asked):
+        runs.invoke(event)
+        world.clock.advance(minutes=1)
+    day = f"{world.clock.now():%m-%d}"
+    assert [re.sub(rf"^{day} \d\d:\d\d:\d\d  ", "", line) for line in reversed(runs.last)] == [
+        "manual      dry run: 4 due, 0 not due, nothing sent",
+        "sweep       1 extended, 1 created, 1 recreated, 1 rejected; dave has no live listenKey",
+        "sweep       3 skipped, 1 not tried (rejected before); dave has no live listenKey",
+        "bot report  1 skipped; least time left: 58 min",
+    ]
