@@ -116,11 +116,11 @@ def test_every_control_does_what_it_says(show: Open, server: PageServer, world: 
         return world.exchange.handle("PUT", "/fapi/v1/listenKey", {"X-MBX-APIKEY": KEY}).status
 
     assert answers() == 200
-    assert press("Forget listenKey") == "Binance forgets alice's listenKey"
+    assert press("Forget listenKey") == "Binance has forgotten alice's listenKey"
     assert answers() == 400
     assert press("Revoke API key") == "Binance no longer knows alice's API key"
     assert answers() == 401
-    assert press("Restore API key") == "Binance knows alice's API key"
+    assert press("Restore API key") == "Binance accepts alice's API key"
     assert press("Stop Binance") == "Binance answers every request with 503"
     assert answers() == 503
     assert press("Start Binance") == "Binance answers again"
@@ -155,7 +155,7 @@ def test_it_can_be_operated_by_the_keyboard_alone(show: Open, server: PageServer
     for _ in range(stops.index("restore") - stops.index("revoke")):
         page.keyboard.press("Tab")
     page.keyboard.press("Space")
-    page.get_by_text("Binance knows bob's API key").wait_for()
+    page.get_by_text("Binance accepts bob's API key").wait_for()
 
 
 def test_it_follows_the_world_and_the_keyboard_stays_where_it_is(
