@@ -92,4 +92,4 @@ def test_its_button_renews_the_account_after_a_question(
     assert questions == ["Renew bob now?"]
     page.evaluate("html => show(html)", widget(event_of()))
     assert "60 min" in page.locator("tr", has_text="bob").inner_text()
-    assert "no key" in page.locator("tr", has_text="alice").inner_text()
+    assert "no listenKey" in page.locator("tr", has_text="alice").inner_text()
