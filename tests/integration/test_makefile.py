@@ -20,7 +20,7 @@ def test_make_calls_the_commands_that_the_tests_of_make_run_call() -> None:
     assert '-m local run "my event.json"' in recipe("run", "EVENT=my event.json")
     assert "-m local down" in recipe("down")
     assert '--account "real" --product "coinm"' in recipe("run", "ACCOUNT=real", "PRODUCT=coinm")
-    assert '--speed 1 --account "real"' in recipe("up", "ACCOUNT=real")
+    assert '--speed "1" --account "real"' in recipe("up", "ACCOUNT=real")
     # Exported, as by somebody who trades, these are not meant for it.
     environment = {**os.environ, "ACCOUNT": "real", "HOST": "https://host", "PRODUCT": "coinm"}
     told = ["make", "--no-print-directory", "--dry-run", "--assume-old=install", "run"]
