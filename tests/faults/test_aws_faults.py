@@ -27,7 +27,6 @@ from tests.faults.matrix import (
     summary,
 )
 from tests.faults.refusals import SDK_ATTEMPTS, Body, Refusals, asks_for, is_of, of_table
-from tests.rules import Rules
 from tests.scene import Scene
 
 ALL = {"force": True}
@@ -88,30 +87,38 @@ def test_one_throttled_batch_of_secrets_is_retried_within_bounds_and_the_others_
     assert len(world.exchange.requests) == 20
 
 
+SECRETS, TABLES = ("BatchGetSecretValue",), ("Scan", "BatchGetItem", "TransactWriteItems")
+
+
 @pytest.mark.slow
-@pytest.mark.row(25)
-@pytest.mark.parametrize(("minutes", "renew_after"), [(25, 30), (45, 10)])
-@pytest.mark.parametrize("first_sweep", [0.1, 4.9])
-def test_secrets_that_are_throttled_as_long_as_promised_cost_no_key(
-    world: Scene, minutes: int, renew_after: int, first_sweep: float
+@pytest.mark.row(25, 29, 30)
+@pytest.mark.parametrize(
+    ("minutes", "renew_after", "first_sweep"), [(25, 30, 0.1), (25, 30, 3.0), (25, 30, 4.9), (45, 10, 4.9)]
+)
+def test_an_outage_of_aws_that_is_as_long_as_promised_costs_no_key(
+    world: Scene, row: int, minutes: int, renew_after: int, first_sweep: float
 ) -> None:
     """It begins a moment before the keys would have been renewed."""
     world.live("alice", "bob", minutes=30 if renew_after == 30 else 11)
-    function = world.variant(RENEW_AFTER_MINUTES=str(renew_after))
-    end = world.clock.timestamp() + 60 * minutes
-    refused = Refusals(function, world.clock).refuse(
-        "secretsmanager",
-        "BatchGetSecretValue",
-        "ThrottlingException",
-        when=lambda _: world.clock.timestamp() < end,
-    )
+    world.function = world.variant(RENEW_AFTER_MINUTES=str(renew_after))
+    throttled, until = row == 25, world.clock.timestamp() + 60 * minutes
+    code, status = ("ThrottlingException", 400) if throttled else ("InternalServerError", 500)
+    for operation in TABLES if row == 30 else SECRETS:
+        service = "dynamodb" if row == 30 else "secretsmanager"
+        world.refusals.refuse(service, operation, code, status=status, until=until)
 
-    for _ in Rules(world, function.invoke, world.clock, 0.0, first_sweep).follow(minutes + 10):
+    runs = []
+    for run in world.rules(0.0, first_sweep).follow(minutes + 35):
+        runs.append(run)
         assert kept(world, "alice"), "at every moment"
         assert kept(world, "bob"), "at every moment"
 
-    assert refused.hits <= 70 * SDK_ATTEMPTS, "a handful in each run"
+    assert raised(runs[0].done) == INCOMPLETE
+    assert sum(refusal.hits for refusal in world.refusals.all) <= 70 * SDK_ATTEMPTS, "a handful in each run"
     assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "EXTENDED"}
+    told = {entry.get("errorCode") for entry in world.ledger("alice")}
+    assert ("SECRET_UNAVAILABLE" in told) == (row != 30)
+    assert "RECREATED" not in {entry["outcome"] for entry in world.ledger("alice")}
 
 
 @pytest.mark.row(25)
@@ -145,49 +152,32 @@ def test_secrets_manager_down_for_many_accounts_is_not_asked_for_each_of_them(wo
 
 
 @pytest.mark.row(26)
-@pytest.mark.parametrize(
-    ("code", "outcome"),
-    [
-        ("ResourceNotFoundException", "REJECTED SECRET_NOT_FOUND"),
-        ("AccessDeniedException", "REJECTED SECRET_DENIED"),
-        ("DecryptionFailure", "REJECTED SECRET_DENIED"),
-        ("KMSAccessDeniedException", "REJECTED SECRET_DENIED"),
-        ("InvalidRequestException", "REJECTED SECRET_INVALID"),
-        ("InvalidParameterException", "REJECTED SECRET_INVALID"),
-        ("InternalServiceError", UNAVAILABLE),
-        ("ThrottlingException", UNAVAILABLE),
-        ("SomethingNew", UNAVAILABLE),
-    ],
-)
-def test_an_error_for_one_secret_of_a_batch_is_that_accounts_alone(
-    world: Scene, code: str, outcome: str
-) -> None:
-    world.live("alice", "bob", "carol")
-    answer_with(world.refusals, "listenkeys/bob", code)
+def test_an_error_for_one_secret_of_a_batch_is_that_accounts_alone(world: Scene) -> None:
+    gone = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/gone-AbCdEf"
+    expected = {
+        "ResourceNotFoundException": "REJECTED SECRET_NOT_FOUND",
+        "AccessDeniedException": "REJECTED SECRET_DENIED",
+        "DecryptionFailure": "REJECTED SECRET_DENIED",
+        "KMSAccessDeniedException": "REJECTED SECRET_DENIED",
+        "InvalidRequestException": "REJECTED SECRET_INVALID",
+        "InvalidParameterException": "REJECTED SECRET_INVALID",
+        "InternalServiceError": UNAVAILABLE,
+        "ThrottlingException": UNAVAILABLE,
+        "SomethingNew": UNAVAILABLE,
+    }
+    world.live("alice", *expected, "carol")
+    world.put_row("gone", secretId=gone)
+    for code in expected:
+        answer_with(world.refusals, f"listenkeys/{code}", code)
 
     done = world.invoke(TICK)
 
-    assert outcomes(world, "alice", "bob", "carol") == {
-        "alice": "EXTENDED",
-        "bob": outcome,
-        "carol": "EXTENDED",
-    }
-    again = outcome == UNAVAILABLE
-    assert raised(done) == (INCOMPLETE if again else "")
-    assert metrics(done)["KeysRejected"] == (0 if again else 1)
+    expected |= {"alice": "EXTENDED", "carol": "EXTENDED", "gone": "REJECTED SECRET_NOT_FOUND"}
+    assert outcomes(world, *expected) == expected
+    assert raised(done) == INCOMPLETE
+    assert (metrics(done)["KeysRejected"], metrics(done)["KeysFailed"]) == (7, 3)
     assert kept(world, "alice")
     assert kept(world, "carol")
-
-
-@pytest.mark.row(26)
-def test_an_error_named_by_arn_finds_the_account_that_gave_the_arn(world: Scene) -> None:
-    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/gone-AbCdEf"
-    world.live("alice")
-    world.put_row("bob", secretId=arn)
-
-    world.invoke(TICK)
-
-    assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "REJECTED SECRET_NOT_FOUND"}
 
 
 @pytest.mark.row(26)
@@ -241,36 +231,6 @@ def test_an_error_that_names_a_secret_in_another_form_is_still_that_secrets(
 
 
 @pytest.mark.row(53)
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<script>alert(1)</script>",
-        "two words",
-        "%27%20OR%201=1",
-        "../../etc/passwd",
-        "key;drop",
-        "k\u00e9y",
-        "\uff21\uff22\uff23",
-        "\u0661\u0662\u0663",
-        "key\u200b",
-        '{"apiKey": "x"}',
-    ],
-)
-def test_what_is_not_an_api_key_is_not_sent(world: Scene, text: str) -> None:
-    world.live("alice")
-    world.put_row("bob")
-    world.put_secret("listenkeys/bob", {"apiKey": text})
-
-    done = world.invoke(TICK)
-
-    assert done.error is None
-    assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "REJECTED SECRET_INVALID"}
-    assert metrics(done)["KeysRejected"] == 1
-    assert [request.api_key for request in world.exchange.requests] == [api_key_of("alice")]
-    assert text not in done.output + json.dumps(world.records("bob"), ensure_ascii=False)
-
-
-@pytest.mark.row(53)
 def test_an_api_key_of_every_letter_that_there_is_goes_out(world: Scene) -> None:
     world.put_row("alice")
     letters = string.ascii_letters + string.digits + "-_"
@@ -282,48 +242,58 @@ def test_an_api_key_of_every_letter_that_there_is_goes_out(world: Scene) -> None
 
 
 CANARY = "CANARYsecretCANARYsecretCANARYsecret"
-MALFORMED: dict[str, Any] = {
-    "not JSON": CANARY,
-    "JSON cut short": '{"apiKey": "' + CANARY,
-    "a JSON list": json.dumps([CANARY]),
-    "a JSON string": json.dumps(CANARY),
-    "nested too deep": "[" * 100_000,
-    "the field is missing": {"apikey": CANARY},
-    "the field is null": {"apiKey": None, "note": CANARY},
-    "a number": {"apiKey": 12345, "note": CANARY},
-    "an object": {"apiKey": {"apiKey": CANARY}},
-    "empty": {"apiKey": "", "note": CANARY},
-    "a line break at the end": {"apiKey": CANARY + "\n"},
-    "a header of its own": {"apiKey": CANARY + "\r\nX-Injected: 1"},
-    "a control character": {"apiKey": CANARY + "\x00"},
-    "spaces around": {"apiKey": f" {CANARY} "},
-    "outside Latin-1": {"apiKey": CANARY + "\u20ac"},
-    "outside ASCII": {"apiKey": CANARY + "\u00e4"},
-    "far too long": {"apiKey": CANARY * 100},
-}
+MALFORMED: list[Any] = [
+    CANARY,
+    '{"apiKey": "' + CANARY,
+    json.dumps([CANARY]),
+    json.dumps(CANARY),
+    "[" * 100_000,
+    {"apikey": CANARY},
+    {"apiKey": None, "note": CANARY},
+    {"apiKey": 12345, "note": CANARY},
+    {"apiKey": {"apiKey": CANARY}},
+    {"apiKey": "", "note": CANARY},
+    {"apiKey": CANARY + "\n"},
+    {"apiKey": CANARY + "\r\nX-Injected: 1"},
+    {"apiKey": CANARY + "\x00"},
+    {"apiKey": f" {CANARY} "},
+    {"apiKey": CANARY + "\u20ac"},  # outside Latin-1
+    {"apiKey": CANARY + "\u00e4"},
+    {"apiKey": CANARY * 100},
+]
 
 
-@pytest.mark.row(27)
-@pytest.mark.parametrize("name", [*MALFORMED, "binary"])
-def test_a_malformed_secret_is_rejected_without_a_word_of_it(world: Scene, name: str) -> None:
+NO_API_KEYS = [
+    "<script>alert(1)</script>", "two words", "%27%20OR%201=1", "../../etc/passwd", "key;drop", "k\u00e9y",
+    "\uff21\uff22\uff23", "\u0661\u0662\u0663", "key\u200b", '{"apiKey": "x"}',
+]  # fmt: skip
+
+
+@pytest.mark.row(27, 53)
+def test_a_secret_without_an_api_key_is_rejected_and_neither_sent_nor_repeated(
+    world: Scene, row: int
+) -> None:
+    contents = {27: MALFORMED, 53: [{"apiKey": text} for text in NO_API_KEYS]}[row]
+    bad = {f"bad{number:02}": content for number, content in enumerate(contents)}
     world.live("alice")
-    world.put_row("bob")
-    if name == "binary":
-        world.aws.client("secretsmanager").create_secret(
-            Name="listenkeys/bob", SecretBinary=json.dumps({"apiKey": CANARY}).encode()
-        )
-    else:
-        world.put_secret("listenkeys/bob", MALFORMED[name])
+    for name, content in bad.items():
+        world.put_row(name)
+        world.put_secret(f"listenkeys/{name}", content)
+    world.put_row("binary")
+    binary = json.dumps({"apiKey": CANARY}).encode()
+    world.aws.client("secretsmanager").create_secret(Name="listenkeys/binary", SecretBinary=binary)
 
     done = world.invoke(TICK)
 
     assert done.error is None
-    assert outcomes(world, "alice", "bob") == {"alice": "EXTENDED", "bob": "REJECTED SECRET_INVALID"}
-    assert metrics(done)["KeysRejected"] == 1
-    assert len(world.exchange.requests) == 1  # nothing was sent with it
-    for text in (done.output, json.dumps(done.report), json.dumps(world.records("bob"))):
-        assert CANARY[:12] not in text
-    assert "secret" in world.current("bob")["errorMessage"]
+    assert outcomes(world, *bad, "binary") == dict.fromkeys((*bad, "binary"), "REJECTED SECRET_INVALID")
+    assert metrics(done)["KeysRejected"] == len(bad) + 1
+    assert [request.api_key for request in world.exchange.requests] == [api_key_of("alice")]
+    records = [record for name in (*bad, "binary") for record in world.records(name)]
+    said = done.output + json.dumps([done.report, records], ensure_ascii=False)
+    for text in (CANARY[:12], *NO_API_KEYS):
+        assert text not in said
+    assert all("secret" in world.current(name)["errorMessage"] for name in bad)
 
 
 @pytest.mark.row(27)
@@ -385,31 +355,6 @@ def test_a_secret_rotated_between_read_and_put_is_read_once_more(
     assert asked[1:] == [["listenkeys/alice"]]
     if outcome == "RECREATED":
         assert world.current("alice")["listenKey"] == world.exchange.live_key(new_key, "usdm")
-
-
-@pytest.mark.slow
-@pytest.mark.row(29)
-@pytest.mark.parametrize("sweep_after", [0.5, 3.0, 4.9])
-def test_secrets_manager_down_for_25_minutes_loses_no_key(world: Scene, sweep_after: float) -> None:
-    world.live("alice", "bob", minutes=10)
-    rules = world.rules(sweep=sweep_after)
-    rules.go(29.9)
-    # From just before the tick, when the keys are oldest.
-    down_until = world.clock.timestamp() + 25 * 60
-    world.refusals.refuse(
-        "secretsmanager", "BatchGetSecretValue", "InternalServiceError", status=500, until=down_until
-    )
-
-    runs = rules.go(20)
-    for name in ("alice", "bob"):
-        assert "SECRET_UNAVAILABLE" in {entry.get("errorCode") for entry in world.ledger(name)}
-    assert any(raised(run.done) == INCOMPLETE for run in runs)
-    for _ in range(64):
-        rules.go(1)
-        assert kept(world, "alice")
-        assert kept(world, "bob")
-    assert outcomes(world, "alice", "bob") == dict.fromkeys(("alice", "bob"), "EXTENDED")
-    assert "RECREATED" not in {entry["outcome"] for entry in world.ledger("alice")}
 
 
 @pytest.mark.row(29)
@@ -484,21 +429,6 @@ def test_a_table_that_cannot_be_read_is_a_failed_run_and_never_no_accounts(
     assert world.exchange.requests == []
 
 
-@pytest.mark.slow
-@pytest.mark.row(30)
-def test_dynamodb_down_for_25_minutes_loses_no_key(world: Scene) -> None:
-    world.live("alice", minutes=10)
-    rules = world.rules()
-    rules.go(29.9)
-    down_until = world.clock.timestamp() + 25 * 60
-    for operation in ("Scan", "BatchGetItem", "TransactWriteItems"):
-        world.refusals.refuse("dynamodb", operation, "InternalServerError", status=500, until=down_until)
-    for _ in range(84):
-        rules.go(1)
-        assert kept(world, "alice")
-    assert {entry["outcome"] for entry in world.ledger("alice")} == {"EXTENDED"}
-
-
 @pytest.mark.row(31)
 def test_when_page_two_of_the_accounts_fails_page_one_is_renewed_and_the_run_raises(world: Scene) -> None:
     names = many(8)
@@ -523,19 +453,19 @@ def test_when_page_two_of_the_accounts_fails_page_one_is_renewed_and_the_run_rai
     assert all(kept(world, name) for name in names)
 
 
-MALFORMED_ROWS: dict[str, dict[str, Any]] = {
-    "unknown product": {"product": "futures"},
-    "a product that is gone": {"product": "spot"},
-    "product in capitals": {"product": "USDM"},
-    "product of another type": {"product": {"N": "1"}},
-    "product empty": {"product": {"NULL": True}},
-    "secretId of another type": {"secretId": {"L": []}},
-    "secretId that is no name": {"secretId": "listenkeys/with space"},
-    "secretField of another type": {"secretField": True},
-    "enabled as text": {"enabled": "true"},
-    "enabled as a number": {"enabled": {"N": "1"}},
-    "createIfMissing as text": {"createIfMissing": "false"},
-}
+MALFORMED_ROWS: list[dict[str, Any]] = [
+    {"product": "futures"},
+    {"product": "spot"},
+    {"product": "USDM"},
+    {"product": {"N": "1"}},
+    {"product": {"NULL": True}},
+    {"secretId": {"L": []}},
+    {"secretId": "listenkeys/with space"},
+    {"secretField": True},
+    {"enabled": "true"},
+    {"enabled": {"N": "1"}},
+    {"createIfMissing": "false"},
+]
 BAD_IDS = ["with space", "semi;colon", "x" * 65, "\u00fcml\u00e4ut", "../alice", "line\nbreak"]
 
 
@@ -545,7 +475,7 @@ def test_malformed_rows_are_rejected_and_counted_and_the_others_are_renewed(
     world: Scene, event: dict[str, Any]
 ) -> None:
     world.live("alice", "bob", minutes=32)
-    bad = {f"bad{number}": row for number, row in enumerate(MALFORMED_ROWS.values())}
+    bad = {f"bad{number}": row for number, row in enumerate(MALFORMED_ROWS)}
     bad |= {id_: {} for id_ in BAD_IDS}
     for id_, row in bad.items():
         world.put_row(id_, **row)
@@ -565,25 +495,23 @@ def test_malformed_rows_are_rejected_and_counted_and_the_others_are_renewed(
 
 
 @pytest.mark.row(34)
-@pytest.mark.parametrize("kind", MALFORMED_ROWS)
-def test_a_row_that_breaks_keeps_its_key_recorded_and_is_well_once_it_is_fixed(
-    world: Scene, kind: str
-) -> None:
-    world.live("alice", minutes=31)
-    before = world.current("alice")
-    world.put_row("alice", **MALFORMED_ROWS[kind])
+def test_a_row_that_breaks_keeps_its_key_recorded_and_is_well_once_it_is_fixed(world: Scene) -> None:
+    broken = {f"broken{number}": row for number, row in enumerate(MALFORMED_ROWS)}
+    world.live(*broken, minutes=31)
+    before = {name: world.current(name) for name in broken}
+    for name, row in broken.items():
+        world.put_row(name, **row)
 
     world.invoke(TICK)
 
-    after = world.current("alice")
-    assert after["outcome"] == "REJECTED"
-    assert {n: after[n] for n in ("listenKey", "expiresAt", "product")} == {
-        n: before[n] for n in ("listenKey", "expiresAt", "product")
-    }
-    world.put_row("alice")
+    assert outcomes(world, *broken) == dict.fromkeys(broken, "REJECTED INVALID_ACCOUNT")
+    for name in broken:
+        for known in ("listenKey", "expiresAt", "product"):
+            assert world.current(name)[known] == before[name][known]
+        world.put_row(name)
     world.clock.advance(minutes=5)
     world.invoke(SWEEP)
-    assert outcomes(world, "alice") == {"alice": "EXTENDED"}
+    assert outcomes(world, *broken) == dict.fromkeys(broken, "EXTENDED")
 
 
 # The records
@@ -696,21 +624,6 @@ def test_one_account_whose_record_takes_no_write_costs_the_others_nothing(world:
     assert kept(world, "alice")
     assert kept(world, "carol")
     assert world.ledger("bob") == []
-
-
-@pytest.mark.slow
-@pytest.mark.row(32)
-def test_dynamodb_that_takes_no_writes_does_not_keep_the_keys_from_being_renewed(world: Scene) -> None:
-    names = many(250)
-    world.live(*names)
-    world.refusals.refuse("dynamodb", "TransactWriteItems", "InternalServerError", status=500)
-
-    done = world.invoke(TICK)
-
-    assert raised(done) == INCOMPLETE
-    assert len(world.exchange.requests) == 250
-    # Three batches as they come and one at the end; not five, and not again for each result.
-    assert world.refusals.requests["TransactWriteItems"] <= 4 * MAX_TRIES * SDK_ATTEMPTS
 
 
 @pytest.mark.row(33)

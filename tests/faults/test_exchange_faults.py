@@ -6,25 +6,21 @@ import gzip
 import json
 import socket
 import tracemalloc
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from listenkeys.aws.records import Saved
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import Transient
-from listenkeys.model import LEASE, Account, Current, Result
 from listenkeys.sending.gate import MAX_ATTEMPTS
 from local.aws import rules
 from local.binance.exchange import PATHS
 from local.binance.server import BinanceServer
-from local.clock import VirtualClock
 from local.world import World
+from simulation import world as simulation
+from simulation.schedules import Schedule, default_settings
 from tests.faults.matrix import (
     INCOMPLETE,
     MOST_PROBES,
@@ -676,84 +672,21 @@ def test_an_outage_of_the_promised_length_costs_no_key_whoever_is_revoked_beside
     assert world.current("alice")["outcome"] == "EXTENDED"
 
 
-class Many:
-    """Ten thousand accounts with live keys and their records: moto takes a minute to write so many.
-
-    Every hundred of them were renewed a second before the next hundred.
-    """
-
-    def __init__(self, world: World, clock: VirtualClock, number: int) -> None:
-        self.accounts: list[Account] = []
-        self.records: dict[str, Current] = {}
-        for first in range(0, number, 500):  # a secret holds 64 KB
-            secret = f"listenkeys/from-{first:05}"
-            names = [f"account{n:05}" for n in range(first, first + 500)]
-            world.put_secret(secret, {name: api_key_of(name) for name in names})
-            for name in names:
-                world.exchange.add_account(api_key_of(name))
-                answer = world.exchange.handle("POST", PATHS["usdm"], {"X-MBX-APIKEY": api_key_of(name)})
-                at = clock.now() - timedelta(seconds=int(name[7:]) // 100)
-                key = json.loads(answer.body)["listenKey"]
-                self.records[name] = Current(key, "EXTENDED", at, at, at + LEASE)
-                self.accounts.append(Account(name, "usdm", secret, name))
-            clock.advance(minutes=1)  # the stand-in has a weight limit
-        clock.advance(minutes=15)
-        world.exchange.requests.clear()
-
-    def pages(self, *_: Any) -> Iterator[list[Account]]:
-        yield self.accounts
-
-    def read(self, account_ids: Iterable[str] | None = None) -> Iterator[tuple[str, Current]]:
-        for id_ in self.records if account_ids is None else account_ids:
-            yield id_, self.records[id_]
-
-    def current(self, account_ids: Iterable[str]) -> dict[str, Current]:
-        return dict(self.read(account_ids))
-
-    def save(self, results: Sequence[Result], run_id: str) -> Saved:
-        for result in results:
-            before = self.records[result.account_id]
-            if result.outcome == "EXTENDED":
-                after = replace(before, renewed_at=result.at, expires_at=result.at + LEASE)
-                self.records[result.account_id] = after
-        return Saved()
-
-    def announced(self, sent: Mapping[str, Sequence[str]]) -> None:
-        pass
-
-
 @pytest.mark.slow
 @pytest.mark.row(46)
-def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_first(world: Scene) -> None:
-    exchange, cap = world.exchange, 1200
-
-    class WithoutSockets(BinanceClient):
-        def _exchange(self, method: str, product: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
-            answer = exchange.handle(method, PATHS[product], {"X-MBX-APIKEY": api_key})
-            return answer.status, answer.headers, answer.body
-
-    many = Many(world, world.clock, 10_000)
-    dies_first = sorted(many.records, key=lambda name: str(many.records[name].expires_at))
-    function = world.variant(MAX_WEIGHT_PER_MINUTE=str(cap))
-    keeper = function.app.keeper
-    wire = WithoutSockets(world.clock.now, world.binance_url)
-    function.app.keeper = replace(keeper, binance=wire, accounts=many, records=many)
-    first = function.invoke(TICK)
-    assert "4000 DEFERRED DEADLINE" in str(first.error)
-    world.clock.advance(minutes=1)
-    assert not raised(function.invoke(TICK))  # Lambda's retry
-    requests = exchange.requests
-    assert {request.status for request in requests} == {200}
-    minutes = Counter(request.at // 60 for request in requests)
-    assert max(minutes.values()) == cap
-    full = sorted(minutes)[1:-1]  # the run begins and ends within a minute
-    assert all(minutes[minute] >= 0.97 * cap for minute in full if minute + 1 in minutes)
-    sent = [request.api_key for request in requests]
-    for start in range(0, 9600, cap):
-        burst = sorted(sent[start : start + cap], key=str)
-        assert burst == sorted(api_key_of(name) for name in dies_first[start : start + cap])
-    now = world.clock.timestamp()
-    assert all((exchange.expires_at(api_key_of(name), "usdm") or 0) > now + 40 * 60 for name in dies_first)
+def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_first() -> None:
+    """With ticks, their retries and sweeps; the first of them create the keys."""
+    cap, simulated = 1200, simulation.World(10_000, [], "seed", latency=0.001)
+    simulated.exchange.renewals = []
+    schedule = Schedule("capped", replace(default_settings(), max_weight_per_minute=cap))
+    schedule.play(simulated, 45 * 60)
+    in_minute = simulated.wire.in_minute
+    assert max(in_minute.values()) == cap
+    assert [in_minute[minute] for minute in range(30, 39)] == [cap] * 8 + [10_000 - 8 * cap]
+    before = {key: at for at, key in simulated.exchange.renewals if at < 30 * 60}
+    sent = [key for at, key in simulated.exchange.renewals if at >= 30 * 60]
+    assert [before[key] for key in sent] == sorted(before.values())
+    assert simulated.lapses() == []
 
 
 @pytest.mark.row(98)
