@@ -44,7 +44,15 @@ class OneLineErrors(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""
-        return self._guard(lambda: super(OneLineErrors, self).parse_args(ctx, args))  # type: ignore[no-any-return]
+
+        def parse() -> list[str]:
+            try:
+                "".join(args).encode()
+            except UnicodeEncodeError:
+                raise CliError("an argument is not valid UTF-8") from None
+            return super(OneLineErrors, self).parse_args(ctx, args)
+
+        return self._guard(parse)  # type: ignore[no-any-return]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -69,7 +77,7 @@ class OneLineErrors(TyperGroup):
             usage = getattr(error, "format_message", None)
             if usage and type(error).__name__ == "NoArgsIsHelpError":
                 raise
-            if debug:
+            if debug and not usage:
                 typer.echo(way_to(error), err=True)
             line = _usage(error, usage()) if usage else explain(error)
             typer.echo("listenkeys: " + plain(" ".join(line.split())), err=True)
@@ -94,10 +102,14 @@ def number(option: str, least: int, most: int, whole: bool = False) -> Callable[
 def _usage(error: Any, text: str) -> str:
     path = error.ctx.command_path if getattr(error, "ctx", None) else "listenkeys"
     option = getattr(error, "option_name", "")
-    if option in _EVERYWHERE:
+    unknown = type(error).__name__ == "NoSuchOption"
+    if unknown and option == "--debug":
+        return f"put --debug first: `listenkeys --debug {path.partition(' ')[2]}`"
+    if unknown and option in _EVERYWHERE:
         first = "list" if path.endswith(" accounts") else "status"
         return f"put {option} after the command, such as `{path} {first} {option}`"
-    line = f"{text.rstrip('.')} (see `{path} --help`)"
+    text = re.sub(r"^Got unexpected extra argument\S* \((.*)\)$", r"unexpected: \1", text.rstrip("."))
+    line = f"{text} (see `{path} --help`)"
     if option.startswith("-") and not option.startswith("--"):
         line += "; put -- before an account whose name begins with -"
     return line

@@ -289,7 +289,7 @@ def test_a_plan_gives_its_reasons_most_urgent_first_and_reads_the_secrets(
     ]
     rest = {step["accountId"]: (step["action"], step["reason"]) for step in done.report["plan"][2:]}
     assert rest == {
-        "new": ("renew", "no key yet"),
+        "new": ("renew", "no listenKey yet"),
         "secretless": ("none", "the secret does not exist or has no value: create it, or correct secretId"),
     }
     assert problems(done) == {"secretless": "SECRET_NOT_FOUND"}

@@ -8,7 +8,7 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.INVALID_API_KEY: (
         "check at Binance that the API key exists, that Enable Reading is on, and that its IP restriction "
-        "allows the address in the message; if all are right, see docs/security.md, The API key"
+        "allows the address in the message; if all are right, turn on Enable Futures (or the product's own)"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
     ErrorCode.RATE_LIMITED: (
