@@ -88,7 +88,11 @@ def test_who_is_due(before: Current, tick: bool, sweep: bool, manual: bool) -> N
         (renewed(2), A_TICK, "renewed 2 min ago"),
         (renewed(20, "FAILED"), A_SWEEP, "the last attempt failed, renewed 20 min ago"),
         (renewed(40, "REJECTED"), A_SWEEP, "rejected, renewed 40 min ago"),
-        (never("REJECTED"), A_SWEEP, "rejected and without a listenKey: tried once an hour and by the next tick"),
+        (
+            never("REJECTED"),
+            A_SWEEP,
+            "rejected, without a listenKey: tried once an hour and by the next tick",
+        ),
         (renewed(-20), A_TICK, "renewed in the future: a clock was wrong"),
     ],
 )

@@ -48,7 +48,7 @@ class DueRule:
         retry = before.attempted_at is None or self.now - before.attempted_at >= REJECTED_AGAIN
         if before.renewed_at is None or before.listen_key is None:
             if sweep and rejected and not retry:
-                return False, "rejected and without a listenKey: tried once an hour and by the next tick"
+                return False, "rejected, without a listenKey: tried once an hour and by the next tick"
             return True, "no listenKey yet"
         age = self.now - before.renewed_at
         said = f"renewed {age.total_seconds() / 60:.0f} min ago"
