@@ -97,7 +97,7 @@ def test_at_debug_a_run_says_why_each_account_is_or_is_not_due_and_each_failure_
     due = {line["accountId"]: line["why"] for line in lines(first, "due")}
     assert due == {
         "alice": "renewed 34 min ago", "carol": "renewed 74 min ago",
-        "bob": "no listenKey yet", "dave": "no key yet",
+        "bob": "no listenKey yet", "dave": "no listenKey yet",
     }  # fmt: skip
     assert {line["accountId"]: line["why"] for line in lines(second, "not due")} == dict.fromkeys(
         ("alice", "bob", "carol"), "renewed 0 min ago"
