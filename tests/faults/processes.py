@@ -13,11 +13,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from typing import Any, Self
 
-from listenkeys.aws.records import Saved
+from listenkeys.aws.records import Records, Saved
 from listenkeys.model import Result
 from local.binance.exchange import PATHS
 from local.clock import ScaledClock
@@ -143,15 +143,16 @@ class _Context(Context):
 def _main() -> None:
     clock = ScaledClock.of(os.environ[_CLOCK])
     function = LocalFunction(os.environ, clock.clock)
-    records = function.app.keeper.records
-    save, recorded = records.save, dict[str, int]()
+    keeper, recorded = function.app.keeper, dict[str, int]()
 
-    def noting(results: Sequence[Result], run_id: str) -> Saved:
-        saved: Saved = save(results, run_id)
-        recorded.update(dict.fromkeys((r.account_id for r in results), int(clock.timestamp() // 60)))
-        return saved
+    class Noting(Records):
+        def save(self, results: Sequence[Result], run_id: str) -> Saved:
+            saved = Records.save(self, results, run_id)
+            recorded.update(dict.fromkeys((r.account_id for r in results), int(clock.timestamp() // 60)))
+            return saved
 
-    records.save = noting
+    records = Noting(*(getattr(keeper.records, field.name) for field in fields(Records)))
+    function.app.keeper = replace(keeper, records=records)
     _tell("ready")
     for line in sys.stdin:
         asked = json.loads(line)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import struct
 import threading
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 from tests.waiting import SECONDS
 
@@ -109,6 +110,25 @@ class BlackHole:
         self._listening.close()
 
 
+def read_whole(connection: socket.socket) -> tuple[dict[str, str], bytes, bytes]:
+    """Return a request's fields in lower case, its head and its body; no fields if the client has gone."""
+    head, _, body = read_request(connection).partition(b"\r\n\r\n")
+    fields = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    while len(body) < int(fields.get("content-length", 0)):
+        body += connection.recv(65536)
+    return fields, head, body
+
+
+def passed_on(port: int, head: bytes, body: bytes) -> bytes:
+    """Return what a server on this port answers."""
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as server:
+        server.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
+        answer = b""
+        while piece := server.recv(65536):
+            answer += piece
+    return answer
+
+
 class Forwarder(BareServer):
     """A small TCP proxy: passes each request on to a port, and leaves the answer to `deliver`.
 
@@ -123,12 +143,34 @@ class Forwarder(BareServer):
         super().__init__(self._pass_on)
 
     def _pass_on(self, client: socket.socket) -> None:
-        while request := read_request(client):
+        while (request := read_whole(client))[0]:
             with self._lock:
                 number, self.forwarded = self.forwarded, self.forwarded + 1
-            with socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS) as server:
-                server.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
-                answer = b""
-                while piece := server.recv(65536):
-                    answer += piece
-            self._deliver(number, client, answer)
+            self._deliver(number, client, passed_on(self._port, *request[1:]))
+
+
+class Loser(BareServer):
+    """A proxy of AWS that loses the answers to `times` requests that `match` by operation and body.
+
+    Where it `hangs`, the client's connection stays open.
+    """
+
+    def __init__(
+        self, url: str, match: Callable[[str, Any], bool], times: int = 1, hangs: bool = False
+    ) -> None:
+        self._port = int(url.rpartition(":")[2])
+        self._match, self._hangs = match, hangs
+        self.left = times
+        super().__init__(self._pass_on)
+
+    def _pass_on(self, client: socket.socket) -> None:
+        fields, head, body = read_whole(client)
+        if not fields:
+            return
+        answer = passed_on(self._port, head, body)
+        if not self.left or not self._match(fields["x-amz-target"].partition(".")[2], json.loads(body)):
+            client.sendall(answer)
+            return
+        self.left -= 1
+        if self._hangs:
+            self.ended.wait(120)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -21,9 +19,8 @@ from tests.faults.matrix import (
     raised,
 )
 from tests.faults.refusals import Body, of_table
-from tests.faults.sockets import BareServer, read_request
+from tests.faults.sockets import Loser
 from tests.scene import Scene
-from tests.waiting import SECONDS
 
 BY_HAND = {"accounts": ["alice"], "force": True}
 pytestmark = pytest.mark.usefixtures("botocore_sleeps")
@@ -148,31 +145,8 @@ def test_a_first_key_is_announced_by_the_run_that_records_it_whichever_has_creat
     assert told(world) == ["Changed"]
 
 
-class Loser(BareServer):
-    """Passes on to DynamoDB all that it is asked, and loses the answers to `times` requests that `match`."""
-
-    def __init__(self, world: World, match: Callable[[str, Body], bool], times: int) -> None:
-        url = world.aws.dynamodb_url or world.aws.endpoint_url
-        self._port = int(url.rpartition(":")[2])
-        self._match = match
-        self.left = times
-        super().__init__(self._pass_on)
-
-    def _pass_on(self, client: socket.socket) -> None:
-        head, _, body = read_request(client).partition(b"\r\n\r\n")
-        fields = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:])
-        while len(body) < int(fields["content-length"]):
-            body += client.recv(65536)
-        operation = fields["x-amz-target"].partition(".")[2]
-        with socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS) as server:
-            server.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
-            answer = b""
-            while piece := server.recv(65536):
-                answer += piece
-        if self.left and self._match(operation, json.loads(body)):
-            self.left -= 1
-        else:
-            client.sendall(answer)
+def dynamodb_url(world: World) -> str:
+    return world.aws.dynamodb_url or world.aws.endpoint_url
 
 
 def clears(body: Body) -> bool:
@@ -198,7 +172,7 @@ def test_an_answer_of_dynamodb_that_is_lost_skips_and_repeats_nothing(
     names = ["alice", "bob", "carol"]
     world.live(*names)
     world.exchange.rotate(api_key_of("carol"), "usdm")
-    with Loser(world, match, times) as loser:
+    with Loser(dynamodb_url(world), match, times) as loser:
         done = world.variant(AWS_ENDPOINT_URL_DYNAMODB=loser.url).invoke(TICK)
         assert loser.left == 0
 
@@ -223,7 +197,7 @@ def test_weight_whose_giving_back_is_not_answered_is_not_given_back_twice(world:
     def gives_back(name: str, body: Body) -> bool:
         return name == "updateitem" and body["ExpressionAttributeValues"][":weight"]["N"] == "-1"
 
-    with Loser(world, gives_back, 3) as loser:
+    with Loser(dynamodb_url(world), gives_back, 3) as loser:
         world.variant(AWS_ENDPOINT_URL_DYNAMODB=loser.url).invoke(TICK)
         assert loser.left == 2, "tried once"
 
