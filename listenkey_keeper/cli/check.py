@@ -69,7 +69,7 @@ def _settings(stack: Stack) -> Iterator[Finding]:
     if in_local_environment() or not written or of_stack != stack.name:
         why = f"{samconfig.FILE} is of another stack, {of_stack}"
         if in_local_environment():
-            why = "the local environment has the template's own"
+            why = f"the local environment does not use {samconfig.FILE}"
         elif not written:
             why = f"run check in the folder with your {samconfig.FILE}"
         yield Finding("settings", None, f"not compared: {why}")

@@ -100,11 +100,11 @@ def report_view(report: dict[str, Any]) -> Group:
 
 def _sum(report: dict[str, Any], skipped: int) -> Text:
     count, least = report.get("accounts", 0), report.get("minRemainingSeconds")
-    said = [f"{count} account{'s' * (count != 1)}"]
+    said = ["1 account" if count == 1 else f"{count} accounts"]
     if least:
         said.append(f"least time left on a listenKey: {least // 60} min")
     elif least is not None:
-        said.append("not every account has a live listenKey")
+        said.append("it has no live listenKey" if count == 1 else "not all have a live listenKey")
     if skipped:
         said.append("SKIPPED: renewed less than 5 minutes ago (--force renews these too)")
     return Text("; ".join(said))
