@@ -457,50 +457,54 @@ def test_one_bad_api_key_does_not_stop_the_others(world: Scene, code: int) -> No
 
 
 @pytest.mark.row(54)
-@pytest.mark.parametrize("product", ["coinm", "portfolio", "options"])
 @pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
 def test_a_row_whose_product_changed_gets_the_key_of_the_new_ones_stream(
-    world: Scene, product: str, event: dict[str, Any]
+    world: Scene, event: dict[str, Any]
 ) -> None:
     """The new product's stream is already alive, started by its bots; the old one's lives on."""
-    world.live("alice", minutes=34)
-    answer = world.exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": api_key_of("alice")})
-    key = json.loads(answer.body)["listenKey"]
-    world.put_row("alice", product=product)
-    done = world.invoke(event)
-    assert not raised(done)
-    assert kept(world, "alice", product)
-    current = world.current("alice")
-    assert (current["outcome"], current["product"], current["listenKey"]) == ("CHANGED", product, key)
-    assert current["listenKeyChangedAt"] == current["renewedAt"]
-    [event] = events(world)
-    assert (event["accountId"], event["product"], event["outcome"]) == ("alice", product, "CHANGED")
+    rows = {"carol": "coinm", "paul": "portfolio", "olga": "options"}
+    world.live(*rows, minutes=34)
+    for name, product in rows.items():
+        world.exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": api_key_of(name)})
+        world.put_row(name, product=product)
+    assert not raised(world.invoke(event))
+    for name, product in rows.items():
+        assert kept(world, name, product)
+        current = world.current(name)
+        assert (current["outcome"], current["product"]) == ("CHANGED", product)
+        assert current["listenKeyChangedAt"] == current["renewedAt"]
+    told = [(event["accountId"], event["product"], event["outcome"]) for event in events(world)]
+    assert sorted(told) == sorted((*row, "CHANGED") for row in rows.items())
     world.clock.advance(minutes=30)
     world.invoke(TICK)
-    assert world.current("alice")["outcome"] == "EXTENDED"
-    assert len(events(world)) == 1
+    assert {world.current(name)["outcome"] for name in rows} == {"EXTENDED"}
+    assert len(events(world)) == len(rows)
 
 
 @pytest.mark.row(55)
-@pytest.mark.parametrize("product", PATHS)
 @pytest.mark.parametrize("alive", [True, False], ids=["its stream alive", "without a stream"])
 def test_a_secret_that_gets_another_accounts_key_gets_that_accounts_listen_key(
-    world: Scene, product: str, alive: bool
+    world: Scene, alive: bool
 ) -> None:
-    world.live("alice", product=product)
-    first, other = world.current("alice")["listenKey"], api_key_of("other")
-    world.exchange.add_account(other)
-    if alive:
-        world.exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": other})
-    world.put_secret("listenkeys/alice", {"apiKey": other})
-    done = world.invoke(TICK)
-    assert not raised(done)
-    current = world.current("alice")
-    assert current["listenKey"] == world.exchange.live_key(other, product) != first
-    assert current["outcome"] == ("CHANGED" if alive else "RECREATED")
-    assert world.ledger("alice")[0]["outcome"] == current["outcome"]
-    [event] = events(world)
-    assert (event["accountId"], event["outcome"]) == ("alice", current["outcome"])
+    for product in PATHS:
+        world.live(product, minutes=0, product=product)
+    first = {product: world.current(product)["listenKey"] for product in PATHS}
+    world.clock.advance(minutes=30)
+    for product in PATHS:
+        other = api_key_of(f"{product}2")
+        world.exchange.add_account(other)
+        if alive:
+            world.exchange.handle("POST", PATHS[product], {"X-MBX-APIKEY": other})
+        world.put_secret(f"listenkeys/{product}", {"apiKey": other})
+    assert not raised(world.invoke(TICK))
+    outcome = "CHANGED" if alive else "RECREATED"
+    for product in PATHS:
+        current = world.current(product)
+        live = world.exchange.live_key(api_key_of(f"{product}2"), product)
+        assert current["listenKey"] == live != first[product]
+        assert current["outcome"] == world.ledger(product)[0]["outcome"] == outcome
+    told = sorted((event["accountId"], event["outcome"]) for event in events(world))
+    assert told == sorted((product, outcome) for product in PATHS)
 
 
 @pytest.mark.row(15)
