@@ -17,6 +17,7 @@ from local.world import World
 from tests.paths import PYTHONPATH
 
 KEY = "CANARYlistenKey".ljust(64, "7")
+FUTURES = "wss://fstream.binance.com"
 EVENTS = (
     "ORDER_TRADE_UPDATE/TRADE_LITE/ALGO_UPDATE/CONDITIONAL_ORDER_TRIGGER_REJECT/STRATEGY_UPDATE/GRID_UPDATE/"
     "ACCOUNT_UPDATE/ACCOUNT_CONFIG_UPDATE/MARGIN_CALL/listenKeyExpired"
@@ -56,27 +57,25 @@ def test_a_key_comes_with_its_product_its_url_and_until_when_it_lives(
     assert found.expires_at.tzinfo is UTC
 
 
-def test_neither_the_key_nor_its_url_is_in_the_repr(world: World, table: Any, clock: VirtualClock) -> None:
-    world.put_current("alice", KEY, clock.now())
-    assert KEY not in repr(read_listen_key("alice", **table))
+PRIVATE = f"/private/ws?listenKey={KEY}&events="
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({"events": ["ORDER_TRADE_UPDATE"]}, f"{FUTURES}{PRIVATE}ORDER_TRADE_UPDATE/listenKeyExpired"),
+        ({"events": ["listenKeyExpired", "MARGIN_CALL"]}, f"{FUTURES}{PRIVATE}listenKeyExpired/MARGIN_CALL"),
+        ({"events": [], "base_url": "wss://a.example/"}, f"wss://a.example{PRIVATE}listenKeyExpired"),
+    ],
+    ids=["one", "with the end", "of another host"],
+)
 def test_the_events_of_a_url_may_be_chosen_and_include_the_end_of_the_key(
-    world: World, table: dict[str, Any], clock: VirtualClock
+    world: World, table: dict[str, Any], clock: VirtualClock, given: dict[str, Any], url: str
 ) -> None:
     world.put_current("alice", KEY, clock.now())
-    found = read_listen_key("alice", **table, events=["ORDER_TRADE_UPDATE"])
-    assert found.url.endswith("&events=ORDER_TRADE_UPDATE/listenKeyExpired")
-    found = read_listen_key("alice", **table, events=["listenKeyExpired", "MARGIN_CALL"])
-    assert found.url.endswith("&events=listenKeyExpired/MARGIN_CALL")
-
-
-def test_another_host_may_be_given_for_a_testnet(world: World, table: Any, clock: VirtualClock) -> None:
-    world.put_current("alice", KEY, clock.now())
-    found = read_listen_key("alice", **table, base_url="wss://fstream.binancefuture.com/", events=[])
-    assert found.url == (
-        f"wss://fstream.binancefuture.com/private/ws?listenKey={KEY}&events=listenKeyExpired"
-    )
+    found = read_listen_key("alice", **table, **given)
+    assert found.url == url
+    assert KEY not in repr(found)
 
 
 def test_a_key_cannot_change_the_url_around_it(world: World, table: Any, clock: VirtualClock) -> None:

@@ -27,16 +27,16 @@ def report(*results: Result) -> Report:
     return Report("run-1", "tick", accounts=len(results), results=list(results))
 
 
-def test_the_fields_are_those_of_the_contract_in_this_order() -> None:
-    assert list(report().to_dict()) == FIELDS
+def test_the_fields_are_those_of_the_contract_in_this_order_and_a_dry_run_adds_its_plan() -> None:
+    plan = [{"accountId": str(number)} for number in range(1001)]
+    empty = json.loads(json.dumps(report().to_dict()))
+    planned = Report("run-1", "manual", dry_run=True, plan=plan).to_dict()
 
-
-def test_a_dry_run_adds_its_plan() -> None:
-    made = Report("run-1", "manual", dry_run=True, plan=[{"accountId": "alice"}])
-
-    assert list(made.to_dict()) == [*FIELDS, "dryRun", "plan"]
-    assert made.to_dict()["dryRun"] is True
-    assert made.to_dict()["plan"] == [{"accountId": "alice"}]
+    assert list(empty) == FIELDS
+    assert (empty["minRemainingSeconds"], empty["problems"]) == (None, [])
+    assert not any(empty[outcome.lower()] for outcome in Outcome)
+    assert list(planned) == [*FIELDS, "dryRun", "plan"]
+    assert (planned["dryRun"], planned["plan"]) == (True, plan[:1000])
 
 
 def test_every_outcome_is_counted_under_its_own_name() -> None:
@@ -44,28 +44,8 @@ def test_every_outcome_is_counted_under_its_own_name() -> None:
 
     counted = report(*results).to_dict()
 
-    assert {outcome: counted[outcome.lower()] for outcome in Outcome} == {
-        outcome: n for n, outcome in enumerate(Outcome, 1)
-    }
-
-
-def test_a_report_of_nothing_is_json_with_nothing_in_it() -> None:
-    empty = json.loads(json.dumps(report().to_dict()))
-
-    assert empty["minRemainingSeconds"] is None
-    assert empty["problems"] == []
-    assert not any(empty[outcome.lower()] for outcome in Outcome)
-
-
-def test_a_problem_says_who_what_and_why_and_nothing_else() -> None:
-    [problem] = report(result("alice", Outcome.FAILED, "TIMEOUT")).to_dict()["problems"]
-
-    assert problem == {
-        "accountId": "alice",
-        "outcome": "FAILED",
-        "errorCode": "TIMEOUT",
-        "errorMessage": "because of TIMEOUT",
-    }
+    numbers = {outcome: n for n, outcome in enumerate(Outcome, 1)}
+    assert {outcome: counted[outcome.lower()] for outcome in Outcome} == numbers
 
 
 def test_problems_are_50_at_most_and_those_that_need_a_person_come_first() -> None:
@@ -76,12 +56,8 @@ def test_problems_are_50_at_most_and_those_that_need_a_person_come_first() -> No
     problems = report(*deferred, *failed, *rejected).to_dict()["problems"]
 
     assert [problem["outcome"] for problem in problems] == ["REJECTED"] * 3 + ["FAILED"] * 47
-
-
-def test_successes_and_skipped_accounts_are_no_problems() -> None:
-    fine = (Outcome.EXTENDED, Outcome.CHANGED, Outcome.CREATED, Outcome.RECREATED, Outcome.SKIPPED)
-
-    assert report(*(result("a", outcome) for outcome in fine)).to_dict()["problems"] == []
+    said = {"accountId": "f0", "outcome": "FAILED", "errorCode": "TIMEOUT"}
+    assert problems[3] == {**said, "errorMessage": "because of TIMEOUT"}
 
 
 @pytest.mark.parametrize(
@@ -113,12 +89,6 @@ def test_successes_and_skipped_accounts_are_no_problems() -> None:
 )
 def test_what_is_left_is_told_in_one_line(made: Report, said: str | None) -> None:
     assert made.incomplete() == said
-
-
-def test_a_plan_is_bounded() -> None:
-    made = Report("r", "manual", dry_run=True, plan=[{"accountId": str(n)} for n in range(5000)])
-
-    assert len(made.to_dict()["plan"]) == 1000
 
 
 def test_a_key_shows_neither_in_the_report_nor_in_a_repr() -> None:
