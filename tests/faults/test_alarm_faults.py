@@ -43,7 +43,7 @@ def take_out(world: World, how: str, name: str) -> None:
 @pytest.mark.row(68)
 @pytest.mark.parametrize("how", ["disabled", "removed"])
 @pytest.mark.parametrize("others", [["bob"], []], ids=["another account left", "none left"])
-def test_the_alarm_ends_with_the_last_account_at_risk_and_pages_again_for_the_next(
+def test_the_alarm_ends_with_the_last_account_at_risk_and_fires_again(
     world: Scene, how: str, others: list[str]
 ) -> None:
     world.live("alice", *others, minutes=10)
@@ -81,7 +81,7 @@ def test_a_stack_whose_rules_never_run_pages_when_its_warm_up_is_over(world: Sce
 
 
 @pytest.mark.row(69)
-def test_a_stack_that_may_not_read_its_accounts_from_the_first_deployment_on_pages(world: Scene) -> None:
+def test_a_stack_that_may_never_read_its_accounts_sets_off_an_alarm(world: Scene) -> None:
     deployed = world.clock.timestamp()
     world.refusals.refuse("dynamodb", "Scan", "AccessDeniedException")
     watched = Watched(world, world.function, world.clock, new=True)
@@ -92,7 +92,7 @@ def test_a_stack_that_may_not_read_its_accounts_from_the_first_deployment_on_pag
 
 
 @pytest.mark.row(69)
-def test_an_account_that_was_wrong_from_the_start_pages_when_the_warm_up_is_over(world: Scene) -> None:
+def test_an_account_wrong_from_the_start_sets_off_an_alarm_after_warm_up(world: Scene) -> None:
     deployed = world.clock.timestamp()
     world.add_account("bob", api_key_of("bob"))
     world.exchange.revoke(api_key_of("bob"))
@@ -122,9 +122,7 @@ def shards(sharded_aws: LocalAws, clock: VirtualClock) -> Iterator[Shards]:
 @pytest.mark.slow
 @pytest.mark.row(70)
 @pytest.mark.parametrize("dead_after", [60, 61, 64, 88])
-def test_a_shard_that_always_crashes_pages_before_its_keys_die_and_no_other_alarm_needs_to(
-    shards: Shards, dead_after: int
-) -> None:
+def test_a_shard_that_always_crashes_sets_off_an_alarm_in_time(shards: Shards, dead_after: int) -> None:
     shards.go(dead_after)
     assert {state for alarm in shards.alarms.values() for _, state in alarm.mails} == {OK}
     world, died_at = shards.world, shards.clock.timestamp()
@@ -210,7 +208,7 @@ def test_each_new_letter_turns_the_alarm_on_and_it_ends_without_a_purge(
 
 @pytest.mark.row(71)
 @pytest.mark.parametrize("late", [1, 5, 14, 15])
-def test_the_first_letter_in_an_idle_queue_counts_though_sqs_reports_it_late(world: Scene, late: int) -> None:
+def test_the_first_letter_in_an_idle_queue_counts_though_reported_late(world: Scene, late: int) -> None:
     """ "A delay of up to 15 minutes occurs in CloudWatch metrics when a queue is activated" (SQS guide)."""
     [paged_at] = turned_on(letters(world.clock, world, {1: 1}, late))
     assert round(60 * (paged_at - 1)) == late

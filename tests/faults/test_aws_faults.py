@@ -68,9 +68,7 @@ def many(count: int) -> list[str]:
 
 @pytest.mark.row(25)
 @pytest.mark.parametrize("code", ["ThrottlingException", "InternalServiceError"])
-def test_one_throttled_batch_of_secrets_is_retried_within_bounds_and_the_others_go_on(
-    world: Scene, code: str
-) -> None:
+def test_one_throttled_batch_of_secrets_is_retried_and_the_others_go_on(world: Scene, code: str) -> None:
     names = many(25)  # two batches: 20 and 5
     world.live(*names)
     status = 500 if code == "InternalServiceError" else 400
@@ -137,7 +135,7 @@ def test_a_throttled_batch_that_is_answered_on_a_retry_is_not_a_fault(world: Sce
 
 @pytest.mark.slow
 @pytest.mark.row(25)
-def test_secrets_manager_down_for_many_accounts_is_not_asked_for_each_of_them(world: Scene) -> None:
+def test_secrets_manager_that_is_down_is_not_asked_for_each_account(world: Scene) -> None:
     for name in many(240):
         world.put_row(name)
     refusal = world.refusals.refuse(
@@ -181,7 +179,7 @@ def test_an_error_for_one_secret_of_a_batch_is_that_accounts_alone(world: Scene)
 
 
 @pytest.mark.row(26)
-def test_one_secret_that_makes_the_whole_call_invalid_does_not_take_the_others_along(world: Scene) -> None:
+def test_one_secret_that_makes_the_whole_call_invalid_costs_no_other(world: Scene) -> None:
     names = many(20)
     world.live(*names)
     bad = "listenkeys/account013"
@@ -208,7 +206,7 @@ def test_one_secret_that_makes_the_whole_call_invalid_does_not_take_the_others_a
     ],
 )
 @pytest.mark.parametrize("asked_by", ["name", "arn"])
-def test_an_error_that_names_a_secret_in_another_form_is_still_that_secrets(
+def test_an_error_that_names_a_secret_in_another_form_finds_it(
     world: Scene, asked_by: str, named: str | None, code: str, outcome: str
 ) -> None:
     """One that is not mentioned is not a missing secret."""
@@ -270,9 +268,7 @@ NO_API_KEYS = [
 
 
 @pytest.mark.row(27, 53)
-def test_a_secret_without_an_api_key_is_rejected_and_neither_sent_nor_repeated(
-    world: Scene, row: int
-) -> None:
+def test_what_is_no_api_key_is_rejected_and_neither_sent_nor_repeated(world: Scene, row: int) -> None:
     contents = {27: MALFORMED, 53: [{"apiKey": text} for text in NO_API_KEYS]}[row]
     bad = {f"bad{number:02}": content for number, content in enumerate(contents)}
     world.live("alice")
@@ -297,7 +293,7 @@ def test_a_secret_without_an_api_key_is_rejected_and_neither_sent_nor_repeated(
 
 
 @pytest.mark.row(27)
-def test_a_field_that_a_shared_secret_does_not_have_costs_one_account_only(world: Scene) -> None:
+def test_a_field_that_a_shared_secret_lacks_costs_one_account_only(world: Scene) -> None:
     for name in ("alice", "bob", "carol"):
         world.exchange.add_account(api_key_of(name))
     world.put_secret(
@@ -359,7 +355,7 @@ def test_a_secret_rotated_between_read_and_put_is_read_once_more(
 
 @pytest.mark.row(29)
 @pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
-def test_secrets_that_come_back_within_two_minutes_are_waited_for_in_the_run(
+def test_secrets_that_come_back_within_two_minutes_are_waited_for(
     world: Scene, event: dict[str, Any]
 ) -> None:
     world.live("alice", minutes=55)
@@ -376,9 +372,7 @@ def test_secrets_that_come_back_within_two_minutes_are_waited_for_in_the_run(
 
 @pytest.mark.row(29)
 @pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
-def test_an_attempt_without_secrets_is_recorded_and_nothing_known_is_overwritten(
-    world: Scene, hangs: bool
-) -> None:
+def test_an_attempt_without_secrets_is_recorded_and_overwrites_nothing(world: Scene, hangs: bool) -> None:
     world.live("alice")
     before, secrets = world.current("alice"), ("secretsmanager", "BatchGetSecretValue")
     if hangs:
@@ -413,7 +407,7 @@ def test_an_attempt_without_secrets_is_recorded_and_nothing_known_is_overwritten
         ("ListenKeysTable", "InternalServerError"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_a_failed_run_and_never_no_accounts(
+def test_a_table_that_cannot_be_read_is_a_failed_run(
     world: Scene, event: dict[str, Any], table: str, code: str
 ) -> None:
     world.live("alice", minutes=40)
@@ -430,7 +424,7 @@ def test_a_table_that_cannot_be_read_is_a_failed_run_and_never_no_accounts(
 
 
 @pytest.mark.row(31)
-def test_when_page_two_of_the_accounts_fails_page_one_is_renewed_and_the_run_raises(world: Scene) -> None:
+def test_when_page_two_of_the_accounts_fails_page_one_is_renewed(world: Scene) -> None:
     names = many(8)
     world.live(*names, note="x" * 300_000)  # 1 MB is a page
     refusal = world.refusals.refuse(
@@ -471,9 +465,7 @@ BAD_IDS = ["with space", "semi;colon", "x" * 65, "\u00fcml\u00e4ut", "../alice",
 
 @pytest.mark.row(34)
 @pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
-def test_malformed_rows_are_rejected_and_counted_and_the_others_are_renewed(
-    world: Scene, event: dict[str, Any]
-) -> None:
+def test_malformed_rows_are_rejected_and_the_others_renewed(world: Scene, event: dict[str, Any]) -> None:
     world.live("alice", "bob", minutes=32)
     bad = {f"bad{number}": row for number, row in enumerate(MALFORMED_ROWS)}
     bad |= {id_: {} for id_ in BAD_IDS}
@@ -495,7 +487,7 @@ def test_malformed_rows_are_rejected_and_counted_and_the_others_are_renewed(
 
 
 @pytest.mark.row(34)
-def test_a_row_that_breaks_keeps_its_key_recorded_and_is_well_once_it_is_fixed(world: Scene) -> None:
+def test_a_row_that_breaks_keeps_its_key_recorded_until_it_is_fixed(world: Scene) -> None:
     broken = {f"broken{number}": row for number, row in enumerate(MALFORMED_ROWS)}
     world.live(*broken, minutes=31)
     before = {name: world.current(name) for name in broken}
@@ -564,7 +556,7 @@ def test_a_result_that_is_throttled_after_the_put_is_written_by_a_retry(
 
 @pytest.mark.row(32)
 @pytest.mark.parametrize("hinder", HINDRANCES)
-def test_a_result_that_cannot_be_written_raises_and_the_next_try_renews_again(
+def test_a_result_that_cannot_be_written_raises_and_is_tried_again(
     world: Scene, hinder: Callable[[Refusals, int | None], None]
 ) -> None:
     world.live("alice")
@@ -650,7 +642,7 @@ def test_a_newer_record_is_kept_and_the_others_of_its_batch_are_written(world: S
 
 
 @pytest.mark.row(33)
-def test_a_newer_failure_is_not_taken_back_by_an_older_success_and_nothing_moves_backwards(
+def test_a_newer_failure_is_not_taken_back_by_an_older_success(
     world: Scene,
 ) -> None:
     world.live("alice")
@@ -697,7 +689,7 @@ def leave_undone(refusals: Refusals, done: int, times: int | None = None) -> lis
 
 
 @pytest.mark.row(35)
-def test_unprocessed_keys_are_asked_for_again_with_a_pause_until_all_are_there(world: Scene) -> None:
+def test_unprocessed_keys_are_asked_for_again_after_a_pause(world: Scene) -> None:
     """The program has no BatchWriteItem, so no UnprocessedItems: it writes in transactions, whole or not."""
     names = many(10)
     world.live(*names, minutes=2)  # renewed a moment ago: only who reads the record knows
@@ -861,7 +853,7 @@ def test_a_change_that_the_bus_does_not_take_is_announced_by_the_next_run(world:
 
 @pytest.mark.slow
 @pytest.mark.row(48)
-def test_a_bus_that_is_down_is_asked_once_in_a_run_whatever_there_is_to_tell(world: Scene) -> None:
+def test_a_bus_that_is_down_is_asked_once_in_a_run(world: Scene) -> None:
     for name in many(60):
         world.add_account(name, api_key_of(name))
     refusal = world.refusals.refuse("events", "PutEvents", "InternalException", status=500)

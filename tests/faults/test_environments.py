@@ -82,9 +82,7 @@ def test_one_stack_keeps_each_key_at_the_hosts_of_its_environment(world: Scene, 
 
 @pytest.mark.row(90)
 @pytest.mark.parametrize("stream", ["", "wss://streams.example"])
-def test_with_a_base_url_of_ones_own_the_stream_is_the_one_that_was_set_or_unknown(
-    world: Scene, stream: str
-) -> None:
+def test_with_a_base_url_of_ones_own_the_stream_is_what_was_set(world: Scene, stream: str) -> None:
     world.add_account("alice", api_key_of("alice"))
     world.add_account("bob", api_key_of("bob"), environment="demo")
     assert not raised(world.variant(BINANCE_STREAM_URL=stream).invoke(TICK))

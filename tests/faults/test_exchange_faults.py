@@ -70,7 +70,7 @@ def test_one_500_is_retried_within_the_run(world: Scene) -> None:
 
 @pytest.mark.slow
 @pytest.mark.row(1)
-def test_one_account_that_always_fails_is_tried_a_few_times_while_the_others_are_served(world: Scene) -> None:
+def test_one_account_that_always_fails_is_tried_a_few_times(world: Scene) -> None:
     world.live(*NAMES)
     world.exchange.fault(status=500, api_key=api_key_of(NAMES[5]))
     done = world.invoke(TICK)
@@ -124,7 +124,7 @@ def test_24_minutes_of_5xx_lose_no_key(world: Scene, begins: float, first_sweep:
 
 @pytest.mark.slow
 @pytest.mark.row(4)
-def test_61_minutes_down_are_paged_before_the_key_dies_and_repaired_when_they_end(world: Scene) -> None:
+def test_61_minutes_down_are_alerted_in_time_and_repaired_at_their_end(world: Scene) -> None:
     world.live("alice")
     first = world.current("alice")["listenKey"]
     began = world.clock.monotonic()
@@ -307,7 +307,7 @@ def test_a_429_that_says_zero_seconds_pauses_for_one(world: Scene) -> None:
 
 
 @pytest.mark.row(8)
-def test_a_firewall_that_refuses_everybody_is_asked_for_two_accounts_a_run(world: Scene) -> None:
+def test_a_firewall_that_refuses_all_is_asked_for_two_accounts_a_run(world: Scene) -> None:
     world.live(*NAMES[:10])
     world.exchange.fault(status=403)
     done = world.invoke(TICK)
@@ -343,7 +343,7 @@ def test_an_account_that_the_firewall_refuses_never_costs_another_its_key(world:
 
 @pytest.mark.slow
 @pytest.mark.row(52)
-def test_two_accounts_that_the_firewall_refuses_do_not_cost_the_others_their_keys(world: Scene) -> None:
+def test_two_accounts_that_the_firewall_refuses_cost_no_other_key(world: Scene) -> None:
     """A run that begins with both of them stops; the next must not begin with both again."""
     refused, others = NAMES[:2], NAMES[2:20]
     world.live(*refused, minutes=0.1)
@@ -369,9 +369,7 @@ def test_a_restricted_location_is_asked_once_a_run(world: Scene) -> None:
 
 
 @pytest.mark.row(10, 14)
-def test_a_key_that_binance_forgot_or_another_process_changed_is_recorded_and_announced(
-    world: Scene, row: int
-) -> None:
+def test_a_forgotten_or_changed_key_is_recorded_and_announced(world: Scene, row: int) -> None:
     """Forgotten: with exactly one POST."""
     change, outcome, sent = {
         10: (world.exchange.expire, "RECREATED", [("PUT", 400), ("POST", 200)]),
@@ -483,9 +481,7 @@ def test_a_row_whose_product_changed_gets_the_key_of_the_new_ones_stream(
 
 @pytest.mark.row(55)
 @pytest.mark.parametrize("alive", [True, False], ids=["its stream alive", "without a stream"])
-def test_a_secret_that_gets_another_accounts_key_gets_that_accounts_listen_key(
-    world: Scene, alive: bool
-) -> None:
+def test_a_secret_of_another_account_gets_that_accounts_listen_key(world: Scene, alive: bool) -> None:
     for product in PATHS:
         world.live(product, minutes=0, product=product)
     first = {product: world.current(product)["listenKey"] for product in PATHS}
@@ -509,9 +505,7 @@ def test_a_secret_that_gets_another_accounts_key_gets_that_accounts_listen_key(
 
 @pytest.mark.row(15)
 @pytest.mark.parametrize("create", [True, False])
-def test_a_put_answered_with_nothing_is_followed_by_a_post_that_names_the_key(
-    world: Scene, create: bool
-) -> None:
+def test_a_put_answered_with_nothing_is_followed_by_a_post(world: Scene, create: bool) -> None:
     """The PUT has shown that there is a key: the POST makes none, whatever createIfMissing says."""
     world.live("alice", createIfMissing=create)
     key = world.current("alice")["listenKey"]
@@ -660,7 +654,7 @@ def test_a_redirect_is_not_followed(world: Scene, status: int) -> None:
 @pytest.mark.parametrize("revoked", [False, True], ids=["alone", "beside a revoked account"])
 @pytest.mark.parametrize(("minutes", "renew_after"), [(25, 30), (45, 10)])
 @pytest.mark.parametrize("first_sweep", [0.1, 4.9])
-def test_an_outage_of_the_promised_length_costs_no_key_whoever_is_revoked_beside_it(
+def test_an_outage_of_the_promised_length_costs_no_key(
     world: Scene, revoked: bool, minutes: int, renew_after: int, first_sweep: float
 ) -> None:
     """It begins a moment before the key would have been renewed."""
@@ -678,7 +672,7 @@ def test_an_outage_of_the_promised_length_costs_no_key_whoever_is_revoked_beside
 
 @pytest.mark.slow
 @pytest.mark.row(46)
-def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_first() -> None:
+def test_ten_thousand_accounts_keep_the_cap_the_soonest_to_expire_first() -> None:
     """With ticks, their retries and sweeps; the first of them create the keys."""
     cap, simulated = 1200, simulation.World(10_000, [], "seed", latency=0.001)
     simulated.exchange.renewals = []
@@ -694,7 +688,7 @@ def test_ten_thousand_accounts_stay_under_the_cap_and_the_soonest_to_expire_go_f
 
 
 @pytest.mark.row(98)
-def test_nothing_more_goes_out_in_a_minute_in_which_the_address_is_near_its_limit(world: Scene) -> None:
+def test_nothing_more_goes_out_in_a_minute_near_the_addresss_limit(world: Scene) -> None:
     """Not even what had been admitted: a bot on the same address would get the 429."""
     world.live(*NAMES)
     exchange, workers = world.exchange, 4

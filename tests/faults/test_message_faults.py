@@ -53,7 +53,7 @@ def test_an_alarm_stays_on_while_an_enabled_account_has_no_live_key(
 
 
 @pytest.mark.row(76)
-def test_a_second_account_that_fails_while_the_first_still_does_is_told_by_name(watched: Watched) -> None:
+def test_a_second_account_that_fails_beside_the_first_is_named(watched: Watched) -> None:
     watched.go(29)
     watched.world.exchange.revoke(api_key_of("alice"))
     watched.go(30)
@@ -69,7 +69,7 @@ def test_a_second_account_that_fails_while_the_first_still_does_is_told_by_name(
 
 @pytest.mark.slow
 @pytest.mark.row(76)
-def test_a_thousand_accounts_that_fail_at_once_are_one_mail_and_one_post_and_hold_up_no_alarm(
+def test_a_thousand_accounts_that_fail_at_once_are_one_message(
     world: Scene,
 ) -> None:
     world.live(*(f"a{number}" for number in range(1000)), minutes=25)
@@ -113,7 +113,7 @@ def test_what_could_not_be_told_is_told_by_the_next_run(world: Scene) -> None:
 
 @pytest.mark.slow
 @pytest.mark.row(77)
-def test_a_disabled_tick_pages_once_and_a_repaired_account_comes_back_without_it(watched: Watched) -> None:
+def test_a_repaired_account_comes_back_while_the_tick_is_disabled(watched: Watched) -> None:
     watched.go(60)
     watched.world.exchange.revoke(api_key_of("bob"))
     watched.go(50)

@@ -323,7 +323,7 @@ def answer_to(exchange: HookedExchange, request: bytes) -> bytes:
 @pytest.mark.slow
 @pytest.mark.row(24)
 @pytest.mark.parametrize("goodbye", [lambda connection: None, reset], ids=["closed", "reset"])
-def test_a_kept_alive_connection_that_was_closed_unnoticed_costs_one_more_try(
+def test_a_connection_that_was_closed_unnoticed_costs_one_more_try(
     world: Scene, goodbye: Callable[[socket.socket], None]
 ) -> None:
     world.live(*TEN)

@@ -273,7 +273,7 @@ def test_a_bug_in_one_worker_is_isolated(world: Scene) -> None:
 
 
 @pytest.mark.row(41)
-def test_a_bug_around_the_wire_is_not_taken_for_an_answer_that_cannot_be_read(
+def test_a_bug_around_the_wire_is_not_taken_for_an_answer(
     world: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.live("alice")

@@ -20,7 +20,7 @@ def question(account_id: Any, listen_key: str) -> dict[str, Any]:
 
 
 @pytest.mark.row(81)
-def test_a_key_that_dies_early_is_back_with_the_bots_event_and_not_with_the_next_tick(world: Scene) -> None:
+def test_a_key_that_dies_early_is_back_with_the_bots_event(world: Scene) -> None:
     world.live("alice", "bob", minutes=1)
     rules = Rules(world, lambda event, context: world.invoke(event, context), world.clock, tick=28, sweep=3)
     dead = world.current("alice")["listenKey"]

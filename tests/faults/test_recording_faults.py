@@ -61,7 +61,7 @@ def test_writes_that_are_never_answered_cost_no_key_and_no_report(aws: LocalAws)
 @pytest.mark.slow
 @pytest.mark.row(57)
 @pytest.mark.usefixtures("botocore_sleeps")
-def test_failures_to_record_with_successes_between_do_not_end_the_recording(world: Scene) -> None:
+def test_failures_to_record_between_successes_do_not_end_the_recording(world: Scene) -> None:
     names = [f"account{number:02}" for number in range(60)]
     for name in names:
         world.live(name, minutes=0.01)  # so that their order is known
@@ -146,7 +146,7 @@ def test_a_failure_that_a_later_success_has_overtaken_is_not_announced(world: Sc
 
 
 @pytest.mark.row(59)
-def test_a_success_that_a_later_one_has_overtaken_is_announced_once_and_counted_once(world: Scene) -> None:
+def test_a_success_that_a_later_one_has_overtaken_counts_once(world: Scene) -> None:
     world.live("alice", "bob")
     new = world.exchange.rotate(api_key_of("alice"), "usdm")
     overtake(world)

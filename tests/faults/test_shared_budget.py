@@ -61,7 +61,7 @@ def minute_of(entry: dict[str, Any]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.row(51)
-def test_a_tick_and_a_sweep_at_once_stay_under_the_cap_together_and_ask_once_for_each_account(
+def test_a_tick_and_a_sweep_at_once_keep_the_cap_and_ask_once_for_each(
     busy: Scene, fast: ScaledClock
 ) -> None:
     products = {"usdm": names("u", 60), "coinm": names("c", 60)}
@@ -115,7 +115,7 @@ def test_a_tick_a_sweep_and_a_retry_at_once_keep_each_groups_cap(busy: Scene, fa
     [(TICK, 30, True), (SWEEP, 40, True), (TICK, 58.5, False), ({"accounts": ["alice"]}, 30, False)],
     ids=["tick", "sweep", "key with 90 seconds left", "by hand"],
 )
-def test_a_run_waits_for_the_end_of_another_runs_minute_where_waiting_does_no_harm(
+def test_a_run_waits_for_another_runs_minute_to_end_if_that_does_no_harm(
     world: Scene, event: dict[str, Any], minutes: float, waits: bool
 ) -> None:
     """The other run has been killed: it is never heard of again."""
@@ -129,7 +129,7 @@ def test_a_run_waits_for_the_end_of_another_runs_minute_where_waiting_does_no_ha
 
 
 @pytest.mark.row(51)
-def test_a_key_that_comes_near_its_end_while_it_waits_for_a_minute_waits_no_longer(world: Scene) -> None:
+def test_a_key_that_nears_its_end_waits_no_longer_for_a_minute(world: Scene) -> None:
     """The killed run's minute is the futures'; an answer of the options shows that time has passed."""
     world.clock.advance(seconds=2)
     world.live("alice", minutes=28 - 2 / 60)  # dies 2 minutes and 2 seconds after the run begins
@@ -143,7 +143,7 @@ def test_a_key_that_comes_near_its_end_while_it_waits_for_a_minute_waits_no_long
 
 
 @pytest.mark.row(51)
-def test_a_request_that_hangs_across_a_minute_is_not_asked_for_by_another_run(world: Scene) -> None:
+def test_no_other_run_repeats_a_request_that_hangs_across_a_minute(world: Scene) -> None:
     """The run whose request it is takes the next minute, too; the other waits, and then reads the record."""
     world.live("alice", minutes=40)
     world.clock.advance(30.0 - world.clock.timestamp() % 60)

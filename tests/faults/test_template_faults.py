@@ -67,9 +67,7 @@ def test_a_lost_permission_to_read_the_accounts_is_paged_as_missed_runs(
 
 
 @pytest.mark.row(37)
-def test_an_alarm_that_looks_back_for_its_data_would_miss_the_silence_for_longer(
-    world: World, watched: Watched
-) -> None:
+def test_an_alarm_that_looks_back_would_miss_the_silence_for_longer(world: World, watched: Watched) -> None:
     """FILL is the guard: without it CloudWatch goes on finding the last good run."""
     watched.go(60)
     plain = copy.deepcopy(world.aws.template["Resources"][MISSED]["Properties"])
@@ -244,7 +242,7 @@ def test_throttling_is_paged_and_the_events_are_done_within_their_age(watched: W
 
 
 @pytest.mark.row(45)
-def test_an_event_that_was_throttled_past_its_age_becomes_a_dead_letter_and_no_late_surprise(
+def test_an_event_throttled_past_its_age_is_a_dead_letter(
     watched: Watched,
 ) -> None:
     watched.go(28)

@@ -75,7 +75,7 @@ def go(regions: Sequence[Region], minutes: float, *names: str) -> None:
         assert {name: exchange.live_key(api_key_of(name), "usdm") for name in names} == keys
 
 
-def test_the_loss_of_a_region_costs_no_key_and_its_heartbeat_is_what_pages(
+def test_the_loss_of_a_region_costs_no_key_and_its_heartbeat_alerts(
     regions: list[Region], clock: VirtualClock
 ) -> None:
     one, other = regions
@@ -103,7 +103,7 @@ def test_the_loss_of_a_region_costs_no_key_and_its_heartbeat_is_what_pages(
     assert alerts(other.calls, clock.timestamp()) == []
 
 
-def test_a_key_that_both_create_or_that_binance_forgets_is_the_same_in_both(regions: list[Region]) -> None:
+def test_a_key_that_both_create_or_recreate_is_the_same_in_both(regions: list[Region]) -> None:
     one, other = regions
     for region in regions:
         region.add("dave")

@@ -60,7 +60,7 @@ def once(act: Callable[[Body], bool]) -> Callable[[Body], bool]:
 
 
 @pytest.mark.row(92)
-def test_a_run_that_succeeds_after_another_has_announced_a_failure_announces_the_recovery(
+def test_a_success_after_another_runs_failure_announces_the_recovery(
     world: Scene,
 ) -> None:
     world.live("alice")
@@ -82,7 +82,7 @@ def test_a_run_that_succeeds_after_another_has_announced_a_failure_announces_the
 
 
 @pytest.mark.row(92)
-def test_a_run_that_fails_after_another_has_announced_a_recovery_announces_the_failure(world: Scene) -> None:
+def test_a_failure_after_another_runs_recovery_announces_the_failure(world: Scene) -> None:
     world.live("alice")
     fault = world.exchange.fault(status=500)
     assert raised(world.invoke(TICK)) == INCOMPLETE
@@ -124,9 +124,7 @@ def test_a_key_that_another_run_has_recorded_meanwhile_is_no_change(world: Scene
 
 @pytest.mark.row(92)
 @pytest.mark.parametrize("ends", ["is overtaken", "never records"])
-def test_a_first_key_is_announced_by_the_run_that_records_it_whichever_has_created_it(
-    world: Scene, ends: str
-) -> None:
+def test_a_first_key_is_announced_by_the_run_that_records_it(world: Scene, ends: str) -> None:
     world.add_account("alice", api_key_of("alice"))
     person = world.variant()
 
@@ -207,9 +205,7 @@ def test_weight_whose_giving_back_is_not_answered_is_not_given_back_twice(world:
 
 @pytest.mark.row(94)
 @pytest.mark.parametrize("answer", [{"status": 401, "code": -2015}, {"status": 403}], ids=["-2015", "403"])
-def test_a_failure_is_as_old_as_its_last_request_however_late_its_answer_comes(
-    world: Scene, answer: dict[str, Any]
-) -> None:
+def test_a_failure_is_as_old_as_its_last_request(world: Scene, answer: dict[str, Any]) -> None:
     world.live("alice")
     person = world.variant()
 
@@ -230,7 +226,7 @@ def test_a_failure_is_as_old_as_its_last_request_however_late_its_answer_comes(
 
 
 @pytest.mark.row(95)
-def test_unprocessed_keys_are_read_to_the_end_however_many_rounds_it_takes(world: Scene) -> None:
+def test_unprocessed_keys_are_read_to_the_end_in_many_rounds(world: Scene) -> None:
     names = [f"account{number:02}" for number in range(40)]
     world.live(*names)
     rounds: list[int] = []
@@ -252,7 +248,7 @@ def test_unprocessed_keys_are_read_to_the_end_however_many_rounds_it_takes(world
 
 
 @pytest.mark.row(95)
-def test_accounts_whose_records_were_read_are_renewed_and_the_others_left_for_another_try(
+def test_accounts_whose_records_were_read_are_renewed_without_the_rest(
     world: Scene,
 ) -> None:
     names = [f"account{number:02}" for number in range(8)]

@@ -116,9 +116,7 @@ class Hours:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_the_alarm_is_on_while_an_enabled_account_has_no_live_key_and_ends_when_all_have(
-    world: Scene, seed: int
-) -> None:
+def test_the_alarm_is_on_while_an_enabled_account_has_no_live_key(world: Scene, seed: int) -> None:
     world.live(*NAMES, minutes=10)
     watched = Watched(world, world.function, world.clock)
     hours = Hours(watched, world.function, seed)

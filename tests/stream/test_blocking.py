@@ -126,7 +126,7 @@ def test_two_threads_may_take_and_each_item_comes_to_one(
     assert sorted(item["o"]["i"] for item in taken if isinstance(item, dict)) == numbers
 
 
-def test_it_may_be_closed_twice_and_from_another_thread_and_without_having_been_opened(
+def test_it_may_be_closed_twice_from_another_thread_and_unopened(
     keeper: Keeper, alice: SyncUserDataStream, keys: ListenKeys
 ) -> None:
     keeper.renew()

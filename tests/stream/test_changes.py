@@ -51,9 +51,7 @@ def announce(world: World, account: str) -> None:
 
 
 @in_loop
-async def test_the_keepers_announcement_wakes_the_stream_and_leaves_the_queue_empty(
-    world, changes, queue_url, bot, keeper
-):
+async def test_the_keepers_announcement_wakes_the_stream(world, changes, queue_url, bot, keeper):
     keeper.renew()
     async with bot(changes=changes) as alice:
         await listening(alice)

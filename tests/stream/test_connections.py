@@ -18,7 +18,7 @@ from .relay import Relay, url_of
 
 
 @in_loop
-async def test_a_day_old_connection_is_replaced_without_a_word_and_no_event_comes_twice(
+async def test_a_day_old_connection_is_replaced_and_no_event_comes_twice(
     world, bot, keeper, streams, clock, time_
 ):
     """However many there are: 3,000 on each of the two sockets."""
@@ -203,7 +203,7 @@ async def test_a_server_that_hangs_up_after_one_event_is_not_hammered(bot, keepe
 
 @pytest.mark.row(86)
 @in_loop
-async def test_1000_streams_that_lose_their_sockets_open_five_a_second_the_deaf_ones_first(time_):
+async def test_1000_streams_open_five_sockets_a_second_the_deaf_ones_first(time_):
     """The gate that all of a process's openings to a host pass, by its own clock."""
     gate, passed = pacing.Gate(), list[tuple[float, str]]()
 
@@ -247,9 +247,7 @@ async def test_the_streams_of_a_process_pass_one_gate(keys, keeper, world, strea
 
 
 @listens
-async def test_a_socket_that_cannot_be_replaced_is_heard_on_and_its_successor_tried_at_leisure(
-    world, alice, streams, clock, time_, caplog
-):
+async def test_a_socket_that_cannot_be_replaced_is_still_heard(world, alice, streams, clock, time_, caplog):
     await passes(alice, 20)
     streams.down = True
     alice.line.renew_at = clock.now()

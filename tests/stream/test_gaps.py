@@ -41,7 +41,7 @@ def test_only_both_network_and_key_prove_that_nothing_was_missed(
     assert proof.complete_until == at(complete_until)
 
 
-def test_of_several_beginnings_the_earliest_holds_and_the_first_reason_and_the_bot_is_told_once() -> None:
+def test_of_several_beginnings_the_earliest_and_the_first_reason_hold() -> None:
     missing = Missing(START)
     assert missing.end(at(1)) == Gap(at(0) - MARGIN, at(1) + MARGIN, "started")
     assert missing.end(at(2)) is None

@@ -26,7 +26,7 @@ def fingerprint(listen_key: str) -> str:
     ids=["twice", "enveloped", "without key", "E as text"],
 )
 @in_loop
-async def test_however_binance_says_that_a_key_is_dead_it_is_one_interrupted_and_one_gap(
+async def test_a_dead_key_is_one_interrupted_and_one_gap_however_it_is_said(
     world, bot, keeper, clock, time_, bus, product, words
 ):
     keeper.product = product
@@ -68,7 +68,7 @@ async def test_what_binance_says_of_another_key_changes_nothing(world, alice, ke
 
 @pytest.mark.row(82)
 @listens
-async def test_a_keeper_that_stops_for_90_minutes_is_noticed_when_the_hour_is_over(
+async def test_a_keeper_that_stops_is_noticed_when_the_keys_hour_is_over(
     world, alice, keeper, clock, time_, caplog, bus
 ):
     expires_at = clock.now() + timedelta(hours=1)
@@ -97,7 +97,7 @@ async def test_a_keeper_that_stops_for_90_minutes_is_noticed_when_the_hour_is_ov
 
 @pytest.mark.row(82)
 @in_loop
-async def test_an_account_that_was_rejected_three_days_ago_is_not_called_listening(
+async def test_an_account_rejected_three_days_ago_is_not_called_listening(
     world, bot, keeper, clock, time_, bus
 ):
     dead = keeper.renew()
@@ -123,7 +123,7 @@ async def test_an_account_that_was_rejected_three_days_ago_is_not_called_listeni
 
 
 @listens
-async def test_a_key_that_binance_has_forgotten_and_that_is_not_made_again_is_an_interruption(alice, keeper):
+async def test_a_forgotten_key_that_is_not_made_again_is_an_interruption(alice, keeper):
     """`createIfMissing` is false: the keeper's record says -1125 long before the hour is over."""
     listen_key = keeper.listen_key
     keeper.record(listen_key, outcome="REJECTED", errorCode="-1125")
@@ -134,9 +134,7 @@ async def test_a_key_that_binance_has_forgotten_and_that_is_not_made_again_is_an
 
 @pytest.mark.row(81)
 @listens
-async def test_the_table_is_looked_at_every_second_for_ten_and_the_keeper_is_asked_again(
-    world, alice, keeper, time_, table, bus
-):
+async def test_the_table_is_looked_at_every_second_for_ten_seconds(world, alice, keeper, time_, table, bus):
     listen_key = keeper.listen_key
     reads = table.reads
     world.exchange.expire(ALICE, "usdm")
@@ -155,7 +153,7 @@ async def test_the_table_is_looked_at_every_second_for_ten_and_the_keeper_is_ask
 
 
 @listens
-async def test_after_a_lost_socket_the_keeper_is_asked_because_the_key_may_have_died_unheard(
+async def test_after_a_lost_socket_the_keeper_is_asked_about_the_key(
     world, alice, keeper, bus, streams, time_, clock
 ):
     listen_key = keeper.listen_key

@@ -36,9 +36,7 @@ async def test_without_a_word_a_changed_key_is_found_within_a_minute(world, alic
 
 
 @listens
-async def test_the_gap_of_a_key_that_died_silently_begins_when_it_was_last_known_to_live(
-    world, alice, keeper, clock
-):
+async def test_the_gap_of_a_key_that_died_silently_begins_at_its_last_proof(world, alice, keeper, clock):
     await passes(alice, 600)
     keeper.renew()
     renewed_at = clock.now()
@@ -97,7 +95,7 @@ async def test_an_expired_key_leaves_a_gap_until_there_is_another(
 
 
 @listens
-async def test_a_key_that_was_extended_after_binance_called_it_expired_is_used_again(
+async def test_a_key_extended_after_binance_called_it_expired_is_used_again(
     world, alice, keeper, clock, time_
 ):
     listen_key = keeper.listen_key
@@ -111,9 +109,7 @@ async def test_a_key_that_was_extended_after_binance_called_it_expired_is_used_a
 
 
 @listens
-async def test_past_the_hour_that_the_table_knows_of_an_expiry_may_have_been_announced_late(
-    world, alice, keeper, clock, time_
-):
+async def test_past_its_hour_a_keys_expiry_may_be_announced_late(world, alice, keeper, clock, time_):
     listen_key = keeper.listen_key
     expires_at = clock.now() + timedelta(hours=1)
     await passes(alice, HOUR - 10)

@@ -197,7 +197,7 @@ except ImportError as error:
 """
 
 
-def test_reading_a_key_needs_boto3_alone_and_the_stream_says_what_it_needs() -> None:
+def test_reading_a_key_needs_boto3_alone_and_a_stream_says_what_more() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT],
         env={"PYTHONPATH": PYTHONPATH, "AWS_DEFAULT_REGION": "eu-west-1"},

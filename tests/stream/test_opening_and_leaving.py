@@ -54,9 +54,7 @@ async def test_ten_spells_of_reading_too_slowly_are_ten_gaps_and_bounded(
 
 @pytest.mark.slow
 @in_loop
-async def test_a_burst_of_50000_is_taken_whole_by_a_bot_that_waits_for_each_with_a_timeout(
-    world, stream, keeper
-):
+async def test_a_burst_of_50000_is_taken_whole_with_a_timeout_for_each(world, stream, keeper):
     keeper.renew()
     async with stream:
         await anext(stream)

@@ -20,7 +20,7 @@ def refusal(code: str) -> ClientError:
 
 
 @listens
-async def test_while_the_table_cannot_be_read_the_open_socket_is_heard_and_reopened(
+async def test_while_the_table_cannot_be_read_the_socket_is_heard_and_reopened(
     world, alice, table, streams, caplog
 ):
     table.code = "ProvisionedThroughputExceededException"
@@ -71,9 +71,7 @@ async def test_what_no_waiting_helps_against_is_raised_at_the_start(stream, worl
 
 @pytest.mark.row(90)
 @in_loop
-async def test_without_a_stream_url_where_one_is_needed_it_is_refused_in_one_line(
-    world, clock, table, monkeypatch
-):
+async def test_without_the_stream_url_it_needs_it_is_refused_in_one_line(world, clock, table, monkeypatch):
     monkeypatch.delenv("BINANCE_STREAM_URL", raising=False)
     world.put_current("alice", "x" * 64, clock.now(), environment="live", streamUrl="")
     stream = UserDataStream("alice", ListenKeys(world.aws.outputs["ListenKeysTableName"], dynamodb=table))
@@ -188,9 +186,7 @@ class BlackHole:
 
 @pytest.mark.slow
 @pytest.mark.row(83)
-def test_200_streams_that_lose_their_sockets_to_a_black_hole_of_a_table_are_all_back(
-    world, streams, keeper, clock
-):
+def test_200_lost_sockets_are_all_back_while_the_table_hangs(world, streams, keeper, clock):
     """At real speed: within a minute."""
     listen_key = keeper.renew()
     hole = BlackHole(world.aws.client("dynamodb"))

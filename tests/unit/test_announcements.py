@@ -49,7 +49,7 @@ def test_a_change_is_news_and_its_repetition_is_not(
     assert [json.loads(text)["detailType"] for text in texts] == kinds
 
 
-def test_the_detail_says_until_when_the_key_lives_and_what_to_do_and_never_which_key_it_is() -> None:
+def test_the_detail_says_until_when_the_key_lives_and_what_to_do() -> None:
     [success] = news(result(Outcome.CREATED, NOTHING))
     [failure] = news(Result("bob", "coinm", Outcome.FAILED, NOW, WELL, error_code="TIMEOUT"))
     [never] = news(Result("carol", "usdm", Outcome.FAILED, NOW, NOTHING, error_code="TIMEOUT"))

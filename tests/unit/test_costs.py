@@ -32,7 +32,7 @@ def test_a_run_writes_two_items_an_account_and_scans_both_tables() -> None:
     assert MEASURED["sweepCalls"] == {"Scan": 2, "rows scanned": accounts, "records scanned": accounts}
 
 
-def test_a_sweep_with_nothing_to_do_takes_a_tenth_of_a_read_unit_an_account() -> None:
+def test_an_idle_sweep_takes_a_tenth_of_a_read_unit_an_account() -> None:
     assert SCANNED <= 0.1
 
 
@@ -70,7 +70,7 @@ def test_the_weight_counter_is_written_once_for_each_hundred_accounts() -> None:
     assert [costs.counter_units(accounts) for accounts in (1, 100, 200, 2401)] == [1, 1, 2, 25]
 
 
-def test_an_idle_queue_with_maximum_concurrency_is_polled_five_times_in_twenty_seconds() -> None:
+def test_an_idle_queue_is_polled_five_times_in_twenty_seconds() -> None:
     lines = costs.bill(1_000_000, MEASURED, free=False)
     idle = 14 * 5 * 730 * 180 * 0.40 / 1e6  # 14 addresses, a stack each
     messages = (48 + 288) * DAYS * 1000 * 2.1 * 0.40 / 1e6

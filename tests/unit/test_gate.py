@@ -117,7 +117,7 @@ def test_the_refusal_of_one_account_does_not_show_that_the_host_works() -> None:
     assert gate.failures == 3 * MAX_ATTEMPTS - 1
 
 
-def test_a_host_narrows_after_a_few_failures_in_a_row_and_widens_after_a_success() -> None:
+def test_a_host_narrows_after_failures_and_widens_after_a_success() -> None:
     gate = HostGate()
     gate.served(0.0)
     assert not gate.alone

@@ -98,7 +98,7 @@ def test_of_thousands_the_most_urgent_are_shown_and_the_others_counted() -> None
     assert "Action needed: 60 of 3,060 accounts" in read.texts
 
 
-def test_ten_thousand_accounts_in_trouble_are_far_below_what_cloudwatch_shows() -> None:
+def test_ten_thousand_accounts_in_trouble_fit_into_cloudwatch() -> None:
     trouble = {"error_code": "SECRET_INVALID", "error_message": "&" * 1000, "outcome": "REJECTED"}
     rows = [row(f"{number:064}", 5, **trouble) for number in range(10_000)]
     assert len(page(rows, NOW, action=lambda _: "x" * 500).encode()) < 500_000

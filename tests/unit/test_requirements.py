@@ -15,7 +15,7 @@ def locked(lock_file: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / lock_file).read_text(), re.MULTILINE))
 
 
-def test_what_the_zip_puts_in_place_of_the_runtimes_own_is_what_botocore_asks_for() -> None:
+def test_what_the_zip_brings_is_what_the_runtimes_botocore_asks_for() -> None:
     zipped = locked("functions/keepalive/requirements.txt")
     asked = [
         Requirement(text) for name in ("boto3", "botocore", "s3transfer") for text in requires(name) or ()
@@ -29,7 +29,7 @@ def test_what_the_zip_puts_in_place_of_the_runtimes_own_is_what_botocore_asks_fo
     assert not {"boto3", "botocore"} & zipped.keys()
 
 
-def test_the_end_to_end_tests_run_with_the_newest_boto3_that_the_other_tests_know() -> None:
+def test_the_end_to_end_tests_run_with_the_other_tests_boto3() -> None:
     runtime, dev = locked("requirements/runtime.txt"), locked("requirements/dev.txt")
 
     for name in ("boto3", "botocore", "jmespath", "urllib3"):

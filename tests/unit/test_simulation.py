@@ -76,7 +76,7 @@ def test_a_healthy_system_sends_one_request_an_account_and_tick() -> None:
     assert world.exchange.lapses == []
 
 
-def test_the_table_has_a_line_for_every_schedule_and_says_nothing_of_the_machine() -> None:
+def test_the_table_has_a_line_for_every_schedule() -> None:
     measured = [simulate.Measured(survived=dict.fromkeys((*simulate.OUTAGES, *simulate.REFUSALS), 25))]
     measured *= len(schedules())
     lines = simulate.table(1, 5, "1", measured).splitlines()
