@@ -26,7 +26,7 @@ from .rows import (
     check_id,
     check_place,
 )
-from .stack import Connect, on_stack
+from .stack import Connect, in_local_environment, on_stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +48,7 @@ AccountIds = Annotated[
     ),
 ]
 _MAX_INPUT = 4096
+_KEY_LENGTH = 64
 
 
 # An extra argument could be an API key, and the parser's error would quote it.
@@ -249,10 +250,15 @@ def _change(registry: Registry, ids: list[str], row: dict[str, Any], said: str, 
 
 def _api_key(account: str) -> str:
     if sys.stdin.isatty():
-        return getpass.getpass(f"API key of {account} (not shown): ").strip()
-    key = sys.stdin.read(_MAX_INPUT).removeprefix("\ufeff").strip()
-    if not key:
-        raise CliError(
-            "no API key on standard input: pipe it in, or run the command in a terminal to be prompted for it"
-        )
+        key = getpass.getpass(f"API key of {account} (not shown): ").strip()
+    else:
+        key = sys.stdin.read(_MAX_INPUT).removeprefix("\ufeff").strip()
+        if not key:
+            raise CliError(
+                "no API key on standard input: pipe it in, or run the command in a terminal to be prompted "
+                "for it"
+            )
+    if len(key) != _KEY_LENGTH and not in_local_environment():
+        said = f"note: Binance's API keys have {_KEY_LENGTH} characters, this has {len(key)}: check it"
+        typer.echo(said, err=True)
     return key

@@ -49,6 +49,17 @@ def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
     assert world.current("alice")["outcome"] == "CREATED"
 
 
+def test_an_api_key_that_is_not_as_long_as_binances_is_pointed_out(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The local environment's own keys are short.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", world.aws.endpoint_url.replace("127.0.0.1", "localhost"))
+    note = "note: Binance's API keys have 64 characters, this has 6: check it\n"
+    for name, key, said in (("alice", "k" * 64, ""), ("bob", "badkey", note)):
+        done = run("accounts", "add", name, stdin=key)
+        assert (done.exit_code, done.stderr) == (0, said)
+
+
 def test_a_new_secret_is_under_the_stacks_kms_key(run: Run, world: World, api_key: str) -> None:
     key = "arn:aws:kms:eu-west-1:123456789012:key/1a2b3c4d"
     found = connect(None, None, None)
