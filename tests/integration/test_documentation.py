@@ -210,7 +210,7 @@ def test_the_line_that_renews_a_key_manually_is_what_the_function_sends() -> Non
 
 
 def test_the_readme_has_every_event_file_and_no_other() -> None:
-    said = {row[0].strip("`") for row in table(section(README, "Events"))}
+    said = {row[0].strip("`") for row in table(section(README, "Test events"))}
 
     assert said == {path.name for path in (ROOT / "events").iterdir()}
 

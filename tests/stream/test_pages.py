@@ -1,4 +1,4 @@
-"""The bots of README.md and docs/stream.md, each in a process of its own."""
+"""The bots of README.md, docs/first-key.md and docs/stream.md, each in a process of its own."""
 
 import os
 import subprocess
@@ -14,6 +14,7 @@ from tests.waiting import SECONDS
 from .conftest import ALICE
 
 [README] = blocks((ROOT / "README.md").read_text(), "python")
+[FIRST_KEY] = blocks((ROOT / "docs/first-key.md").read_text(), "python")
 STREAM = blocks((ROOT / "docs/stream.md").read_text(), "python")[0]
 
 
@@ -25,6 +26,7 @@ def test_the_readmes_example_has_five_lines():
     ("example", "gap", "order"),
     [
         pytest.param(README, "Gap(", "{'e': 'ORDER_TRADE_UPDATE'", id="README.md"),
+        pytest.param(FIRST_KEY, "Gap(", "{'e': 'ORDER_TRADE_UPDATE'", id="first-key.md"),
         pytest.param(STREAM, "ask Binance what happened from", "BTCUSDT NEW", id="stream.md"),
     ],
 )
