@@ -11,9 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import requests
-
 from listenkeys.binance.client import BinanceClient
+from listenkeys.errors import ErrorCode, Transient
 from listenkeys.products import ENDPOINTS
 from local.binance.exchange import REAL_ANSWERS, Exchange, _Lease
 from simulation.timeline import Timeline
@@ -130,9 +129,9 @@ class Wire(BinanceClient):
         trouble = self._troubles.of_host(now, api_key)
         self._clock.sleep(_READ_TIMEOUT if trouble == TIMEOUTS else self._latency)
         if trouble == TIMEOUTS:
-            raise requests.ReadTimeout
+            raise Transient(ErrorCode.TIMEOUT, "no answer")
         if trouble == RESETS:
-            raise requests.ConnectionError
+            raise Transient(ErrorCode.CONNECTION, "no connection")
         if trouble:
             answer = REAL_ANSWERS[_ANSWERS[trouble]]
             return answer.status, {"Retry-After": "30"} if trouble == RATE_LIMIT else {}, answer.body

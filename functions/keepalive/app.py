@@ -17,6 +17,7 @@ from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
 from listenkeys.aws.shards import Shard, WorkQueue
+from listenkeys.binance.client import BinanceClient
 from listenkeys.clock import SYSTEM_CLOCK, Clock
 from listenkeys.errors import KeepaliveIncomplete
 from listenkeys.keeper import Keeper
@@ -30,9 +31,6 @@ from listenkeys.trigger import SWEEP, TICK, Trigger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
-
-    from listenkeys.binance.client import BinanceClient
-
 
 # At DEBUG botocore logs what it sends and gets, keys and secrets too; a root logger at DEBUG would show it.
 # At INFO it logs at every cold start where it found its credentials.
@@ -52,10 +50,11 @@ def build(
     deadline = Deadline(clock.monotonic)
     dynamodb = client("dynamodb", deadline)
     table, ledger = settings.listen_keys_table, settings.ledger_table
+    url, streams = settings.binance_base_url, settings.binance_stream_url
     keeper = Keeper(
         accounts=Accounts(dynamodb, settings.accounts_table, settings.secret_prefix, clock.sleep),
         credentials=Credentials(lazy(partial(client, "secretsmanager", deadline))),
-        binance=lazy(partial(build_binance, settings, clock)),
+        binance=lazy(lambda: BinanceClient(clock.now, url, None, settings.max_concurrency, streams)),
         records=Records(dynamodb, table, ledger, settings.ledger_mode, settings.ledger_days, clock.sleep),
         announcer=Announcer(
             lazy(partial(client, "events", deadline)), table, heartbeat=bool(settings.heartbeat_secret_id)
@@ -70,14 +69,6 @@ def build(
         return keeper, None
     sqs = lazy(partial(client, "sqs", Deadline(clock.monotonic)))
     return keeper, WorkQueue(sqs, settings.work_queue_url, settings.shard_count)
-
-
-def build_binance(settings: Settings, clock: Clock) -> "BinanceClient":
-    """Make Binance's client. A sweep with nothing to do needs neither requests nor the CA bundle."""
-    from listenkeys.binance.client import BinanceClient
-
-    base_url, stream_url = settings.binance_base_url, settings.binance_stream_url
-    return BinanceClient(clock.now, base_url, pool_size=settings.max_concurrency, stream_url=stream_url)
 
 
 keeper, work_queue = build(Settings.from_env(), SYSTEM_CLOCK)

@@ -20,11 +20,8 @@ from listenkeys.view.status import AccountStatus, read_status
 
 DESCRIPTION = """## Accounts of listenkey-keeper
 
-Every account, the most urgent first: how long its listenKey still lives, how the last attempt ended, and
-what to do.
-
-The parameter `renew`, the ARN of `KeepaliveFunction`, adds a button to each account that renews it. It
-calls the function with the permissions of the person who presses it (`lambda:InvokeFunction`).
+Every account, the most urgent first, and what to do. The parameter `renew`, the ARN of `KeepaliveFunction`,
+adds a button to each that renews it, with the permissions of the person who presses it.
 """
 # The function has 5 s. The widget says what did not answer by then.
 _IMPATIENT = Config(connect_timeout=1, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2})

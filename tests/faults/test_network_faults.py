@@ -15,8 +15,8 @@ import pytest
 
 from listenkeys.binance.answers import Answer
 from listenkeys.binance.client import BinanceClient
-from listenkeys.binance.transport import Timeouts
 from listenkeys.errors import Transient
+from listenkeys.timing import Timeouts
 from local.binance.exchange import PATHS
 from local.binance.server import BinanceServer
 from local.clock import VirtualClock

@@ -21,7 +21,6 @@ from typing import Any
 
 import boto3
 import pytest
-import requests
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
@@ -44,6 +43,7 @@ from listenkeys.aws.counter import WeightCounter
 from listenkeys.aws.credentials import Credentials
 from listenkeys.aws.records import Records
 from listenkeys.binance.client import BinanceClient
+from listenkeys.errors import ErrorCode, Transient
 from listenkeys.keeper import Keeper
 from listenkeys.model import RETRYABLE
 from listenkeys.products import PRODUCTS
@@ -155,7 +155,7 @@ class Wire(BinanceClient):
 
     def _exchange(self, method: str, product: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
         if self._machine.life.is_over():
-            raise requests.ConnectionError
+            raise Transient(ErrorCode.CONNECTION, "no connection")
         answer = super()._exchange(method, product, api_key)
         # Not before it: the other run may move the clock, and what may go now goes now.
         self._machine.turns.call()

@@ -71,7 +71,7 @@ def test_beside_the_libraries_the_function_imports_only_itself(imported: set[str
 
 
 def test_what_only_a_run_with_work_needs_is_not_imported_before_it(imported: set[str]) -> None:
-    assert not imported & {"requests", "listenkeys.binance.client", "listenkeys.binance.transport"}
+    assert not imported & {"requests", "listenkeys.binance.transport"}
 
 
 def test_the_widget_imports_neither_powertools_nor_what_a_run_needs() -> None:

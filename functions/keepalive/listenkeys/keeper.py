@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from .aws.accounts import Accounts
 from .aws.announcements import Announcer
@@ -11,6 +10,7 @@ from .aws.clients import Deadline
 from .aws.credentials import ApiKey, Credentials
 from .aws.records import Records
 from .aws.shards import Shard
+from .binance.client import BinanceClient
 from .clock import Clock
 from .errors import AccountError, Unavailable
 from .journal import Journal
@@ -26,9 +26,6 @@ from .sending.weight import Budget
 from .timing import AT_RISK, END_EARLY, NEVER, RESERVE, SECRETS_AGAIN
 from .trigger import Trigger
 
-if TYPE_CHECKING:
-    from .binance.client import BinanceClient
-
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
@@ -36,7 +33,7 @@ class Keeper:
 
     accounts: Accounts
     credentials: Credentials
-    binance: "BinanceClient"
+    binance: BinanceClient
     records: Records
     announcer: Announcer
     budget: Budget

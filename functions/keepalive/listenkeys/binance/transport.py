@@ -1,4 +1,4 @@
-"""An HTTP transport that always ends: for a request, `requests` bounds only the wait for the next byte.
+"""HTTP that always ends: for a request, `requests` bounds only the wait for the next byte.
 
 A server that sends one byte a second never runs into a read timeout. Here the whole answer, its
 status line and headers too, has a deadline, in real time as a socket's timeouts are.
@@ -10,28 +10,78 @@ import os
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import certifi
+import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 
-from ..timing import CONNECT, READ, WHOLE_ANSWER
+from ..errors import AccountError, ErrorCode, Transient
+from ..timing import Timeouts
+from .answers import MAX_BODY
 
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds: to connect (an address), for the next byte, and for the whole answer."""
-
-    connect: float = CONNECT
-    read: float = READ
-    total: float = WHOLE_ANSWER
+_WireError = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
-def tls_context(verify: bool | str | None) -> ssl.SSLContext:
+class Transport:
+    """Sends PUT and POST to these URLs, with the proxies and the CA bundle that the environment names."""
+
+    def __init__(self, urls: Iterable[str], pool_size: int, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._session = requests.Session()
+        self._session.trust_env = False  # it would send a netrc's Authorization header
+        # Only the context gets to know the CA bundle: told of it, urllib3 reads it for each connection.
+        adapter = BoundedAdapter(timeouts, pool_size, tls_context())
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        self._proxies = {url: get_environ_proxies(url) for url in urls}
+        self._prepared = {
+            (method, url): self._session.prepare_request(requests.Request(method, url))
+            for method in ("PUT", "POST")
+            for url in self._proxies
+        }
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._session.close()
+
+    def exchange(self, method: str, url: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
+        """Return an answer's status, headers and body, up to MAX_BODY and a byte. Raises Transient."""
+        request = self._prepared[method, url].copy()
+        request.headers["X-MBX-APIKEY"] = api_key
+        try:
+            with self._session.send(
+                request,
+                timeout=(self._timeouts.connect, self._timeouts.read),
+                allow_redirects=False,
+                stream=True,
+                proxies=self._proxies[url],
+            ) as response:
+                body: bytes = response.raw.read(MAX_BODY + 1, decode_content=True)
+                return response.status_code, response.headers, body
+        except _WireError as error:
+            trouble = _connection_trouble(error)
+        # Raised outside the except block: the client's own exception holds the request and its headers, and
+        # would come along as the context.
+        raise trouble
+
+
+def _connection_trouble(error: Exception) -> AccountError:
+    name = type(error).__name__
+    if isinstance(error, requests.Timeout | TimeoutError) or "Timeout" in name:
+        return Transient(ErrorCode.TIMEOUT, f"Binance did not answer in time ({name})")
+    if isinstance(error, urllib3.exceptions.DecodeError):
+        return Transient(ErrorCode.BAD_RESPONSE, f"Binance's answer could not be read ({name})")
+    return Transient(ErrorCode.CONNECTION, f"no connection to Binance ({name})")
+
+
+def tls_context() -> ssl.SSLContext:
     """Return the TLS settings for all connections: parsing the CA bundle costs as much as many requests."""
-    bundle = verify if isinstance(verify, str) else certifi.where()
+    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")  # as `requests` does
+    bundle = named or certifi.where()
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)
     return ssl.create_default_context(cafile=bundle)

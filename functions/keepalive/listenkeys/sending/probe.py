@@ -1,23 +1,21 @@
 """Does Binance serve this function, and which IP address does it see? Asked with a made-up key."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+from ..binance.client import BinanceClient
 from ..clock import Clock
 from ..errors import AccountError, ErrorCode
 from ..products import ENDPOINTS
 from .weight import Budget
-
-if TYPE_CHECKING:
-    from ..binance.client import BinanceClient
 
 ENDPOINT = "usdm"
 MADE_UP = "listenKeyKeeperProbe".ljust(64, "0")  # has the form of an API key and belongs to nobody
 _ADDRESS = re.compile(r"request ip: ([0-9A-Fa-f:.]{2,45})")
 
 
-def probe(binance: "BinanceClient", budget: Budget, clock: Clock) -> dict[str, Any]:
+def probe(binance: BinanceClient, budget: Budget, clock: Clock) -> dict[str, Any]:
     """Return the report's `probe`: an API key refused (-2014, -2015) shows that the request arrived."""
     group = ENDPOINTS[ENDPOINT].group
     clock.sleep(max(0.0, budget.opens_at(group) - clock.monotonic()))

@@ -4,15 +4,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from ..aws.credentials import ApiKey, Credentials
+from ..binance.client import BinanceClient
 from ..errors import AccountError, ErrorCode, ListenKeyNotFound, Rejected, Transient
 from ..model import LEASE, Account, Current, Outcome, Result
 from ..timing import CANNOT_WAIT, LAST_RUN
-
-if TYPE_CHECKING:
-    from ..binance.client import BinanceClient
 
 
 @dataclass(eq=False, slots=True)
@@ -55,7 +52,7 @@ class Renewal:
         """Whether a key would die while its run waits for another run's minute to end."""
         return now < self.dies_at < now + CANNOT_WAIT
 
-    def send(self, binance: "BinanceClient") -> Result | None:
+    def send(self, binance: BinanceClient) -> Result | None:
         """Send the next request; return the result, None if it takes one more. Raises AccountError."""
         endpoint = self.account.endpoint
         ask = binance.start if self.posting else binance.keepalive

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
+from ..binance.client import BinanceClient
 from ..clock import Clock
 from ..errors import AccountError, ErrorCode
 from ..journal import Journal
@@ -20,9 +20,6 @@ from .host import Host
 from .renewal import Renewal, internal
 from .weight import Budget
 
-if TYPE_CHECKING:
-    from ..binance.client import BinanceClient
-
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +30,7 @@ class Sending:
     `go` starts what may go now, the pool's `land` takes in what came of it.
     """
 
-    binance: "BinanceClient"
+    binance: BinanceClient
     budget: Budget
     admission: Admission
     journal: Journal
@@ -117,7 +114,7 @@ class Sending:
         self.journal.add(result)
 
 
-def _send(renewal: Renewal, binance: "BinanceClient") -> Result | AccountError | None:
+def _send(renewal: Renewal, binance: BinanceClient) -> Result | AccountError | None:
     """In the pool: send the next request. Return the result, the error, or None if it takes one more."""
     try:
         return renewal.send(binance)
