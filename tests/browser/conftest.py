@@ -31,8 +31,11 @@ Open = Callable[..., "Page"]
 
 
 @pytest.fixture
-def show(browser: Browser) -> Iterator[Open]:
+def show(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open]:
     """Open a page at a width and in a theme; at the end of the test nothing may have been complained of."""
+    # Made before, they end after the pages: a page whose server has gone complains at its next look.
+    for name in {"serve", "server"}.intersection(request.fixturenames):
+        request.getfixturevalue(name)
     pages: list[Any] = []
     complaints: list[str] = []
 
