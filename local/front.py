@@ -177,7 +177,7 @@ def usage() -> str:
     lines = [
         "usage: .local/binance COMMAND [ACCOUNT]",
         "",
-        "Makes the Binance stand-in of `make up` behave:",
+        "Controls the Binance stand-in of `make up`. The stand-in then:",
         "",
     ]
     for verb, (does, _) in VERBS.items():

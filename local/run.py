@@ -107,8 +107,10 @@ def show(
             tables = variables["ACCOUNTS_TABLE"], variables["LISTEN_KEYS_TABLE"]
             rows = read_status(boto3.client("dynamodb"), *tables, clock.now())
         output.show(StatusTable(rows, report["runId"] if report else None))
-    _head("log of the function, without the fields that every line repeats")
-    for line in log:
+    lines = list(log)
+    if lines:
+        _head("log of the function, without the fields that every line repeats")
+    for line in lines:
         print(shortened(line, report))
     if report is None:
         _head("error of the function")

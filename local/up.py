@@ -104,7 +104,8 @@ def _kind(event: Any) -> str:
 def _counts(report: dict[str, Any], rows: list[AccountStatus]) -> str:
     """Return how many accounts came to what in this run, and who is without a live key after it."""
     if report.get("dryRun"):
-        return f"dry run: {len(report['plan'])} due, {report['skipped']} not due, nothing sent"
+        sent = "only the probe sent" if report.get("probe") else "nothing sent"
+        return f"dry run: {len(report['plan'])} due, {report['skipped']} not due, {sent}"
     # A sweep counts as rejected also those whom it leaves alone, because Binance rejected them before.
     of_run = [row.current.outcome for row in rows if row.current.run_id == report["runId"]]
     tried = min(of_run.count(Outcome.REJECTED), report["rejected"])

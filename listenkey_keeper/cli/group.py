@@ -108,7 +108,7 @@ def _usage(error: Any, text: str) -> str:
     if unknown and option in _EVERYWHERE:
         first = "list" if path.endswith(" accounts") else "status"
         return f"put {option} after the command, such as `{path} {first} {option}`"
-    text = re.sub(r"^Got unexpected extra argument\S* \((.*)\)$", r"unexpected: \1", text.rstrip("."))
+    text = re.sub(r"^Got unexpected extra argument\S* \((.*)\)$", r"too many arguments: \1", text.rstrip("."))
     line = f"{text} (see `{path} --help`)"
     if option.startswith("-") and not option.startswith("--"):
         line += "; put -- before an account whose name begins with -"

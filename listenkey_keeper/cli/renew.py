@@ -70,7 +70,8 @@ def report_view(report: dict[str, Any]) -> Group:
             for item in plan:
                 table.add(*(Text(str(item.get(key))) for key in ("accountId", "product", "action", "reason")))
             parts += [table, ""]
-        parts.append(Text(f"dry run: nothing was sent; {len(plan)} due, {skipped} not due yet"))
+        sent = "only the probe was sent" if report.get("probe") else "nothing was sent"
+        parts.append(Text(f"dry run: {sent}; {len(plan)} due, {skipped} not due yet"))
     else:
         table = Columns("outcome", "accounts", right=("accounts",))
         for outcome in Outcome:

@@ -402,11 +402,13 @@ def test_each_run_is_a_line_that_says_what_came_of_whom(
     runs = Runs(world.function, world.clock, threading.Event(), read)
     detail = {"accountId": "alice", "fingerprint": "another"}
     asked = {"source": "listenkey-keeper.bot", "detail-type": "Listen Key Expired", "detail": detail}
-    for event in ({"dryRun": True}, {"overdueOnly": True}, {"overdueOnly": True}, asked):
+    probe = {"dryRun": True, "probe": True}
+    for event in (probe, {"dryRun": True}, {"overdueOnly": True}, {"overdueOnly": True}, asked):
         runs.invoke(event)
         world.clock.advance(minutes=1)
     day = f"{world.clock.now():%m-%d}"
     assert [re.sub(rf"^{day} \d\d:\d\d:\d\d  ", "", line) for line in reversed(runs.last)] == [
+        "manual      dry run: 4 due, 0 not due, only the probe sent",
         "manual      dry run: 4 due, 0 not due, nothing sent",
         "sweep       1 extended, 1 created, 1 recreated, 1 rejected; dave has no live listenKey",
         "sweep       3 skipped, 1 not tried (rejected before); dave has no live listenKey",
