@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.integration.alarms import Alarm, Metrics
@@ -98,15 +96,3 @@ def test_the_evaluator_does_metric_math(expressions: list[str], at: int, state: 
     )
     alarm.evaluate(metrics, float(at))
     assert alarm.state == state
-
-
-@pytest.mark.parametrize(
-    "unknown",
-    [
-        {"EvaluationPeriods": 3, "TreatMissingData": "missing"},
-        {"WarmUpConfiguration": {"WarmUpPeriodDurationInMinutes": 1}},
-    ],
-)
-def test_an_evaluator_that_knows_nothing_of_a_setting_says_so(unknown: dict[str, Any]) -> None:
-    with pytest.raises(AssertionError, match="not known"):
-        Alarm({**PLAIN, **unknown}, {}).evaluate(Metrics(), 0.0)

@@ -1,15 +1,12 @@
 """The stand-in's websockets: what a client hears on every product's documented URL, and when it stops."""
 
-import asyncio
 import json
 import logging
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import pytest
-from websockets.asyncio.client import connect as asyncio_connect
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
@@ -17,7 +14,6 @@ from websockets.sync.client import ClientConnection, connect
 from local.binance.exchange import PATHS, Exchange
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
-from tests.certificates import self_signed
 from tests.waiting import SECONDS, eventually
 
 ALICE = "alice" * 12
@@ -130,15 +126,6 @@ def test_another_products_route_opens_and_stays_silent(server, exchange, product
         assert is_silent(socket)
 
 
-def test_accounts_and_products_do_not_hear_each_other(server, exchange):
-    with opened(server, URLS["usdm"].format(start(exchange))) as socket:
-        start(exchange, "coinm")
-        start(exchange, "usdm", BOB)
-        exchange.emit_order(ALICE, "coinm")
-        exchange.emit_order(BOB)
-        assert is_silent(socket)
-
-
 def test_only_the_events_named_in_the_url_are_heard(server, exchange):
     """listenKeyExpired included, where it is not named: nothing documents that it comes all the same."""
     url = URLS["usdm"].format(start(exchange)) + "&events=ACCOUNT_UPDATE"
@@ -171,20 +158,6 @@ def test_a_restricted_key_opens_and_stays_silent_from_another_address(server, ex
         exchange.emit_order(ALICE)
         assert heard(here)["e"] == "ORDER_TRADE_UPDATE"
         assert is_silent(there)
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["/private/stream?listenKey={}&events=ORDER_TRADE_UPDATE&listenKey={}", "/private/stream?streams={}/{}"],
-    ids=["listenKey", "streams"],
-)
-def test_stream_mode_hears_several_keys_each_under_its_name(server, exchange, path):
-    keys = [start(exchange), start(exchange, "usdm", BOB)]
-    with opened(server, path.format(*keys)) as socket:
-        numbers = [exchange.emit_order(ALICE), exchange.emit_order(BOB)]
-        events = [heard(socket) for _ in numbers]
-        assert [event["stream"] for event in events] == keys
-        assert [event["data"]["o"]["i"] for event in events] == numbers
 
 
 def test_keys_can_be_subscribed_to_and_left_on_an_open_socket(server, exchange):
@@ -254,22 +227,6 @@ def test_while_it_is_down_new_connections_are_refused_and_open_ones_stay(server,
         server.down = False
         with opened(server, url):
             pass
-
-
-def test_it_speaks_tls(exchange, tmp_path):
-    context, certificate = self_signed(tmp_path)
-    trust = ssl.create_default_context(cafile=certificate)
-    with StreamServer(exchange, ssl_context=context) as server:
-        url = server.url + URLS["usdm"].format(start(exchange))
-        assert url.startswith("wss://")
-        # Not by threads: two that read and write one TLS socket at once may break it (cpython #143756).
-        assert asyncio.run(heard_by_tls(url, trust, exchange))
-
-
-async def heard_by_tls(url: str, trust: ssl.SSLContext, exchange: Exchange) -> bool:
-    async with asyncio.timeout(SECONDS), asyncio_connect(url, proxy=None, ssl=trust) as socket:
-        number = exchange.emit_order(ALICE)
-        return json.loads(await socket.recv())["o"]["i"] == number
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere/ws", "/private", "/private/ws/key/more"])

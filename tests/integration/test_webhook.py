@@ -14,7 +14,7 @@ from local.aws.stack import choose, expand
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
-from tests.eventbridge import Bus, alarm_event, arn_of_alarm, matches, transformed
+from tests.eventbridge import Bus, alarm_event, arn_of_alarm
 from tests.faults.matrix import TICK, add_live, api_key_of
 
 TEMPLATE = expand()
@@ -155,41 +155,3 @@ def test_a_url_is_called_if_its_secret_was_named(parameters: dict[str, str], cal
 def test_the_webhooks_secret_is_named_and_its_url_refused(secret: str, taken: bool) -> None:
     pattern = TEMPLATE["Parameters"]["AlarmWebhookSecretId"]["AllowedPattern"]
     assert bool(re.fullmatch(pattern, secret)) is taken
-
-
-@pytest.mark.parametrize(
-    ("pattern", "event", "taken"),
-    [
-        ({"a": ["x"]}, {"a": "x", "b": 1}, True),
-        ({"a": ["x"]}, {"a": ["y", "x"]}, True),
-        ({"a": ["x"]}, {}, False),
-        ({"a": {"b": ["x", "y"]}}, {"a": {"b": "y"}}, True),
-        ({"a": {"b": ["x"]}}, {"a": "x"}, False),
-        ({"a": ["x"], "b": ["y"]}, {"a": "x", "b": "z"}, False),
-    ],
-)
-def test_a_pattern_matches_as_eventbridge_says(
-    pattern: dict[str, Any], event: dict[str, Any], taken: bool
-) -> None:
-    assert matches(pattern, event) is taken
-
-
-@pytest.mark.parametrize(
-    ("template", "made"),
-    [
-        # The examples of the EventBridge User Guide, "Amazon EventBridge input transformation".
-        ('"instance <instance> is in <state>"', '"instance i-0123456789 is in RUNNING"'),
-        ('{"of" : <instance>, "state": "<state>"}', '{"of" : "i-0123456789", "state": "RUNNING"}'),
-        (
-            '{"instanceStatus": "instance \\"<instance>\\" is in <state>"}',
-            '{"instanceStatus": "instance \\"i-0123456789\\" is in RUNNING"}',
-        ),
-        ('{"state": [ 9, <state>, true ]}', '{"state": [ 9, "RUNNING", true ]}'),
-    ],
-)  # fmt: skip
-def test_an_input_is_transformed_as_eventbridge_says(template: str, made: str) -> None:
-    paths = {"instance": "$.detail.instance-id", "state": "$.detail.state"}
-    paths = {name: path for name, path in paths.items() if f"<{name}>" in template}
-    event = {"detail": {"instance-id": "i-0123456789", "state": "RUNNING"}}
-
-    assert transformed({"InputTemplate": template, "InputPathsMap": paths}, event) == made
