@@ -98,19 +98,6 @@ def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
     assert [line.split()[0] for line in done.stdout.splitlines()[8:10]] == ["bob", "alice"]
 
 
-def test_trouble_comes_first_and_in_it_the_key_that_dies_first(
-    run: Run, world: World, clock: VirtualClock
-) -> None:
-    put(world, clock, "well-late", 20)
-    put(world, clock, "failing", 40, outcome="FAILED", errorCode="TIMEOUT", errorMessage="late")
-    put(world, clock, "risk-later", 14)
-    put(world, clock, "well", 50)
-    put(world, clock, "risk", 2)
-    put(world, clock, "dead", -5)
-    rows = [line.split()[0] for line in run("status").stdout.splitlines()[1:7]]
-    assert rows == ["dead", "risk", "risk-later", "failing", "well-late", "well"]
-
-
 def test_an_error_that_hits_many_accounts_is_said_once_with_their_names(
     run: Run, world: World, clock: VirtualClock
 ) -> None:
