@@ -15,11 +15,11 @@ import pytest
 from local.aws.rules import SWEEP, TICK
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
-from local.world import World
 from tests.dashboard import widgets_of
 from tests.faults.matrix import api_key_of, kept
 from tests.integration.alarms import Metrics
 from tests.integration.watched import Watched
+from tests.scene import Scene
 
 MISSED, AT_RISK, REJECTED = "MissedRunsAlarm", "KeyAtRiskAlarm", "RejectedAccountsAlarm"
 DEAD_LETTER = "DeadLetterAlarm"
@@ -37,10 +37,8 @@ def test_all_alarms_are_quiet_on_a_healthy_day(watched: Watched) -> None:
     assert not watched.rules.letters
 
 
-def test_all_alarms_are_quiet_when_there_are_no_accounts(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
-    watched = Watched(world, function, clock)
+def test_all_alarms_are_quiet_when_there_are_no_accounts(world: Scene) -> None:
+    watched = Watched(world, world.function, world.clock)
     watched.go(120)
     assert watched.alarms.firing() == set()
 

@@ -19,6 +19,7 @@ from local.world import World
 from tests.bad_events import BAD_EVENTS
 from tests.faults.matrix import SWEEP, TICK
 from tests.leaks import WatchedFunction
+from tests.scene import Scene
 
 OUTCOMES = ("extended", "changed", "created", "recreated", "skipped", "failed", "deferred", "rejected")
 
@@ -53,13 +54,11 @@ def sent(world: World) -> list[str]:
     return [f"{request.method} {request.status}" for request in world.exchange.requests]
 
 
-def test_a_tick_extends_creates_recreates_and_rejects(
-    world: World, function: WatchedFunction, clock: VirtualClock
-) -> None:
-    world.add_demo_accounts(clock.now())
+def test_a_tick_extends_creates_recreates_and_rejects(world: Scene) -> None:
+    world.add_demo_accounts(world.clock.now())
     kept, forgotten = world.current("alice")["listenKey"], world.current("carol")["listenKey"]
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert counts(done) == {"extended": 1, "created": 1, "recreated": 1, "rejected": 1}
     currents = {name: world.current(name) for name in ("alice", "bob", "carol", "dave")}
@@ -72,8 +71,8 @@ def test_a_tick_extends_creates_recreates_and_rejects(
     assert currents["alice"]["listenKey"] == kept
     assert currents["carol"]["listenKey"] not in (forgotten, kept)
     for name in ("alice", "bob", "carol"):
-        assert currents[name]["renewedAt"] == iso(clock.now())
-        assert currents[name]["expiresAt"] == iso(clock.now() + LEASE)
+        assert currents[name]["renewedAt"] == iso(world.clock.now())
+        assert currents[name]["expiresAt"] == iso(world.clock.now() + LEASE)
         assert world.exchange.is_listening(currents[name]["listenKey"])
     assert "refused the API key" in currents["dave"]["errorMessage"]
     assert "listenKey" not in currents["dave"]
@@ -93,25 +92,18 @@ def test_a_tick_extends_creates_recreates_and_rejects(
 @pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "unrecorded"])
 @pytest.mark.parametrize("live", [True, False], ids=["live", "dead"])
 def test_every_product_end_to_end(
-    world: World,
-    function: WatchedFunction,
-    clock: VirtualClock,
-    product: str,
-    coinm_tells: bool,
-    put_tells: bool,
-    recorded: bool,
-    live: bool,
+    world: Scene, product: str, coinm_tells: bool, put_tells: bool, recorded: bool, live: bool
 ) -> None:
     world.exchange.coinm_put_answers_key = coinm_tells
-    api_key = add(world, "alice", clock.now() if recorded else None, product=product)
+    api_key = add(world, "alice", world.clock.now() if recorded else None, product=product)
     if live and not recorded:
         world.exchange.rotate(api_key, product)
     if not live:
         world.exchange.expire(api_key, product)
     before = world.exchange.live_key(api_key, product)
-    clock.advance(minutes=30)
+    world.clock.advance(minutes=30)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     if live:
         expected = ("EXTENDED", ["PUT 200"] if put_tells else ["PUT 200", "POST 200"])
@@ -124,24 +116,22 @@ def test_every_product_end_to_end(
     listen_key = world.exchange.live_key(api_key, product)
     assert before in (None, listen_key)
     assert (current["product"], current["listenKey"]) == (product, listen_key)
-    assert current["expiresAt"] == iso(clock.now() + LEASE)
-    assert world.exchange.expires_at(api_key, product) == clock.timestamp() + 3600
+    assert current["expiresAt"] == iso(world.clock.now() + LEASE)
+    assert world.exchange.expires_at(api_key, product) == world.clock.timestamp() + 3600
 
 
-def test_failures_are_counted_until_a_success(
-    world: World, function: WatchedFunction, clock: VirtualClock
-) -> None:
-    add(world, "alice", clock.now())
+def test_failures_are_counted_until_a_success(world: Scene) -> None:
+    add(world, "alice", world.clock.now())
     fault = world.exchange.fault(status=503)
     counted = []
     for minutes in (10, 5, 5):
-        clock.advance(minutes=minutes)
-        function.invoke({})
+        world.clock.advance(minutes=minutes)
+        world.invoke({})
         counted.append(world.current("alice")["consecutiveFailures"])
     fault.clear()
-    clock.advance(seconds=1)
+    world.clock.advance(seconds=1)
 
-    function.invoke({})
+    world.invoke({})
 
     current = world.current("alice")
     assert counted == [1, 2, 3]
@@ -149,12 +139,10 @@ def test_failures_are_counted_until_a_success(
     assert current.keys().isdisjoint({"errorCode", "errorMessage"})
 
 
-def test_an_account_that_must_not_be_created_is_rejected_without_a_post(
-    world: World, function: WatchedFunction
-) -> None:
+def test_an_account_that_must_not_be_created_is_rejected_without_a_post(world: Scene) -> None:
     add(world, "alice", createIfMissing=False)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert counts(done) == {"rejected": 1}
     assert sent(world) == ["PUT 400"]
@@ -165,28 +153,28 @@ def test_an_account_that_must_not_be_created_is_rejected_without_a_post(
 
 @pytest.mark.parametrize(("minutes", "outcome"), [(7.9, "skipped"), (8, "extended"), (15, "extended")])
 def test_with_renew_after_ten_minutes_the_sweep_is_what_renews(
-    world: World, clock: VirtualClock, minutes: float, outcome: str
+    world: Scene, minutes: float, outcome: str
 ) -> None:
-    function = WatchedFunction(world, clock, RENEW_AFTER_MINUTES="10")
-    add(world, "alice", clock.now())
-    clock.advance(minutes=minutes)
+    function = WatchedFunction(world, world.clock, RENEW_AFTER_MINUTES="10")
+    add(world, "alice", world.clock.now())
+    world.clock.advance(minutes=minutes)
 
     assert counts(function.invoke(SWEEP)) == {outcome: 1}
 
 
 def test_after_anothers_delete_the_next_sweep_repairs_an_account_that_asks_for_it_and_the_tick_the_others(
-    world: World, function: WatchedFunction, clock: VirtualClock
+    world: Scene,
 ) -> None:
     for name, own in (("alice", {"renewAfterMinutes": {"N": "5"}}), ("bob", {})):
         world.add_account(name, name.ljust(64, "0"), **own)
-    function.invoke(TICK)
+    world.invoke(TICK)
     recreated = {}
     for minute in range(5, 35, 5):
-        clock.advance(minutes=5)
+        world.clock.advance(minutes=5)
         if minute == 10:
             for name in ("alice", "bob"):
                 world.exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": name.ljust(64, "0")})
-        function.invoke(TICK if minute == 30 else SWEEP)
+        world.invoke(TICK if minute == 30 else SWEEP)
         for name in ("alice", "bob"):
             if world.ledger(name)[-1]["outcome"] == "RECREATED":
                 recreated.setdefault(name, minute)
@@ -218,16 +206,11 @@ def manual_world(world: World, clock: VirtualClock) -> None:
     ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_a_manual_event_does_what_it_says(
-    world: World,
-    function: WatchedFunction,
-    clock: VirtualClock,
-    event: dict[str, Any],
-    expected: dict[str, int],
-    asked: set[str],
+    world: Scene, event: dict[str, Any], expected: dict[str, int], asked: set[str]
 ) -> None:
-    manual_world(world, clock)
+    manual_world(world, world.clock)
 
-    done = function.invoke(event)
+    done = world.invoke(event)
 
     assert counts(done) == expected
     assert done.report is not None
@@ -251,17 +234,12 @@ def test_a_manual_event_does_what_it_says(
     ids=str,
 )
 def test_a_dry_run_says_what_it_would_do_and_sends_and_records_nothing(
-    world: World,
-    function: WatchedFunction,
-    clock: VirtualClock,
-    event: dict[str, Any],
-    planned: dict[str, str],
-    expected: dict[str, int],
+    world: Scene, event: dict[str, Any], planned: dict[str, str], expected: dict[str, int]
 ) -> None:
-    manual_world(world, clock)
+    manual_world(world, world.clock)
     before = [world.records(name) for name in ("due", "fresh", "new", "disabled", "broken")]
 
-    done = function.invoke(event)
+    done = world.invoke(event)
 
     assert counts(done) == expected
     assert done.report is not None
@@ -272,15 +250,13 @@ def test_a_dry_run_says_what_it_would_do_and_sends_and_records_nothing(
     assert world.aws.sent_events() == []
 
 
-def test_a_plan_gives_its_reasons_most_urgent_first_and_reads_the_secrets(
-    world: World, function: WatchedFunction, clock: VirtualClock
-) -> None:
-    add(world, "ten", clock.now() - timedelta(minutes=10))
-    add(world, "forty", clock.now() - timedelta(minutes=40), product="coinm")
+def test_a_plan_gives_its_reasons_most_urgent_first_and_reads_the_secrets(world: Scene) -> None:
+    add(world, "ten", world.clock.now() - timedelta(minutes=10))
+    add(world, "forty", world.clock.now() - timedelta(minutes=40), product="coinm")
     add(world, "new")
     world.put_row("secretless")
 
-    done = function.invoke({"dryRun": True})
+    done = world.invoke({"dryRun": True})
 
     assert done.report is not None
     assert done.report["plan"][:2] == [
@@ -296,13 +272,11 @@ def test_a_plan_gives_its_reasons_most_urgent_first_and_reads_the_secrets(
     assert world.records("secretless") == []
 
 
-def test_a_bad_event_names_the_field_and_what_is_allowed_and_nothing_is_done(
-    world: World, function: WatchedFunction
-) -> None:
+def test_a_bad_event_names_the_field_and_what_is_allowed_and_nothing_is_done(world: Scene) -> None:
     add(world, "alice")
 
     for event, named, allowed in BAD_EVENTS:
-        done = function.invoke(event)
+        done = world.invoke(event)
 
         assert isinstance(done.error, InvalidEvent), event
         assert named in str(done.error)
@@ -316,16 +290,14 @@ NAMES = ["alice", "bob", "carol", "dave", "erin", "frank"]
 
 
 @pytest.mark.parametrize("event", [{}, {"force": True}, {"accounts": NAMES}, SWEEP], ids=str)
-def test_what_a_tick_raises_for_a_manual_run_and_a_sweep_report(
-    world: World, function: WatchedFunction, clock: VirtualClock, event: dict[str, Any]
-) -> None:
+def test_what_a_tick_raises_for_a_manual_run_and_a_sweep_report(world: Scene, event: dict[str, Any]) -> None:
     assert world.binance is not None
     for name in NAMES:
-        add(world, name, clock.now())
-    clock.advance(minutes=31)
+        add(world, name, world.clock.now())
+    world.clock.advance(minutes=31)
     world.binance.stop()
 
-    done = function.invoke(event)
+    done = world.invoke(event)
 
     found = counts(done)
     assert found.keys() <= {"failed", "deferred"}
@@ -334,30 +306,26 @@ def test_what_a_tick_raises_for_a_manual_run_and_a_sweep_report(
     assert any(world.current(name)["outcome"] == "FAILED" for name in NAMES)
 
 
-def test_the_least_time_a_key_has_left_counts_those_that_failed(
-    world: World, function: WatchedFunction, clock: VirtualClock
-) -> None:
-    add(world, "well", clock.now())
-    failing = add(world, "failing", clock.now() - timedelta(minutes=20))
-    clock.advance(minutes=30)
+def test_the_least_time_a_key_has_left_counts_those_that_failed(world: Scene) -> None:
+    add(world, "well", world.clock.now())
+    failing = add(world, "failing", world.clock.now() - timedelta(minutes=20))
+    world.clock.advance(minutes=30)
     world.exchange.fault(status=500, api_key=failing)
 
-    done = function.invoke({})
+    done = world.invoke({})
 
     assert done.report is not None
-    spent = clock.monotonic() - 30 * 60
+    spent = world.clock.monotonic() - 30 * 60
     assert done.report["minRemainingSeconds"] == pytest.approx(10 * 60 - spent, abs=1)
 
 
-def test_an_account_without_a_live_key_has_no_time_left_whatever_its_outcome(
-    world: World, function: WatchedFunction, clock: VirtualClock
-) -> None:
-    add(world, "well", clock.now())
-    world.exchange.revoke(add(world, "rejected", clock.now() - timedelta(minutes=40)))
+def test_an_account_without_a_live_key_has_no_time_left_whatever_its_outcome(world: Scene) -> None:
+    add(world, "well", world.clock.now())
+    world.exchange.revoke(add(world, "rejected", world.clock.now() - timedelta(minutes=40)))
 
-    alive = function.invoke(TICK).report
-    clock.advance(minutes=30)
-    dead = function.invoke(TICK).report
+    alive = world.invoke(TICK).report
+    world.clock.advance(minutes=30)
+    dead = world.invoke(TICK).report
 
     assert alive is not None
     assert alive["minRemainingSeconds"] == 20 * 60
@@ -365,11 +333,9 @@ def test_an_account_without_a_live_key_has_no_time_left_whatever_its_outcome(
     assert dead["minRemainingSeconds"] == 0
 
 
-def test_at_the_lowest_log_level_the_function_shows_no_more_of_a_key(
-    world: World, clock: VirtualClock
-) -> None:
-    function = WatchedFunction(world, clock, POWERTOOLS_LOG_LEVEL="DEBUG")
-    world.add_demo_accounts(clock.now())
+def test_at_the_lowest_log_level_the_function_shows_no_more_of_a_key(world: Scene) -> None:
+    function = WatchedFunction(world, world.clock, POWERTOOLS_LOG_LEVEL="DEBUG")
+    world.add_demo_accounts(world.clock.now())
 
     assert function.invoke(TICK).report is not None  # and searched, as every invocation is
 

@@ -3,26 +3,24 @@
 import pytest
 
 from local.binance.exchange import PATHS
-from local.clock import VirtualClock
-from local.invoke import LocalFunction
-from local.world import World
 from tests.faults.matrix import TICK
+from tests.scene import Scene
 
 API_KEY = "a".ljust(64, "0")
 
 
 @pytest.mark.parametrize("product", ["portfolio", "options"])
 def test_a_recorded_key_whose_time_is_over_is_not_taken_for_the_one_that_was_extended(
-    world: World, function: LocalFunction, clock: VirtualClock, product: str
+    world: Scene, product: str
 ) -> None:
     world.add_account("alice", API_KEY, product=product)
-    function.invoke(TICK)
-    clock.advance(minutes=70)
+    world.invoke(TICK)
+    world.clock.advance(minutes=70)
     # Another run's POST, which died before it could record it.
     live = world.exchange.rotate(API_KEY, product)
-    clock.advance(minutes=5)
+    world.clock.advance(minutes=5)
 
-    assert function.invoke(TICK).error is None
+    assert world.invoke(TICK).error is None
 
     current = world.current("alice")
     assert (current["listenKey"], current["outcome"]) == (live, "CHANGED")
@@ -32,16 +30,16 @@ def test_a_recorded_key_whose_time_is_over_is_not_taken_for_the_one_that_was_ext
 
 @pytest.mark.parametrize("product", ["portfolio", "options"])
 def test_a_key_that_lives_on_while_nothing_could_be_recorded_stays_what_it_is(
-    world: World, function: LocalFunction, clock: VirtualClock, product: str
+    world: Scene, product: str
 ) -> None:
     world.add_account("alice", API_KEY, product=product)
-    function.invoke(TICK)
+    world.invoke(TICK)
     for _ in range(3):
-        clock.advance(minutes=30)
+        world.clock.advance(minutes=30)
         world.exchange.handle("PUT", PATHS[product], {"X-MBX-APIKEY": API_KEY})
     before = world.current("alice")["listenKey"]
 
-    assert function.invoke(TICK).error is None
+    assert world.invoke(TICK).error is None
 
     current = world.current("alice")
     assert (current["listenKey"], current["outcome"]) == (before, "EXTENDED")

@@ -12,6 +12,7 @@ from local.front import VERBS, Controls
 from local.page_server import BUTTONS, PageServer
 from local.world import World
 from tests.leaks import WatchedFunction, search
+from tests.scene import Scene
 from tests.waiting import SECONDS
 
 
@@ -76,7 +77,7 @@ def test_the_part_that_changes_comes_alone(server: PageServer, world: World) -> 
     assert "a run &lt;ended&gt;" in html
 
 
-def test_no_key_stands_on_the_page(server: PageServer, world: World, function: WatchedFunction) -> None:
+def test_no_key_stands_on_the_page(server: PageServer, world: Scene) -> None:
     world.add_account("alice", "CANARYapiKey".ljust(64, "0"))
     press(server, "renew", "alice")
     listen_key = world.current("alice")["listenKey"]

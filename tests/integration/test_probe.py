@@ -7,8 +7,8 @@ import pytest
 
 from listenkeys.sending.probe import MADE_UP
 from local.clock import VirtualClock
-from local.world import World
 from tests.leaks import WatchedFunction
+from tests.scene import Scene
 
 PROBE = {"dryRun": True, "probe": True}
 SERVED = {"served": True, "address": "127.0.0.1", "errorCode": None, "errorMessage": None}
@@ -26,21 +26,19 @@ def test_a_refused_key_shows_that_binance_serves_this_address(function: WatchedF
     assert probed(function) == {"host": "127.0.0.1", **SERVED}
 
 
-def test_it_is_one_put_with_a_made_up_key_at_once_and_nothing_else_is_sent(
-    world: World, function: WatchedFunction, clock: VirtualClock
-) -> None:
+def test_it_is_one_put_with_a_made_up_key_at_once_and_nothing_else_is_sent(world: Scene) -> None:
     world.add_account("alice", "CANARYalice".ljust(64, "x"))
-    probed(function)
-    assert clock.monotonic() == 0
+    probed(world.function)
+    assert world.clock.monotonic() == 0
     assert [(r.method, r.path, r.api_key) for r in world.exchange.requests] == [
         ("PUT", "/fapi/v1/listenKey", MADE_UP)
     ]
     assert world.records("alice") == []
 
 
-def test_a_key_whose_format_is_refused_shows_it_too(world: World, function: WatchedFunction) -> None:
+def test_a_key_whose_format_is_refused_shows_it_too(world: Scene) -> None:
     world.exchange.fault(status=401, code=-2014)
-    assert probed(function) == {"host": "127.0.0.1", **SERVED, "address": None}
+    assert probed(world.function) == {"host": "127.0.0.1", **SERVED, "address": None}
 
 
 @pytest.mark.parametrize(
@@ -60,20 +58,18 @@ def test_a_key_whose_format_is_refused_shows_it_too(world: World, function: Watc
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_any_other_answer_is_named_and_does_not_fail_the_dry_run(
-    world: World, function: WatchedFunction, fault: dict[str, Any], code: str
+    world: Scene, fault: dict[str, Any], code: str
 ) -> None:
     world.exchange.fault(**fault)
-    found = probed(function)
+    found = probed(world.function)
     assert (found["served"], found["address"], found["errorCode"]) == (False, None, code)
     assert found["errorMessage"]
     assert len(world.exchange.requests) == 1
 
 
-def test_a_message_that_only_looks_like_an_address_is_not_one(
-    world: World, function: WatchedFunction
-) -> None:
+def test_a_message_that_only_looks_like_an_address_is_not_one(world: Scene) -> None:
     world.exchange.fault(status=401, code=-2015, msg="request ip: <b>CANARY</b>")
-    assert probed(function)["address"] is None
+    assert probed(world.function)["address"] is None
 
 
 def counter(clock: VirtualClock) -> dict[str, Any]:
@@ -81,23 +77,19 @@ def counter(clock: VirtualClock) -> dict[str, Any]:
     return {"accountId": {"S": "#weight:futures"}, "record": {"S": f"{clock.now():%Y-%m-%dT%H:%MZ}"}}
 
 
-def test_its_weight_is_taken_from_the_stack_s_budget(
-    world: World, function: WatchedFunction, clock: VirtualClock
-) -> None:
+def test_its_weight_is_taken_from_the_stack_s_budget(world: Scene) -> None:
     table = world.aws.outputs["LedgerTableName"]
     for sent in (1, 2):
-        probed(function)
-        item = world.aws.client("dynamodb").get_item(TableName=table, Key=counter(clock))["Item"]
+        probed(world.function)
+        item = world.aws.client("dynamodb").get_item(TableName=table, Key=counter(world.clock))["Item"]
         assert item["used"] == {"N": f"{sent}"}
 
 
-def test_where_the_minute_s_weight_is_used_up_nothing_is_sent(
-    world: World, function: WatchedFunction, clock: VirtualClock
-) -> None:
+def test_where_the_minute_s_weight_is_used_up_nothing_is_sent(world: Scene) -> None:
     table = world.aws.outputs["LedgerTableName"]
-    item = counter(clock) | {"used": {"N": "1200"}}
+    item = counter(world.clock) | {"used": {"N": "1200"}}
     world.aws.client("dynamodb").put_item(TableName=table, Item=item)
-    found = probed(function)
+    found = probed(world.function)
     assert (found["served"], found["errorCode"]) == (False, "RATE_LIMITED")
     assert found["errorMessage"].startswith("not sent")
     assert world.exchange.requests == []

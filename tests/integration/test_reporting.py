@@ -13,6 +13,7 @@ from local.invoke import Invocation
 from local.world import World
 from tests.faults.matrix import SWEEP, TICK
 from tests.leaks import WatchedFunction
+from tests.scene import Scene
 
 METRICS = {
     "SweepsCompleted", "TicksCompleted", "KeysExtended", "KeysChanged", "KeysFailed",
@@ -127,13 +128,13 @@ def test_an_incomplete_run_is_logged_as_an_error_with_its_reason(
 
 
 @pytest.mark.parametrize("name", ["apiSecret", "secretKey"])
-def test_a_signing_secret_is_warned_of_once_a_run(world: World, function: WatchedFunction, name: str) -> None:
+def test_a_signing_secret_is_warned_of_once_a_run(world: Scene, name: str) -> None:
     for account in ("alice", "bob"):
         world.add_account(account, f"CANARY{account}".ljust(64, "x"))
         content = {"apiKey": f"CANARY{account}".ljust(64, "x"), name: f"CANARYsigning{account}secret"}
         world.put_secret(f"listenkeys/{account}", content)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     [line] = lines(done, "secret")
     assert (line["level"], "never needed" in line["warning"]) == ("WARNING", True)
@@ -174,8 +175,8 @@ def test_a_run_by_hand_counts_nothing_for_it_does_not_show_that_the_rules_run(
     assert metrics(function.invoke(event)) == []
 
 
-def test_without_accounts_nothing_is_said_of_the_time_left(world: World, function: WatchedFunction) -> None:
-    [emitted] = metrics(function.invoke(TICK))
+def test_without_accounts_nothing_is_said_of_the_time_left(world: Scene) -> None:
+    [emitted] = metrics(world.invoke(TICK))
 
     assert METRICS - emitted.keys() == {"MinRemainingSeconds"}
     assert emitted["TicksCompleted"] == [1]

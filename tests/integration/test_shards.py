@@ -8,8 +8,7 @@ import pytest
 
 from local.aws.stack import LocalAws
 from local.clock import VirtualClock
-from local.invoke import Context, Invocation, LocalFunction
-from local.world import World
+from local.invoke import Context, Invocation
 from tests.faults.matrix import SWEEP, TICK
 from tests.scene import Scene
 
@@ -38,17 +37,15 @@ def messages(aws: LocalAws) -> list[dict[str, Any]]:
     return taken
 
 
-def work(function: LocalFunction, world: World, clock: VirtualClock, record: dict[str, Any]) -> Invocation:
+def work(world: Scene, record: dict[str, Any]) -> Invocation:
     """Invoke the shard's handler with one message, sent when the virtual clock says now."""
-    record["attributes"]["SentTimestamp"] = str(int(clock.timestamp() * 1000))
-    return function.invoke({"Records": [record]}, handler="shard_handler")
+    record["attributes"]["SentTimestamp"] = str(int(world.clock.timestamp() * 1000))
+    return world.function.invoke({"Records": [record]}, handler="shard_handler")
 
 
-def test_a_tick_sends_one_message_per_shard_and_reads_no_account(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_a_tick_sends_one_message_per_shard_and_reads_no_account(world: Scene) -> None:
     context = Context()
-    done = function.invoke(TICK, context)
+    done = world.invoke(TICK, context)
 
     assert done.report == {"runId": context.aws_request_id, "trigger": "tick", "shards": SHARDS}
     sent = [json.loads(message["body"]) for message in messages(world.aws)]
@@ -59,9 +56,7 @@ def test_a_tick_sends_one_message_per_shard_and_reads_no_account(
     assert world.exchange.count == 0
 
 
-def test_a_message_that_the_queue_does_not_take_fails_the_tick_and_its_retry_sends_it(
-    world: World, function: LocalFunction
-) -> None:
+def test_a_message_that_the_queue_does_not_take_fails_the_tick_and_its_retry_sends_it(world: Scene) -> None:
     calls = 0
 
     def leave_out(params: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -73,48 +68,44 @@ def test_a_message_that_the_queue_does_not_take_fails_the_tick_and_its_retry_sen
         if calls == 1:
             parsed["Failed"] = [{"Id": "0", "SenderFault": False, "Code": "InternalError"}]
 
-    events = function.app.work_queue.sqs.meta.events
+    events = world.function.app.work_queue.sqs.meta.events
     events.register("provide-client-params.sqs.SendMessageBatch", leave_out)
     events.register("after-call.sqs.SendMessageBatch", say_so)
 
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
 
     assert str(done.error) == "WorkQueue did not take all shards: InternalError"
     assert sorted(json.loads(each["body"])["segment"] for each in messages(world.aws)) == list(
         range(1, SHARDS)
     )
-    assert function.invoke(TICK).error is None
+    assert world.invoke(TICK).error is None
     assert len(messages(world.aws)) == SHARDS
 
 
 @pytest.mark.slow
-def test_the_shards_together_renew_every_account_once(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_the_shards_together_renew_every_account_once(world: Scene) -> None:
     names = [f"account-{number}" for number in range(60)]
     for name in names:
         world.exchange.add_account(name.ljust(40, "k").replace("-", "x"))
         world.put_row(name, secretId="listenkeys/all", secretField=name)
     world.put_secret("listenkeys/all", {name: name.ljust(40, "k").replace("-", "x") for name in names})
 
-    function.invoke(TICK)
+    world.invoke(TICK)
     for record in messages(world.aws):
-        assert work(function, world, clock, record).report == {"batchItemFailures": []}
+        assert work(world, record).report == {"batchItemFailures": []}
 
     posts = [request.api_key for request in world.exchange.requests if request.method == "POST"]
     assert len(posts) == len(set(posts)) == 60
     assert {world.current(name)["outcome"] for name in names} == {"CREATED"}
 
 
-def test_a_shards_run_tells_which_run_and_which_shard_it_is(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_a_shards_run_tells_which_run_and_which_shard_it_is(world: Scene) -> None:
     context = Context()
-    function.invoke(TICK, context)
+    world.invoke(TICK, context)
     record = messages(world.aws)[0]
-    record["attributes"]["SentTimestamp"] = str(int(clock.timestamp() * 1000))
+    record["attributes"]["SentTimestamp"] = str(int(world.clock.timestamp() * 1000))
     own = Context()
-    done = function.invoke({"Records": [record]}, own, handler="shard_handler")
+    done = world.function.invoke({"Records": [record]}, own, handler="shard_handler")
 
     [line] = [line for line in map(json.loads, done.output.splitlines()) if line.get("message") == "run"]
     assert line["report"]["runId"] == context.aws_request_id
@@ -122,28 +113,26 @@ def test_a_shards_run_tells_which_run_and_which_shard_it_is(
     assert line["function_request_id"] == own.aws_request_id
 
 
-def test_a_redelivered_shard_renews_only_what_is_still_due(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_a_redelivered_shard_renews_only_what_is_still_due(world: Scene) -> None:
     world.add_account("alice", "a" * 64)
-    function.invoke(TICK)
+    world.invoke(TICK)
     records = messages(world.aws)
     for record in records * 2:
-        work(function, world, clock, record)
+        work(world, record)
 
     assert [request.method for request in world.exchange.requests] == ["PUT", "POST"]
 
 
 def test_a_shard_that_is_not_complete_comes_back_within_a_minute_and_the_others_are_done(
-    world: World, function: LocalFunction, clock: VirtualClock
+    world: Scene,
 ) -> None:
     world.add_account("alice", "a" * 64)
     world.add_account("bob", "b" * 64)
     world.exchange.fault(status=500, api_key="a" * 64)
-    function.invoke(TICK)
+    world.invoke(TICK)
     failed = []
     for record in messages(world.aws):
-        done = work(function, world, clock, record)
+        done = work(world, record)
         assert done.error is None  # not an error of the function's
         assert done.report
         failed += [
@@ -163,36 +152,32 @@ def test_a_shard_that_is_not_complete_comes_back_within_a_minute_and_the_others_
 
 
 @pytest.mark.parametrize(("waited", "done"), [(0, True), (301, False)], ids=["in time", "for 5 minutes"])
-def test_a_sweeps_shard_that_waited_for_the_next_is_left_to_it(
-    world: World, function: LocalFunction, clock: VirtualClock, waited: int, done: bool
-) -> None:
+def test_a_sweeps_shard_that_waited_for_the_next_is_left_to_it(world: Scene, waited: int, done: bool) -> None:
     world.add_account("alice", "a" * 64)
-    function.invoke(SWEEP)
-    sent_at = str(int(clock.timestamp() * 1000))
-    clock.advance(waited)
+    world.invoke(SWEEP)
+    sent_at = str(int(world.clock.timestamp() * 1000))
+    world.clock.advance(waited)
     for record in messages(world.aws):
         record["attributes"]["SentTimestamp"] = sent_at
-        assert function.invoke({"Records": [record]}, handler="shard_handler").error is None
+        assert world.function.invoke({"Records": [record]}, handler="shard_handler").error is None
 
     assert bool(world.exchange.live_key("a" * 64, "usdm")) is done
     assert bool(world.exchange.count) is done
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"segment": 1}', "null"])
-def test_a_message_that_no_tick_has_sent_is_refused(
-    world: World, function: LocalFunction, clock: VirtualClock, body: str
-) -> None:
-    function.invoke(TICK)
+def test_a_message_that_no_tick_has_sent_is_refused(world: Scene, body: str) -> None:
+    world.invoke(TICK)
     record = messages(world.aws)[0] | {"body": body}
-    done = work(function, world, clock, record)
+    done = work(world, record)
 
     assert done.error  # which Lambda counts, and CrashedShardsAlarm reads
     assert world.exchange.count == 0
 
 
-def test_a_manual_run_does_its_work_itself(world: World, function: LocalFunction) -> None:
+def test_a_manual_run_does_its_work_itself(world: Scene) -> None:
     world.add_account("alice", "a" * 64)
-    done = function.invoke({"accounts": ["alice"]})
+    done = world.invoke({"accounts": ["alice"]})
 
     assert done.report is not None
     assert done.report["created"] == 1

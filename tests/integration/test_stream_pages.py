@@ -15,20 +15,17 @@ import listenkey_keeper
 from listenkey_keeper.stream import gaps, keys
 from listenkeys.model import fingerprint
 from listenkeys.products import ENDPOINTS, PRODUCTS, endpoint_name
-from local.clock import VirtualClock
-from local.world import World
 from tests.pages import PAGE, block, blocks
 from tests.paths import ROOT
+from tests.scene import Scene
 
 STREAM_PAGE = (ROOT / "docs/stream.md").read_text()
 
 
-def test_the_page_reads_a_key_and_says_that_it_is_dead(
-    world: World, clock: VirtualClock, monkeypatch: Any, capsys: Any
-) -> None:
+def test_the_page_reads_a_key_and_says_that_it_is_dead(world: Scene, monkeypatch: Any, capsys: Any) -> None:
     for name, value in world.environment().items():
         monkeypatch.setenv(name, value)
-    world.put_current("alice", "x" * 64, clock.now())
+    world.put_current("alice", "x" * 64, world.clock.now())
     code = "".join(blocks(PAGE, "python")).replace(
         "<ListenKeysTableName>", world.aws.outputs["ListenKeysTableName"]
     )

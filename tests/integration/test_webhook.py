@@ -11,11 +11,9 @@ import pytest
 
 from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import choose, expand
-from local.clock import VirtualClock
-from local.invoke import LocalFunction
-from local.world import World
 from tests.eventbridge import Bus, alarm_event, arn_of_alarm
 from tests.faults.matrix import TICK, add_live, api_key_of
+from tests.scene import Scene
 
 TEMPLATE = expand()
 WITH = {"AlarmWebhookSecretId": "ops/chat"}
@@ -70,16 +68,14 @@ def test_no_other_change_of_an_alarm_is_posted(name: str, state: str, before: st
     assert posted(changed(name, state, before)) == []
 
 
-def test_an_account_that_fails_and_recovers_is_told_by_name_with_what_to_do(
-    world: World, function: LocalFunction, clock: VirtualClock
-) -> None:
+def test_an_account_that_fails_and_recovers_is_told_by_name_with_what_to_do(world: Scene) -> None:
     table = world.aws.outputs["ListenKeysTableName"]
-    add_live(world, clock, "alice", minutes=30)
+    add_live(world, world.clock, "alice", minutes=30)
     world.exchange.revoke(api_key_of("alice"))
-    function.invoke(TICK)
+    world.invoke(TICK)
     world.exchange.add_account(api_key_of("alice"))
-    clock.advance(minutes=30)
-    function.invoke(TICK)
+    world.clock.advance(minutes=30)
+    world.invoke(TICK)
 
     sent = world.aws.sent_events()
     bodies = [body for event in sent for body in posted(event, table)]
@@ -93,11 +89,9 @@ def test_an_account_that_fails_and_recovers_is_told_by_name_with_what_to_do(
     assert [body for event in sent for body in posted(event, "another table")] == []
 
 
-def test_a_row_whose_id_would_break_the_json_is_told_without_what_would(
-    world: World, function: LocalFunction
-) -> None:
+def test_a_row_whose_id_would_break_the_json_is_told_without_what_would(world: Scene) -> None:
     world.add_account('a"b\\c\n', api_key_of("bob"))
-    function.invoke(TICK)
+    world.invoke(TICK)
 
     table = world.aws.outputs["ListenKeysTableName"]
     [body] = [body for event in world.aws.sent_events() for body in posted(event, table)]

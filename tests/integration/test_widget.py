@@ -12,7 +12,7 @@ import pytest
 from listenkeys.view.status import read_status
 from local.clock import VirtualClock
 from local.world import World
-from tests.leaks import WatchedFunction
+from tests.scene import Scene
 from tests.widget import RENEW, event_of, load_widget
 
 LISTEN_KEY = "CANARYlisten".ljust(64, "9")
@@ -32,11 +32,11 @@ def button_events(html: str) -> list[dict[str, Any]]:
 
 
 def test_it_shows_every_account_and_never_a_key(
-    widget: Callable[[dict[str, Any]], str], world: World, clock: VirtualClock
+    widget: Callable[[dict[str, Any]], str], world: Scene
 ) -> None:
     world.put_row("alice")
     world.put_row("bob", product="spot")
-    world.put_current("alice", LISTEN_KEY, clock.now() - timedelta(minutes=20))
+    world.put_current("alice", LISTEN_KEY, world.clock.now() - timedelta(minutes=20))
     html = widget(event_of("dark"))
     assert 'class="lk cwdb-no-default-styles dark"' in html
     assert "40 min" in html
@@ -44,11 +44,13 @@ def test_it_shows_every_account_and_never_a_key(
     assert LISTEN_KEY not in html
 
 
-def test_no_listen_key_is_even_read(world: World, clock: VirtualClock) -> None:
+def test_no_listen_key_is_even_read(world: Scene) -> None:
     world.put_row("alice")
-    world.put_current("alice", LISTEN_KEY, clock.now(), consecutiveFailures={"N": "2"}, errorCode="TIMEOUT")
+    world.put_current(
+        "alice", LISTEN_KEY, world.clock.now(), consecutiveFailures={"N": "2"}, errorCode="TIMEOUT"
+    )
     tables = world.aws.outputs["AccountsTableName"], world.aws.outputs["ListenKeysTableName"]
-    [row] = read_status(world.aws.client("dynamodb"), *tables, clock.now())
+    [row] = read_status(world.aws.client("dynamodb"), *tables, world.clock.now())
     assert row.current.listen_key is None
     assert (row.outcome, row.minutes_left, row.tried_minutes_ago) == ("EXTENDED", 60, 0)
     assert (row.current.consecutive_failures, row.current.error_code, row.current.run_id) == (
@@ -59,7 +61,7 @@ def test_no_listen_key_is_even_read(world: World, clock: VirtualClock) -> None:
 
 
 def test_its_button_renews_that_account_and_no_other(
-    widget: Callable[[dict[str, Any]], str], world: World, function: WatchedFunction
+    widget: Callable[[dict[str, Any]], str], world: Scene
 ) -> None:
     for name in ("alice", "bob"):
         world.add_account(name, name * 10)
@@ -67,7 +69,7 @@ def test_its_button_renews_that_account_and_no_other(
     events = button_events(widget(event_of()))
     assert events == [{"accounts": ["alice"]}, {"accounts": ["bob"]}]
     # CloudWatch adds its context to what the button says.
-    done = function.invoke(events[0] | {"widgetContext": event_of()["widgetContext"]})
+    done = world.invoke(events[0] | {"widgetContext": event_of()["widgetContext"]})
     assert done.report is not None
     assert (done.report["trigger"], done.report["created"], done.report["accounts"]) == ("manual", 1, 1)
     assert "60 min" in widget(event_of())
@@ -98,6 +100,6 @@ def test_it_describes_itself(widget: Callable[[dict[str, Any]], str]) -> None:
     assert "`renew`" in said
 
 
-def test_it_says_when_the_tables_cannot_be_read(world: World, clock: VirtualClock) -> None:
-    html = load_widget(world, clock, ACCOUNTS_TABLE="gone")(event_of())
+def test_it_says_when_the_tables_cannot_be_read(world: Scene) -> None:
+    html = load_widget(world, world.clock, ACCOUNTS_TABLE="gone")(event_of())
     assert html.startswith("<p>AccountsTable could not be read: ResourceNotFoundException. ")
