@@ -136,7 +136,6 @@ REAL_ANSWERS: dict[str, Answer] = {
 }
 # What this Binance answers itself: only this machine reaches it, so every request has this address.
 _NO_SUCH_ORDER = _error(400, -2013, "Order does not exist.")
-_UNKNOWN_API_KEY = _error(401, -2015, "Invalid API-key, IP, or permissions for action, request ip: 127.0.0.1")
 _HERE = "127.0.0.1"
 _NOT_FOUND = Answer(404, {}, b"<html><body><h2>404 Not found</h2></body></html>\n")
 

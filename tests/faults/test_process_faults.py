@@ -314,6 +314,7 @@ def test_a_bug_that_meets_every_account_ends_after_one_try_each(world: Scene) ->
         ("SWEEP_EXPRESSION", "cron(0/5 * * * ? *)"),
         ("RENEW_AFTER_MINUTES", "39"),  # with a sweep every 8 minutes: no second attempt
         ("BINANCE_BASE_URL", "https://["),
+        ("BINANCE_BASE_URL", "http://someone:CanaryPassword@fapi.binance.com"),
         ("MAX_CONCURRENCY", "sixteen"),
     ],
 )
@@ -329,18 +330,10 @@ def test_a_nonsensical_environment_is_refused_at_the_start_in_one_line(
     said = str(refused.value)
     assert name in said
     assert "\n" not in said
+    assert "Canary" not in said
     assert len(said) < 200
     assert refused.value.__cause__ is None
     assert not world.exchange.requests
-
-
-@pytest.mark.row(42)
-def test_a_password_in_the_base_url_is_refused_and_not_repeated(world: Scene) -> None:
-    for scheme in ("https", "http"):
-        url = f"{scheme}://someone:CanaryPassword@fapi.binance.com"
-        with pytest.raises(SettingsError, match="BINANCE_BASE_URL") as refused:
-            world.variant(BINANCE_BASE_URL=url)
-        assert "Canary" not in str(refused.value)
 
 
 @pytest.mark.row(42)

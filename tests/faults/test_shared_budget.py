@@ -19,6 +19,7 @@ from local.invoke import Context
 from local.world import World
 from tests.faults.matrix import (
     INCOMPLETE,
+    MOST_PROBES,
     SWEEP,
     TICK,
     TWENTY,
@@ -324,25 +325,26 @@ def test_a_counter_that_makes_no_sense_does_not_stop_a_run(hindered: Scene, used
 
 
 @pytest.mark.slow
-@pytest.mark.row(65)
-@pytest.mark.parametrize("group", [("usdm", "coinm"), ("options",)], ids=["futures", "options"])
-@pytest.mark.parametrize("status", [418, 451])
-def test_a_refusal_holds_for_its_group_and_leaves_the_others_alone(
-    world: Scene, group: tuple[str, ...], status: int
+@pytest.mark.row(49, 65)
+@pytest.mark.parametrize("group", [("usdm", "coinm"), ("options",), ("portfolio",)], ids=" ".join)
+def test_what_one_group_of_hosts_answers_leaves_the_others_alone(
+    world: Scene, row: int, group: tuple[str, ...]
 ) -> None:
+    """It is down, or it bans this address."""
+    status = {49: 503, 65: 418}[row]
     accounts = {product: [f"{product}{number}" for number in range(5)] for product in PATHS}
     for product, of_product in accounts.items():
         world.live(*of_product, minutes=0, product=product)
     world.clock.advance(minutes=30)
     for product in group:
         world.exchange.fault(status=status, product=product)
-    function = world.variant()
-    done = function.invoke(TICK)
+    done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     emitted = metrics(done)
-    assert (emitted["KeysFailed"], emitted["KeysDeferred"]) == (1, 5 * len(group) - 1)
+    assert emitted["KeysFailed"] + emitted["KeysDeferred"] == 5 * len(group)
+    assert emitted["KeysExtended"] == 5 * (len(PATHS) - len(group))
     refused = [request for request in world.exchange.requests if request.status == status]
-    assert len(refused) == 1
+    assert len(refused) <= (MOST_PROBES if row == 49 else 1)
     for product, of_product in accounts.items():
         if product not in group:
             assert {world.current(name)["outcome"] for name in of_product} == {"EXTENDED"}
