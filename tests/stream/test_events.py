@@ -6,11 +6,10 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from listenkey_keeper.stream.gaps import MARGIN, Gap
-from listenkey_keeper.stream.keys import ListenKeys
 from listenkey_keeper.stream.user_data import UserDataStream
 from local.binance.exchange import PATHS
 
-from .conftest import ALICE, HOUR, bounds, in_loop, listening, listens, until, without
+from .conftest import ALICE, HOUR, in_loop, listening, listens, until, without
 from .relay import url_of
 
 
@@ -27,21 +26,14 @@ async def test_orders_of_every_product_are_yielded_unwrapped(world, bot, keeper,
     assert {event["e"] for event in alice.items[1:]} == {"ORDER_TRADE_UPDATE"}
 
 
+@pytest.mark.parametrize("hours", [0, 3], ids=["new", "restarted"])
 @in_loop
-async def test_the_first_item_is_the_gap_of_the_opening(bot, keeper, clock):
+async def test_the_first_item_is_the_gap_since_the_bot_last_listened(bot, keeper, clock, hours):
     keeper.renew()
-    async with bot() as alice:
+    handled = clock.now() - timedelta(hours=hours)
+    async with bot(**({"since": handled} if hours else {})) as alice:
         await until(lambda: alice.items)
-    assert alice.items == [Gap(clock.now() - MARGIN, clock.now() + MARGIN, "started")]
-
-
-@in_loop
-async def test_a_bot_that_restarts_says_since_when(bot, keeper, clock):
-    keeper.renew()
-    handled = clock.now() - timedelta(hours=3)
-    async with bot(since=handled) as alice:
-        await until(lambda: alice.items)
-    assert bounds(alice.gaps[0]) == (handled, clock.now())
+    assert alice.items == [Gap(handled - MARGIN, clock.now() + MARGIN, "started")]
 
 
 def test_since_when_must_have_a_timezone(keys):
@@ -108,8 +100,3 @@ async def test_only_events_are_yielded_whatever_else_a_server_says(bot, keeper):
         "x",
         "WRAPPED",
     ]
-
-
-def test_there_are_streams_for_many_accounts(keys: ListenKeys) -> None:
-    """One ListenKeys, and so one boto3 client, for all of them."""
-    assert len({repr(UserDataStream(f"account{number}", keys)) for number in range(10)}) == 10

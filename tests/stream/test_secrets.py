@@ -50,15 +50,11 @@ async def refuse(caplog: pytest.LogCaptureFixture, url: str, time_: Any) -> Conn
     return raised.value
 
 
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:1", "http://x", "nowhere://x", "ws://", "ws://a b"])
 @in_loop
-async def test_a_refused_connection(time_, caplog):
-    assert str(await refuse(caplog, f"ws://127.0.0.1:1{URL}", time_)) == "ConnectionRefusedError"
-
-
-@pytest.mark.parametrize("url", ["http://x", "nowhere://x", "ws://", "ws://a b"])
-@in_loop
-async def test_a_url_that_is_none(time_, caplog, url):
-    await refuse(caplog, f"{url}{URL}", time_)
+async def test_a_url_that_opens_nothing(time_, caplog, url):
+    said = str(await refuse(caplog, f"{url}{URL}", time_))
+    assert said == "ConnectionRefusedError" or not url.endswith(":1")
 
 
 @pytest.mark.parametrize(
