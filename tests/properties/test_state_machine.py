@@ -91,6 +91,10 @@ HANGS, READ_TIMEOUT = "DynamoDB writes hang", 5.0
 NO_COUNTER = {HANGS, "the weight counter"}
 
 
+# Of two runs at once: at which of their calls the other goes on, the last first; or one overtakes at a call.
+ORDERS = st.lists(st.booleans(), max_size=60) | st.integers(0, 6).map(lambda calls: [True, *[False] * calls])
+
+
 class Killed(BaseException):
     """The process has been killed."""
 
@@ -191,7 +195,6 @@ class WholeProgram(RuleBasedStateMachine):
         self.turns = Turns(())
         self.running = threading.local()
         self.uncounted: set[int] = set()  # minutes in which a run could not reach the weight counter
-        self.meanwhile_in = 0
         self.down: set[str] = set()
         self.clients = {name: self._client(name) for name in ("dynamodb", "secretsmanager", "events")}
         self.keeper = self.latest = self._new_process()
@@ -218,9 +221,6 @@ class WholeProgram(RuleBasedStateMachine):
             raise Killed
         # Secrets are read in threads of their own.
         getattr(self.running, "keeper", self.latest).aws_deadline.check()
-        self.meanwhile_in -= 1
-        if self.meanwhile_in == 0:
-            self.meanwhile()
         operation = event_name.rpartition(".")[2]
         if HANGS in self.down and operation in AWS_FAULTS[HANGS]:
             self.clock.advance(READ_TIMEOUT)
@@ -333,22 +333,7 @@ class WholeProgram(RuleBasedStateMachine):
         self.check_requests(first)
         self.keeper = self._new_process()
 
-    @rule(calls=st.integers(1, 7))
-    def run_that_is_overtaken(self, calls: int) -> None:
-        self.clock.advance(1, minutes=6)
-        first = len(self.world.exchange.requests)
-        self.meanwhile_in = calls
-        self._run(self.keeper, TICK, "overtaken")
-        self.meanwhile_in = 0
-        self.read_records()
-        self.check_requests(first, runs=2)
-
-    def meanwhile(self) -> None:
-        """Do a whole run of another process between two calls of a run that is under way."""
-        self.clock.advance(1)
-        self._run(self._new_process(), TICK, "overtakes")
-
-    @rule(order=st.lists(st.booleans(), max_size=60), names=st.sampled_from([(TICK, SWEEP), (TICK, TICK)]))
+    @rule(order=ORDERS, names=st.sampled_from([(TICK, SWEEP), (TICK, TICK)]))
     def two_runs_at_once(self, order: list[bool], names: tuple[str, str]) -> None:
         self.clock.advance(1, minutes=6)
         first = len(self.world.exchange.requests)
