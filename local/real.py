@@ -34,7 +34,11 @@ class RealAccount:
         host = self.host or ENDPOINTS[name].host
         print(f"This uses your own account at Binance ({self.product}), at {host}. It extends")
         print("the account's listenKey, or creates one, and does nothing else. Press Ctrl-C to send nothing.")
-        key = getpass.getpass("API key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline().strip()
+        try:
+            asked = getpass.getpass("API key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
+        except EOFError:
+            raise SystemExit("\nno API key was given: nothing was sent") from None
+        key = asked.strip()
         if not API_KEY.fullmatch(key):
             raise SystemExit("that is not an API key: one has only letters, digits, - and _")
         _reach(host)

@@ -43,7 +43,7 @@ def running_world() -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(STATE.read_text())
         os.kill(found["pid"], 0)
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     return found
 
@@ -132,7 +132,7 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
         if name.startswith(("AWS_", "LISTENKEYS_", "LISTEN_KEYS_", "BINANCE_")) or name.lower() == "no_proxy"
     ]
     scripts = {
-        listenkeys: "\n".join(lines) + f'\n{path}{python} listenkey_keeper.cli.main "$@"\n',
+        listenkeys: "\n".join(lines) + f'\n{path}{python} listenkey_keeper.cli "$@"\n',
         # It looks for .local/world.json.
         binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
         # Runs the user's own program with the variables. Where there is no `python`, with this one.

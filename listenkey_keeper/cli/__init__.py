@@ -7,6 +7,8 @@ def main() -> None:
     """Run `listenkeys`, or say in one line which package is missing."""
     try:
         from .main import app
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ModuleNotFoundError as missing:
         if missing.name not in ("rich", "typer"):
             raise

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -51,6 +52,22 @@ def test_ctrl_c_at_the_question_leaves_everything_as_it_is(start: Start, world: 
     assert terminal.end() == 130
     assert "Traceback" not in terminal.output
     assert row(world, "alice") is None
+
+
+def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
+    early = """
+import sys
+class Pressed:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+sys.argv = ["listenkeys", "status"]
+import listenkey_keeper.cli.__main__
+"""
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    done = subprocess.run([sys.executable, "-c", early], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 @pytest.mark.parametrize("arguments", [("accounts", "list"), ("accounts", "--help")])

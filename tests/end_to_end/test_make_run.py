@@ -128,6 +128,11 @@ def test_an_account_of_ones_own_is_used_when_asked_for_and_named_before_the_key_
             assert re.search(r"mine +coinm +\S*CREATED", terminal.output)
             assert OWN_KEY not in terminal.output
             assert "dave" not in terminal.output
+        with closing(Terminal((), 200, environment, (*command, "--host", binance.url), tmp_path)) as terminal:
+            terminal.wait_for("API key (not shown): ")
+            terminal.type("\x04")
+            assert (terminal.end(), "Traceback" in terminal.output) == (1, False)
+            assert "no API key was given: nothing was sent" in terminal.output
         # First whether anything answers there at all, without the key.
         assert [(request.method, request.api_key) for request in binance.exchange.requests] == [
             ("GET", None),

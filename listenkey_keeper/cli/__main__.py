@@ -1,0 +1,5 @@
+"""`python -m listenkey_keeper.cli`: the command `listenkeys`."""
+
+from . import main
+
+main()
