@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from listenkeys.clock import SYSTEM_CLOCK, Clock
-from listenkeys.lazy import Lazy
 from listenkeys.settings import Settings
 
 
@@ -73,15 +72,15 @@ class LocalFunction:
                 vars(earlier).pop(mark, None)
             sys.modules.pop("app", None)
             app: Any = importlib.import_module("app")
-            app.keeper, app.work_queue = app.build(Settings.from_env(), clock or SYSTEM_CLOCK, self._lazy)
             self.app = app
+            app.keeper, app.work_queue = app.build(Settings.from_env(), clock or SYSTEM_CLOCK, self._lazy)
 
     def _lazy(self, make: Callable[[], object]) -> Any:
         def make_here() -> object:
             with environment(self._variables):
                 return make()
 
-        return Lazy(make_here)
+        return self.app.Lazy(make_here)
 
     def invoke(
         self, event: Any, context: Context | None = None, handler: str = "lambda_handler"

@@ -2,9 +2,10 @@
 
 import json
 import logging
+import threading
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -21,7 +22,6 @@ from listenkeys.binance.client import BinanceClient
 from listenkeys.clock import SYSTEM_CLOCK, Clock
 from listenkeys.errors import KeepaliveIncomplete
 from listenkeys.keeper import Keeper
-from listenkeys.lazy import Lazy
 from listenkeys.model import SUCCESSES, Outcome
 from listenkeys.report import Report
 from listenkeys.sending.weight import Budget
@@ -41,6 +41,20 @@ logger = Logger()
 logging.getLogger("listenkeys").handlers = logger.handlers
 logging.getLogger("listenkeys").setLevel(logger.log_level)
 metrics = Metrics()
+
+
+class Lazy:
+    """Stands in for what `make` returns, made at the first use: most runs are sweeps with nothing to do."""
+
+    # One for all: boto3 makes one client at a time, and any of the workers may be the first to ask.
+    _making = threading.Lock()
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self._make = cache(make)
+
+    def __getattr__(self, name: str) -> Any:
+        with self._making:
+            return getattr(self._make(), name)
 
 
 def build(

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from .errors import ErrorCode
@@ -75,7 +74,7 @@ class Report:
             "minRemainingSeconds": self.min_remaining_seconds,
             "usedWeight": self.used_weight,
             "durationMs": self.duration_ms,
-            "problems": [result.as_problem() for result in islice(self.problems(), MAX_PROBLEMS)],
+            "problems": [result.as_problem() for result in list(self.problems())[:MAX_PROBLEMS]],
         }
         if self.dry_run:
             answer |= {"dryRun": True, "plan": self.plan[:MAX_PLAN]}

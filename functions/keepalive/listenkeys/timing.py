@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-NEVER = float("inf")
+NEVER, NOW = float("inf"), float("-inf")
 
 # A key
 LEASE_MINUTES = 60  # Binance's

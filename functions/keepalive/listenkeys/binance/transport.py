@@ -23,8 +23,6 @@ from ..errors import AccountError, ErrorCode, Transient
 from ..timing import Timeouts
 from .answers import MAX_BODY
 
-_WireError = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-
 
 class Transport:
     """Sends PUT and POST to these URLs, with the proxies and the CA bundle that the environment names."""
@@ -62,7 +60,7 @@ class Transport:
             ) as response:
                 body: bytes = response.raw.read(MAX_BODY + 1, decode_content=True)
                 return response.status_code, response.headers, body
-        except _WireError as error:
+        except (OSError, urllib3.exceptions.HTTPError) as error:  # all of requests' errors are OSErrors
             trouble = _connection_trouble(error)
         # Raised outside the except block: the client's own exception holds the request and its headers, and
         # would come along as the context.
@@ -71,7 +69,7 @@ class Transport:
 
 def _connection_trouble(error: Exception) -> AccountError:
     name = type(error).__name__
-    if isinstance(error, requests.Timeout | TimeoutError) or "Timeout" in name:
+    if "Timeout" in name:
         return Transient(ErrorCode.TIMEOUT, f"Binance did not answer in time ({name})")
     if isinstance(error, urllib3.exceptions.DecodeError):
         return Transient(ErrorCode.BAD_RESPONSE, f"Binance's answer could not be read ({name})")
@@ -79,9 +77,8 @@ def _connection_trouble(error: Exception) -> AccountError:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return the TLS settings for all connections: parsing the CA bundle costs as much as many requests."""
-    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")  # as `requests` does
-    bundle = named or certifi.where()
+    """Return one TLS context, with the bundle of `requests`: parsing it costs as much as many requests."""
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)
     return ssl.create_default_context(cafile=bundle)
@@ -126,10 +123,8 @@ class BoundedAdapter(HTTPAdapter):
         pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
         self._pool_classes = {scheme: timed(pool) for scheme, pool in pools.items()}
         self._context = context
-        super().__init__(pool_connections=4, pool_maxsize=pool_size, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        super().__init__(max_retries=0)
+        self.init_poolmanager(4, pool_size, ssl_context=context)
         self.poolmanager.pool_classes_by_scheme = self._pool_classes
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:

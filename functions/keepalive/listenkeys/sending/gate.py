@@ -8,13 +8,12 @@ import random
 from dataclasses import dataclass
 
 from ..errors import Blocked, ErrorCode, RateLimited, Refused
-from ..timing import BACKOFF_BASE, BACKOFF_CAP, PROBE_CAP
+from ..timing import BACKOFF_BASE, BACKOFF_CAP, NOW, PROBE_CAP
 
 MAX_ATTEMPTS = 4  # of one account in a run, while the host serves others
 SUSPECT_AFTER = 3  # failures in a row: one request at a time from here on
 DOWN_AFTER = 4  # failures in a row: the host is down
 MAX_PAUSES = 3  # 429s that a run waits out
-_NEVER = float("-inf")
 
 
 @dataclass(slots=True)
@@ -22,8 +21,8 @@ class Gate:
     """What the gates of a group and of a host have in common."""
 
     alone: bool = True
-    alone_since: float = _NEVER
-    opens_at: float = _NEVER
+    alone_since: float = NOW
+    opens_at: float = NOW
     stopped: ErrorCode | None = None
 
     def stop(self, code: ErrorCode) -> None:

@@ -14,11 +14,10 @@ from ..aws.counter import WeightCounter
 from ..clock import Clock
 from ..errors import Unavailable
 from ..products import GROUP_WEIGHT
-from ..timing import EDGE
+from ..timing import EDGE, NOW
 
 # Leave a twentieth of what the IP address has to whatever else is behind it.
 _CEILING = 0.95
-_NOW = float("-inf")
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +77,7 @@ class Budget:
 
     def opens_at(self, group: str) -> float:
         """Return from when (monotonic) a request may go for which there is weight."""
-        return _NOW if self.ends_in() > 0 and not self.now(group).closed else self.next_minute()
+        return NOW if self.ends_in() > 0 and not self.now(group).closed else self.next_minute()
 
     def take(self, group: str, minute: int, weight: int, own: bool) -> int | None:
         """Take a minute's weight, and the minute if it is to be the run's `own`. In any thread.

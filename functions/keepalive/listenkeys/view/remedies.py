@@ -2,6 +2,7 @@
 
 from ..errors import ErrorCode
 
+_IF_IT_LASTS = "if it lasts, check Binance's status page and the function's outbound access"
 REMEDIES: dict[str, str] = {
     ErrorCode.LISTEN_KEY_NOT_FOUND: (
         "start the stream, or set createIfMissing to true; if it is, the next run tries again"
@@ -17,18 +18,14 @@ REMEDIES: dict[str, str] = {
     ErrorCode.IP_BANNED: "if it lasts, use another address (SubnetIds); find what else uses this one",
     ErrorCode.WAF_BLOCKED: "wait; if it lasts, use another address (SubnetIds)",
     ErrorCode.RESTRICTED_LOCATION: "deploy in another AWS region",
-    ErrorCode.TIMEOUT: (
-        "nothing at first; if it lasts, check Binance's status page and the function's outbound access"
-    ),
+    ErrorCode.TIMEOUT: f"nothing at first; {_IF_IT_LASTS}",
     ErrorCode.CONNECTION: (
         "nothing at first; if it lasts, check Binance's status page and, in a VPC, routes, security "
         "groups and the proxy"
     ),
     ErrorCode.SERVER_ERROR: "wait; if it lasts, check Binance's status page",
     ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers instead of Binance",
-    ErrorCode.EXCHANGE_DOWN: (
-        "wait; if it lasts, check Binance's status page and the function's outbound access"
-    ),
+    ErrorCode.EXCHANGE_DOWN: f"wait; {_IF_IT_LASTS}",
     ErrorCode.DEADLINE: "nothing at first; if it happens again, raise MaxConcurrency, or see scaling.md",
     ErrorCode.SECRET_NOT_FOUND: (
         "write the API key: listenkeys accounts add NAME --replace; or correct secretId"
