@@ -31,7 +31,7 @@ def test_its_stream_hears_orders_as_its_own_models_until_the_key_dies(client, ex
     assert (name, event["listenKey"]) == ("ListenKeyExpired", listen_key)
 
 
-def test_going_over_the_limit_and_on_is_its_429_and_then_its_418_with_how_long_to_wait(client, exchange):
+def test_going_over_the_limit_is_its_429_and_then_its_418(client, exchange):
     exchange.weight_limits["futures"] = 0
     seen = []
     for _ in range(6):

@@ -161,7 +161,7 @@ def place(aws: LocalAws, tmp_path: Path) -> Iterator[Place]:
         yield Place(world, clock, Bot(environment, tmp_path), queue)
 
 
-def test_the_bot_prints_every_order_whatever_befalls_the_key_binance_or_itself(place: Place) -> None:
+def test_the_bot_prints_every_order_whatever_happens(place: Place) -> None:
     bot, exchange, streams = place.bot, place.exchange, place.world.streams
     assert streams
     before = place.order()
@@ -277,7 +277,7 @@ def test_while_it_cannot_reconcile_it_hears_and_it_asks_as_it_is_told_to(place: 
     ],
     ids=["-2015", "-1021"],
 )
-def test_an_error_that_only_a_person_can_end_ends_it_and_the_next_start_makes_up_for_it(
+def test_an_error_for_a_person_ends_it_and_the_next_start_makes_up(
     place: Place, answer: Answer, said: str
 ) -> None:
     bot = place.bot

@@ -140,7 +140,7 @@ def test_with_its_extra_the_stream_can_be_imported(installed: Path) -> None:
 
 
 @pytest.mark.parametrize("installed", [""], indirect=True)
-def test_without_its_extra_a_key_can_be_read_and_the_stream_says_what_to_install(installed: Path) -> None:
+def test_without_its_extra_the_stream_says_what_to_install(installed: Path) -> None:
     python = installed / "bin/python"
     run(str(python), "-c", "from listenkey_keeper import read_listen_key")
     importing = [python, "-c", "from listenkey_keeper import UserDataStream"]

@@ -62,9 +62,7 @@ def test_a_run_by_hand_does_not_hide_that_the_rules_are_off(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", ["alice", "everybody"])
-def test_a_key_at_risk_is_paged_before_it_dies_and_the_alarm_ends_with_the_danger(
-    watched: Watched, who: str
-) -> None:
+def test_a_key_at_risk_is_paged_before_it_dies(watched: Watched, who: str) -> None:
     watched.go(60)
     fault = watched.world.exchange.fault(status=503, api_key=api_key_of(who) if who == "alice" else None)
     renewed_at = watched.world.exchange.expires_at(api_key_of("alice"), "usdm")
@@ -133,7 +131,7 @@ def emitted(runs: Iterable[Any]) -> Metrics:
     return metrics
 
 
-def test_the_function_emits_exactly_the_metrics_that_alarms_and_dashboard_read(watched: Watched) -> None:
+def test_the_metrics_are_those_that_alarms_and_dashboard_read(watched: Watched) -> None:
     watched.go(1)
     written = emitted(watched.rules.runs).names("ListenKeyKeeper")
     template = watched.world.aws.template

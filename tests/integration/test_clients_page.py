@@ -42,7 +42,7 @@ def test_each_recipe_shows_a_part_of_its_file_as_it_is_and_links_to_it() -> None
     assert sorted(linked) == sorted(file.name for file in FILES)
 
 
-def test_every_recipe_says_how_to_hand_over_the_key_what_of_keepalive_and_whether_it_sends_delete() -> None:
+def test_every_recipe_says_what_it_does_with_the_key() -> None:
     sections = [text for text in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:] if "```" in text]
     assert len(sections) == len(FILES)
     for text in sections:

@@ -162,7 +162,7 @@ def test_with_renew_after_ten_minutes_the_sweep_is_what_renews(
     assert counts(function.invoke(SWEEP)) == {outcome: 1}
 
 
-def test_after_anothers_delete_the_next_sweep_repairs_an_account_that_asks_for_it_and_the_tick_the_others(
+def test_the_sweep_repairs_an_account_that_asks_for_it_the_tick_others(
     world: Scene,
 ) -> None:
     for name, own in (("alice", {"renewAfterMinutes": {"N": "5"}}), ("bob", {})):
@@ -272,7 +272,7 @@ def test_a_plan_gives_its_reasons_most_urgent_first_and_reads_the_secrets(world:
     assert world.records("secretless") == []
 
 
-def test_a_bad_event_names_the_field_and_what_is_allowed_and_nothing_is_done(world: Scene) -> None:
+def test_a_bad_event_names_its_field_and_does_nothing(world: Scene) -> None:
     add(world, "alice")
 
     for event, named, allowed in BAD_EVENTS:
@@ -319,7 +319,7 @@ def test_the_least_time_a_key_has_left_counts_those_that_failed(world: Scene) ->
     assert done.report["minRemainingSeconds"] == pytest.approx(10 * 60 - spent, abs=1)
 
 
-def test_an_account_without_a_live_key_has_no_time_left_whatever_its_outcome(world: Scene) -> None:
+def test_an_account_without_a_live_key_has_no_time_left(world: Scene) -> None:
     add(world, "well", world.clock.now())
     world.exchange.revoke(add(world, "rejected", world.clock.now() - timedelta(minutes=40)))
 

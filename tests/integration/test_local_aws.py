@@ -31,7 +31,7 @@ def record(table: str, account: str, at: str, **condition: str) -> dict[str, Any
     return {"Put": {"TableName": table, "Item": item, **condition}}
 
 
-def test_a_refused_transaction_leaves_each_item_as_it_was_and_says_which_was_refused(aws: LocalAws) -> None:
+def test_a_refused_transaction_changes_nothing_and_says_which_item(aws: LocalAws) -> None:
     dynamodb, table = aws.client("dynamodb"), aws.outputs["ListenKeysTableName"]
     dynamodb.transact_write_items(TransactItems=[record(table, "alice", "1"), record(table, "bob", "1")])
     before = dynamodb.scan(TableName=table)["Items"]
@@ -74,7 +74,7 @@ def test_transactions_at_the_same_time_lose_nothing_when_some_are_refused(aws: L
     assert found == {"taken", *(f"account{number}" for number in range(0, 80, 2))}
 
 
-def test_updates_of_one_counter_at_the_same_time_never_pass_its_condition_together(aws: LocalAws) -> None:
+def test_updates_at_once_never_pass_a_condition_together(aws: LocalAws) -> None:
     key = {"accountId": {"S": "#counter"}, "record": {"S": "now"}}
     dynamodb, table = aws.client("dynamodb"), aws.outputs["ListenKeysTableName"]
 

@@ -10,9 +10,7 @@ API_KEY = "a".ljust(64, "0")
 
 
 @pytest.mark.parametrize("product", ["portfolio", "options"])
-def test_a_recorded_key_whose_time_is_over_is_not_taken_for_the_one_that_was_extended(
-    world: Scene, product: str
-) -> None:
+def test_a_dead_recorded_key_is_not_taken_for_the_extended_one(world: Scene, product: str) -> None:
     world.add_account("alice", API_KEY, product=product)
     world.invoke(TICK)
     world.clock.advance(minutes=70)
@@ -29,9 +27,7 @@ def test_a_recorded_key_whose_time_is_over_is_not_taken_for_the_one_that_was_ext
 
 
 @pytest.mark.parametrize("product", ["portfolio", "options"])
-def test_a_key_that_lives_on_while_nothing_could_be_recorded_stays_what_it_is(
-    world: Scene, product: str
-) -> None:
+def test_a_key_that_lives_on_unrecorded_stays_what_it_is(world: Scene, product: str) -> None:
     world.add_account("alice", API_KEY, product=product)
     world.invoke(TICK)
     for _ in range(3):

@@ -87,9 +87,7 @@ def test_each_account_that_did_not_simply_extend_is_logged_in_one_line(
     assert lines(function.invoke(SWEEP), "account") == []  # what stands is not said again
 
 
-def test_at_debug_a_run_says_why_each_account_is_or_is_not_due_and_each_failure_as_it_happens(
-    demo: World, clock: VirtualClock
-) -> None:
+def test_at_debug_a_run_says_why_an_account_is_due_and_each_failure(demo: World, clock: VirtualClock) -> None:
     function = WatchedFunction(demo, clock, POWERTOOLS_LOG_LEVEL="DEBUG")
     demo.exchange.fault(status=503, times=1)
 
@@ -169,7 +167,7 @@ def test_a_rules_run_counts_everything_in_one_namespace_and_one_dimension(
 @pytest.mark.parametrize(
     "event", [{}, {"force": True}, {"accounts": ["alice"]}, {"dryRun": True}, {"surprise": 1}], ids=str
 )
-def test_a_run_by_hand_counts_nothing_for_it_does_not_show_that_the_rules_run(
+def test_a_run_by_hand_does_not_show_that_the_rules_run(
     demo: World, function: WatchedFunction, event: dict[str, Any]
 ) -> None:
     assert metrics(function.invoke(event)) == []

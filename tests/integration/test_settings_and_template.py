@@ -46,7 +46,7 @@ def held(aws: LocalAws, logical_id: str) -> Settings:
     return settings
 
 
-def test_every_variable_of_the_deployed_function_is_read_and_every_one_read_is_set(aws: LocalAws) -> None:
+def test_every_variable_of_the_function_is_read(aws: LocalAws) -> None:
     assert held(aws, "KeepaliveFunction").shard_count == 1
 
 
@@ -139,7 +139,7 @@ def settings_of(values: Mapping[str, str]) -> Settings:
     return Settings.from_env(named | {name: values[parameter] for name, parameter in variables().items()})
 
 
-def test_settings_take_every_combination_of_the_limits_that_cloudformation_takes() -> None:
+def test_settings_take_every_combination_of_the_limits() -> None:
     parameters = sorted(variables().values())
     taken = 0
     for combination in product(*map(limits, parameters)):
@@ -193,7 +193,7 @@ def test_a_whole_number_within_its_limits_passes_and_no_other_text(parameter: st
         assert not pattern.fullmatch(text), text
 
 
-def test_no_parameter_is_a_number_to_cloudformation_and_reserved_concurrency_is_none_or_enough() -> None:
+def test_reserved_concurrency_is_none_or_enough() -> None:
     declared = TEMPLATE["Parameters"]
     assert not [name for name, parameter in declared.items() if parameter["Type"] == "Number"]
     pattern = declared["ReservedConcurrency"]["AllowedPattern"]

@@ -56,7 +56,7 @@ def test_a_tick_sends_one_message_per_shard_and_reads_no_account(world: Scene) -
     assert world.exchange.count == 0
 
 
-def test_a_message_that_the_queue_does_not_take_fails_the_tick_and_its_retry_sends_it(world: Scene) -> None:
+def test_a_message_that_the_queue_does_not_take_fails_the_tick(world: Scene) -> None:
     calls = 0
 
     def leave_out(params: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def test_a_redelivered_shard_renews_only_what_is_still_due(world: Scene) -> None
     assert [request.method for request in world.exchange.requests] == ["PUT", "POST"]
 
 
-def test_a_shard_that_is_not_complete_comes_back_within_a_minute_and_the_others_are_done(
+def test_a_shard_that_is_not_complete_comes_back(
     world: Scene,
 ) -> None:
     world.add_account("alice", "a" * 64)

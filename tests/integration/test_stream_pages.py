@@ -94,7 +94,7 @@ def test_the_pages_streams_are_those_that_are_recorded() -> None:
 
 
 @pytest.mark.parametrize("code", blocks(STREAM_PAGE, "python"))
-def test_the_code_on_the_page_of_the_stream_compiles_and_imports_what_there_is(code: str) -> None:
+def test_the_streams_page_imports_what_there_is(code: str) -> None:
     tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "listenkey_keeper":

@@ -44,7 +44,7 @@ def read(event: dict[str, object]) -> tuple[int, list[int], int, int]:
     return at_init, times, extended, skipped
 
 
-def test_a_tick_reads_the_ca_bundle_once_for_binance_and_once_for_each_aws_client() -> None:
+def test_a_tick_reads_the_ca_bundle_once_for_each_client() -> None:
     tick = {"source": "aws.events", "detail-type": "Scheduled Event"}
 
     # Binance's sixteen connections, DynamoDB's and Secrets Manager's. There is nothing to announce.

@@ -27,7 +27,7 @@ def lines(program: str) -> list[str]:
 
 
 @pytest.mark.parametrize("line", lines("aws"))
-def test_a_line_for_the_aws_command_has_an_operation_and_options_of_its_service(line: str) -> None:
+def test_a_line_for_aws_has_an_operation_and_options_of_its_service(line: str) -> None:
     _, service, verb, *rest = shlex.split(line)
     options = {word.partition("=")[0] for word in rest if word.startswith("--")} - GLOBAL
     if (service, verb) == ("cloudformation", "deploy"):

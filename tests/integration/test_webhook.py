@@ -68,7 +68,7 @@ def test_no_other_change_of_an_alarm_is_posted(name: str, state: str, before: st
     assert posted(changed(name, state, before)) == []
 
 
-def test_an_account_that_fails_and_recovers_is_told_by_name_with_what_to_do(world: Scene) -> None:
+def test_an_account_that_fails_is_told_by_name_with_what_to_do(world: Scene) -> None:
     table = world.aws.outputs["ListenKeysTableName"]
     add_live(world, world.clock, "alice", minutes=30)
     world.exchange.revoke(api_key_of("alice"))
@@ -98,7 +98,7 @@ def test_a_row_whose_id_would_break_the_json_is_told_without_what_would(world: S
     assert body["text"].startswith("FAILING 1 account. INVALID_ACCOUNT: a?b?c? (?).")
 
 
-def test_no_description_or_remedy_that_is_put_into_a_body_can_break_its_json() -> None:
+def test_no_text_that_is_put_into_a_body_can_break_its_json() -> None:
     """EventBridge does not escape what it puts in."""
     descriptions = [TEMPLATE["Resources"][name]["Properties"]["AlarmDescription"].strip() for name in ALARMS]
     for text in [*descriptions, *REMEDIES.values()]:

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.clients
 
 
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
-def test_it_hears_orders_through_all_that_befalls_a_key_and_sends_nothing_about_it(recipe, place):
+def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     recipe.hears_orders("at first")
     recipe.hears_orders("that wait for their price", place.exchange.emit_algo_order)
 
@@ -48,7 +48,7 @@ def test_it_hears_orders_through_all_that_befalls_a_key_and_sends_nothing_about_
 
 @pytest.mark.row(91)
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
-def test_it_hears_orders_again_whatever_the_network_the_table_or_a_handshake_does(recipe, place):
+def test_it_hears_orders_again_whatever_the_network_does(recipe, place):
     recipe.hears_orders("at first")
 
     place.network.die()

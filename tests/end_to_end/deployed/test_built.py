@@ -45,7 +45,7 @@ def test_compiled_parts_are_for_arm64(code: Path) -> None:
     assert set(machines.values()) == {AARCH64}
 
 
-def test_bytecode_is_of_every_file_for_313_and_taken_without_a_look_at_the_source(code: Path) -> None:
+def test_bytecode_of_every_file_is_taken_without_its_source(code: Path) -> None:
     compiled = {path.relative_to(code) for path in code.rglob("*.pyc")}
     if not compiled:
         pytest.skip("built without a Python 3.13")

@@ -49,7 +49,7 @@ def test_enter_to_every_question_of_sam_deploy_guided_ends_in_a_deployment(accou
     assert account.parameters() == DEFAULTS
 
 
-def test_a_setting_in_samconfig_survives_three_plain_deployments_and_is_switched_off_there(
+def test_a_setting_in_samconfig_survives_deployments(
     account: Account,
 ) -> None:
     account.put_the_built_application_there()

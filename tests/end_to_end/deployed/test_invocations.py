@@ -74,9 +74,7 @@ def test_an_event_that_we_ship_is_answered_with_a_report(
     assert answer.payload["trigger"] in ("tick", "sweep", "manual")
 
 
-def test_a_tick_in_shards_is_a_burst_of_messages_that_together_renew_every_account(
-    sharded: SamDeployed, sharded_world: World
-) -> None:
+def test_a_tick_in_shards_renews_every_account_once(sharded: SamDeployed, sharded_world: World) -> None:
     names = add_accounts(sharded_world, 30)
     with sharded.emulator(sharded_world) as tick:
         sent = tick.invoke(TICK)
@@ -105,7 +103,7 @@ def test_a_tick_in_shards_is_a_burst_of_messages_that_together_renew_every_accou
     assert len(started) == len(set(started)) == 30
 
 
-def test_a_run_that_is_killed_leaves_its_records_and_the_next_one_does_the_rest(
+def test_a_killed_run_leaves_its_records_and_the_next_does_the_rest(
     deployed: SamDeployed, world: World
 ) -> None:
     names = add_accounts(world, 6)

@@ -144,7 +144,7 @@ def test_the_role_grants_what_the_function_does_and_nothing_else(deployed: SamDe
     compare(deployed, "KeepaliveRole", deployed.recorded_calls()[before:])
 
 
-def test_with_shards_each_role_grants_what_its_function_does_and_nothing_else(
+def test_with_shards_each_role_grants_what_its_function_does(
     sharded: SamDeployed, sharded_world: World
 ) -> None:
     sharded_world.add_demo_accounts(datetime.now(UTC))
