@@ -43,13 +43,6 @@ def test_all_alarms_are_quiet_when_there_are_no_accounts(world: Scene) -> None:
     assert watched.alarms.firing() == set()
 
 
-def test_missed_runs_end_when_a_run_finishes(watched: Watched) -> None:
-    watched.go(30)
-    watched.go(30, disabled={TICK, SWEEP})
-    watched.go(10)
-    assert watched.alarms.firing() == set()
-
-
 def test_a_run_by_hand_does_not_hide_that_the_rules_are_off(
     watched: Watched, function: LocalFunction, clock: VirtualClock
 ) -> None:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from botocore.stub import Stubber
 
 from listenkeys.aws.record_items import iso
-from listenkeys.aws.records import BATCH, Records
+from listenkeys.aws.records import BATCH, Records, Saved
 from listenkeys.errors import AccountError, ErrorCode
 from listenkeys.model import LEASE, NOTHING, Current, Outcome, Result
 from local.aws.stack import LocalAws
@@ -264,6 +265,30 @@ def test_what_was_announced_is_cleared_unless_more_has_come(world: World, record
 
     assert "unannounced" not in world.current("alice")
     assert kinds(world.current("bob")) == ["Failing", "Changed", "Recovered"]
+
+
+@pytest.mark.parametrize(
+    ("code", "lost"),
+    [("TransactionConflict", set()), ("ValidationError", {"alice"}), ("AccessDenied", {"alice"})],
+)
+def test_a_refused_write_is_tried_again_after_a_pause_or_lost(
+    aws: LocalAws, code: str, lost: set[str]
+) -> None:
+    client = aws._session.client("dynamodb", aws_access_key_id="x", aws_secret_access_key="x")
+    clock, reasons = VirtualClock(), [{"Code": code}, {"Code": "None"}]
+    with Stubber(client) as stub:
+        stub.add_client_error(
+            "transact_write_items",
+            "TransactionCanceledException",
+            modeled_fields={"CancellationReasons": reasons},
+        )
+        if not lost:
+            stub.add_response("transact_write_items", {})
+
+        saved = Records(client, "keys", "ledger", "all", 7, clock.sleep).save([success()], "run")
+
+        stub.assert_no_pending_responses()
+    assert (saved, len(clock.slept)) == (Saved(lost=lost), 0 if lost else 1)
 
 
 def test_a_key_does_not_show_in_what_is_read() -> None:

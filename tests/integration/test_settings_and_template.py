@@ -200,13 +200,3 @@ def test_reserved_concurrency_is_none_or_enough() -> None:
     passed = [number for number in range(12_000) if re.fullmatch(pattern, str(number))]
     # A tick, a sweep and Lambda's retry may run at the same time.
     assert passed == [0, *range(3, 10_000)]
-
-
-@pytest.mark.parametrize(
-    "setting", ["RENEW_AFTER_MINUTES", "MAX_CONCURRENCY", "MAX_WEIGHT_PER_MINUTE", "LEDGER_DAYS"]
-)
-def test_settings_refuse_the_numbers_that_cloudformation_refuses(aws: LocalAws, setting: str) -> None:
-    least, most = NUMBERS[variables()[setting]]
-    for number in (least - 1, most + 1):
-        with pytest.raises(Exception, match=f"^{setting} must be"):
-            Settings.from_env(aws.function_environment() | {setting: str(number)})

@@ -82,23 +82,6 @@ def test_a_message_that_the_queue_does_not_take_fails_the_tick(world: Scene) -> 
     assert len(messages(world.aws)) == SHARDS
 
 
-@pytest.mark.slow
-def test_the_shards_together_renew_every_account_once(world: Scene) -> None:
-    names = [f"account-{number}" for number in range(60)]
-    for name in names:
-        world.exchange.add_account(name.ljust(40, "k").replace("-", "x"))
-        world.put_row(name, secretId="listenkeys/all", secretField=name)
-    world.put_secret("listenkeys/all", {name: name.ljust(40, "k").replace("-", "x") for name in names})
-
-    world.invoke(TICK)
-    for record in messages(world.aws):
-        assert work(world, record).report == {"batchItemFailures": []}
-
-    posts = [request.api_key for request in world.exchange.requests if request.method == "POST"]
-    assert len(posts) == len(set(posts)) == 60
-    assert {world.current(name)["outcome"] for name in names} == {"CREATED"}
-
-
 def test_a_shards_run_tells_which_run_and_which_shard_it_is(world: Scene) -> None:
     context = Context()
     world.invoke(TICK, context)
