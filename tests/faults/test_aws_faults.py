@@ -851,10 +851,12 @@ def test_a_bus_that_takes_only_some_is_given_the_others_by_the_next_run(world: S
         world.add_account(name, api_key_of(name))
     left_out = {names[3], names[11]}
     refused: list[list[int]] = []
+    sizes: list[int] = []
     broken = [True]
 
     def drop(body: Body) -> Body:
         kept_entries, positions = [], []
+        sizes.append(len(body["Entries"]))
         for position, entry in enumerate(body["Entries"]):
             if broken[0] and json.loads(entry["Detail"])["accountId"] in left_out:
                 positions.append(position)
@@ -875,6 +877,7 @@ def test_a_bus_that_takes_only_some_is_given_the_others_by_the_next_run(world: S
 
     assert raised(done) == INCOMPLETE
     assert "2 accounts' changes not announced" in str(done.error)
+    assert sizes[:2] == [10, 2], "PutEvents takes ten"
     assert {event["accountId"] for event in events(world)} == set(names) - left_out
     assert {name for name in names if "unannounced" in world.current(name)} == left_out
 
