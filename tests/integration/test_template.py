@@ -331,6 +331,8 @@ def test_what_a_rule_cannot_deliver_in_25_minutes_is_a_dead_letter(rule: str) ->
     [target] = deployed()[rule]["Targets"]
     assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 1500, "MaximumRetryAttempts": 10}
     assert target["DeadLetterConfig"] == {"Arn": QUEUE_ARN}
+    [let_in] = deployed()["DeadLetterQueuePolicy"]["PolicyDocument"]["Statement"]
+    assert {"Fn::GetAtt": [rule, "Arn"]} in let_in["Condition"]["ArnEquals"]["aws:SourceArn"]
 
 
 @pytest.mark.row(45)
