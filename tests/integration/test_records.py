@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -13,7 +14,7 @@ from botocore.stub import Stubber
 
 from listenkeys.aws.record_items import iso
 from listenkeys.aws.records import BATCH, Records, Saved
-from listenkeys.errors import AccountError, ErrorCode
+from listenkeys.errors import AccountError, ErrorCode, Unavailable
 from listenkeys.model import LEASE, NOTHING, Current, Outcome, Result
 from local.aws.stack import LocalAws
 from local.clock import VirtualClock
@@ -289,6 +290,17 @@ def test_a_refused_write_is_tried_again_after_a_pause_or_lost(
 
         stub.assert_no_pending_responses()
     assert (saved, len(clock.slept)) == (Saved(lost=lost), 0 if lost else 1)
+
+
+def test_what_dynamodb_says_of_a_key_does_not_come_along(aws: LocalAws) -> None:
+    client = aws._session.client("dynamodb", aws_access_key_id="x", aws_secret_access_key="x")
+    records = Records(client, "keys", "ledger", "all", 7, VirtualClock().sleep)
+    with Stubber(client) as stub:
+        for operation in ("batch_get_item", "transact_write_items"):
+            stub.add_client_error(operation, "AccessDeniedException", f"about {KEY}")
+            with pytest.raises(Unavailable, match=r"AccessDeniedException$") as raised:
+                list(records.read(["alice"])) if "get" in operation else records.save([success()], "run")
+            assert KEY not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_key_does_not_show_in_what_is_read() -> None:
