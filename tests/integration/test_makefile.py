@@ -10,29 +10,29 @@ import yaml
 from tests.paths import ROOT
 
 
-def test_make_calls_the_commands_that_the_tests_of_make_run_call() -> None:
-    def recipe(*arguments: str) -> str:
-        told = ["make", "--no-print-directory", "--dry-run", "--assume-old=install", *arguments]
-        return subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def recipe(*arguments: str, **environment: str) -> str:
+    """Return what make would run, or what it prints without a target."""
+    told = ["make", "--no-print-directory", "--assume-old=install", *arguments]
+    given = {**os.environ, **environment}
+    return subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True, env=given).stdout
 
-    assert '-m local run "events/scheduled.json"' in recipe("run")
-    assert '-m local run "events/dry-run.json" --keep' in recipe("run", "EVENT=events/dry-run.json", "KEEP=1")
-    assert '-m local run "my event.json"' in recipe("run", "EVENT=my event.json")
-    assert "-m local down" in recipe("down")
-    assert '--account "real" --product "coinm"' in recipe("run", "ACCOUNT=real", "PRODUCT=coinm")
-    assert '--speed "1" --account "real"' in recipe("up", "ACCOUNT=real")
+
+def test_make_calls_the_commands_that_the_tests_of_make_run_call() -> None:
+    run = ("--dry-run", "run")
+    assert '-m local run "events/scheduled.json"' in recipe(*run)
+    assert '-m local run "events/dry-run.json" --keep' in recipe(*run, "EVENT=events/dry-run.json", "KEEP=1")
+    assert '-m local run "my event.json"' in recipe(*run, "EVENT=my event.json")
+    assert "-m local down" in recipe("--dry-run", "down")
+    assert '--account "real" --product "coinm"' in recipe(*run, "ACCOUNT=real", "PRODUCT=coinm")
+    assert '--speed "1" --account "real"' in recipe("--dry-run", "up", "ACCOUNT=real")
     # Exported, as by somebody who trades, these are not meant for it.
-    environment = {**os.environ, "ACCOUNT": "real", "HOST": "https://host", "PRODUCT": "coinm"}
-    told = ["make", "--no-print-directory", "--dry-run", "--assume-old=install", "run"]
-    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
-    assert "--account" not in done.stdout
-    assert "--host" not in done.stdout
+    exported = recipe(*run, ACCOUNT="real", HOST="https://host", PRODUCT="coinm")
+    assert "--account" not in exported
+    assert "--host" not in exported
 
 
 def test_make_help_fits_a_terminal_and_has_every_target() -> None:
-    told = subprocess.run(
-        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    told = recipe()
     lines = told.splitlines()
 
     assert len(lines) <= 30
@@ -55,11 +55,8 @@ def test_a_python_that_is_too_old_is_told_so_in_one_line() -> None:
 
 
 def test_pre_commit_runs_every_tool_of_make_check() -> None:
-    told = ["make", "--no-print-directory", "--dry-run", "--assume-old=install", "check"]
-    recipe = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    tools = {
-        found[1] for found in re.finditer(r"\.venv\S*/bin/([\w-]+(?: check| format| validate)?)", recipe)
-    }
+    check = recipe("--dry-run", "check")
+    tools = {found[1] for found in re.finditer(r"\.venv\S*/bin/([\w-]+(?: check| format| validate)?)", check)}
 
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     run = " ".join(hook["entry"] for hook in hooks)
