@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from listenkeys.binance.client import BinanceClient
+from listenkeys.binance.transport import Timeouts
 from listenkeys.errors import AccountError
 from listenkeys.products import ENDPOINTS
 from local.binance.exchange import PATHS, Exchange
@@ -134,6 +135,17 @@ def test_a_body_that_cannot_be_read_is_worth_another_try(
     error = trouble(client)
 
     assert (error.code, error.retryable) == (code, True)
+
+
+@pytest.mark.parametrize("fault", [{"kind": "hang"}, {"kind": "drip", "delay": 1000.0}], ids=["hang", "drip"])
+def test_the_whole_answers_deadline_does_not_wait_for_the_next_byte(
+    server: BinanceServer, clock: VirtualClock, fault: dict[str, Any]
+) -> None:
+    server.exchange.fault(**fault)
+
+    hasty = BinanceClient(clock.now, server.url, timeouts=Timeouts(connect=60.0, read=300.0, total=0.2))
+    assert trouble(hasty).code == "TIMEOUT"
+    hasty.forget_idle_connections()
 
 
 def test_a_connection_is_used_again(server: BinanceServer, client: BinanceClient) -> None:
