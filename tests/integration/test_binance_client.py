@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from listenkeys.binance.client import BinanceClient
-from listenkeys.binance.transport import Timeouts
 from listenkeys.errors import AccountError
 from listenkeys.products import ENDPOINTS
+from listenkeys.timing import Timeouts
 from local.binance.exchange import PATHS, Exchange
 from local.binance.server import BinanceServer
 from local.clock import VirtualClock
