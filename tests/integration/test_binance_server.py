@@ -79,6 +79,12 @@ def test_a_dripped_answer_comes_one_byte_at_a_time(server):
         assert connection.recv(4096) == b"H"
 
 
+def test_a_dripped_answer_arrives_whole_in_the_end(server, session):
+    listen_key = session.post(server.url + USDM, timeout=SECONDS).json()["listenKey"]
+    server.exchange.fault("drip", delay=0.0001)
+    assert session.put(server.url + USDM, timeout=SECONDS).json() == {"listenKey": listen_key}
+
+
 def test_a_reset_is_a_reset_and_not_an_end(server):
     server.exchange.fault("reset")
     with raw(server) as connection, pytest.raises(ConnectionResetError):
@@ -121,9 +127,11 @@ def test_it_listens_on_the_loopback_only(server):
 
 def test_https_waits_for_no_handshake_and_ends_with_the_server(session, tmp_path):
     context, certificate = self_signed(tmp_path)
-    session.verify = str(certificate)
     with BinanceServer(ssl_context=context) as server:
         server.exchange.add_account(ALICE)
+        with pytest.raises(requests.exceptions.SSLError):
+            session.post(server.url + USDM, timeout=SECONDS)
+        session.verify = str(certificate)
         with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS):
             assert session.post(server.url + USDM, timeout=SECONDS).status_code == 200
         server.stop()

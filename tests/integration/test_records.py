@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from listenkeys.aws.record_items import iso
+from listenkeys.aws.record_items import MAX_UNANNOUNCED, iso
 from listenkeys.aws.records import BATCH, Records, Saved
 from listenkeys.errors import AccountError, ErrorCode, Unavailable
 from listenkeys.model import LEASE, NOTHING, Current, Outcome, Result
@@ -266,6 +266,16 @@ def test_what_was_announced_is_cleared_unless_more_has_come(world: World, record
 
     assert "unannounced" not in world.current("alice")
     assert kinds(world.current("bob")) == ["Failing", "Changed", "Recovered"]
+
+
+def test_what_could_not_be_announced_is_kept_up_to_a_bound(world: World, records: Records) -> None:
+    sent = []
+    for n in range(MAX_UNANNOUNCED + 5):
+        result = success(minutes=n, outcome="CHANGED", key=str(n))
+        save(records, result)
+        sent += result.unannounced
+
+    assert world.current("alice")["unannounced"] == sent[5:]
 
 
 @pytest.mark.parametrize(

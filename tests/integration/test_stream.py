@@ -160,6 +160,16 @@ def test_a_restricted_key_opens_and_stays_silent_from_another_address(server, ex
         assert is_silent(there)
 
 
+@pytest.mark.parametrize("path", ["listenKey={}&events=ORDER_TRADE_UPDATE&listenKey={}", "streams={}/{}"])
+def test_stream_mode_hears_several_keys_each_under_its_name(server, exchange, path):
+    keys = [start(exchange), start(exchange, "usdm", BOB)]
+    with opened(server, f"/private/stream?{path}".format(*keys)) as socket:
+        numbers = [exchange.emit_order(ALICE), exchange.emit_order(BOB)]
+        events = [heard(socket) for _ in numbers]
+        assert [event["stream"] for event in events] == keys
+        assert [event["data"]["o"]["i"] for event in events] == numbers
+
+
 def test_keys_can_be_subscribed_to_and_left_on_an_open_socket(server, exchange):
     listen_key = start(exchange)
     with opened(server, "/private/stream") as socket:
