@@ -125,15 +125,6 @@ def test_a_row_that_makes_no_sense_is_a_problem_of_its_own(
     assert found[id_].enabled
 
 
-def test_a_row_that_is_disabled_is_disabled_whatever_else_is_wrong_with_it(
-    world: World, accounts: Accounts
-) -> None:
-    world.put_row("alice", enabled=False, product="spot")
-
-    [account] = listed(accounts)
-    assert not account.enabled
-
-
 def test_named_accounts_come_in_the_order_asked_for(world: World, accounts: Accounts) -> None:
     for name in ("alice", "bob", "carol"):
         world.put_row(name)

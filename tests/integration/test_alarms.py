@@ -12,16 +12,13 @@ from typing import Any
 
 import pytest
 
-from local.aws.rules import SWEEP, TICK
-from local.clock import VirtualClock
-from local.invoke import LocalFunction
 from tests.dashboard import widgets_of
 from tests.faults.matrix import api_key_of, kept
 from tests.integration.alarms import Metrics
 from tests.integration.watched import Watched
 from tests.scene import Scene
 
-MISSED, AT_RISK, REJECTED = "MissedRunsAlarm", "KeyAtRiskAlarm", "RejectedAccountsAlarm"
+AT_RISK, REJECTED = "KeyAtRiskAlarm", "RejectedAccountsAlarm"
 DEAD_LETTER = "DeadLetterAlarm"
 pytestmark = pytest.mark.usefixtures("botocore_sleeps")
 
@@ -41,16 +38,6 @@ def test_all_alarms_are_quiet_when_there_are_no_accounts(world: Scene) -> None:
     watched = Watched(world, world.function, world.clock)
     watched.go(120)
     assert watched.alarms.firing() == set()
-
-
-def test_a_run_by_hand_does_not_hide_that_the_rules_are_off(
-    watched: Watched, function: LocalFunction, clock: VirtualClock
-) -> None:
-    watched.go(30)
-    for _ in range(5):
-        watched.go(5, disabled={TICK, SWEEP})
-        watched.metrics.read(function.invoke({"force": True}).output, clock.timestamp())
-    assert watched.alarms.firing() == {MISSED}
 
 
 @pytest.mark.slow

@@ -54,30 +54,6 @@ def sent(world: World) -> list[str]:
     return [f"{request.method} {request.status}" for request in world.exchange.requests]
 
 
-def test_a_tick_extends_creates_recreates_and_rejects(world: Scene) -> None:
-    world.add_demo_accounts(world.clock.now())
-    kept, forgotten = world.current("alice")["listenKey"], world.current("carol")["listenKey"]
-
-    done = world.invoke(TICK)
-
-    assert counts(done) == {"extended": 1, "created": 1, "recreated": 1, "rejected": 1}
-    currents = {name: world.current(name) for name in ("alice", "bob", "carol", "dave")}
-    assert {name: current["outcome"] for name, current in currents.items()} == {
-        "alice": "EXTENDED",
-        "bob": "CREATED",
-        "carol": "RECREATED",
-        "dave": "REJECTED",
-    }
-    assert currents["alice"]["listenKey"] == kept
-    assert currents["carol"]["listenKey"] not in (forgotten, kept)
-    for name in ("alice", "bob", "carol"):
-        assert currents[name]["renewedAt"] == iso(world.clock.now())
-        assert currents[name]["expiresAt"] == iso(world.clock.now() + LEASE)
-        assert world.exchange.is_listening(currents[name]["listenKey"])
-    assert "refused the API key" in currents["dave"]["errorMessage"]
-    assert "listenKey" not in currents["dave"]
-
-
 @pytest.mark.parametrize(
     ("product", "coinm_tells", "put_tells"),
     [
@@ -317,20 +293,6 @@ def test_the_least_time_a_key_has_left_counts_those_that_failed(world: Scene) ->
     assert done.report is not None
     spent = world.clock.monotonic() - 30 * 60
     assert done.report["minRemainingSeconds"] == pytest.approx(10 * 60 - spent, abs=1)
-
-
-def test_an_account_without_a_live_key_has_no_time_left(world: Scene) -> None:
-    add(world, "well", world.clock.now())
-    world.exchange.revoke(add(world, "rejected", world.clock.now() - timedelta(minutes=40)))
-
-    alive = world.invoke(TICK).report
-    world.clock.advance(minutes=30)
-    dead = world.invoke(TICK).report
-
-    assert alive is not None
-    assert alive["minRemainingSeconds"] == 20 * 60
-    assert dead is not None
-    assert dead["minRemainingSeconds"] == 0
 
 
 def test_at_the_lowest_log_level_the_function_shows_no_more_of_a_key(world: Scene) -> None:

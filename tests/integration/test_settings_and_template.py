@@ -37,35 +37,16 @@ class Noting(Mapping[str, str]):
         return len(self._variables)
 
 
-def held(aws: LocalAws, logical_id: str) -> Settings:
-    """Return the settings of a deployed function, after holding its environment against what they read."""
-    deployed = Noting(aws.function_environment(logical_id))
-    settings = Settings.from_env(deployed)
-    assert deployed.asked == aws.function_environment(logical_id).keys() - POWERTOOLS
-    assert aws.function_environment(logical_id).keys() >= POWERTOOLS
-    return settings
-
-
-def test_every_variable_of_the_function_is_read(aws: LocalAws) -> None:
-    assert held(aws, "KeepaliveFunction").shard_count == 1
-
-
-def test_with_shards_both_functions_have_the_same_settings() -> None:
-    with LocalAws({"ShardCount": "4"}) as aws:
-        settings = held(aws, "KeepaliveFunction")
-
-        assert held(aws, "ShardFunction") == settings
-        assert settings.shard_count == 4
-        assert settings.work_queue_url
-
-
-def test_the_template_is_the_only_place_that_knows_a_default(aws: LocalAws) -> None:
+def test_every_variable_is_read_and_has_no_default_in_the_code(aws: LocalAws) -> None:
     deployed = aws.function_environment()
+    noting = Noting(deployed)
+    assert Settings.from_env(noting).shard_count == 1
+    assert noting.asked == deployed.keys() - POWERTOOLS
+    assert deployed.keys() >= POWERTOOLS
 
-    for name in deployed.keys() - POWERTOOLS:
-        without = {other: value for other, value in deployed.items() if other != name}
+    for name in noting.asked:
         with pytest.raises(Exception, match=f"^{name} is not set"):
-            Settings.from_env(without)
+            Settings.from_env({other: value for other, value in deployed.items() if other != name})
 
 
 PARAMETERS = {
