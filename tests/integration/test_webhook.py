@@ -134,18 +134,3 @@ def test_a_url_is_called_if_its_secret_was_named(parameters: dict[str, str], cal
         [statement] = resources["WebhookRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
         assert statement["Action"] == "events:InvokeApiDestination"
         assert statement["Resource"] == [{"Fn::GetAtt": [name, "Arn"]} for name in called]
-
-
-@pytest.mark.parametrize(
-    ("secret", "taken"),
-    [
-        ("", True),
-        ("ops/chat", True),
-        ("arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:ops/chat-a1B2c3", True),
-        ("https://hooks.slack.com/services/T000", False),
-        ("ops/chat:SecretString:url", False),
-    ],
-)
-def test_the_webhooks_secret_is_named_and_its_url_refused(secret: str, taken: bool) -> None:
-    pattern = TEMPLATE["Parameters"]["AlarmWebhookSecretId"]["AllowedPattern"]
-    assert bool(re.fullmatch(pattern, secret)) is taken
