@@ -949,13 +949,20 @@ def test_an_accounts_changes_while_the_bus_is_down_are_sent_in_order(world: Scen
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.row(48)
 def test_a_bus_that_stays_down_does_not_let_the_record_grow_without_end(world: Scene) -> None:
-    world.add_account("alice", api_key_of("alice"))
+    """Of twenty changes that wait to be announced, the oldest gives way."""
+    world.live("alice", minutes=0)
+    key = world.exchange.rotate(api_key_of("alice"), "usdm")
+    waiting = {"L": [{"S": f"change {number}"} for number in range(20)]}
+    world.put_current("alice", "older".ljust(64, "0"), world.clock.now(), unannounced=waiting)
+    world.clock.advance(minutes=30)
     world.refusals.refuse("events", "PutEvents", "InternalException", status=500)
-    for _ in range(30):
-        world.invoke(TICK)
-        world.exchange.rotate(api_key_of("alice"), "usdm")
-        world.clock.advance(minutes=30)
-    assert len(world.current("alice")["unannounced"]) <= 21
+
+    world.invoke(TICK)
+
+    current = world.current("alice")
+    assert current["listenKey"] == key
+    *older, newest = current["unannounced"]
+    assert older == [f"change {number}" for number in range(1, 20)]
+    assert json.loads(newest)["detail"]["outcome"] == "CHANGED"
