@@ -1,33 +1,37 @@
 """Everything that can go wrong. No message holds part of a request, a header or a page: it is logged."""
 
-from enum import StrEnum
+from enum import StrEnum, auto
 
 
 class ErrorCode(StrEnum):
     """Why an account was not renewed. Stable: records, reports, events and docs/reference.md have them."""
 
-    LISTEN_KEY_NOT_FOUND = "LISTEN_KEY_NOT_FOUND"
-    INVALID_API_KEY = "INVALID_API_KEY"
-    BAD_REQUEST = "BAD_REQUEST"
-    RATE_LIMITED = "RATE_LIMITED"
-    IP_BANNED = "IP_BANNED"
-    WAF_BLOCKED = "WAF_BLOCKED"
-    RESTRICTED_LOCATION = "RESTRICTED_LOCATION"
-    TIMEOUT = "TIMEOUT"
-    CONNECTION = "CONNECTION"
-    SERVER_ERROR = "SERVER_ERROR"
-    BAD_RESPONSE = "BAD_RESPONSE"
-    EXCHANGE_DOWN = "EXCHANGE_DOWN"
-    DEADLINE = "DEADLINE"
-    SECRET_NOT_FOUND = "SECRET_NOT_FOUND"
-    SECRET_DENIED = "SECRET_DENIED"
-    SECRET_INVALID = "SECRET_INVALID"
-    SECRET_UNAVAILABLE = "SECRET_UNAVAILABLE"
-    INVALID_ACCOUNT = "INVALID_ACCOUNT"
-    ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND"
-    ACCOUNT_DISABLED = "ACCOUNT_DISABLED"
-    RECORD_UNAVAILABLE = "RECORD_UNAVAILABLE"
-    INTERNAL = "INTERNAL"
+    @staticmethod
+    def _generate_next_value_(name: str, *_: object) -> str:
+        return name
+
+    LISTEN_KEY_NOT_FOUND = auto()
+    INVALID_API_KEY = auto()
+    BAD_REQUEST = auto()
+    RATE_LIMITED = auto()
+    IP_BANNED = auto()
+    WAF_BLOCKED = auto()
+    RESTRICTED_LOCATION = auto()
+    TIMEOUT = auto()
+    CONNECTION = auto()
+    SERVER_ERROR = auto()
+    BAD_RESPONSE = auto()
+    EXCHANGE_DOWN = auto()
+    DEADLINE = auto()
+    SECRET_NOT_FOUND = auto()
+    SECRET_DENIED = auto()
+    SECRET_INVALID = auto()
+    SECRET_UNAVAILABLE = auto()
+    INVALID_ACCOUNT = auto()
+    ACCOUNT_NOT_FOUND = auto()
+    ACCOUNT_DISABLED = auto()
+    RECORD_UNAVAILABLE = auto()
+    INTERNAL = auto()
 
 
 class SettingsError(Exception):
