@@ -54,7 +54,8 @@ class Lazy:
 
     def __getattr__(self, name: str) -> Any:
         with self._making:
-            return getattr(self._make(), name)
+            self.__dict__[name] = getattr(self._make(), name)  # from now on without the lock
+        return self.__dict__[name]
 
 
 def build(

@@ -12,6 +12,7 @@ TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
 FUNCTION = TEMPLATE["Globals"]["Function"] | TEMPLATE["Resources"]["KeepaliveFunction"]["Properties"]
 RUN = float(FUNCTION["Timeout"])
 SWEEP = 60.0 * 5
+WIRE = t.Timeouts()
 
 
 @pytest.mark.parametrize(
@@ -19,8 +20,8 @@ SWEEP = 60.0 * 5
     [
         pytest.param(t.LET_GO + 2 * (t.AWS_CONNECT + t.AWS_READ), t.RESERVE - t.END_EARLY,
                      id="a run lets go of what hangs and still records twice before its end"),
-        pytest.param(t.CONNECT + t.READ, t.LET_GO, id="a request has timed out when a run lets it go"),
-        pytest.param(t.READ, t.WHOLE_ANSWER, id="an answer may take more than one read"),
+        pytest.param(WIRE.connect + WIRE.read, t.LET_GO, id="a request has timed out when a run lets it go"),
+        pytest.param(WIRE.read, WIRE.total, id="an answer may take more than one read"),
         pytest.param(t.PROBE_CAP, SWEEP / 2, id="a host that is back is noticed before the next sweep"),
         pytest.param(t.BACKOFF_BASE, t.BACKOFF_CAP, id="an account's tries move apart"),
         pytest.param(t.BACKOFF_CAP, t.PROBE_CAP, id="a dead host is asked less often than an account"),
@@ -35,7 +36,7 @@ SWEEP = 60.0 * 5
         pytest.param(t.AWS_CONNECT + t.AWS_READ, 60.0 - t.EDGE, id="weight can be used in its minute"),
         pytest.param(60.0 + t.LET_GO, t.CANNOT_WAIT, id="a key that waits for a minute's end is still saved"),
         pytest.param(t.AT_ONCE, t.AWS_READ, id="a call that hangs is not one that fails at once"),
-        pytest.param(60.0 + t.WHOLE_ANSWER, t.COUNTER_KEPT, id="a counter outlives its minute"),
+        pytest.param(60.0 + WIRE.total, t.COUNTER_KEPT, id="a counter outlives its minute"),
         pytest.param(t.FLUSH, t.FLUSH_PAUSE_CAP, id="a table that takes nothing is asked less often"),
         pytest.param(t.SHARD_RETRY, t.SHARD_STALE, id="a shard is tried again before it is stale"),
     ],

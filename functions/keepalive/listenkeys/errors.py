@@ -76,10 +76,8 @@ class Transient(AccountError):
     retryable = True
 
 
-class Refused(AccountError):
+class Refused(Transient):
     """Binance wants nothing more from this IP address for now: 418 or 451."""
-
-    retryable = True
 
 
 class Blocked(Refused):

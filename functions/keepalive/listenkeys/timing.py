@@ -28,7 +28,6 @@ FLUSH = 1.0  # between two batches of records
 FLUSH_PAUSE_CAP = 30.0  # between two tries while DynamoDB takes nothing
 
 # Requests to Binance
-CONNECT, READ, WHOLE_ANSWER = 3.0, 5.0, 10.0
 BACKOFF_BASE, BACKOFF_CAP, PROBE_CAP = 0.5, 10.0, 30.0  # between the tries of an account, and of a host
 EDGE = 1.0  # Binance may count what is sent in a minute's last second in the next one
 CANNOT_WAIT = 120.0  # a key that dies sooner shares another run's minute
@@ -47,6 +46,6 @@ SHARD_STALE = 300  # from here on a sweep's shard is left to the next sweep, who
 class Timeouts:
     """Of a request to Binance: to connect (an address), for the next byte, and for the whole answer."""
 
-    connect: float = CONNECT
-    read: float = READ
-    total: float = WHOLE_ANSWER
+    connect: float = 3.0
+    read: float = 5.0
+    total: float = 10.0

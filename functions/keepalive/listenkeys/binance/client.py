@@ -40,7 +40,7 @@ class BinanceClient:
 
     def forget_idle_connections(self) -> None:
         """Close idle connections: after the minutes between two runs they are dead, or about to be."""
-        self._transport.close()
+        self._transport.close_idle()
 
     def keepalive(self, endpoint: str, api_key: str) -> Answer:
         """PUT: extend the account's listenKey by 60 minutes. Weight 1.

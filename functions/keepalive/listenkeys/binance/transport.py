@@ -18,6 +18,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from ..errors import AccountError, ErrorCode, Transient
 from ..timing import Timeouts
@@ -30,6 +31,7 @@ class Transport:
     def __init__(self, urls: Iterable[str], pool_size: int, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._session = requests.Session()
+        self.close_idle = self._session.close
         self._session.trust_env = False  # it would send a netrc's Authorization header
         # Only the context gets to know the CA bundle: told of it, urllib3 reads it for each connection.
         adapter = BoundedAdapter(timeouts, pool_size, tls_context())
@@ -41,10 +43,6 @@ class Transport:
             for method in ("PUT", "POST")
             for url in self._proxies
         }
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._session.close()
 
     def exchange(self, method: str, url: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
         """Return an answer's status, headers and body, up to MAX_BODY and a byte. Raises Transient."""
@@ -60,7 +58,7 @@ class Transport:
             ) as response:
                 body: bytes = response.raw.read(MAX_BODY + 1, decode_content=True)
                 return response.status_code, response.headers, body
-        except (OSError, urllib3.exceptions.HTTPError) as error:  # all of requests' errors are OSErrors
+        except (OSError, HTTPError) as error:  # all of requests' errors are OSErrors
             trouble = _connection_trouble(error)
         # Raised outside the except block: the client's own exception holds the request and its headers, and
         # would come along as the context.
@@ -71,7 +69,7 @@ def _connection_trouble(error: Exception) -> AccountError:
     name = type(error).__name__
     if "Timeout" in name:
         return Transient(ErrorCode.TIMEOUT, f"Binance did not answer in time ({name})")
-    if isinstance(error, urllib3.exceptions.DecodeError):
+    if isinstance(error, HTTPError) and not isinstance(error, ProtocolError):
         return Transient(ErrorCode.BAD_RESPONSE, f"Binance's answer could not be read ({name})")
     return Transient(ErrorCode.CONNECTION, f"no connection to Binance ({name})")
 
