@@ -6,6 +6,7 @@ import json
 import os
 import random
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.stream.relay import Network
 
 NUMBER = -1  # of the bots' process
 KNOWN = 25.0  # seconds until a bot that is deaf knows it
+READS_AGAIN = 60.0  # seconds until a stream sees that the table has another key
 _SPARE = 5.0  # seconds at the end of the day in which an event may be under way
 LISTENING = [
     *(f"own{n:02}" for n in range(5)), "shared0", "coin0", "coin1", "portfolio0", "options0",
@@ -44,6 +46,7 @@ class Audience(Day):
         self.asked: list[dict[str, Any]] = []  # what the bots have told the keeper, and nobody has delivered
         self.orders: list[tuple[float, str, int]] = []
         self.items: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.replaced: list[tuple[str, float]] = []  # keys that somebody else has replaced, and when
 
     def _schedule(self) -> None:
         super()._schedule()
@@ -110,6 +113,12 @@ class Audience(Day):
             self.streams.close_connections()
         self.world.counts[f"sockets: {how}" if how != "dies" else "early deaths"] += 1
 
+    def _dies_early(self, account: Account, rotated: bool) -> None:
+        before = self.world.died.get(account.name)
+        super()._dies_early(account, rotated)
+        if rotated and self.world.died.get(account.name) != before:
+            self.replaced.append((account.name, self.keeper.now()))
+
     def _take_in(self, number: int, done: dict[str, Any]) -> None:
         if number != NUMBER:
             return super()._take_in(number, done)
@@ -145,14 +154,31 @@ class Audience(Day):
         super().check_at_the_end()
         for name in LISTENING:
             orders = [(at, number) for at, account, number in self.orders if account == name]
-            self.checks.holds(never_deaf, name, orders, self.items[name], self.keeper.now())
+            replaced = [(at, self._learned(name, at)) for account, at in self.replaced if account == name]
+            self.checks.holds(never_deaf, name, orders, self.items[name], self.keeper.now(), replaced)
+
+    def _learned(self, name: str, since: float) -> float:
+        """Return when the keeper has learned of a key that somebody else made at `since`."""
+        done = (run for run in self.runs if not run.killed and name not in run.undone)
+        asks = (ask for run in done for ask in run.asks if ask.account == name and ask.clean)
+        return min((ask.delivered for ask in asks if ask.at >= since), default=float("inf"))
 
 
-def never_deaf(name: str, orders: list[tuple[float, int]], items: list[dict[str, Any]], now: float) -> None:
-    """Every event comes once or lies in a Gap, and a bot that is deaf knows it within KNOWN seconds."""
+def never_deaf(
+    name: str,
+    orders: list[tuple[float, int]],
+    items: list[dict[str, Any]],
+    now: float,
+    replaced: Iterable[tuple[float, float]] = (),
+) -> None:
+    """Every event comes once or lies in a Gap, and a bot that is deaf knows it within KNOWN seconds.
+
+    Nobody is told of a key that somebody else replaces: `replaced` has when, and when the keeper has learned
+    of it. The stream knows within READS_AGAIN seconds more.
+    """
     heard = [item["order"] for item in items if "order" in item]
     if len(heard) != len(set(heard)):
-        raise Violation("bots", f"{name} hears an event twice", name)
+        raise Violation("bots", f"{name} gets an event twice", name)
     # From when to when the bot knows that it is deaf, and for which time it is told to ask.
     spells: list[tuple[float, float, float, float]] = []
     since: float | None = None
@@ -170,8 +196,11 @@ def never_deaf(name: str, orders: list[tuple[float, int]], items: list[dict[str,
         if number in heard or at > now - _SPARE:
             continue
         covered = [spell for spell in spells if spell[2] <= at <= spell[3]]
-        if not covered and (since is None or since > at + KNOWN):
-            raise Violation("bots", f"{name} misses order {number} and is told of no gap", name)
-        if covered and min(spell[0] for spell in covered) > at + KNOWN and covered[0][0] > at + KNOWN:
-            late = min(spell[0] for spell in covered) - at
-            raise Violation("bots", f"{name} misses order {number} and knows it {late:.0f} s later", name)
+        silent = [learned + READS_AGAIN for when, learned in replaced if when <= at <= learned + READS_AGAIN]
+        latest = max([at, *silent]) + KNOWN
+        if not covered and (since is None or since > latest):
+            raise Violation("bots", f"{name} misses order {number} and is told of no gap", name, until=latest)
+        if covered and min(spell[0] for spell in covered) > latest:
+            known = min(spell[0] for spell in covered)
+            why = f"{name} misses order {number} and knows it {known - at:.0f} s later"
+            raise Violation("bots", why, name, until=known)

@@ -42,7 +42,7 @@ class Checks:
         known = {(each.rule, each.about) for each in self.violations}
         if (violation.rule, violation.about) not in known:
             self.world.tell(f"VIOLATION of {violation}")
-            violation.story = list(self.world.story_of(violation.about))
+            violation.story = list(self.world.story_of(violation.about, violation.until))
             self.violations.append(violation)
             if violation.rule in self.awaited:
                 raise Found

@@ -19,12 +19,13 @@ DEAD_AT_MOST = 45 * MINUTE  # a key that died early, until somebody has made ano
 
 
 class Violation(AssertionError):
-    """A rule that does not hold; `about` are words that its story is looked up by."""
+    """A rule that does not hold; `about` are words that its story is looked up by, which ends at `until`."""
 
-    def __init__(self, rule: str, why: str, *about: str) -> None:
+    def __init__(self, rule: str, why: str, *about: str, until: float = float("inf")) -> None:
         super().__init__(f"{rule}: {why}")
         self.rule = rule
         self.about = about
+        self.until = until
         self.story: list[str] = []
 
 
@@ -198,7 +199,8 @@ def in_the_ledger(
                 for other in runs for ask in other.asks if ask.account == account
             )  # fmt: skip
             if not overlapping:
-                raise Violation("ledger", f"no entry for {account} of {run.name}", account, run.name)
+                why = f"no entry for {account} of {run.name}"
+                raise Violation("ledger", why, account, run.name, until=run.ended + MINUTE)
 
 
 def alive(account: str, ends: float, now: float, died: float | None, outages: float) -> None:

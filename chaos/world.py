@@ -124,14 +124,17 @@ class ChaosWorld:
             own.sort(key=lambda entry: entry["record"])
         return found
 
-    def story_of(self, about: tuple[str, ...], most: int = 60) -> Iterator[str]:
-        """Yield the last lines that a violation is about."""
+    def story_of(self, about: tuple[str, ...], until: float = float("inf"), most: int = 60) -> Iterator[str]:
+        """Yield the last lines before `until` that a violation is about."""
         accounts = {account.name for account in ACCOUNTS}
         named = [word for word in about if word in accounts]
         lines = [
             (at, line)
             for at, line in self.story
-            if not named or any(name in line for name in named) or not any(name in line for name in accounts)
+            if at <= until
+            and (
+                not named or any(name in line for name in named) or not any(name in line for name in accounts)
+            )
         ]
         for at, line in lines[-most:]:
             yield f"  {datetime.fromtimestamp(at, UTC):%d %H:%M:%S.%f}"[:-3] + f"  {line}"
