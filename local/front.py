@@ -38,10 +38,11 @@ VERBS = {
     ),
     "order": ("places an order: the account's streams get its events", ""),
     "drop": ("cuts every websocket", "every websocket was cut"),
-    "down": ("answers every request with 503", "Binance answers every request with 503"),
+    "down": ("answers every request with 503 (STATUS: 403, 418, 429, 451, 500)", ""),
     "up": ("answers again", "Binance answers again"),
 }
 _FOR_ALL = ("drop", "down", "up")
+_STATUSES = ("403", "418", "429", "451", "500", "503")
 _INVOKE = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?::[^/]*)?/invocations")
 
 
@@ -53,16 +54,21 @@ class Controls:
         self._outage: Fault | None = None
 
     def do(self, verb: str, account_id: str) -> str:
-        """Change the stand-in and return what changed in one line. Raises ValueError with one line."""
+        """Change the stand-in and return what changed in one line. Raises ValueError with one line.
+
+        `down` takes a status in place of the account; the page sends the account that is chosen there.
+        """
         if not self._world.binance:
             raise ValueError("this environment uses the real Binance: there is no stand-in to change")
         exchange = self._world.exchange
-        if verb == "down":
-            self._outage = self._outage or exchange.fault(status=503)
-        elif verb == "up" and self._outage:
+        if verb in ("down", "up") and self._outage:
             self._outage.clear()
             self._outage = None
-        elif verb == "drop" and self._world.streams:
+        if verb == "down":
+            status = account_id if account_id in _STATUSES else "503"
+            self._outage = exchange.fault(status=int(status))
+            return f"Binance answers every request with {status}"
+        if verb == "drop" and self._world.streams:
             self._world.streams.drop_connections()
         if verb in _FOR_ALL:
             return VERBS[verb][1]
@@ -181,7 +187,9 @@ def usage() -> str:
         "",
     ]
     for verb, (does, _) in VERBS.items():
-        typed = verb if verb in _FOR_ALL else f"{verb} ACCOUNT"
+        typed = f"{verb} ACCOUNT"
+        if verb in _FOR_ALL:
+            typed = "down [STATUS]" if verb == "down" else verb
         lines.append(f"  {typed:<16} {does}")
     return "\n".join([*lines, "", "Example: .local/binance revoke alice"])
 
@@ -194,7 +202,9 @@ def main() -> None:
     wrong = ""
     if verb not in VERBS:
         wrong = f"there is no command {verb}"
-    elif verb in _FOR_ALL and account:
+    elif verb == "down" and (any(more) or account not in ("", *_STATUSES)):
+        wrong = f"down takes nothing, or one of {', '.join(_STATUSES)}"
+    elif verb in ("drop", "up") and account:
         wrong = f"{verb} takes no account"
     elif verb not in _FOR_ALL and (not account or any(more)):
         wrong = f"{verb} needs one account, such as `.local/binance {verb} alice`"

@@ -1,7 +1,7 @@
 """`make up`: run a local environment, with the tick and the sweep, until Ctrl-C.
 
 Use `listenkeys` with it from another terminal. SPEED makes time run faster: at 60 a listenKey lives a minute.
-Each run of the function is printed as one line.
+Each run of the function is printed as one line, and below it each account message that AWS would send.
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ class Runs:
         clock: ScaledClock | VirtualClock,
         ended: threading.Event,
         read: Callable[[], list[AccountStatus]],
+        messages: Callable[[], list[str]] = list,
     ) -> None:
         self._function = function
-        self._read = read
+        self._read, self._messages = read, messages
+        self._sent = 0
         self._ended = ended
         self._clock = clock
         self._out = sys.stdout  # a run redirects it
@@ -67,6 +69,10 @@ class Runs:
             line = f"{at:%m-%d %H:%M:%S}  {_kind(event):<10}  {told}"
             self.last.appendleft(line)
             self.say(line)
+            messages = self._messages()
+            for text in messages[self._sent :]:
+                self.say(f"  email and chat: {text}")
+            self._sent = len(messages)
             return done
 
     def renew(self, account_id: str) -> str:
@@ -122,6 +128,14 @@ def _counts(report: dict[str, Any], rows: list[AccountStatus]) -> str:
     return f"{said}; {who} {'has' if len(dead) == 1 else 'have'} no live listenKey"
 
 
+def account_messages(world: World) -> list[str]:
+    """Return the texts of FAILING and RECOVERED so far, which AWS would send by email and to a chat."""
+    with suppress(KeyError):  # the environment is stopping
+        details = (event["detail"] for event in world.aws.sent_events())
+        return [detail["text"] for detail in details if "text" in detail]
+    return []
+
+
 def serve(speed: float, still: bool = False, real: RealAccount | None = None) -> None:
     """Run the environment until Ctrl-C; with `still`, no rule fires."""
     stop, ended = StopSignal(), threading.Event()
@@ -140,7 +154,8 @@ def serve(speed: float, still: bool = False, real: RealAccount | None = None) ->
             tables = outputs["AccountsTableName"], outputs["ListenKeysTableName"]
             return read_status(world.aws.client("dynamodb"), *tables, clock.now())
 
-        runs = Runs(LocalFunction(world.environment(), clock.clock), clock, ended, read)
+        function = LocalFunction(world.environment(), clock.clock)
+        runs = Runs(function, clock, ended, read, lambda: account_messages(world))
 
         def invoke(call: Call) -> Invocation:
             return runs.invoke(call.event, call.context, call.if_it_fails)

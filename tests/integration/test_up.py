@@ -27,7 +27,7 @@ from local.front import Controls, Front
 from local.front import main as front_main
 from local.invoke import Invocation, LocalFunction
 from local.running import IN_USE, STATE, commands
-from local.up import Runs, main
+from local.up import Runs, account_messages, main
 from local.world import World
 from tests.pages import blocks
 from tests.paths import PYTHONPATH, ROOT
@@ -172,8 +172,14 @@ def test_the_desk_breaks_and_repairs_accounts(
     control("forget/alice")
     assert outcome() == "RECREATED"
     assert control("order/alice") == (200, {"done": "alice has order 1: 0 streams received it"})
-    control("down/")
-    assert outcome() == "FAILED"
+    for typed, code in (
+        ("down/alice", "SERVER_ERROR"),
+        ("down/418", "IP_BANNED"),
+        ("down/403", "WAF_BLOCKED"),
+    ):
+        assert control(typed)[0] == 200
+        outcome()
+        assert world.current("alice")["errorCode"] == code
     control("up/")
     assert outcome() == "EXTENDED"
     assert control("delete/alice")[0] == 200
@@ -360,7 +366,8 @@ def test_an_option_that_makes_no_sense_is_one_line(options: str, says: str) -> N
         ("explode", 2, "there is no command explode (see `.local/binance --help`)"),
         ("revoke", 2, "revoke needs one account, such as `.local/binance revoke alice` (see"),
         ("revoke a b", 2, "revoke needs one account"),
-        ("down alice", 2, "down takes no account"),
+        ("down alice", 2, "down takes nothing, or one of 403, 418, 429, 451, 500, 503"),
+        ("up alice", 2, "up takes no account"),
     ],
 )
 def test_the_stand_ins_command_says_how_it_is_typed(
@@ -390,7 +397,7 @@ def test_a_program_runs_with_the_environment_and_what_is_none_is_one_line(
 
 
 def test_each_run_is_a_line_that_says_what_came_of_whom(
-    world: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     world.add_demo_accounts(world.clock.now())
@@ -399,7 +406,7 @@ def test_each_run_is_a_line_that_says_what_came_of_whom(
     def read() -> list[AccountStatus]:
         return read_status(world.aws.client("dynamodb"), *tables, world.clock.now())
 
-    runs = Runs(world.function, world.clock, threading.Event(), read)
+    runs = Runs(world.function, world.clock, threading.Event(), read, lambda: account_messages(world))
     detail = {"accountId": "alice", "fingerprint": "another"}
     asked = {"source": "listenkey-keeper.bot", "detail-type": "Listen Key Expired", "detail": detail}
     probe = {"dryRun": True, "probe": True}
@@ -414,3 +421,5 @@ def test_each_run_is_a_line_that_says_what_came_of_whom(
         "sweep       3 skipped, 1 not tried (rejected before); dave has no live listenKey",
         "bot report  1 skipped; least time left: 58 min",
     ]
+    sent = re.findall(r"^  email and chat: ([^:]+: \w+)", capsys.readouterr().out, re.MULTILINE)
+    assert sent == ["FAILING 1 account. INVALID_API_KEY: dave"]
