@@ -82,8 +82,9 @@ PAGES = [
 NOT_TYPED = {
     "python bot.py": "needs an account at Binance; .local/with runs the same bot",
     "sam build && sam deploy": "needs AWS for an update; both commands are typed from README",
+    "git stash": "goes with git pull",
     "git pull": "needs a version that is newer",
-    "git checkout v0.1.0": "needs a version that is released",
+    "git stash pop": "goes with git pull",
     "sam delete": "ends a stack; tests/rehearsal does",
     "make scale": "takes fifteen minutes",
     "make simulate": "takes ten minutes; tests/unit/test_simulation.py runs its parts",
