@@ -102,4 +102,4 @@ def test_the_readme_says_what_one_account_costs() -> None:
     free, listed = (f"{costs.bill(1, MEASURED, free)[costs.TOGETHER_EACH]:.2f}" for free in (True, False))
     readme = (costs.ROOT / "README.md").read_text()
     assert re.findall(r"\$([\d.]+) a month in Tokyo", readme) == [free]
-    assert re.findall(r"At list price it is \$([\d.]+),", readme) == [listed]
+    assert re.findall(r"At list price it is\s+\$([\d.]+),", readme) == [listed]
