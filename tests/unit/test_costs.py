@@ -103,3 +103,14 @@ def test_the_readme_says_what_one_account_costs() -> None:
     readme = (costs.ROOT / "README.md").read_text()
     assert re.findall(r"\$([\d.]+) a month in Tokyo", readme) == [free]
     assert re.findall(r"At list price it is\s+\$([\d.]+),", readme) == [listed]
+
+
+def test_scaling_says_what_its_settings_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (costs.ROOT / "docs/scaling.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+) \| (.+) \| ([\d,]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 3
+    for accounts, settings, dollars in rows:
+        monkeypatch.setattr(costs, "IP_WEIGHT", 2400 if "MaxWeightPerMinute=2400" in settings else 1200)
+        lines = costs.bill(int(accounts.replace(",", "")), MEASURED, free=False)
+        saved = lines[costs.SMALL] if f"MemorySize={costs.SMALL_MB}" in settings else 0
+        assert dollars == f"{lines[costs.TOGETHER_PACKED] - saved:,.0f}"
