@@ -122,7 +122,7 @@ def add(
         tick = stack.minutes("ScheduleExpression", 30)
         show(
             f"The next renewal uses it, within about {tick} minutes.",
-            f"`listenkeys renew {as_argument(account)}` renews it now.",
+            f"`listenkeys renew --force {as_argument(account)}` renews it now.",
         )
     else:
         enable = f"`listenkeys accounts enable {as_argument(account)}`"

@@ -211,7 +211,7 @@ def renew(
     """Renew accounts now.
 
     Runs the function, waits until it has finished and shows its report. Skips accounts that were renewed less
-    than 5 minutes ago. Exits with 1 when an account could not be renewed.
+    than 5 minutes ago, unless the last attempt failed. Exits with 1 when an account could not be renewed.
     """
     event = event_of(ids or [], force, dry_run)
     stack = connect()

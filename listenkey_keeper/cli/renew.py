@@ -1,6 +1,7 @@
 """A manual run: calls the function, waits for it and shows its report."""
 
 import json
+import math
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -8,6 +9,7 @@ from rich.text import Text
 
 from listenkeys.errors import ErrorCode
 from listenkeys.model import RETRYABLE, SUCCESSES, Outcome
+from listenkeys.timing import LEASE_MINUTES
 from listenkeys.view.remedies import as_argument
 
 from .errors import CliError
@@ -107,5 +109,10 @@ def _sum(report: dict[str, Any], skipped: int) -> Text:
     elif least is not None:
         said.append("it has no live listenKey" if count == 1 else "not all have a live listenKey")
     if skipped:
-        said.append("SKIPPED: renewed less than 5 minutes ago (--force renews these too)")
+        when, them = "less than 5 minutes ago", "them"
+        if count == 1 and least:
+            minutes = LEASE_MINUTES - math.ceil(least / 60)
+            when = f"{minutes} minute{'s' * (minutes != 1)} ago" if minutes else "less than a minute ago"
+            them = "it"
+        said.append(f"SKIPPED: renewed {when}; --force renews {them} anyway")
     return Text("; ".join(said))

@@ -230,7 +230,7 @@ def test_replace_changes_the_key_and_nothing_else(
     world.exchange.add_account(api_key)
     done = run("accounts", "add", "alice", "--replace", stdin=api_key)
     assert done.exit_code == 0
-    assert "The next renewal uses it, within about 30 minutes.\n`listenkeys renew alice`" in done.stdout
+    assert "uses it, within about 30 minutes.\n`listenkeys renew --force alice`" in done.stdout
     assert row(world, "alice") == before
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
     function.invoke(TICK)

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from local.clock import VirtualClock
 from local.front import Front
 from local.invoke import LocalFunction
 from local.world import World
@@ -49,6 +50,41 @@ def test_renew_ends_with_1_when_an_account_was_not_renewed(run: Run, world: Worl
     done = run("renew", "alice", "--force")
     assert done.exit_code == 1
     assert "RESTRICTED_LOCATION" in done.stdout
+
+
+def test_minutes_after_a_success_what_failed_since_is_tried_and_no_old_error_is_shown(
+    run: Run, world: World, front: Front, clock: VirtualClock
+) -> None:
+    key = "a" * 20
+    world.add_account("alice", key)
+    assert run("renew").exit_code == 0
+    world.exchange.revoke(key)
+    assert run("renew", "alice", "--force").exit_code == 1
+    sent = world.exchange.count
+    for names in (("alice",), ()):
+        clock.advance(minutes=1)
+        done = run("renew", *names)
+        assert (done.exit_code, "INVALID_API_KEY" in done.stdout) == (1, True)
+    assert world.exchange.count == sent + 2
+    world.exchange.add_account(key)
+    done = run("renew", "alice")
+    assert (done.exit_code, "INVALID_API_KEY" in done.stdout) == (0, False)
+    assert world.current("alice")["listenKey"] == world.exchange.live_key(key, "usdm")
+
+
+def test_a_replaced_api_key_is_tried_by_the_line_that_add_prints_and_not_without_force(
+    run: Run, world: World, front: Front, clock: VirtualClock, api_key: str
+) -> None:
+    world.add_account("alice", "a" * 20)
+    assert run("renew").exit_code == 0
+    clock.advance(minutes=2)
+    added = run("accounts", "add", "alice", "--replace", stdin=api_key)  # which Binance does not know
+    plain = run("renew", "alice")
+    assert plain.exit_code == 0
+    assert "SKIPPED: renewed 2 minutes ago; --force renews it anyway" in plain.stdout
+    [line] = re.findall("`listenkeys (.*)` renews it now", added.stdout)
+    done = run(*line.split())
+    assert (done.exit_code, "INVALID_API_KEY" in done.stdout) == (1, True)
 
 
 def test_renew_names_what_it_cannot_renew_and_what_to_do(run: Run, world: World, front: Front) -> None:

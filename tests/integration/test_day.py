@@ -42,7 +42,7 @@ TYPED = [
     (31, 'listenkeys status; echo "ends with $?"'),
     (54, 'listenkeys status; echo "ends with $?"'),
     (70, "listenkeys accounts add erin --replace"),
-    (70, "listenkeys renew erin"),
+    (70, "listenkeys renew --force erin"),
     (70, "listenkeys history erin"),
 ]
 END = 100

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from .errors import AccountError, ErrorCode
 from .model import LEASE, NOTHING, SUCCESSES, Account, Current, Outcome, Result, fingerprint
 from .timing import CLOCK_SLACK, FRESH, LAST_TRY, REJECTED_AGAIN
-from .trigger import EXPIRED, SWEEP, TICK, Trigger
+from .trigger import EXPIRED, MANUAL, SWEEP, TICK, Trigger
 
 # Since the last attempt, until a bot may ask for another: copies of an event, and many bots, ask at once.
 TRIED = timedelta(seconds=30)
@@ -54,6 +54,9 @@ class DueRule:
         said = f"renewed {age.total_seconds() / 60:.0f} min ago"
         if age < -CLOCK_SLACK:
             return True, "renewed in the future: a clock was wrong"
+        failed = before.outcome == Outcome.FAILED and self.trigger.name != TICK
+        if failed or (rejected and self.trigger.name == MANUAL):
+            return True, f"the last attempt failed, {said}"
         if not sweep:
             # Lambda's retry and a shard's message that comes back carry the run's id, and what a long run
             # renewed first is no longer fresh by then.
@@ -63,8 +66,6 @@ class DueRule:
         if rejected:
             # A person is needed, and asking goes on often only while there is a key to save.
             return (overdue if age < LEASE else retry), f"rejected, {said}"
-        if before.outcome == Outcome.FAILED:
-            return True, f"the last attempt failed, {said}"
         return overdue, said
 
 
