@@ -62,14 +62,15 @@ def gone(world: World) -> None:
         (gone, "SECRET_NOT_FOUND", ""),
         (deleted, "SECRET_INVALID", "is being deleted: the command restores it"),
         (deleted_plain, "SECRET_INVALID", "is being deleted: the command restores it"),
+        (broken('{"apiKey": "' + "b" * 64 + '"}'), "INVALID_API_KEY", ""),
     ],
     ids=[
         "plain text", "byte order mark", "a list", "cut off", "bytes", "another field", "no key", "no value",
-        "gone", "being deleted", "plain text being deleted",
+        "gone", "being deleted", "plain text being deleted", "mistyped",
     ],
 )  # fmt: skip
 @pytest.mark.row(79)
-def test_the_remedy_for_a_secret_as_typed_leads_to_a_live_key(
+def test_the_remedy_for_an_api_key_as_typed_leads_to_a_live_key(
     run: Run, world: World, front: Front, function: LocalFunction, trouble: Break, code: str, says: str
 ) -> None:
     world.add_account("alice", KEY)
@@ -79,7 +80,7 @@ def test_the_remedy_for_a_secret_as_typed_leads_to_a_live_key(
     assert world.current("alice")["errorCode"] == code
     assert kept(world, "bob")  # its batch holds alice's secret, too
     command = str(remedy(code, "alice")).partition("listenkeys ")[2].partition(";")[0]
-    assert command == "accounts add alice --replace"
+    assert command == "accounts add --replace alice"
 
     done = run(*shlex.split(command), stdin=KEY)
 
@@ -87,6 +88,28 @@ def test_the_remedy_for_a_secret_as_typed_leads_to_a_live_key(
     assert says in done.stderr
     assert run("renew", "alice").exit_code == 0
     assert kept(world, "alice")
+
+
+def test_the_remedy_for_no_listen_key_as_typed_leads_to_a_live_key(
+    run: Run, world: World, front: Front, function: LocalFunction
+) -> None:
+    world.add_account("alice", KEY, createIfMissing=False)
+    world.add_account("-bob", "b" * 64, createIfMissing=False)
+    function.invoke(TICK)
+    for name in ("alice", "-bob"):
+        code = world.current(name)["errorCode"]
+        command = str(remedy(code, name)).partition("listenkeys ")[2].partition(";")[0]
+        assert (code, run(*shlex.split(command)).exit_code) == ("LISTEN_KEY_NOT_FOUND", 0)
+        assert run("renew", "--", name).exit_code == 0
+    assert kept(world, "alice")
+
+
+def test_what_is_no_api_key_is_said_to_be_none(run: Run, world: World, front: Front) -> None:
+    world.add_account("alice", KEY)
+    world.exchange.fault(status=401, code=-2014, msg="API-key format invalid.")
+    said = " ".join(run("renew").stdout.split())
+    assert "Binance says it is no API key: copy it again, not the secret (HTTP 401, code -2014:" in said
+    assert "listenkeys accounts add --replace alice." in said
 
 
 @pytest.mark.row(79)
@@ -115,7 +138,7 @@ def test_every_command_in_the_remedies_is_one_that_there_is() -> None:
         for text in REMEDIES.values()
         if "listenkeys " in text
     }
-    assert named == {"accounts add ", "accounts enable "}
+    assert named == {"accounts add --replace ", "accounts set --create-if-missing ", "accounts enable "}
 
 
 def test_the_remedy_for_a_disabled_account_enables_it(

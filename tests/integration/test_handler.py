@@ -11,7 +11,6 @@ import pytest
 from listenkeys.aws.record_items import iso
 from listenkeys.errors import InvalidEvent
 from listenkeys.model import LEASE
-from listenkeys.view.remedies import REMEDIES
 from local.binance.exchange import PATHS
 from local.clock import VirtualClock
 from local.invoke import Invocation
@@ -124,7 +123,6 @@ def test_an_account_that_must_not_be_created_is_rejected_without_a_post(world: S
     assert sent(world) == ["PUT 400"]
     current = world.current("alice")
     assert current["errorCode"] == "LISTEN_KEY_NOT_FOUND"
-    assert "createIfMissing" in REMEDIES[current["errorCode"]]
 
 
 @pytest.mark.parametrize(("minutes", "outcome"), [(7.9, "skipped"), (8, "extended"), (15, "extended")])

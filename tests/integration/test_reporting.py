@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from listenkeys.view.remedies import REMEDIES
+from listenkeys.view.remedies import remedy
 from local.clock import VirtualClock
 from local.invoke import Invocation
 from local.world import World
@@ -188,5 +188,5 @@ def test_changes_are_announced_as_the_contract_says(demo: World, function: Watch
     assert {event["detail"]["accountId"]: event["detail"] for event in events} == {
         "bob": of("bob", "Changed", "CREATED"),
         "carol": of("carol", "Changed", "RECREATED"),
-        "dave": of("dave", "Failing", "REJECTED", remedy=REMEDIES["INVALID_API_KEY"]),
+        "dave": of("dave", "Failing", "REJECTED", remedy=remedy("INVALID_API_KEY", "dave")),
     }

@@ -58,7 +58,9 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, sent_at: d
         unable = f"Binance could not process the request ({said}{_text(content)})"
         raise Transient(ErrorCode.SERVER_ERROR, unable, status)
     if status == 401 or code in _KEY_CODES:
-        refused = f"Binance refused the API key ({said}{_text(content)})"
+        none = "says it is no API key: copy it again, not the secret"
+        what = none if code == -2014 else "refused the API key"
+        refused = f"Binance {what} ({said}{_text(content)})"
         raise Rejected(ErrorCode.INVALID_API_KEY, refused, status)
     if 400 <= status < 500:
         bad = f"Binance refused the request ({said}{_text(content)})"

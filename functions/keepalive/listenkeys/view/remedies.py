@@ -3,40 +3,38 @@
 from ..errors import ErrorCode
 
 _IF_IT_LASTS = "if it lasts, check Binance's status page and the function's outbound access"
+_ADDRESS = "if it lasts, set or change SubnetIds and deploy, which gives the function another address"
+# An option stands before the name: one after `--` is no option.
+_REPLACE = "listenkeys accounts add --replace NAME"
 REMEDIES: dict[str, str] = {
     ErrorCode.LISTEN_KEY_NOT_FOUND: (
-        "start the stream, or set createIfMissing to true; if it is, the next run tries again"
+        "start the stream, or let runs create the key: listenkeys accounts set --create-if-missing NAME; if "
+        "that is on, the next run tries again"
     ),
     ErrorCode.INVALID_API_KEY: (
         "check at Binance that the API key exists, that Enable Reading is on, and that its IP restriction "
-        "allows the address in the message; if all are right, turn on Enable Futures (or the product's own)"
+        "allows the address in the message; if all are right, turn on Enable Futures (or the product's own); "
+        f"to enter another key: {_REPLACE}"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
     ErrorCode.RATE_LIMITED: (
         "nothing at first; if it happens again, lower MaxWeightPerMinute or find what else uses this address"
     ),
-    ErrorCode.IP_BANNED: "if it lasts, use another address (SubnetIds); find what else uses this one",
-    ErrorCode.WAF_BLOCKED: "wait; if it lasts, use another address (SubnetIds)",
+    ErrorCode.IP_BANNED: f"wait, and find what else uses this address; {_ADDRESS}",
+    ErrorCode.WAF_BLOCKED: f"wait; {_ADDRESS}",
     ErrorCode.RESTRICTED_LOCATION: "deploy in another AWS region",
     ErrorCode.TIMEOUT: f"nothing at first; {_IF_IT_LASTS}",
-    ErrorCode.CONNECTION: (
-        "nothing at first; if it lasts, check Binance's status page and, in a VPC, routes, security "
-        "groups and the proxy"
-    ),
+    ErrorCode.CONNECTION: f"nothing at first; {_IF_IT_LASTS}: routes, security groups, the proxy",
     ErrorCode.SERVER_ERROR: "wait; if it lasts, check Binance's status page",
     ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers instead of Binance",
     ErrorCode.EXCHANGE_DOWN: f"wait; {_IF_IT_LASTS}",
     ErrorCode.DEADLINE: "nothing at first; if it happens again, raise MaxConcurrency, or see scaling.md",
-    ErrorCode.SECRET_NOT_FOUND: (
-        "write the API key: listenkeys accounts add NAME --replace; or correct secretId"
-    ),
+    ErrorCode.SECRET_NOT_FOUND: f"write the API key: {_REPLACE}; or correct secretId",
     ErrorCode.SECRET_DENIED: (
-        "check that the secret's name is under SecretPrefix and its KMS key is the one in SecretsKmsKeyArn"
+        "check that the secret's name is under SecretPrefix and its KMS key is the one in SecretsKmsKeyArn; "
+        "if not, correct the parameter in samconfig.toml, then deploy"
     ),
-    ErrorCode.SECRET_INVALID: (
-        "write the API key again: listenkeys accounts add NAME --replace; if many accounts share the secret, "
-        "correct its JSON"
-    ),
+    ErrorCode.SECRET_INVALID: f"write the API key again: {_REPLACE}; in a shared secret, correct its JSON",
     ErrorCode.SECRET_UNAVAILABLE: (
         "wait; if it lasts, check AWS's status page and the VPC's route to Secrets Manager"
     ),
@@ -44,8 +42,7 @@ REMEDIES: dict[str, str] = {
     ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
     ErrorCode.ACCOUNT_DISABLED: "enable it: listenkeys accounts enable NAME",
     ErrorCode.RECORD_UNAVAILABLE: (
-        "wait, the next run renews it again; if only one account is affected, check its CURRENT item for an "
-        "attribute of a wrong type"
+        "wait; if only one account is affected, look in its CURRENT item for an attribute of a wrong type"
     ),
     ErrorCode.INTERNAL: "report the message as a bug",
 }
