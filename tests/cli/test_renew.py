@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from listenkey_keeper.cli.renew import report_view
 from local.clock import VirtualClock
 from local.front import Front
 from local.invoke import LocalFunction
@@ -117,6 +118,8 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, world: World, fron
     assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "renew", "no", "listenKey", "yet"]
     assert done.stdout.splitlines()[-1] == "dry run: nothing was sent; 1 due, 0 not due yet"
     assert (world.exchange.count, world.records("alice")) == (before, [])
+    probed = report_view({"plan": [], "skipped": 2, "probe": {"served": True}})
+    assert str(probed.renderables[-1]) == "dry run: only the probe was sent; 0 due, 2 not due yet"
 
 
 def test_a_run_that_raised_is_one_line(

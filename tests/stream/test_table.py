@@ -36,14 +36,17 @@ async def test_while_the_table_cannot_be_read_the_socket_is_heard_and_reopened(
     assert "CANARY" not in caplog.text
 
 
+@pytest.mark.parametrize("error", [refusal("InternalServerError"), OSError("EIO")], ids=["500", "disk"])
 @in_loop
-async def test_a_table_that_cannot_be_read_yet_is_waited_for_and_the_bot_knows(bot, table, keeper, time_):
+async def test_a_table_that_cannot_be_read_yet_is_waited_for_and_the_bot_knows(
+    bot, table, keeper, time_, error
+):
     keeper.renew()
-    table.code = "InternalServerError"
+    table.error = error
     async with bot() as alice:
         await without(alice)
         assert alice.told == ["-table unreadable"]
-        table.code = ""
+        table.error = None
         time_.advance(8)
         await listening(alice)
     assert alice.told == ["-table unreadable", "+started"]
