@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import groupby, islice
+from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -152,11 +152,17 @@ def test_the_messages_come_when_the_page_says(day: Day) -> None:
 
 
 def written(page: str, day: Day) -> str:
-    """Return the text with what is shown now after each line."""
-    shown = iter(day.shown)
+    """Return the text with what is shown now after each line; an error is told once."""
+    shown, told = iter(day.shown), False
 
     def again(block: re.Match[str]) -> str:
-        made = "".join(f"$ {line}\n{output}" for line, output in islice(shown, block[1].count("$ ")))
+        nonlocal told
+        made = ""
+        for _ in range(block[1].count("$ ")):
+            line, output = next(shown)
+            short = re.sub(r"\nINVALID_API_KEY: (?:.+\n)+\n?", "...\n", output) if told else output
+            told = told or "INVALID_API_KEY" in output
+            made += f"$ {line}\n{short}"
         return f"```console\n{made}```"
 
     return re.sub(r"```console\n(.*?)```", again, page, flags=re.DOTALL)
