@@ -85,7 +85,7 @@ simulate: install  ## Simulate a month of outages (about ten minutes)
 ##@ Change it
 install: $(VENV)/.installed  ## Create the development environment in .venv
 
-test: install  ## Run the tests (a few minutes)
+test: install  ## Run the quick tests (two minutes)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-check, validate template and workflows
