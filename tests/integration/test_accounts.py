@@ -125,22 +125,6 @@ def test_a_row_that_makes_no_sense_is_a_problem_of_its_own(
     assert found[id_].enabled
 
 
-def test_named_accounts_come_in_the_order_asked_for(world: World, accounts: Accounts) -> None:
-    for name in ("alice", "bob", "carol"):
-        world.put_row(name)
-    world.put_row("dave", product="spot")
-
-    found = accounts.named(["carol", "nobody", "alice", "dave"])
-
-    assert [account.id for account in found] == ["carol", "nobody", "alice", "dave"]
-    assert [account.problem and account.problem.code for account in found] == [
-        None,
-        "ACCOUNT_NOT_FOUND",
-        None,
-        "INVALID_ACCOUNT",
-    ]
-
-
 def test_more_names_than_a_batch_takes_are_all_read(world: World, accounts: Accounts) -> None:
     names = [f"account-{n}" for n in range(230)]
     with (

@@ -119,24 +119,6 @@ def test_a_compressed_answer_is_read(server: BinanceServer, client: BinanceClien
     assert client.keepalive("usdm", KEY).listen_key == "compressed"
 
 
-@pytest.mark.parametrize(
-    ("fault", "code"),
-    [
-        ({"status": 200, "body": "{}", "headers": {"Content-Encoding": "gzip"}}, "BAD_RESPONSE"),
-        ({"status": 500, "body": b"k" * 200_000}, "SERVER_ERROR"),
-    ],
-    ids=["not gzip", "huge error"],
-)
-def test_a_body_that_cannot_be_read_is_worth_another_try(
-    server: BinanceServer, client: BinanceClient, fault: dict[str, Any], code: str
-) -> None:
-    server.exchange.fault(**fault)
-
-    error = trouble(client)
-
-    assert (error.code, error.retryable) == (code, True)
-
-
 @pytest.mark.parametrize("fault", [{"kind": "hang"}, {"kind": "drip", "delay": 1000.0}], ids=["hang", "drip"])
 def test_the_whole_answers_deadline_does_not_wait_for_the_next_byte(
     server: BinanceServer, clock: VirtualClock, fault: dict[str, Any]

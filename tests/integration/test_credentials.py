@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from listenkeys.aws.credentials import BATCH, ApiKey, Credentials
+from listenkeys.aws.credentials import ApiKey, Credentials
 from listenkeys.errors import AccountError
 from listenkeys.model import Account
 from local.aws.stack import LocalAws
@@ -53,30 +53,6 @@ def test_one_secret_may_hold_many_accounts_keys_and_is_read_once(
     assert [call["SecretIdList"] for call in calls] == [["shared"]]
 
 
-def test_a_secret_may_be_named_by_its_arn_with_or_without_its_random_end(
-    world: World, credentials: Credentials
-) -> None:
-    world.put_secret("listenkeys/alice", {"apiKey": KEY})
-    arn = world.aws.client("secretsmanager").describe_secret(SecretId="listenkeys/alice")["ARN"]
-
-    for ids in ([arn], [arn[:-7]], ["listenkeys/alice"], [arn, arn[:-7], "listenkeys/alice"]):
-        accounts = [account(f"a{n}", id_) for n, id_ in enumerate(ids)]
-        assert set(credentials.fetch(accounts).keys.values()) == {ApiKey(KEY)}
-
-
-def test_many_secrets_are_read_twenty_at_a_time(
-    world: World, credentials: Credentials, calls: list[dict[str, Any]]
-) -> None:
-    for n in range(2 * BATCH + 1):
-        world.put_secret(f"listenkeys/a{n}", {"apiKey": f"{KEY}{n}"})
-
-    fetched = credentials.fetch([account(f"a{n}") for n in range(2 * BATCH + 1)])
-
-    assert fetched.keys == {f"a{n}": ApiKey(f"{KEY}{n}") for n in range(2 * BATCH + 1)}
-    assert max(len(call["SecretIdList"]) for call in calls) == BATCH
-    assert len(calls) == 3
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -113,12 +89,3 @@ def test_an_answer_in_pages_is_read_to_the_end(aws: LocalAws) -> None:
         fetched = Credentials(client).fetch([account("a", "a"), account("b", "b")])
 
     assert set(fetched.keys.values()) == {ApiKey(KEY)}
-
-
-def test_a_key_does_not_show(world: World, credentials: Credentials) -> None:
-    world.put_secret("listenkeys/alice", {"apiKey": KEY})
-
-    fetched = credentials.fetch([account("alice")])
-
-    assert not fetched.signing_secret_seen
-    assert KEY not in f"{fetched!r} {fetched.keys['alice']} {fetched.keys}"

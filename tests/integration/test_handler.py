@@ -260,26 +260,6 @@ def test_a_bad_event_names_its_field_and_does_nothing(world: Scene) -> None:
     assert world.records("alice") == []
 
 
-NAMES = ["alice", "bob", "carol", "dave", "erin", "frank"]
-
-
-@pytest.mark.parametrize("event", [{}, {"force": True}, {"accounts": NAMES}, SWEEP], ids=str)
-def test_what_a_tick_raises_for_a_manual_run_and_a_sweep_report(world: Scene, event: dict[str, Any]) -> None:
-    assert world.binance is not None
-    for name in NAMES:
-        add(world, name, world.clock.now())
-    world.clock.advance(minutes=31)
-    world.binance.stop()
-
-    done = world.invoke(event)
-
-    found = counts(done)
-    assert found.keys() <= {"failed", "deferred"}
-    assert sum(found.values()) == 6
-    assert set(problems(done).values()) <= {"CONNECTION", "EXCHANGE_DOWN"}
-    assert any(world.current(name)["outcome"] == "FAILED" for name in NAMES)
-
-
 def test_the_least_time_a_key_has_left_counts_those_that_failed(world: Scene) -> None:
     add(world, "well", world.clock.now())
     failing = add(world, "failing", world.clock.now() - timedelta(minutes=20))

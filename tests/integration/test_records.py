@@ -6,14 +6,14 @@ import hashlib
 import json
 import traceback
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.stub import Stubber
 
-from listenkeys.aws.record_items import MAX_UNANNOUNCED, iso
-from listenkeys.aws.records import BATCH, Records, Saved
+from listenkeys.aws.record_items import iso
+from listenkeys.aws.records import BATCH, Records
 from listenkeys.errors import AccountError, ErrorCode, Unavailable
 from listenkeys.model import LEASE, NOTHING, Current, Outcome, Result
 from local.aws.stack import LocalAws
@@ -64,19 +64,6 @@ def raw(world: World) -> list[dict[str, Any]]:
     """Return all that is recorded, the ledger first, but for what is to be announced."""
     items = [*world.aws.items("LedgerTable"), *world.aws.items("ListenKeysTable")]
     return [{name: value for name, value in item.items() if name != "unannounced"} for item in items]
-
-
-@pytest.mark.parametrize(
-    ("moment", "text"),
-    [
-        (AT, "2026-01-01T12:00:00.123Z"),
-        (datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00.000Z"),
-        (datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=5))), "2025-12-31T21:00:00.000Z"),
-        (datetime(2026, 1, 1, 0, 0, 0, 999999, tzinfo=UTC), "2026-01-01T00:00:00.999Z"),
-    ],
-)
-def test_times_are_text_that_sorts(moment: datetime, text: str) -> None:
-    assert iso(moment) == text
 
 
 def test_a_success_is_recorded_as_the_contract_says(world: World, records: Records) -> None:
@@ -266,40 +253,6 @@ def test_what_was_announced_is_cleared_unless_more_has_come(world: World, record
 
     assert "unannounced" not in world.current("alice")
     assert kinds(world.current("bob")) == ["Failing", "Changed", "Recovered"]
-
-
-def test_what_could_not_be_announced_is_kept_up_to_a_bound(world: World, records: Records) -> None:
-    sent = []
-    for n in range(MAX_UNANNOUNCED + 5):
-        result = success(minutes=n, outcome="CHANGED", key=str(n))
-        save(records, result)
-        sent += result.unannounced
-
-    assert world.current("alice")["unannounced"] == sent[5:]
-
-
-@pytest.mark.parametrize(
-    ("code", "lost"),
-    [("TransactionConflict", set()), ("ValidationError", {"alice"}), ("AccessDenied", {"alice"})],
-)
-def test_a_refused_write_is_tried_again_after_a_pause_or_lost(
-    aws: LocalAws, code: str, lost: set[str]
-) -> None:
-    client = aws._session.client("dynamodb", aws_access_key_id="x", aws_secret_access_key="x")
-    clock, reasons = VirtualClock(), [{"Code": code}, {"Code": "None"}]
-    with Stubber(client) as stub:
-        stub.add_client_error(
-            "transact_write_items",
-            "TransactionCanceledException",
-            modeled_fields={"CancellationReasons": reasons},
-        )
-        if not lost:
-            stub.add_response("transact_write_items", {})
-
-        saved = Records(client, "keys", "ledger", "all", 7, clock.sleep).save([success()], "run")
-
-        stub.assert_no_pending_responses()
-    assert (saved, len(clock.slept)) == (Saved(lost=lost), 0 if lost else 1)
 
 
 def test_what_dynamodb_says_of_a_key_does_not_come_along(aws: LocalAws) -> None:

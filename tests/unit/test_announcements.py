@@ -9,7 +9,6 @@ import pytest
 
 from listenkeys.aws.announcements import news
 from listenkeys.model import LEASE, NOTHING, SUCCESSES, Current, Outcome, Result
-from listenkeys.view.remedies import REMEDIES
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EARLIER = NOW - timedelta(minutes=40)
@@ -47,28 +46,3 @@ def test_a_change_is_news_and_its_repetition_is_not(
     texts = news(result(outcome, before))
 
     assert [json.loads(text)["detailType"] for text in texts] == kinds
-
-
-def test_the_detail_says_until_when_the_key_lives_and_what_to_do() -> None:
-    [success] = news(result(Outcome.CREATED, NOTHING))
-    [failure] = news(Result("bob", "coinm", Outcome.FAILED, NOW, WELL, error_code="TIMEOUT"))
-    [never] = news(Result("carol", "usdm", Outcome.FAILED, NOW, NOTHING, error_code="TIMEOUT"))
-
-    assert json.loads(success)["detail"] == {
-        "id": "alice/2026-01-01T12:00:00.000Z/Changed",
-        "accountId": "alice",
-        "product": "usdm",
-        "outcome": "CREATED",
-        "errorCode": None,
-        "expiresAt": "2026-01-01T13:00:00.000Z",
-    }
-    assert json.loads(failure)["detail"] == {
-        "id": "bob/2026-01-01T12:00:00.000Z/Failing",
-        "accountId": "bob",
-        "product": "coinm",
-        "outcome": "FAILED",
-        "errorCode": "TIMEOUT",
-        "remedy": REMEDIES["TIMEOUT"],
-        "expiresAt": "2026-01-01T12:20:00.000Z",
-    }
-    assert json.loads(never)["detail"]["expiresAt"] is None
