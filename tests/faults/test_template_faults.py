@@ -50,12 +50,6 @@ def test_disabled_rules_are_paged_within_15_minutes_while_every_key_lives(
 
 
 @pytest.mark.row(37)
-def test_a_stack_whose_rules_never_ran_is_paged(watched: Watched) -> None:
-    watched.go(20, disabled={TICK, SWEEP})
-    assert MISSED in watched.alarms.firing()
-
-
-@pytest.mark.row(37)
 def test_a_lost_permission_to_read_the_accounts_is_paged_as_missed_runs(
     watched: Watched, function: LocalFunction, clock: VirtualClock
 ) -> None:

@@ -41,27 +41,6 @@ def test_all_alarms_are_quiet_when_there_are_no_accounts(world: Scene) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("who", ["alice", "everybody"])
-def test_a_key_at_risk_is_paged_before_it_dies(watched: Watched, who: str) -> None:
-    watched.go(60)
-    fault = watched.world.exchange.fault(status=503, api_key=api_key_of(who) if who == "alice" else None)
-    renewed_at = watched.world.exchange.expires_at(api_key_of("alice"), "usdm")
-    assert renewed_at
-
-    watched.go(55)
-    assert AT_RISK in watched.alarms.firing()
-    # Ten minutes are left: no run keeps the news to itself while it tries to save the key.
-    assert watched.alarms.fired_at(AT_RISK) <= renewed_at - 600
-
-    watched.go(60)
-    assert AT_RISK in watched.alarms.firing()  # dead, and nothing said that it is well again
-
-    fault.clear()
-    watched.go(15)
-    assert AT_RISK not in watched.alarms.firing()
-
-
-@pytest.mark.slow
 def test_a_rejected_account_is_paged_until_a_person_fixes_it(watched: Watched) -> None:
     watched.world.exchange.revoke(api_key_of("bob"))
     watched.go(10)

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -61,41 +60,6 @@ def test_one_connection_serves_many_requests_with_bodies_and_queries(server, ses
 def test_the_connection_ends_after_the_last_answer(server, request_text):
     with raw(server, request_text) as connection, connection.makefile("rb") as stream:
         assert stream.read().startswith(b"HTTP/1.1 401 Unauthorized\r\n")
-
-
-def test_many_clients_are_served_at_once(server):
-    def post(_):
-        with requests.post(server.url + USDM, headers=HEADERS, timeout=SECONDS) as answer:
-            return answer.json()["listenKey"]
-
-    with ThreadPoolExecutor(32) as pool:
-        assert len(set(pool.map(post, range(200)))) == 1
-    assert server.exchange.count == 200
-
-
-def test_a_dripped_answer_comes_one_byte_at_a_time(server):
-    server.exchange.fault("drip", delay=1000)
-    with raw(server) as connection:
-        assert connection.recv(4096) == b"H"
-
-
-def test_a_dripped_answer_arrives_whole_in_the_end(server, session):
-    listen_key = session.post(server.url + USDM, timeout=SECONDS).json()["listenKey"]
-    server.exchange.fault("drip", delay=0.0001)
-    assert session.put(server.url + USDM, timeout=SECONDS).json() == {"listenKey": listen_key}
-
-
-def test_a_reset_is_a_reset_and_not_an_end(server):
-    server.exchange.fault("reset")
-    with raw(server) as connection, pytest.raises(ConnectionResetError):
-        connection.recv(1)
-
-
-def test_after_stop_connections_are_refused(server):
-    server.stop()
-    server.stop()
-    with pytest.raises(ConnectionRefusedError):
-        raw(server)
 
 
 @pytest.mark.parametrize(

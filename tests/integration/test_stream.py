@@ -2,19 +2,17 @@
 
 import json
 import logging
-import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import pytest
-from websockets.exceptions import ConnectionClosedOK, InvalidStatus
-from websockets.protocol import State
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from local.binance.exchange import PATHS, Exchange
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
-from tests.waiting import SECONDS, eventually
+from tests.waiting import SECONDS
 
 ALICE = "alice" * 12
 BOB = "bobby" * 12
@@ -25,14 +23,6 @@ URLS = {
     "options": "/private/ws/{}",
 }
 HOUR = 3600
-HANDSHAKE = """GET /path HTTP/1.1
-Host: 127.0.0.1
-Upgrade: websocket
-Connection: Upgrade
-Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==
-Sec-WebSocket-Version: 13
-
-"""
 
 
 @pytest.fixture
@@ -66,39 +56,6 @@ def is_silent(socket: ClientConnection) -> bool:
     """Tell whether nothing was sent before the answer to a question asked now."""
     socket.send('{"method": "LIST_SUBSCRIPTIONS", "id": "silent?"}')
     return heard(socket).get("id") == "silent?"
-
-
-@pytest.mark.parametrize("product", PATHS)
-def test_orders_are_heard_on_the_documented_url_of_every_product(server, exchange, product):
-    with opened(server, URLS[product].format(start(exchange, product))) as socket:
-        numbers = [exchange.emit_order(ALICE, product) for _ in range(3)]
-        events = [heard(socket) for _ in numbers]
-        events = [event.get("data", event) for event in events]
-        assert [event["o"]["i"] for event in events] == numbers
-        assert {event["e"] for event in events} == {"ORDER_TRADE_UPDATE"}
-        assert exchange.orders(ALICE, product) == numbers
-
-
-@pytest.mark.parametrize("product", PATHS)
-def test_a_key_that_expires_says_so_and_then_nothing_on_an_open_socket(server, exchange, clock, product):
-    with opened(server, URLS[product].format(start(exchange, product))) as socket:
-        clock.advance(HOUR)
-        event = heard(socket)
-        assert event.get("data", event)["e"] == "listenKeyExpired"
-        start(exchange, product)
-        exchange.emit_order(ALICE, product)
-        assert is_silent(socket)
-
-
-@pytest.mark.parametrize("how", ["delete", "rotate"])
-def test_a_key_that_is_closed_falls_silent_without_a_word(server, exchange, how):
-    with opened(server, URLS["usdm"].format(start(exchange))) as socket:
-        if how == "delete":
-            exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": ALICE})
-        else:
-            exchange.rotate(ALICE, "usdm")
-        exchange.emit_order(ALICE)
-        assert is_silent(socket)
 
 
 def test_a_dead_key_opens_and_stays_silent(server, exchange, clock):
@@ -197,48 +154,6 @@ def test_an_order_event_has_the_shape_of_its_product(exchange):
     assert "ps" not in events["options"]["o"]
 
 
-def test_a_connection_ends_after_a_day(server, clock):
-    with opened(server, URLS["usdm"].format("dead")) as socket:
-        clock.advance(24 * HOUR)
-        with pytest.raises(ConnectionClosedOK):
-            socket.recv(timeout=SECONDS)
-
-
-def test_a_client_that_leaves_during_the_handshake_is_forgotten(exchange):
-    listened = []
-
-    class Server(StreamServer):
-        def _look(self, connection, request):
-            answer = super()._look(connection, request)
-            listened.append(exchange.listeners(listen_key))
-            client.close()
-            eventually(lambda: connection.state is State.CLOSED)
-            return answer
-
-    listen_key = start(exchange)
-    with Server(exchange) as server:
-        client = socket.create_connection(("127.0.0.1", server.port))
-        path = URLS["usdm"].format(listen_key)
-        client.sendall(HANDSHAKE.replace("/path", path).replace("\n", "\r\n").encode())
-        eventually(lambda: listened)
-        eventually(lambda: server.connections == exchange.listeners(listen_key) == 0)
-    assert listened == [1]
-
-
-def test_while_it_is_down_new_connections_are_refused_and_open_ones_stay(server, exchange):
-    url = URLS["usdm"].format(start(exchange))
-    with opened(server, url) as socket:
-        server.down = True
-        with pytest.raises(InvalidStatus) as refused, opened(server, url):
-            pass
-        assert refused.value.response.status_code == 503
-        number = exchange.emit_order(ALICE)
-        assert heard(socket)["o"]["i"] == number
-        server.down = False
-        with opened(server, url):
-            pass
-
-
 @pytest.mark.parametrize("path", ["/", "/nowhere/ws", "/private", "/private/ws/key/more"])
 def test_an_unknown_path_is_not_found(server, path):
     with pytest.raises(InvalidStatus) as refused, connect(server.url + path, proxy=None):
@@ -252,16 +167,6 @@ def test_a_client_that_does_not_read_holds_up_nobody(server, exchange):
         for _ in range(2000):
             exchange.emit_order(ALICE, c="x" * 5000)
         assert [heard(reader)["o"]["i"] for _ in range(2000)] == list(range(1, 2001))
-
-
-def test_stop_closes_open_connections(server, exchange):
-    with opened(server, URLS["usdm"].format(start(exchange))) as socket:
-        server.stop()
-        with pytest.raises(ConnectionClosedOK):
-            socket.recv(timeout=SECONDS)
-    server.stop()
-    with pytest.raises(ConnectionRefusedError), connect(server.url, proxy=None):
-        pass
 
 
 def test_it_listens_on_the_loopback_only_and_logs_no_listen_key(server, exchange, caplog):

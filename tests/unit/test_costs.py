@@ -2,13 +2,11 @@
 
 import json
 import re
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from benchmarks import costs
-from benchmarks.prices import Price
 
 MEASURED: dict[str, Any] = json.loads(costs.MEASURED.read_text())
 DAYS = 730 / 24
@@ -34,12 +32,6 @@ def test_a_run_writes_two_items_an_account_and_scans_both_tables() -> None:
 
 def test_an_idle_sweep_takes_a_tenth_of_a_read_unit_an_account() -> None:
     assert SCANNED <= 0.1
-
-
-def test_a_price_gives_away_what_is_free_and_no_more() -> None:
-    price = Price(0.5, free=10)
-    assert [price.of(units, free_tier=True) for units in (0, 10, 12)] == [0, 0, 1.0]
-    assert price.of(12) == 6.0
 
 
 def test_a_hundred_accounts_cost_what_they_do_by_hand() -> None:
@@ -82,20 +74,6 @@ def test_a_key_of_ones_own_is_asked_for_every_five_minutes_and_table() -> None:
     assert costs.bill(1, MEASURED, free=False)[costs.KMS] == pytest.approx(1 + 3 * 288 * DAYS * 0.03 / 10_000)
     # 6,280 more than the 20,000 requests that are free.
     assert costs.bill(1, MEASURED, free=True)[costs.KMS] == pytest.approx(1.0188, abs=0.001)
-
-
-@pytest.mark.parametrize("free", [True, False])
-def test_every_line_grows_with_the_accounts(free: bool) -> None:
-    bills = [costs.bill(accounts, MEASURED, free) for accounts in costs.SIZES]
-    for smaller, larger in pairwise(bills):
-        assert all(larger[name] >= smaller[name] for name in smaller)
-
-
-def test_what_is_free_makes_no_line_dearer_and_a_secret_is_never_free() -> None:
-    for accounts in costs.SIZES:
-        free, listed = (costs.bill(accounts, MEASURED, free) for free in (True, False))
-        assert all(free[name] <= listed[name] for name in free)
-        assert free[costs.EACH] == listed[costs.EACH]
 
 
 def test_the_readme_says_what_one_account_costs() -> None:

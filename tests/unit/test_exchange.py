@@ -109,12 +109,6 @@ def test_put_extends_and_answers_in_the_shape_of_its_product(clock, product, coi
     assert exchange.expires_at(ALICE, product) == START + 60 + 3600
 
 
-def test_products_and_accounts_have_keys_of_their_own(exchange):
-    exchange.add_account(BOB)
-    keys = {start(exchange, product, api_key) for product in PATHS for api_key in (ALICE, BOB)}
-    assert len(keys) == 2 * len(PATHS)
-
-
 @pytest.mark.parametrize(
     ("headers", "answer"),
     [
@@ -143,24 +137,6 @@ def test_an_api_key_is_good_for_its_products_and_addresses(exchange):
     assert said(ask(exchange, "PUT")) == UNKNOWN
     exchange.add_account(ALICE)
     assert ask(exchange, "PUT").status == 200
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/sapi/v1/capital/config/getall",
-        "/sapi/v1/margin/allPairs",
-        "/sapi/v1/margin/isolated/allPairs",
-        "/fapi/v1/leverageBracket",
-        "/fapi/v3/positionRisk",
-        "/papi/v1/um/positionRisk",
-    ],
-)
-def test_signed_reads_of_an_empty_account_answer_its_api_key_alone(exchange, path):
-    url = f"{path}?timestamp=1&signature=2"
-    assert said(exchange.handle("GET", url, {"X-MBX-APIKEY": ALICE})) == (200, b"[]")
-    assert said(exchange.handle("GET", url, {"X-MBX-APIKEY": BOB})) == UNKNOWN
-    assert exchange.handle("POST", path, {"X-MBX-APIKEY": ALICE}).status == 404
 
 
 def test_an_unknown_path_is_not_found_and_not_json(exchange):
@@ -276,17 +252,6 @@ def test_429s_of_different_minutes_do_not_add_up_to_a_ban(clock):
         assert [ask(exchange, "PUT").status for _ in range(10)] == [200] * 10
 
 
-@pytest.mark.parametrize("kind", ["answer", "redirect", "hang", "reset"])
-def test_a_fault_has_no_effect_unless_asked(exchange, kind):
-    fault = exchange.fault(kind)
-    ask(exchange, "POST")
-    assert exchange.live_key(ALICE, "usdm") is None
-    fault.clear()
-    exchange.fault(kind, effect=True)
-    ask(exchange, "POST")
-    assert exchange.live_key(ALICE, "usdm")
-
-
 def test_many_threads_get_one_key_and_every_request_is_counted(exchange):
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: ask(exchange, "POST"), range(500)))
@@ -310,14 +275,3 @@ def test_a_listener_is_told_once_of_an_expired_key_and_of_no_closed_one(exchange
     clock.advance(3600)
     exchange.notice_expired()
     assert (first, third) == (["listenKeyExpired"], [])
-
-
-def test_all_orders_are_those_of_the_account_as_binance_answers_them(exchange):
-    exchange.add_account(BOB)
-    for key, product, fields in ((ALICE, "usdm", {"X": "FILLED"}), (BOB, "usdm", {}), (ALICE, "coinm", {})):
-        exchange.emit_order(key, product, **fields)
-    path = "/fapi/v1/allOrders?symbol=BTCUSDT&signature=any"
-    [order] = json.loads(exchange.handle("GET", path, {"X-MBX-APIKEY": ALICE}).body)
-    assert (order["orderId"], order["symbol"], order["status"]) == (1, "BTCUSDT", "FILLED")
-    assert order["updateTime"] == START * 1000
-    assert exchange.handle("GET", path, {"X-MBX-APIKEY": "unknown" * 9}).status == 401
