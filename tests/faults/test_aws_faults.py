@@ -586,9 +586,10 @@ def test_a_new_key_that_could_not_be_written_is_learnt_by_the_next_run(world: Sc
 
 
 @pytest.mark.row(32)
-def test_one_account_whose_record_takes_no_write_costs_the_others_nothing(world: Scene) -> None:
+@pytest.mark.parametrize("reason", ["ItemCollectionSizeLimitExceeded", "ValidationError", "AccessDenied"])
+def test_one_account_whose_record_takes_no_write_costs_the_others_nothing(world: Scene, reason: str) -> None:
     world.live("alice", "bob", "carol")
-    world.refusals.cancel("ItemCollectionSizeLimitExceeded", when=is_of("bob"))
+    world.refusals.cancel(reason, when=is_of("bob"))
 
     done = world.invoke(TICK)
 

@@ -11,11 +11,11 @@ from botocore.exceptions import ClientError
 from listenkey_keeper import ListenKeyChanges
 from listenkeys.aws.announcements import Announcer
 from local.world import World
+from tests.end_to_end.bot_stack import bot_stack
+from tests.pages import block
 from tests.waiting import eventually
 
 from .conftest import ALICE, in_loop, listening, until
-
-PATTERN = {"source": ["listenkey-keeper"], "detail-type": ["Listen Key Changed"]}
 
 
 def readers() -> int:
@@ -24,16 +24,9 @@ def readers() -> int:
 
 @pytest.fixture
 def queue_url(world: World) -> Iterator[str]:
-    """A queue that gets the keeper's announcements by a rule."""
-    sqs, events = world.aws.client("sqs"), world.aws.client("events")
-    url = sqs.create_queue(QueueName="changes")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    events.put_rule(Name="changes", EventPattern=json.dumps(PATTERN))
-    events.put_targets(Rule="changes", Targets=[{"Id": "queue", "Arn": arn}])
-    yield url
-    events.remove_targets(Rule="changes", Ids=["queue"])
-    events.delete_rule(Name="changes")
-    sqs.delete_queue(QueueUrl=url)
+    """The queue and the rule of docs/consumer.md, for one more account."""
+    with bot_stack(world.aws, block("yaml").replace("[alice]", "[alice, bob]")) as url:
+        yield url
 
 
 @pytest.fixture
