@@ -15,7 +15,7 @@ from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import TICK
 
-from .conftest import Run, Start
+from .conftest import Start
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -113,18 +113,3 @@ def test_history_draws_the_last_day(
         assert len(drawn) == blocks
         assert "▁" in drawn
         assert "dead (" in "".join(lines[:2])
-
-
-@pytest.mark.slow
-def test_the_table_below_keeps_to_its_limit_and_a_pipe_has_it_alone(
-    run: Run, start: Start, world: World, clock: VirtualClock, function: LocalFunction
-) -> None:
-    world.add_account("alice", "k" * 20)
-    for _ in range(5):
-        function.invoke(TICK)
-        clock.advance(minutes=30)
-    terminal = start("history", "alice", "--limit", "2", NO_COLOR="1")
-    assert terminal.end() == 0
-    assert terminal.output.count("EXTENDED") == 2
-    assert "█" in terminal.output
-    assert run("history", "alice", "--limit", "2").stdout.splitlines()[0].startswith("time (UTC)")

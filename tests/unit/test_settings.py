@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from listenkeys.errors import SettingsError
-from listenkeys.settings import Settings, rate_minutes
+from listenkeys.settings import Settings
 
 GOOD = {
     "ACCOUNTS_TABLE": "accounts",
@@ -33,15 +33,6 @@ def refusal_of(environ: dict[str, str]) -> str:
     with pytest.raises(SettingsError) as refused:
         read(environ)
     return str(refused.value)
-
-
-@pytest.mark.parametrize("name", GOOD)
-def test_a_variable_that_is_missing_or_empty_is_named(name: str) -> None:
-    environ = {other: value for other, value in GOOD.items() if other != name}
-
-    assert refusal_of(environ) == f"{name} is not set: the template sets it, deploy with it"
-    if not name.startswith("BINANCE_"):
-        assert refusal_of(environ | {name: "  "}).startswith(f"{name} is not set")
 
 
 @pytest.mark.parametrize(
@@ -123,20 +114,3 @@ def test_the_sweep_leaves_the_tick_a_minute_and_takes_none_from_the_key(
     environ = GOOD | {"SCHEDULE_EXPRESSION": schedule, "RENEW_AFTER_MINUTES": str(renew_after)}
 
     assert read(environ).overdue_after() == overdue
-
-
-@pytest.mark.parametrize(
-    ("expression", "minutes"),
-    [
-        ("rate(1 minute)", 1),
-        ("rate(30 minutes)", 30),
-        ("rate(1 hour)", 60),
-        ("rate(2 days)", 2880),
-        ("rate(0 minutes)", None),
-        ("rate(5 seconds)", None),
-        ("cron(0/30 * * * ? *)", None),
-        ("rate(5 minutes) ", None),
-    ],
-)
-def test_a_rate_is_read_in_minutes(expression: str, minutes: int | None) -> None:
-    assert rate_minutes(expression) == minutes

@@ -17,7 +17,6 @@ from tests.end_to_end.deployed.stack import SamDeployed
 from tests.integration.test_shards import messages
 from tests.paths import ROOT
 from tests.stream.relay import Network
-from tests.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -101,44 +100,6 @@ def test_a_tick_in_shards_renews_every_account_once(sharded: SamDeployed, sharde
     # Once each: no account is in two shards.
     started = [request.api_key for request in sharded_world.exchange.requests if request.method == "POST"]
     assert len(started) == len(set(started)) == 30
-
-
-def test_a_killed_run_leaves_its_records_and_the_next_does_the_rest(
-    deployed: SamDeployed, world: World
-) -> None:
-    names = add_accounts(world, 6)
-    stuck = "key0stuck".ljust(64, "0")
-    world.add_account("stuck", stuck)
-    held = world.exchange.fault("hang", api_key=stuck)
-    with deployed.emulator(world) as function, ThreadPoolExecutor(1) as pool:
-        running = pool.submit(function.invoke, TICK)
-        eventually(lambda: held.hits and outcomes(world, names) == {"CREATED"})
-        function.kill()
-        killed = running.result(timeout=SECONDS)
-        before = {name: world.ledger(name) for name in names}
-        held.clear()
-        end_the_minute(world)
-        after = function.invoke(TICK)
-        starts = function.cold_starts
-
-    assert killed.error
-    assert after.error is None
-    assert (after.payload["created"], after.payload["skipped"]) == (1, 6)
-    assert world.current("stuck")["outcome"] == "CREATED"
-    assert {name: world.ledger(name) for name in names} == before
-    # What was recorded and not yet told when it died has been told since.
-    assert {event["detail"]["accountId"] for event in deployed.account_events()} == {*names, "stuck"}
-    assert not any("unannounced" in world.current(name) for name in names)
-    assert starts == 2
-
-
-def end_the_minute(world: World) -> None:
-    """Remove the weight counters: what a killed run claimed is its own for the clock minute only."""
-    dynamodb, table = world.aws.client("dynamodb"), world.aws.outputs["LedgerTableName"]
-    for item in dynamodb.scan(TableName=table)["Items"]:
-        if item["accountId"]["S"].startswith("#"):
-            key = {name: item[name] for name in ("accountId", "record")}
-            dynamodb.delete_item(TableName=table, Key=key)
 
 
 def test_a_run_whose_table_is_silent_ends_in_time_and_the_next_is_well(
