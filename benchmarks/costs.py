@@ -180,9 +180,10 @@ def table(measured: dict[str, Any]) -> str:
         "sweep of 100 accounts after it.",
         "",
     ]
-    for free in (True, False):
+    for free in (False, True):
         bills = [bill(accounts, measured, free) for accounts in SIZES]
         title = "with what is always free" if free else "at list price"
+        names = (TOGETHER_EACH, TOGETHER_PACKED) if free else bills[0]
         text += [
             f"| dollars a month, {title}: accounts | " + " | ".join(f"{size:,}" for size in SIZES) + " |",
             "|---|" + "--:|" * len(SIZES),
@@ -190,7 +191,7 @@ def table(measured: dict[str, Any]) -> str:
                 f"| {name} | "
                 + " | ".join(f"{each[name]:,.2f}".replace("-0.00", "0.00") for each in bills)
                 + " |"
-                for name in bills[0]
+                for name in names
             ),
             "",
         ]
