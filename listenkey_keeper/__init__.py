@@ -1,11 +1,11 @@
 """What operators and bots install.
 
 UserDataStream, SyncUserDataStream   an account's events, for bots; need the extra `stream`
-Interrupted, Gap                     that events may be missing from now on, and for which time
+Interrupted, Gap                     events may be missing from now on; events arrive again
 ListenKeyChanges                     wakes streams when a key changes
 ListenKeys, read_listen_key          the listenKey itself, for a websocket of your own; they need boto3 alone
 report_expired                       tells the keeper that a key is dead
-ListenKey, ListenKeyUnavailable      what these answer and raise
+ListenKey, ListenKeyUnavailable      what these return and raise
 """
 
 from typing import TYPE_CHECKING, Any

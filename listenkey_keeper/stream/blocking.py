@@ -23,8 +23,8 @@ class SyncUserDataStream:
             for item in stream:
                 print(item)
 
-    The sockets live in a thread of their own, so that they are read and answered while the bot is busy. For
-    hundreds of accounts take UserDataStream, which needs no thread each.
+    A thread serves the socket, so that pings are answered while the bot is busy. For hundreds of accounts
+    use UserDataStream, which needs no thread for each.
     """
 
     def __init__(
@@ -51,25 +51,25 @@ class SyncUserDataStream:
 
     @property
     def state(self) -> State:
-        """What the stream knows of itself now."""
+        """The state now."""
         return self._stream.state
 
     @property
     def alive(self) -> bool:
-        """Whether events are heard, as far as is known: `state.listening`."""
+        """Whether events arrive, as far as is known: `state.listening`."""
         return self._stream.alive
 
     @property
     def expires_at(self) -> datetime | None:
-        """Until when the key lives, as last read from the table: aware UTC, None before the first reading."""
+        """When the key expires, as last read from the table: aware UTC, None before the first reading."""
         return self._stream.expires_at
 
     def wake(self) -> None:
-        """Look at the table now. Safe to call from any thread."""
+        """Read the table now. Safe to call from any thread."""
         self._stream.wake()
 
     def close(self) -> None:
-        """Close the stream and wait for the end of its sockets. Safe to call twice, and from any thread."""
+        """Close the stream and wait until its sockets are closed. Safe to call twice, and from any thread."""
         if self._thread.ident is None:
             return
         self._stream.close()
@@ -77,10 +77,10 @@ class SyncUserDataStream:
             self._thread.join()
 
     def get(self, timeout: float | None = None) -> Item:
-        """Return the next item; with a timeout of 0, what waits.
+        """Return the next item; with a timeout of 0, without waiting.
 
-        Raises TimeoutError when none comes within `timeout` seconds, and StopAsyncIteration once the stream
-        is closed and everything was taken.
+        Raises TimeoutError if none comes within `timeout` seconds, and StopAsyncIteration once the stream is
+        closed and every item has been read.
         """
         if self._thread.ident is None:
             raise RuntimeError("a stream is open inside of `with` only")

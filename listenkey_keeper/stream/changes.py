@@ -1,4 +1,4 @@
-"""A queue that gets the keeper's `Listen Key Changed` events: it says when to look, never what the key is."""
+"""A queue that gets the keeper's `Listen Key Changed` events: it says when to read the table, not the key."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class ListenKeyChanges:
     """Reads an SQS queue that a rule fills with `Listen Key Changed`, and wakes the streams of those
     accounts.
 
-    One object for all streams of a process; a queue is for one process alone, as each message goes to one
-    reader. `sqs` is a boto3 client that may wait 20 s for an answer, by default one of the default session.
-    Needs sqs:ReceiveMessage and sqs:DeleteMessage. The queue is read in a thread of its own while any stream
-    is open; after that the thread ends within `wait_seconds`.
+    Use one object for all streams of a process, and one queue for each process: a message goes to one reader
+    only. `sqs` is a boto3 client that may wait 20 s for an answer, by default one of the default session.
+    Needs sqs:ReceiveMessage and sqs:DeleteMessage. A thread reads the queue while any stream is open, and
+    ends within `wait_seconds` after that.
     """
 
     def __init__(

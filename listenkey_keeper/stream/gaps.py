@@ -1,4 +1,4 @@
-"""What may have been missed, and which events were heard before. No sockets and no clock of its own."""
+"""What may have been missed, and which events have been received before. No sockets and no clock of its own."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _REMEMBERED_MOST = 500_000
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """From `since` on (aware UTC) events may be missing, and nothing says yet that they come again.
+    """Events since `since` (aware UTC) may be missing.
 
-    Comes at the moment in which the stream stops being sure to hear. Exactly one Gap follows, when it hears
-    again; it may begin earlier, if more was found out by then. `why` says what it was:
+    Yielded as soon as the stream cannot be sure to receive every event. Exactly one Gap follows, when it
+    receives events again; it may begin earlier, if the stream has learned more by then. `why` is the reason:
 
-    "no key"            the table has no listenKey of the account
+    "no key"            the table has no listenKey of the account: it is new, or its name is wrong
     "table unreadable"  the table could not be read when the stream was opened
-    "cannot connect"    no websocket could be opened when the stream was
-    "connection lost"   the websocket was closed, or did not answer
-    "key expired"       Binance said that the key has expired
+    "cannot connect"    no websocket could be opened when the stream was opened
+    "connection lost"   the websocket was closed, or did not answer a ping
+    "key expired"       Binance sent listenKeyExpired
     "key changed"       the table has another key, and the old one may have been dead for some time
-    "key not renewed"   the key's hour is over, and nobody has renewed it
-    "account rejected"  the same, and the keeper says that the account needs a person (`state.error_code`)
-    "read too slowly"   events were thrown away because nobody took them
+    "key not renewed"   60 minutes have passed since the key's last renewal
+    "account rejected"  the same, and a person must fix the account (`state.error_code`)
+    "read too slowly"   events were dropped because the bot did not read them
     """
 
     since: datetime
@@ -44,10 +44,10 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events between two moments (aware UTC) may have been missed: ask Binance by REST what happened then.
+    """Events between two times (aware UTC) may be missing: ask Binance by REST what happened then.
 
-    Comes when the gap is over: what happens from now on comes by the stream. Some of the events in it may
-    have been yielded all the same. `why` is that of the Interrupted before it, or "started" for the first.
+    Yielded when the gap is over: the stream yields later events. Some events of the gap may have been yielded
+    too. `why` is that of the Interrupted before it, or "started" for the first Gap of a stream.
     """
 
     since: datetime
@@ -57,13 +57,13 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a stream knows of itself.
+    """The state of a stream.
 
-    `listening`: a socket is open, on a key that lives as far as is known. If not, `why` and `since` (aware
-    UTC) say the reason, "closed" at the end. `expires_at`, `outcome` and `error_code` are the account's
-    record as last read from the table: until when the key lives, how the keeper's last attempt ended
-    (EXTENDED, REJECTED, ...) and with which error. `events` counts what was heard, `reconnects` the sockets
-    opened after the first.
+    `listening`: a socket is open, and as far as is known its key is alive. If not, `why` is the reason
+    ("closed" at the end) and `since` (aware UTC) when that began. `expires_at`, `outcome` and `error_code` are
+    the account's record as last read from the table: when the key expires, how the keeper's last attempt ended
+    (EXTENDED, REJECTED, ...) and with which error. `events` counts the events received, `reconnects` the
+    sockets opened after the first.
     """
 
     listening: bool

@@ -69,9 +69,9 @@ class ListenKeyUnavailable(Exception):
     """No listenKey can be read.
 
     `code` is AWS's error code, the name of the exception, or one of NO_KEY (the account is new, or its name
-    is wrong), INVALID_RECORD and NO_STREAM_URL (the stack has a custom BinanceBaseUrl, and nobody says where
-    its websockets are). `retryable` tells whether asking again may help. `outcome` and `error_code` are the
-    keeper's last, where it has tried and there is no key.
+    is wrong), INVALID_RECORD and NO_STREAM_URL (the stack has a custom BinanceBaseUrl without
+    BinanceStreamUrl). `retryable` tells whether trying again may help. `outcome` and `error_code` are those of
+    the keeper's last attempt, if it has tried and there is no key.
     """
 
     def __init__(self, account: str, code: str, where: str, record: Mapping[str, Any]) -> None:
@@ -87,8 +87,8 @@ class ListenKey:
     """A listenKey as it was recorded. Keep `key` and `url` secret: either is enough to listen.
 
     `expires_at` is 60 minutes after `renewed_at`, when the last successful request for it was sent; both are
-    aware UTC. Past `expires_at` the key is dead, or nobody keeps it alive. `outcome` is how the keeper's last
-    attempt ended (EXTENDED, FAILED, REJECTED, ...), `error_code` its error where it failed.
+    aware UTC. After `expires_at` the key is dead, or the keeper does not renew it. `outcome` is how the
+    keeper's last attempt ended (EXTENDED, FAILED, REJECTED, ...), `error_code` its error if it failed.
     """
 
     account: str
@@ -113,10 +113,10 @@ class ListenKeys:
     send every event. `eventbridge` is a boto3 client for `report_expired`, by default one of the default
     session for the table's region.
 
-    `clock_offset` is what this machine's clock lacks, by the Date of DynamoDB's last answer: zero where it
-    is right to the second.
+    `clock_offset` is how far this machine's clock is behind DynamoDB's (a timedelta, by the Date of its last
+    answer): zero if it is right to the second.
 
-    Raises ValueError without a table, without an AWS region, or for a `base_url` that is no websocket's.
+    Raises ValueError without a table, without an AWS region, or for a `base_url` that is not a websocket's.
     """
 
     def __init__(

@@ -24,14 +24,14 @@ DETAIL_TYPE = "Listen Key Expired"
 def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeClient | None = None) -> bool:
     """Tell the keeper that this listenKey of the account is dead: it renews the account within seconds.
 
-    For programs with a websocket of their own, when Binance has sent listenKeyExpired. UserDataStream does it
-    by itself. The event has the key's fingerprint, not the key; the keeper ignores it if another key is
-    recorded by now, or if it has just tried.
+    For programs with a websocket of their own, when Binance has sent listenKeyExpired; UserDataStream does it
+    itself. The event has the key's fingerprint, not the key. The keeper ignores it if another key is recorded
+    by now, or if it has tried in the last 30 seconds.
 
     `eventbridge` is a boto3 client for the region of the stack, by default one of the default session. Needs
     events:PutEvents, which ReaderPolicy grants for this event alone. Blocks for up to some 10 s; in asyncio
-    call it in a thread. Returns whether EventBridge took the event; where not, the reason is logged, and the
-    keeper finds out by itself at its next tick.
+    call it in a thread. Returns whether EventBridge took the event. If not, the reason is logged, and the
+    keeper notices by itself at its next tick.
     """
     detail = {"accountId": account, "fingerprint": hashlib.sha256(listen_key.encode()).hexdigest()[:12]}
     try:

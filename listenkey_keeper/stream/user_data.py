@@ -23,23 +23,24 @@ class UserDataStream:
             async for item in stream:
                 print(item)
 
-    Yields Binance's events as dicts, out of their envelope and each once. An Interrupted says that from now
-    on events may be missing; the Gap that follows it says that they come again, and for which time to ask
-    Binance. They alternate. Before them is the Gap of the opening. listenKeyExpired is not yielded: it
-    becomes an Interrupted.
+    Yields Binance's events as dicts, without the envelope of some URLs, each once. An Interrupted says that
+    events may be missing from now on. The Gap that follows it says that events arrive again, and for which
+    time to ask Binance. They alternate; a Gap for the opening comes first. listenKeyExpired is not yielded:
+    it becomes an Interrupted.
 
     `table` is ListenKeysTable's name, or a ListenKeys, which many streams may share; by default the
     environment's LISTEN_KEYS_TABLE. `since` (aware) is where the first Gap begins: for a bot that restarts,
     the time of the last event it has handled; by default now. `changes` wakes the stream when the keeper
-    announces another key; without it the stream finds out within a minute. With `ask` the stream tells the
-    keeper when the key is dead (`report_expired`), which then makes another within seconds. It needs GetItem
-    on the table and events:PutEvents for that one event; Binance gets no request from it but the opening of
-    websockets. Raises ValueError for a `since` without a timezone, and what ListenKeys raises.
+    announces another key; without it the stream notices within a minute. With `ask` the stream reports a dead
+    key (`report_expired`), and the keeper creates another within seconds. It needs dynamodb:GetItem on the
+    table and events:PutEvents for that one event. To Binance it opens websockets, and sends nothing else.
+    Raises ValueError for a `since` without a timezone, and what ListenKeys raises.
 
-    The iterator does not end. It raises ListenKeyUnavailable if the table has never been read and asking
-    again does not help (its name, a permission, credentials); all later trouble is logged and tried again.
-    Taking the next item may be cancelled, as by asyncio.wait_for, and loses nothing. Up to 10,000 items or
-    16 MB of JSON wait to be taken; events beyond them are dropped and lie in a Gap.
+    The iterator does not end by itself. It raises ListenKeyUnavailable if the table has never been read and
+    retrying cannot help (its name, a permission, credentials). Later errors are logged, and the stream tries
+    again. An account that is not in the table raises nothing: it yields an Interrupted ("no key") and waits.
+    Reading the next item may be cancelled, as by asyncio.wait_for, and loses nothing. Up to 10,000 items or
+    16 MB of JSON wait to be read; events beyond them are dropped and lie in a Gap.
     """
 
     def __init__(
@@ -68,33 +69,33 @@ class UserDataStream:
 
     @property
     def state(self) -> State:
-        """What the stream knows of itself now. Safe to read from any thread."""
+        """The state now. Safe to read from any thread."""
         return self._follower.state
 
     @property
     def alive(self) -> bool:
-        """Whether events are heard, as far as is known: `state.listening`."""
+        """Whether events arrive, as far as is known: `state.listening`."""
         return self.state.listening
 
     @property
     def expires_at(self) -> datetime | None:
-        """Until when the key lives, as last read from the table: aware UTC, None before the first reading."""
+        """When the key expires, as last read from the table: aware UTC, None before the first reading."""
         return self.state.expires_at
 
     def wake(self) -> None:
-        """Look at the table now. Safe to call from any thread."""
+        """Read the table now. Safe to call from any thread."""
         self._call(self._follower.look.ring)
 
     def close(self) -> None:
-        """Begin to close the stream; who waits for an item is told that it is over.
+        """Begin to close the stream: waiting for an item ends with StopAsyncIteration.
 
-        Safe to call twice, and from any thread. `aclose` waits for the end.
+        Safe to call twice, and from any thread. `aclose` also waits until the sockets are closed.
         """
         if self._task:
             self._call(self._task.cancel)
 
     async def aclose(self) -> None:
-        """Close the stream and wait for the end of its sockets. Safe to call twice, and in another loop."""
+        """Close the stream and wait until its sockets are closed. Safe to call twice, and in another loop."""
         self.close()
         if self._loop is asyncio.get_running_loop():
             await self.closed()
@@ -103,7 +104,7 @@ class UserDataStream:
                 await asyncio.sleep(0.01)
 
     async def closed(self) -> None:
-        """Return when the stream is over, for whatever reason; in its loop."""
+        """Return when the stream has ended, for any reason; call it in the stream's loop."""
         if self._task:
             await asyncio.wait([self._task])
 
