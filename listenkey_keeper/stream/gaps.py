@@ -1,4 +1,4 @@
-"""What may have been missed, and which events have been received before. No sockets and no clock of its own."""
+"""What may have been missed, and which events came before. No sockets and no clock of its own."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class State:
     """The state of a stream.
 
     `listening`: a socket is open, and as far as is known its key is alive. If not, `why` is the reason
-    ("closed" at the end) and `since` (aware UTC) when that began. `expires_at`, `outcome` and `error_code` are
-    the account's record as last read from the table: when the key expires, how the keeper's last attempt ended
-    (EXTENDED, REJECTED, ...) and with which error. `events` counts the events received, `reconnects` the
-    sockets opened after the first.
+    ("closed" at the end) and `since` (aware UTC) when that began. `expires_at`, `outcome` and `error_code`
+    are the account's record as last read from the table: when the key expires, how the keeper's last attempt
+    ended (EXTENDED, REJECTED, ...) and with which error. `events` counts the events received, `reconnects`
+    the sockets opened after the first.
     """
 
     listening: bool

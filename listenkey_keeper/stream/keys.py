@@ -70,8 +70,8 @@ class ListenKeyUnavailable(Exception):
 
     `code` is AWS's error code, the name of the exception, or one of NO_KEY (the account is new, or its name
     is wrong), INVALID_RECORD and NO_STREAM_URL (the stack has a custom BinanceBaseUrl without
-    BinanceStreamUrl). `retryable` tells whether trying again may help. `outcome` and `error_code` are those of
-    the keeper's last attempt, if it has tried and there is no key.
+    BinanceStreamUrl). `retryable` tells whether trying again may help. `outcome` and `error_code` are those
+    of the keeper's last attempt, if it has tried and there is no key.
     """
 
     def __init__(self, account: str, code: str, where: str, record: Mapping[str, Any]) -> None:
