@@ -387,6 +387,7 @@ def test_an_alarm_tells_the_topic_what_it_means_and_what_to_do_first(name: str) 
     told = [] if name in SILENT else [TOPIC]
     assert alarm.get("AlarmActions", []) == alarm.get("OKActions", []) == told
     assert "First: " in alarm["AlarmDescription"]
+    assert alarm["AlarmDescription"].endswith(f" All steps: docs/alarms.md, {name}.")
     assert len(alarm["AlarmDescription"]) <= 1024
     assert alarm.get("ActionsEnabled", True) is True
     assert "TreatMissingData" in alarm
