@@ -37,7 +37,6 @@ START = datetime(2026, 11, 24, 11, tzinfo=UTC)
 # The lines of the page, each with how many minutes after the start it is typed.
 TYPED = [
     (1, "listenkeys accounts add erin"),
-    (4, 'listenkeys status; echo "ends with $?"'),
     (20, ".local/binance revoke erin"),
     (31, 'listenkeys status; echo "ends with $?"'),
     (70, "listenkeys accounts add erin --replace"),
