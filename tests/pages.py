@@ -10,9 +10,3 @@ PAGE = (ROOT / "docs/consumer.md").read_text()
 def blocks(text: str, language: str) -> list[str]:
     """Return a text's code blocks in that language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-def block(language: str) -> str:
-    """Return the one code block of docs/consumer.md in that language."""
-    [found] = blocks(PAGE, language)
-    return found
