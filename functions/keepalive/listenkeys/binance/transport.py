@@ -17,7 +17,7 @@ import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
+from requests.utils import default_headers, get_environ_proxies
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from ..errors import AccountError, ErrorCode, Transient
@@ -30,16 +30,13 @@ class Transport:
 
     def __init__(self, urls: Iterable[str], pool_size: int, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
-        self._session = requests.Session()
-        self.close_idle = self._session.close
-        self._session.trust_env = False  # it would send a netrc's Authorization header
+        # Not by a Session: it would look for cookies in each answer, and send a netrc's Authorization header.
         # Only the context gets to know the CA bundle: told of it, urllib3 reads it for each connection.
-        adapter = BoundedAdapter(timeouts, pool_size, tls_context())
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._adapter = BoundedAdapter(timeouts, pool_size, tls_context())
+        self.close_idle = self._adapter.close
         self._proxies = {url: get_environ_proxies(url) for url in urls}
         self._prepared = {
-            (method, url): self._session.prepare_request(requests.Request(method, url))
+            (method, url): requests.Request(method, url, default_headers()).prepare()
             for method in ("PUT", "POST")
             for url in self._proxies
         }
@@ -49,11 +46,10 @@ class Transport:
         request = self._prepared[method, url].copy()
         request.headers["X-MBX-APIKEY"] = api_key
         try:
-            with self._session.send(
+            with self._adapter.send(
                 request,
-                timeout=(self._timeouts.connect, self._timeouts.read),
-                allow_redirects=False,
                 stream=True,
+                timeout=(self._timeouts.connect, self._timeouts.read),
                 proxies=self._proxies[url],
             ) as response:
                 body: bytes = response.raw.read(MAX_BODY + 1, decode_content=True)

@@ -14,7 +14,7 @@ from ..selection import DueRule
 from ..timing import NEVER
 from .host import Host
 from .renewal import Renewal
-from .weight import Budget
+from .weight import Budget, Minute
 
 
 @dataclass(slots=True)
@@ -36,9 +36,10 @@ class Admission:
         at = self.budget.opens_at(host.group)
         if at > self.clock.monotonic():
             return at
-        self._ask(host)
+        minute = self.budget.now(host.group)
+        self._ask(host, minute)
         asking = host.group in self._asking
-        if host.ready and self.budget.now(host.group).free and not (host.alone and asking):
+        if host.ready and minute.free and not (host.alone and asking):
             return at
         return NEVER if asking else self.budget.next_minute()
 
@@ -47,18 +48,19 @@ class Admission:
 
         No other run then asks for what is not answered or not recorded yet.
         """
-        minute, left = self.budget.minute(), self.budget.ends_in()
+        left = self.budget.ends_in()
         if left > 0:
             return self.clock.monotonic() + left
+        minute = self.budget.minute()
         if self._kept != minute and (flying or self.journal.saving or self.journal.unsaved):
             self._kept = minute
             for group in groups:
                 self.pool.start(partial(self.budget.take, group, minute + 1, 0, own=True), lambda _: None)
         return NEVER
 
-    def _ask(self, host: Host) -> None:
+    def _ask(self, host: Host, minute: Minute) -> None:
         """Admit the next portion if few are ready, and get the weight that is missing."""
-        group, minute, now = host.group, self.budget.now(host.group), self.clock.monotonic()
+        group, now = host.group, self.clock.monotonic()
         if group in self._asking:
             return
         portion = host.next(self.workers, minute.free + minute.room - len(host.ready))

@@ -58,12 +58,12 @@ class Sending:
         """Start what may go now; return when to look again, None when there is nothing left to wait for."""
         while True:
             now = self.clock.monotonic()
-            best, wake = self._choose(now)
             flying = sum(len(host.flying) for host in self._hosts.values())
-            if best is None or flying >= self.admission.workers:
+            best, wake = self._choose(now) if flying < self.admission.workers else (None, NEVER)
+            if best is None:
                 if (wake is None and not flying) or now >= self.deadline + LET_GO:
                     return None
-                wake = NEVER if wake is None or best else wake
+                wake = NEVER if wake is None else wake
                 return min(wake, self.admission.keep(self._gates, flying), self.deadline + LET_GO)
             renewal = best.launch(now)
             self.budget.now(best.group).free -= 1
