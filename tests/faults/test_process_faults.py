@@ -336,20 +336,6 @@ def test_a_nonsensical_environment_is_refused_at_the_start_in_one_line(
     assert not world.exchange.requests
 
 
-@pytest.mark.row(42)
-def test_a_process_with_a_broken_environment_does_not_start(world: World) -> None:
-    variables = {**os.environ, **world.environment(), "LEDGER_DAYS": "many"}
-    done = subprocess.run(
-        [sys.executable, "-c", "import app"],
-        env={**variables, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("listenkeys.errors.SettingsError: LEDGER_DAYS must be")
-
-
 @pytest.mark.slow
 @pytest.mark.row(43)
 @pytest.mark.parametrize("first", [600.0, -600.0])

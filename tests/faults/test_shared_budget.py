@@ -62,31 +62,6 @@ def minute_of(entry: dict[str, Any]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.row(51)
-def test_a_tick_and_a_sweep_at_once_keep_the_cap_and_ask_once_for_each(
-    busy: Scene, fast: ScaledClock
-) -> None:
-    products = {"usdm": names("u", 60), "coinm": names("c", 60)}
-    with ExitStack() as stack:
-        runs = [
-            stack.enter_context(Handler(busy, fast, MAX_WEIGHT_PER_MINUTE="60")) for _ in ("tick", "sweep")
-        ]
-        for product, accounts in products.items():
-            add_due(busy, fast, accounts, product)
-        for run in runs:
-            run.ready()
-        began = at_the_next_minute(fast)
-        runs[0].start(TICK, run_id="tick")
-        runs[1].start(SWEEP, run_id="sweep")
-        ended = [run.ended() for run in runs]
-    assert [done.raised for done in ended] == ["", ""]
-    assert most_weight(busy, "futures", began) <= 60
-    for product, accounts in products.items():
-        assert all(kept(busy, name, product) for name in accounts)
-        check_asked_once(busy, ended, accounts)
-
-
-@pytest.mark.slow
-@pytest.mark.row(51)
 def test_a_tick_a_sweep_and_a_retry_at_once_keep_each_groups_cap(busy: Scene, fast: ScaledClock) -> None:
     """The options' cap is the same share of their limit: 60 of 2,400 are 10 of 400."""
     products = {"usdm": names("u", 40), "coinm": names("c", 40), "options": names("o", 4)}

@@ -136,25 +136,6 @@ def test_with_renew_after_ten_minutes_the_sweep_is_what_renews(
     assert counts(function.invoke(SWEEP)) == {outcome: 1}
 
 
-def test_the_sweep_repairs_an_account_that_asks_for_it_the_tick_others(
-    world: Scene,
-) -> None:
-    for name, own in (("alice", {"renewAfterMinutes": {"N": "5"}}), ("bob", {})):
-        world.add_account(name, name.ljust(64, "0"), **own)
-    world.invoke(TICK)
-    recreated = {}
-    for minute in range(5, 35, 5):
-        world.clock.advance(minutes=5)
-        if minute == 10:
-            for name in ("alice", "bob"):
-                world.exchange.handle("DELETE", PATHS["usdm"], {"X-MBX-APIKEY": name.ljust(64, "0")})
-        world.invoke(TICK if minute == 30 else SWEEP)
-        for name in ("alice", "bob"):
-            if world.ledger(name)[-1]["outcome"] == "RECREATED":
-                recreated.setdefault(name, minute)
-    assert recreated == {"alice": 10, "bob": 30}
-
-
 def manual_world(world: World, clock: VirtualClock) -> None:
     """Fresh, due, new, rejected and disabled."""
     add(world, "due", clock.now() - timedelta(minutes=20))

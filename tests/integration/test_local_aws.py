@@ -31,32 +31,6 @@ def record(table: str, account: str, at: str, **condition: str) -> dict[str, Any
     return {"Put": {"TableName": table, "Item": item, **condition}}
 
 
-def test_a_refused_transaction_changes_nothing_and_says_which_item(aws: LocalAws) -> None:
-    dynamodb, table = aws.client("dynamodb"), aws.outputs["ListenKeysTableName"]
-    dynamodb.transact_write_items(TransactItems=[record(table, "alice", "1"), record(table, "bob", "1")])
-    before = dynamodb.scan(TableName=table)["Items"]
-    update = {
-        "TableName": table,
-        "Key": {"accountId": {"S": "bob"}, "record": {"S": "CURRENT"}},
-        "UpdateExpression": "SET attemptedAt = :at",
-        "ExpressionAttributeValues": {":at": {"S": "2"}},
-    }
-    new = {"ConditionExpression": "attribute_not_exists(accountId)"}
-
-    with pytest.raises(dynamodb.exceptions.TransactionCanceledException) as refused:
-        dynamodb.transact_write_items(
-            TransactItems=[
-                record(table, "carol", "2"),
-                {"Update": update},
-                record(table, "alice", "2", **new),
-            ]
-        )
-
-    reasons = [reason["Code"] for reason in refused.value.response["CancellationReasons"]]
-    assert reasons == ["None", "None", "ConditionalCheckFailed"]
-    assert dynamodb.scan(TableName=table)["Items"] == before
-
-
 def test_transactions_at_the_same_time_lose_nothing_when_some_are_refused(aws: LocalAws) -> None:
     dynamodb, table = aws.client("dynamodb"), aws.outputs["ListenKeysTableName"]
     dynamodb.put_item(**record(table, "taken", "1")["Put"])
