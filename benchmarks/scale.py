@@ -25,8 +25,7 @@ from typing import Any
 
 import boto3
 
-from listenkeys.aws.record_items import iso
-from listenkeys.model import LEASE
+from listenkeys.model import LEASE, iso
 from listenkeys.sending import weight as budget
 from local.aws import other_dynamodb
 from local.aws.dynamodb_local import dynamodb_local

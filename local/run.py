@@ -101,7 +101,7 @@ def show(
 ) -> None:
     """Print the plan or the status of every account; then the log, and what came back or was raised."""
     if report and report.get("dryRun"):
-        output.show(report_view(report))
+        output.show(report_view(report, clock.now()))
     else:
         with environment(variables):
             tables = variables["ACCOUNTS_TABLE"], variables["LISTEN_KEYS_TABLE"]

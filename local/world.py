@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from listenkeys.aws.record_items import iso, key_of
-from listenkeys.model import LEASE
+from listenkeys.aws.record_items import key_of
+from listenkeys.model import LEASE, iso
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
 from local.binance.server import BinanceServer

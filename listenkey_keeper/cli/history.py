@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from listenkeys.aws.record_items import iso, key_of, read
-from listenkeys.model import SUCCESSES
+from listenkeys.aws.record_items import key_of, read
+from listenkeys.model import SUCCESSES, iso
 
 from .output import Columns, problem
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from listenkey_keeper.stream.clock import SystemClock
 from listenkey_keeper.stream.gaps import Gap, Interrupted, event_time
 from listenkey_keeper.stream.keys import ListenKeys, ListenKeyUnavailable
-from listenkeys.aws.record_items import iso
+from listenkeys.model import iso
 
 from .errors import CliError
 from .output import plain, show

@@ -223,7 +223,7 @@ def renew(
     if as_json:
         show_json(report)
     else:
-        show(report_view(report))
+        show(report_view(report, now()))
     if failed(report):
         raise typer.Exit(ACTION_NEEDED)
 

@@ -174,8 +174,8 @@ class Registry:
         known = self.find(wanted.account_id)
         if known and not wanted.replace:
             raise CliError(
-                f"{known.id} already exists: --replace replaces its API key; `listenkeys accounts list` "
-                "shows it"
+                f"{known.id} already exists: `listenkeys accounts list` shows its row, --replace replaces "
+                "its API key"
             )
         if known and known.problem:
             raise CliError(

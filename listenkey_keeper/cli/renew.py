@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -17,6 +18,7 @@ from .output import Columns, Problems, plain
 
 _OK = {*SUCCESSES, Outcome.SKIPPED}
 _NOT_OK = {*RETRYABLE, Outcome.REJECTED}
+_NAMED = 5  # accounts without a listenKey that are named
 _MAX_NAMED = 2000  # account ids in an event; a synchronous one may be 6 MB, this is for a person's patience
 
 
@@ -58,8 +60,8 @@ def failed(report: dict[str, Any]) -> bool:
     return bool(report.get("problems")) or any(report.get(outcome.lower()) for outcome in _NOT_OK)
 
 
-def report_view(report: dict[str, Any]) -> Group:
-    """Return the report as a person reads it."""
+def report_view(report: dict[str, Any], at: datetime) -> Group:
+    """Return the report as a person reads it at that time."""
     parts: list[RenderableType] = []
     plan, found = report.get("plan"), report.get("problems", ())
     disabled = [str(p.get("accountId")) for p in found if p.get("errorCode") == ErrorCode.ACCOUNT_DISABLED]
@@ -82,7 +84,7 @@ def report_view(report: dict[str, Any]) -> Group:
                 table.add(Text(outcome, style=style), Text(str(count)))
         if table.rows:
             parts += [table, ""]
-        parts.append(_sum(report, skipped))
+        parts.append(_sum(report, report.get("accounts", 0) - len(disabled), skipped, at))
     named = [
         (str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage"))
         for p in found
@@ -101,13 +103,13 @@ def report_view(report: dict[str, Any]) -> Group:
     return Group(*parts)
 
 
-def _sum(report: dict[str, Any], skipped: int) -> Text:
-    count, least = report.get("accounts", 0), report.get("minRemainingSeconds")
+def _sum(report: dict[str, Any], count: int, skipped: int, at: datetime) -> Text:
+    least = report.get("minRemainingSeconds")
     said = ["1 account" if count == 1 else f"{count} accounts"]
     if least:
         said.append(f"least time left on a listenKey: {least // 60} min")
     elif least is not None:
-        said.append("it has no live listenKey" if count == 1 else "not all have a live listenKey")
+        said = [_who_has_none(report, count, at)]
     if skipped:
         when, them = "less than 5 minutes ago", "them"
         if count == 1 and least:
@@ -116,3 +118,20 @@ def _sum(report: dict[str, Any], skipped: int) -> Text:
             them = "it"
         said.append(f"SKIPPED: renewed {when}; --force renews {them} anyway")
     return Text("; ".join(said))
+
+
+def _who_has_none(report: dict[str, Any], count: int, at: datetime) -> str:
+    """Say whose listenKey is dead or missing, unless the report does not name all problems."""
+    failed = [problem for problem in report["problems"] if problem["outcome"] in _NOT_OK]
+    none = [
+        str(problem["accountId"])
+        for problem in failed
+        if not problem["expiresAt"] or datetime.fromisoformat(problem["expiresAt"]) <= at
+    ]
+    if not none or len(failed) < sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK):
+        return f"{count} accounts; not all have a live listenKey"
+    if count == 1:
+        return f"{none[0]} has no live listenKey"
+    more = f" and {len(none) - _NAMED} more" if len(none) > _NAMED else ""
+    who = f"{', '.join(none[:_NAMED])}{more} {'has' if len(none) == 1 else 'have'}"
+    return f"{count - len(none)} of {count} have a live listenKey; {who} none"

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from listenkeys.aws.record_items import iso
-from listenkeys.model import LEASE
+from listenkeys.model import LEASE, iso
 from listenkeys.products import LIVE
 from listenkeys.view.status import STATES, AccountStatus, ago, by_urgency
 

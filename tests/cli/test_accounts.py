@@ -217,7 +217,7 @@ def test_an_account_that_is_there_is_not_touched_without_replace(
     world.add_account("alice", OTHER, product="coinm")
     before = row(world, "alice")
     done = run("accounts", "add", "alice", "--product", "options", stdin=OTHER if same else api_key)
-    assert (done.exit_code, "alice already exists: --replace" in done.stderr) == (2, True)
+    assert (done.exit_code, "alice already exists: `listenkeys" in done.stderr) == (2, True)
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
     assert row(world, "alice") == before
 

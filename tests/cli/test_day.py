@@ -9,7 +9,7 @@ from rich.console import Console
 
 from listenkey_keeper.cli.day import Day, day_of
 from listenkey_keeper.cli.history import expiry
-from listenkeys.aws.record_items import iso
+from listenkeys.model import iso
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World

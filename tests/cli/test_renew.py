@@ -45,12 +45,13 @@ def test_renew_ends_with_1_when_an_account_was_not_renewed(run: Run, world: Worl
     world.add_account("bob", "b" * 20, known=False)
     done = run("renew")
     assert done.exit_code == 1
-    assert "\nINVALID_API_KEY: Binance refused the API key" in done.stdout
+    assert "1 of 2 have a live listenKey; bob has none\n\nINVALID_API_KEY: Binance refused" in done.stdout
     assert done.stdout.splitlines()[-1] == "  bob"
     world.exchange.fault(status=451)
     done = run("renew", "alice", "--force")
     assert done.exit_code == 1
-    assert "RESTRICTED_LOCATION" in done.stdout
+    assert "1 account; least time left on a listenKey: 60 min\n\nRESTRICTED_LOCATION" in done.stdout
+    assert "\nbob has no live listenKey\n" in run("renew", "bob").stdout
 
 
 def test_minutes_after_a_success_what_failed_since_is_tried_and_no_old_error_is_shown(
@@ -110,7 +111,9 @@ def test_renew_names_what_it_cannot_renew_and_what_to_do(run: Run, world: World,
     assert done.stdout.splitlines()[-1] == enable
 
 
-def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, world: World, front: Front) -> None:
+def test_a_dry_run_shows_the_plan_and_sends_nothing(
+    run: Run, world: World, front: Front, clock: VirtualClock
+) -> None:
     world.add_account("alice", "a" * 20)
     before = world.exchange.count
     done = run("renew", "--dry-run")
@@ -118,7 +121,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, world: World, fron
     assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "renew", "no", "listenKey", "yet"]
     assert done.stdout.splitlines()[-1] == "dry run: nothing was sent; 1 due, 0 not due yet"
     assert (world.exchange.count, world.records("alice")) == (before, [])
-    probed = report_view({"plan": [], "skipped": 2, "probe": {"served": True}})
+    probed = report_view({"plan": [], "skipped": 2, "probe": {"served": True}}, clock.now())
     assert str(probed.renderables[-1]) == "dry run: only the probe was sent; 0 due, 2 not due yet"
 
 
@@ -150,5 +153,6 @@ def test_a_report_of_more_problems_than_it_names_says_so(run: Run, world: World,
     for number in range(60):
         world.add_account(f"desk-{number:02}", f"{number:02}".ljust(20, "x"), known=False)
     lines = run("renew").stdout.splitlines()
+    assert "60 accounts; not all have a live listenKey" in lines
     assert "  50 accounts: desk-00, " in "\n".join(lines)
     assert lines[-1] == "10 more are not listed: `listenkeys status` shows them"

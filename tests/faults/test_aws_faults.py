@@ -12,8 +12,7 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 
 from listenkeys.aws.clients import MAX_TRIES
-from listenkeys.aws.record_items import iso
-from listenkeys.model import LEASE
+from listenkeys.model import LEASE, iso
 from local.world import World
 from tests.faults.matrix import (
     INCOMPLETE,

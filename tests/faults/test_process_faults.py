@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.record_items import iso
 from listenkeys.binance.answers import Answer
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import SettingsError
+from listenkeys.model import iso
 from listenkeys.report import Report
 from listenkeys.trigger import Trigger
 from local.invoke import Context, Invocation, LocalFunction

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
-from listenkeys.aws.record_items import iso
+from listenkeys.model import iso
 from local.binance.exchange import PATHS
 from local.clock import ScaledClock
 from local.invoke import Context

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from listenkeys.aws.record_items import iso
 from listenkeys.errors import InvalidEvent
-from listenkeys.model import LEASE
+from listenkeys.model import LEASE, iso
 from local.binance.exchange import PATHS
 from local.clock import VirtualClock
 from local.invoke import Invocation

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from listenkeys.aws.record_items import iso
 from listenkeys.aws.records import BATCH, Records
 from listenkeys.errors import AccountError, ErrorCode, Unavailable
-from listenkeys.model import LEASE, NOTHING, Current, Outcome, Result
+from listenkeys.model import LEASE, NOTHING, Current, Outcome, Result, iso
 from local.aws.stack import LocalAws
 from local.clock import VirtualClock
 from local.world import World

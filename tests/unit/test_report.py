@@ -48,7 +48,7 @@ def test_problems_are_50_at_most_and_those_that_need_a_person_come_first() -> No
 
     assert [problem["outcome"] for problem in problems] == ["REJECTED"] * 3 + ["FAILED"] * 47
     said = {"accountId": "f0", "outcome": "FAILED", "errorCode": "TIMEOUT"}
-    assert problems[3] == {**said, "errorMessage": "because of TIMEOUT"}
+    assert problems[3] == {**said, "errorMessage": "because of TIMEOUT", "expiresAt": None}
 
 
 @pytest.mark.parametrize(

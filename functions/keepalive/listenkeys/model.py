@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,11 @@ LEASE = timedelta(minutes=LEASE_MINUTES)
 def fingerprint(listen_key: str) -> str:
     """Return what stands for a listenKey in the ledger and in events: no key can be made of it."""
     return hashlib.sha256(listen_key.encode()).hexdigest()[:12]
+
+
+def iso(moment: datetime) -> str:
+    """Return ISO 8601 in UTC with milliseconds and Z: it sorts as text."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Outcome(StrEnum):
@@ -145,4 +150,5 @@ class Result:
             "outcome": str(self.outcome),
             "errorCode": self.error_code,
             "errorMessage": self.error_message,
+            "expiresAt": iso(self.expires_at) if self.expires_at else None,
         }

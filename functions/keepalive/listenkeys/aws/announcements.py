@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Unavailable
-from ..model import SUCCESSES, Outcome, Result
+from ..model import SUCCESSES, Outcome, Result, iso
 from ..view.remedies import REMEDIES, remedy
 from .accounts import ID_CHARACTERS
 from .clients import EventBridge, call
-from .record_items import iso
 
 SOURCE = "listenkey-keeper"
 CHANGED = "Listen Key Changed"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..model import LEASE, SUCCESSES, Current, Outcome, Result, fingerprint
+from ..model import LEASE, SUCCESSES, Current, Outcome, Result, fingerprint, iso
 
 CURRENT = "CURRENT"
 MAX_UNANNOUNCED = 20
@@ -13,11 +13,6 @@ READ = (
     "accountId", "listenKey", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
     "errorCode", "errorMessage", "unannounced", "runId",
 )  # fmt: skip
-
-
-def iso(moment: datetime) -> str:
-    """Return ISO 8601 in UTC with milliseconds and Z: it sorts as text."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def key_of(account_id: str) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from ..errors import Unavailable
-from ..model import NOTHING, Current, Result
+from ..model import NOTHING, Current, Result, iso
 from .announcements import news
 from .clients import MAX_TRIES, AwsError, DynamoDB, batch_get, error_code, jitter, scan
-from .record_items import READ, clearing_of, entry_of, iso, key_of, read, repeats, update_of
+from .record_items import READ, clearing_of, entry_of, key_of, read, repeats, update_of
 
 BATCH = 50  # accounts in a TransactWriteItems: 100 items, two for each
 _NAME = "ListenKeysTable"

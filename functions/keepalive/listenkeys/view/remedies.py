@@ -32,7 +32,7 @@ REMEDIES: dict[str, str] = {
     ErrorCode.SECRET_NOT_FOUND: f"write the API key: {_REPLACE}; or correct secretId",
     ErrorCode.SECRET_DENIED: (
         "check that the secret's name is under SecretPrefix and its KMS key is the one in SecretsKmsKeyArn; "
-        "if not, correct the parameter in samconfig.toml, then deploy"
+        "if not, correct samconfig.toml and deploy"
     ),
     ErrorCode.SECRET_INVALID: f"write the API key again: {_REPLACE}; in a shared secret, correct its JSON",
     ErrorCode.SECRET_UNAVAILABLE: (
