@@ -1,6 +1,6 @@
 """Prints an account's orders of a symbol, and after each gap asks Binance for those that it may have missed.
 
-Needs listenkey-keeper with its extra `stream`. README.md says what has to be in the environment.
+Needs listenkey-keeper with its extra `stream`. examples/bot/README.md says what has to be in the environment.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ try:
     ACCOUNT, SYMBOL, _ = (os.environ[name] for name in ("ACCOUNT", "SYMBOL", "LISTEN_KEYS_TABLE"))
     API_KEY, API_SECRET = os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"]
 except KeyError as missing:
-    raise SystemExit(f"{missing.args[0]} is not set: README.md says what the bot needs") from None
+    raise SystemExit(f"{missing.args[0]} is not set: see examples/bot/README.md") from None
 BINANCE = os.environ.get("BINANCE_BASE_URL") or "https://fapi.binance.com"
-STATE = Path("bot.state")
+STATE = Path(f"bot-{ACCOUNT}-{SYMBOL}.state")
 WEEK, QUARTER = 7 * 86_400_000, 90 * 86_400_000  # ms: the longest span, and the oldest trades, of userTrades
 OPEN = {"NEW", "PARTIALLY_FILLED"}
 WRONG_TIME = -1021
@@ -193,17 +193,13 @@ async def patiently(since, known):
 
 
 async def reconcile(state, arrived):
-    """Print what happened in the gaps, while the stream is heard."""
+    """Print what happened in the gaps, while the stream is heard. Raises Refused if that needs a person."""
     while True:
         await arrived.wait()
         arrived.clear()
         gaps = list(state.gaps)
         since = min(milliseconds(gap.since) for gap in gaps)
-        try:
-            orders, now = await patiently(since, state.open_orders())
-        except Refused as error:
-            # A person has to see to it: until then the bot would not know its orders. The state has the gap.
-            raise SystemExit(f"cannot reconcile: {error}") from None
+        orders, now = await patiently(since, state.open_orders())
         for number, (at, status) in sorted(orders.items(), key=lambda order: order[1]):
             if at >= since or status != state.orders.get(number, (at, status))[1]:
                 state.tell(number, at, status)
@@ -235,5 +231,12 @@ async def main():
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+    try:
+        with suppress(KeyboardInterrupt):
+            asyncio.run(main())
+    except* Refused as refused:
+        # Until a person has seen to it the bot would not know its orders. The state has the gap.
+        ended = f"cannot reconcile: {refused.exceptions[0]}"
+    else:
+        ended = None
+    raise SystemExit(ended)

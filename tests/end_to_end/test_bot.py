@@ -42,7 +42,7 @@ class Bot:
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self._environment, self._folder = environment, folder
-        self.state = folder / "bot.state"
+        self.state = folder / "bot-alice-BTCUSDT.state"
         self.printed: list[str] = []
         self.complaints: list[str] = []
 
@@ -290,6 +290,8 @@ def test_an_error_for_a_person_ends_it_and_the_next_start_makes_up(
     with bot.alive(ends=True) as process:
         assert process.wait(SECONDS) == 1
     bot.complains(f"cannot reconcile: {said}")
+    assert bot.complaints[-1].startswith("cannot reconcile: "), "and no traceback"
+    assert not any("Traceback" in line for line in bot.complaints)
     refused.clear()
     with bot.alive():
         place.prints(missed, "from before the error")
