@@ -68,8 +68,9 @@ class Credentials:
             unanswered = 0 if answered else unanswered + 1
             return found
 
-        with ThreadPoolExecutor(min(_READERS, 1 + len(batches) // _BATCHES_OF_A_READER)) as readers:
-            for found in readers.map(read, batches):
+        readers = min(_READERS, 1 + len(batches) // _BATCHES_OF_A_READER)
+        with ThreadPoolExecutor(readers) as pool:  # a lone reader is this thread
+            for found in (pool.map if readers > 1 else map)(read, batches):
                 contents |= found
         return Fetched(
             {account.id: _key(contents[account.secret_id], account) for account in accounts},
