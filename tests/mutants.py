@@ -40,6 +40,7 @@ from queue import SimpleQueue
 
 PROGRAM = ("functions/keepalive", "listenkey_keeper")
 DURATIONS = "MUTANTS_DURATIONS"  # names the file that the plugin below writes
+COVERAGE = "MUTANTS_COVERAGE"  # names coverage.py's settings for the processes of tests
 FIRST = 30  # tests
 CAUGHT, SURVIVED, UNTESTED = "caught", "survived", "no test runs it"
 _OTHER: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -50,6 +51,15 @@ _REMOVABLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.Return, ast.Raise, ast.Co
 
 # A pytest plugin, loaded while coverage is measured: how long each test takes, and whether it passes.
 _tests: dict[str, tuple[float, bool]] = {}
+
+
+def pytest_runtest_setup() -> None:
+    """Let the processes that a test starts read coverage.py's settings, which name the test.
+
+    coverage.py would pass on its own settings, which were read before the first test.
+    """
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    os.environ["COVERAGE_PROCESS_START"] = os.environ[COVERAGE]
 
 
 def pytest_runtest_logreport(report) -> None:  # type: ignore[no-untyped-def]
@@ -307,7 +317,7 @@ def measure(root: Path, jobs: int, marks: str) -> Tests:
     folders = [f"--cov={root / folder}" for folder in PROGRAM]
     selected = ["-m", marks] if marks else []
     arguments = [*cov, *folders, *selected, "-p", "tests.mutants", f"-n{jobs}", "--dist", "loadfile"]
-    _, said = pytest(root, *arguments, **{DURATIONS: str(durations)})
+    _, said = pytest(root, *arguments, **{DURATIONS: str(durations), COVERAGE: str(config)})
     print(said.splitlines()[-1])
     subprocess.run(
         [sys.executable, "-m", "coverage", "combine", "--keep", "--append", f"--rcfile={config}"],
