@@ -70,7 +70,6 @@ class Bell:
             try:
                 await self._waiter
             finally:
-                self._waiter = None
                 if timer:
                     timer.cancel()
         self._rung = False

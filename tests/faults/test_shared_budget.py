@@ -105,6 +105,22 @@ def test_a_run_waits_for_another_runs_minute_to_end_if_that_does_no_harm(
 
 
 @pytest.mark.row(51)
+def test_a_record_that_cannot_be_read_again_stands_as_it_was_read(world: Scene) -> None:
+    world.live("alice", minutes=30)
+    put_counter(world, world.clock.now(), used={"N": "1"}, runId={"S": "killed"})
+    began = int(world.clock.timestamp() // 60)
+    broken = Refusals(world.function, world.clock).refuse(
+        "dynamodb", "BatchGetItem", "InternalServerError", status=500,
+        when=lambda _: world.clock.timestamp() // 60 > began,
+    )  # fmt: skip
+    assert not raised(world.invoke(TICK))
+    assert broken.hits
+    [entry] = world.ledger("alice")
+    assert minute_of(entry) == began + 1
+    assert kept(world, "alice")
+
+
+@pytest.mark.row(51)
 def test_a_key_that_nears_its_end_waits_no_longer_for_a_minute(world: Scene) -> None:
     """The killed run's minute is the futures'; an answer of the options shows that time has passed."""
     world.clock.advance(seconds=2)

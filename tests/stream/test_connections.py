@@ -10,6 +10,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from listenkey_keeper.stream import pacing
+from listenkey_keeper.stream.connection import Connection
 from listenkey_keeper.stream.keys import ListenKeys
 from listenkey_keeper.stream.user_data import UserDataStream
 
@@ -159,6 +160,27 @@ async def test_thousands_of_refused_openings_end_nothing_and_are_few_a_minute(bo
     assert refuse.count <= 20
     assert alice.told == ["-cannot connect"]
     assert caplog.text.count("cannot connect (HTTP 451)") <= 3  # not one for each
+
+
+@in_loop
+async def test_a_bug_while_a_socket_is_opened_does_not_end_the_stream(
+    bot, keeper, world, time_, monkeypatch, caplog
+):
+    async def fail(*_: object) -> None:
+        raise TypeError("CANARY")
+
+    keeper.renew()
+    with monkeypatch.context() as broken:
+        broken.setattr(Connection, "open", fail)
+        alice = bot()
+        await alice.__aenter__()
+        await until(lambda: alice.told == ["-cannot connect"])
+    await live(time_, 2)
+    await listening(alice)
+    await hears(alice, world.exchange)
+    await alice.__aexit__(None, None, None)
+    assert "cannot connect (TypeError)" in caplog.text
+    assert "CANARY" not in caplog.text
 
 
 @pytest.mark.row(85)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from listenkey_keeper.stream.gaps import MARGIN, Interrupted
+from local.binance.exchange import PATHS
 
 from .conftest import ALICE, HOUR, bounds, hears, in_loop, listening, listens, passes, until, without
 
@@ -72,11 +73,14 @@ async def test_a_keeper_that_stops_is_noticed_when_the_keys_hour_is_over(
     world, alice, keeper, clock, time_, caplog, bus
 ):
     expires_at = clock.now() + timedelta(hours=1)
-    for _ in range(59):
-        await passes(alice, 60)
+    for _ in range(53):
+        await passes(alice, 67)  # it has looked at the table
+    await passes(alice, 45)
+    world.exchange.handle("PUT", PATHS["usdm"], {"X-MBX-APIKEY": ALICE})  # unrecorded: no event at the hour
     assert alice.told == ["+started"]
-    time_.advance(60)
+    time_.advance(4)
     await until(lambda: alice.interruptions)
+    await until(lambda: bus.told)  # at once: its next look would be seconds later
     assert alice.interruptions == [Interrupted(expires_at - MARGIN, "key not renewed")]
     assert not alice.stream.state.listening
     assert "events may be missing (key not renewed)" in caplog.text

@@ -165,6 +165,10 @@ def test_a_200_that_makes_no_sense_is_not_a_success(body: Any) -> None:
     assert meaning(trouble(200, body)) == NONSENSE
 
 
+def test_an_answer_of_the_greatest_length_counts() -> None:
+    assert read(200, b'{"listenKey":"key"}'.ljust(MAX_BODY)).listen_key == "key"
+
+
 @pytest.mark.parametrize("code", [0, 200])
 def test_a_success_may_carry_a_code(code: int) -> None:
     assert read(200, {"code": code, "msg": "success", "listenKey": KEY}).listen_key == KEY
