@@ -94,25 +94,6 @@ def test_every_product_end_to_end(
     assert world.exchange.expires_at(api_key, product) == world.clock.timestamp() + 3600
 
 
-def test_failures_are_counted_until_a_success(world: Scene) -> None:
-    add(world, "alice", world.clock.now())
-    fault = world.exchange.fault(status=503)
-    counted = []
-    for minutes in (10, 5, 5):
-        world.clock.advance(minutes=minutes)
-        world.invoke({})
-        counted.append(world.current("alice")["consecutiveFailures"])
-    fault.clear()
-    world.clock.advance(seconds=1)
-
-    world.invoke({})
-
-    current = world.current("alice")
-    assert counted == [1, 2, 3]
-    assert current["consecutiveFailures"] == 0
-    assert current.keys().isdisjoint({"errorCode", "errorMessage"})
-
-
 def test_an_account_that_must_not_be_created_is_rejected_without_a_post(world: Scene) -> None:
     add(world, "alice", createIfMissing=False)
 

@@ -129,19 +129,16 @@ def test_a_failure_is_recorded_as_the_contract_says_and_touches_no_key(
     }
 
 
-def test_the_time_of_the_last_change_moves_only_with_the_key(world: World, records: Records) -> None:
-    changed: list[str] = []
-    for minutes, key in [(0, KEY), (30, KEY), (60, OTHER), (90, None), (120, OTHER)]:
-        save(records, success(minutes=minutes, key=key))
-        changed.append(world.current("alice")["listenKeyChangedAt"])
-    save(records, failure(minutes=150))
+def test_failures_are_counted_until_a_success(world: World, records: Records) -> None:
+    for minutes in (0, 30):
+        save(records, failure(minutes=minutes))
+    assert world.current("alice")["consecutiveFailures"] == 2
 
-    at_first, at_60 = iso(AT), iso(AT + timedelta(minutes=60))
+    save(records, success(minutes=60))
+
     current = world.current("alice")
-    assert changed == [at_first, at_first, at_60, at_60, at_60]
-    assert (current["listenKey"], current["listenKeyChangedAt"]) == (OTHER, at_60)
-    written = [hashlib.sha256(key.encode()).hexdigest()[:12] for key in (KEY, KEY, OTHER, OTHER, OTHER)]
-    assert [entry.get("listenKeyFingerprint") for entry in world.ledger("alice")] == [*written, None]
+    assert current["consecutiveFailures"] == 0
+    assert current.keys().isdisjoint({"errorCode", "errorMessage"})
 
 
 def kinds(current: dict[str, Any]) -> list[str]:
