@@ -504,13 +504,14 @@ def test_a_post_answered_with_nothing_is_a_failure(world: Scene, forgotten: bool
 @pytest.mark.row(16)
 @pytest.mark.parametrize(
     "body",
-    [b"", b"not JSON", b"\xff\xfe\x00", b"[" * 60_000, b'{"listenKey": "NeverClosed0123456789'],
+    [b"", b"not JSON", b"\xff\xfe\x00", b"[" * 60_000, b'{"listenKey": "NeverClosed0123456789', b"no gzip"],
     ids=lambda body: f"{body[:20]!r}",
 )
 def test_an_answer_that_makes_no_sense_is_a_failure(world: Scene, body: bytes) -> None:
     world.live("alice")
     before = world.current("alice")
-    world.exchange.fault(status=200, body=body, headers={"Content-Type": "application/json"})
+    headers = {"Content-Encoding": "gzip" if body == b"no gzip" else "identity"}
+    world.exchange.fault(status=200, body=body, headers=headers)
     done = world.invoke(TICK)
     assert raised(done) == INCOMPLETE
     after = world.current("alice")
