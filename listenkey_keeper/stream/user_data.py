@@ -25,8 +25,8 @@ class UserDataStream:
 
     Yields Binance's events as dicts, without the envelope of some URLs, each once. An Interrupted says that
     events may be missing from now on. The Gap that follows it says that events arrive again, and for which
-    time to ask Binance. They alternate; a Gap for the opening comes first. listenKeyExpired is not yielded:
-    it becomes an Interrupted.
+    time to ask Binance. The first Gap is for the opening. listenKeyExpired is not yielded: it becomes an
+    Interrupted.
 
     `table` is ListenKeysTable's name, or a ListenKeys, which many streams may share; by default the
     environment's LISTEN_KEYS_TABLE. `since` (aware) is where the first Gap begins: for a bot that restarts,
