@@ -38,7 +38,7 @@ VERBS = {
     ),
     "order": ("places an order: the account's streams get its events", ""),
     "drop": ("cuts every websocket", "every websocket was cut"),
-    "down": ("answers every request with 503 (STATUS: 403, 418, 429, 451, 500)", ""),
+    "down": ("answers every request with 503, or with STATUS", ""),
     "up": ("answers again", "Binance answers again"),
 }
 _FOR_ALL = ("drop", "down", "up")
@@ -191,7 +191,13 @@ def usage() -> str:
         if verb in _FOR_ALL:
             typed = "down [STATUS]" if verb == "down" else verb
         lines.append(f"  {typed:<16} {does}")
-    return "\n".join([*lines, "", "Example: .local/binance revoke alice"])
+    lines += [
+        "",
+        "STATUS is 403 (its firewall), 418 (a ban), 429 (the rate limit), 451 (a region it does not serve),",
+        "500 or 503 (an outage). `make up` prints each run, and the FAILING and RECOVERED messages that AWS",
+        "would send.",
+    ]
+    return "\n".join([*lines, "", "Examples: .local/binance revoke alice; .local/binance down 418"])
 
 
 def main() -> None:

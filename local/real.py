@@ -39,6 +39,8 @@ class RealAccount:
         except EOFError:
             raise SystemExit("\nno API key was given: nothing was sent") from None
         key = asked.strip()
+        if not key:
+            raise SystemExit("no API key was given: nothing was sent")
         if not API_KEY.fullmatch(key):
             raise SystemExit("that is not an API key: one has only letters, digits, - and _")
         _reach(host)

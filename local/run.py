@@ -126,14 +126,16 @@ def _head(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     event, keep, real = options("run", __doc__, arguments)
+    told = running_world() is not None  # what its accounts are, and what is next
     with world(keep, real) as variables:
+        demo = variables.get(STREAM_URL) and not told
         # In the environment of `make up` time may run faster.
         clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
         done = LocalFunction(variables, clock.clock).invoke(event, Context())
         error = f"{type(done.error).__name__}: {done.error}"
-        if variables.get(STREAM_URL):
+        if demo:
             print(FIRST)
         show(done.report, error, done.output.splitlines(), variables, clock)
-        if variables.get(STREAM_URL):
+        if demo:
             print(NEXT)
     return 0 if done.error is None else 1

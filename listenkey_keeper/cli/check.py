@@ -92,7 +92,7 @@ def _settings(stack: Stack) -> Iterator[Finding]:
 
 def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
     events, enabled = stack.client("events"), []
-    for name, rule in of_type(resources, "AWS::Events::Rule").items():
+    for name, rule in sorted(of_type(resources, "AWS::Events::Rule").items()):
         if events.describe_rule(Name=rule)["State"] == "DISABLED":
             if stack.parameters.get("RulesEnabled") == "false":
                 yield Finding(

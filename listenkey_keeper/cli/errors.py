@@ -5,6 +5,7 @@ import traceback
 
 from botocore import exceptions as botocore
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from listenkey_keeper.stream.keys import ListenKeyUnavailable
 from listenkeys.aws.clients import error_code
@@ -46,6 +47,8 @@ def explain(error: Exception) -> str:
         return f"{what}: {_by_code(code, '')}"
     if isinstance(error, ListenKeyUnavailable):
         return _by_code(error.code, "GetItem")
+    if isinstance(error, ResponseParserError):
+        return "the answer is not AWS's: check the proxy, AWS_ENDPOINT_URL and --region"
     if isinstance(error, ClientError):
         return _by_code(error_code(error), error.operation_name, error)
     if isinstance(error, BotoCoreError):

@@ -204,6 +204,11 @@ def test_a_wrong_way_to_call_it_is_one_line_too(run: Run, arguments: tuple[str, 
     assert says(run, *arguments).startswith(line)
 
 
+def test_an_answer_that_is_not_awss_is_one_line(run: Run, faults: AwsFaults) -> None:
+    faults.edits["DescribeStacks"] = lambda _: b"<html>CANARY"
+    assert says(run, "status") == "the answer is not AWS's: check the proxy, AWS_ENDPOINT_URL and --region"
+
+
 def test_the_stack_is_found_by_samconfig(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LISTENKEYS_STACK_NAME")
     monkeypatch.delenv("AWS_REGION")

@@ -104,6 +104,7 @@ def test_a_world_that_is_kept_shows_what_a_second_run_skips_and_ends_when_told_t
         0,
         {"alice": "SKIPPED", "bob": "SKIPPED", "carol": "SKIPPED", "dave": "REJECTED"},
     )
+    assert [run.stdout.count("dave is meant to fail") for run in (first, second, odd)] == [1, 0, 0]
     assert odd.returncode == 1
     assert "InvalidEvent: unknown field 'acounts'" in odd.stdout
     assert "the local environment has stopped" in down.stdout
@@ -224,6 +225,7 @@ def test_an_exported_api_key_sends_nothing_to_binance(python: Python) -> None:
     [
         (("--host", "http://127.0.0.1:1"), OWN_KEY, "http://127.0.0.1:1 does not answer (ConnectionError)"),
         ((), "no key", "that is not an API key"),
+        ((), "", "no API key was given: nothing was sent"),
         (("--keep",), OWN_KEY, "use `make up ACCOUNT=real`"),
     ],
 )

@@ -362,6 +362,7 @@ def test_an_option_that_makes_no_sense_is_one_line(options: str, says: str) -> N
     ("typed", "code", "says"),
     [
         ("--help", 0, "  drop             cuts every websocket\n"),
+        ("--help", 0, "418 (a ban)"),
         ("", 2, "usage: .local/binance COMMAND [ACCOUNT]"),
         ("explode", 2, "there is no command explode (see `.local/binance --help`)"),
         ("revoke", 2, "revoke needs one account, such as `.local/binance revoke alice` (see"),
