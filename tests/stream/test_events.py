@@ -80,8 +80,8 @@ async def test_it_sends_nothing_to_the_rest_api(world, bot, keeper, streams, tim
 async def test_only_events_are_yielded_whatever_else_a_server_says(bot, keeper):
     said = [
         "not JSON", b"\xff\xfe", "7", "null", "[]", '"text"', '{"result":null,"id":1}', '{"data":3}',
-        '{"e":"NO_TIME"}', '{"e":"ODD_TIME","E":"soon"}', '{"e":"FAR","E":1e300}', '{"e":"x","data":1,"E":1}',
-        '{"stream":"s","data":{"e":"WRAPPED","E":1}}', '{"e":"listenKeyExpired"}',
+        '{"e":"NO_TIME"}', '{"e":"ODD_TIME","E":"soon"}', '{"e":"NULL","E":null}', '{"e":"FAR","E":1e300}',
+        '{"e":"x","data":1,"E":1}', '{"stream":"s","data":{"e":"WRAPPED","E":1}}', '{"e":"listenKeyExpired"}',
     ]  # fmt: skip
 
     async def talk(socket: ServerConnection) -> None:
@@ -96,6 +96,7 @@ async def test_only_events_are_yielded_whatever_else_a_server_says(bot, keeper):
     assert [item["e"] for item in alice.items if isinstance(item, dict)] == [
         "NO_TIME",
         "ODD_TIME",
+        "NULL",
         "FAR",
         "x",
         "WRAPPED",

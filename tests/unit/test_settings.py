@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from listenkeys.errors import SettingsError
-from listenkeys.settings import Settings
+from listenkeys.settings import Settings, rate_minutes
 
 GOOD = {
     "ACCOUNTS_TABLE": "accounts",
@@ -114,3 +114,8 @@ def test_the_sweep_leaves_the_tick_a_minute_and_takes_none_from_the_key(
     environ = GOOD | {"SCHEDULE_EXPRESSION": schedule, "RENEW_AFTER_MINUTES": str(renew_after)}
 
     assert read(environ).overdue_after() == overdue
+
+
+@pytest.mark.parametrize(("expression", "minutes"), [("rate(1 hour)", 60), ("rate(2 days)", 2880)])
+def test_a_rate_is_read_in_minutes(expression: str, minutes: int) -> None:
+    assert rate_minutes(expression) == minutes
