@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from listenkeys.aws.announcements import news
+from listenkeys.aws.announcements import digests, news
 from listenkeys.model import LEASE, NOTHING, SUCCESSES, Current, Outcome, Result
+from listenkeys.view.remedies import REMEDIES
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EARLIER = NOW - timedelta(minutes=40)
@@ -46,3 +47,14 @@ def test_a_change_is_news_and_its_repetition_is_not(
     texts = news(result(outcome, before))
 
     assert [json.loads(text)["detailType"] for text in texts] == kinds
+
+
+def test_no_message_is_longer_than_discord_takes() -> None:
+    for length in range(2, 65):
+        texts = []
+        for number, code in enumerate(sorted(REMEDIES, key=lambda code: -len(REMEDIES[code]))):
+            failed = result(Outcome.FAILED, NOTHING, f"{number:02}".ljust(length, "x"))
+            failed.product, failed.error_code = "portfolio-pro", code
+            texts += news(failed)
+        [(_, detail)] = digests(texts, [])
+        assert len(detail["text"]) <= 1950  # of 2,000: it may say how many accounts were not tried

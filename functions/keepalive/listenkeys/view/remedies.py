@@ -3,7 +3,7 @@
 from ..errors import ErrorCode
 
 _IF_IT_LASTS = "if it lasts, check Binance's status page and the function's outbound access"
-_ADDRESS = "if it lasts, set or change SubnetIds and deploy, which gives the function another address"
+_ADDRESS = "if it lasts, set or change SubnetIds and deploy to get another address"
 # An option stands before the name: one after `--` is no option.
 _REPLACE = "listenkeys accounts add --replace NAME"
 REMEDIES: dict[str, str] = {
