@@ -46,7 +46,7 @@ class Day:
         size, begin = timedelta(minutes=minutes), self.now - DAY
         blocks = [self.block(begin + n * size, begin + (n + 1) * size) for n in range(1440 // minutes)]
         dead = sum((end - start).total_seconds() for start, end in self.dead) / 60
-        heading, legend = Text(f"the last 24 hours, {minutes} min a block (the worst of it):"), Text()
+        heading, legend = Text(f"24 hours, the worst of each {minutes} min:"), Text()
         for name, (block, style) in _BLOCKS.items():
             if name in blocks:
                 said = (

@@ -78,7 +78,7 @@ def test_a_block_is_as_many_minutes_as_the_width_allows_and_the_last_one_ends_no
     Console(file=printed, width=80).print(day_of(every_half_hour(6), NOW))
 
     heading, drawn, ends = printed.getvalue().splitlines()
-    assert heading.startswith("the last 24 hours, 20 min a block (the worst of it):")
+    assert heading.startswith("24 hours, the worst of each 20 min:")
     unknown, renewed = drawn[0], drawn[-1]
     assert drawn == unknown * 54 + renewed * 18
     assert unknown != renewed
