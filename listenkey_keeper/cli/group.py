@@ -63,7 +63,7 @@ class OneLineErrors(TyperGroup):
             return what()
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        except (typer.Exit, typer.Abort):
+        except typer.Exit:
             raise
         except BrokenPipeError:
             # Python would fail again when it flushes standard output at exit.

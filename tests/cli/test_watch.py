@@ -24,7 +24,7 @@ def test_watch_reads_again_after_each_pause_until_ctrl_c(monkeypatch: pytest.Mon
     errors = [{"error_code": "TIMEOUT", "error_message": f"trouble number {n}"} for n in range(20)]
     failing = [status(f"account{n}", **error) for n, error in enumerate(errors)]
     answers: list[Any] = [
-        failing,
+        [*failing, status("zoe")],
         Unavailable("ListenKeysTable: throttled"),
         [status("alice")],
         KeyboardInterrupt(),
@@ -46,6 +46,7 @@ def test_watch_reads_again_after_each_pause_until_ctrl_c(monkeypatch: pytest.Mon
     shown = screen.getvalue()
     assert pauses == [7.0, 7.0, 7.0]
     assert "throttled" in shown
+    assert "failing, listenKey still alive (20)" in shown
     assert "account0: " in shown
     assert "more errors" in shown
     assert "alice" in shown
