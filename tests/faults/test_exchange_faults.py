@@ -14,6 +14,7 @@ import pytest
 
 from listenkeys.binance.client import BinanceClient
 from listenkeys.errors import Transient
+from listenkeys.model import iso
 from listenkeys.sending.gate import MAX_ATTEMPTS
 from local.aws import rules
 from local.binance.exchange import PATHS
@@ -372,6 +373,20 @@ def test_a_post_that_fails_leaves_the_recorded_key(world: Scene, status: int) ->
     assert after["consecutiveFailures"] == 1
     [entry] = world.ledger("alice")
     assert (entry["outcome"], entry["attempts"]) == (after["outcome"], 2)
+
+
+@pytest.mark.row(12)
+def test_a_key_that_must_not_be_replaced_is_dead_once_binance_says_so(world: Scene) -> None:
+    world.live("alice", createIfMissing=False)
+    world.exchange.expire(api_key_of("alice"), "usdm")
+    died = iso(world.clock.now())
+    done = world.invoke(TICK)
+    assert done.report
+    assert [problem["expiresAt"] for problem in done.report["problems"]] == [died]
+    assert [entry["expiresAt"] for entry in world.ledger("alice")] == [died]
+    assert metrics(done)["KeysAtRisk"] == 1
+    world.clock.advance(minutes=5)
+    assert metrics(world.invoke(SWEEP))["KeysAtRisk"] == 1
 
 
 @pytest.mark.slow

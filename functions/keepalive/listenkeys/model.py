@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from .errors import AccountError, Rejected
+from .errors import AccountError, ListenKeyNotFound, Rejected
 from .products import LIVE, endpoint_name
 from .timing import LEASE_MINUTES
 
@@ -141,6 +141,8 @@ class Result:
         """Take over what an error says; returns the result itself."""
         self.error_code, self.error_message = error.code, error.message
         self.http_status = error.http_status
+        if isinstance(error, ListenKeyNotFound) and self.expires_at:
+            self.expires_at = min(self.at, self.expires_at)
         return self
 
     def as_problem(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ..errors import ErrorCode
 from ..model import LEASE, SUCCESSES, Current, Outcome, Result, fingerprint, iso
 
 CURRENT = "CURRENT"
@@ -22,15 +23,18 @@ def key_of(account_id: str) -> dict[str, Any]:
 
 def read(item: dict[str, Any]) -> Current:
     """Return what an item says."""
-    failures = item.get("consecutiveFailures", {}).get("N", "0")
+    failures, code = item.get("consecutiveFailures", {}).get("N", "0"), item.get("errorCode", {}).get("S")
+    attempted_at, expires_at = _moment(item, "attemptedAt"), _moment(item, "expiresAt")
+    if code == ErrorCode.LISTEN_KEY_NOT_FOUND and attempted_at and expires_at:
+        expires_at = min(attempted_at, expires_at)  # Binance said that the key is dead
     return Current(
         listen_key=item.get("listenKey", {}).get("S") or None,
         outcome=item.get("outcome", {}).get("S"),
-        attempted_at=_moment(item, "attemptedAt"),
+        attempted_at=attempted_at,
         renewed_at=_moment(item, "renewedAt"),
-        expires_at=_moment(item, "expiresAt"),
+        expires_at=expires_at,
         consecutive_failures=int(failures) if str(failures).isdecimal() else 0,
-        error_code=item.get("errorCode", {}).get("S"),
+        error_code=code,
         error_message=item.get("errorMessage", {}).get("S"),
         unannounced=tuple(text["S"] for text in item.get("unannounced", {}).get("L", ()) if "S" in text),
         run_id=item.get("runId", {}).get("S"),
@@ -94,8 +98,8 @@ def entry_of(result: Result, run_id: str, keep: timedelta) -> dict[str, Any]:
         entry["listenKeyFingerprint"] = {"S": fingerprint(_listen_key(result))}
     else:
         entry |= _error(result)
-        if result.before.expires_at:
-            entry["expiresAt"] = {"S": iso(result.before.expires_at)}
+        if result.expires_at:
+            entry["expiresAt"] = {"S": iso(result.expires_at)}
     for name, number in (("httpStatus", result.http_status), ("latencyMs", result.latency_ms)):
         if number is not None:
             entry[name] = {"N": str(number)}

@@ -8,7 +8,7 @@ from ..aws.records import Records
 from ..clock import Clock
 from ..errors import Unavailable
 from ..journal import Journal
-from ..model import Current
+from ..model import Current, Outcome
 from ..pool import Pool
 from ..selection import DueRule
 from ..timing import NEVER
@@ -109,6 +109,6 @@ class Admission:
             known, renewal.before = renewal.before, fresh.get(renewal.id, renewal.before)
             renewed = renewal.before.renewed_at != known.renewed_at
             if renewed and not due_rule(renewal.account, renewal.before)[0]:
-                self.journal.add(renewal.skipped())
+                self.journal.add(renewal.ended(Outcome.SKIPPED, to_record=False))
             else:
                 host.add(renewal)

@@ -38,11 +38,6 @@ class Host:
         """Whether one request goes at a time."""
         return self.group_gate.alone or self.gate.alone
 
-    @property
-    def pending(self) -> bool:
-        """Whether there are renewals to send, now or later."""
-        return bool(self.ready or self.waiting or self.backlog)
-
     def left(self) -> Iterator[Renewal]:
         """Yield the renewals that have no result yet, including those in flight."""
         yield from self.flying

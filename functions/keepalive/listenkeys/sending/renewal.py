@@ -75,7 +75,7 @@ class Renewal:
             # {}, as some products answer: a key is alive, and only POST says which. It creates none then.
             self.posting = True
             return None
-        result = self._ended(Outcome.CREATED if self.forgotten else Outcome.EXTENDED, answer.sent_at)
+        result = self.ended(Outcome.CREATED if self.forgotten else Outcome.EXTENDED, answer.sent_at)
         result.listen_key, result.stream_url = answer.listen_key, binance.stream_of(endpoint)
         result.expires_at, result.http_status = answer.sent_at + LEASE, 200
         result.against(self.before)
@@ -86,21 +86,18 @@ class Renewal:
         error = self.error or Transient(ErrorCode.TIMEOUT, "no answer before the run had to end")
         comes = isinstance(error, ListenKeyNotFound) and self.account.create_if_missing
         outcome = Outcome.FAILED if error.retryable or comes else Outcome.REJECTED
-        return self._ended(outcome, to_record=to_record).explain(error)
+        return self.ended(outcome, to_record=to_record).explain(error)
 
     def left(self, why: ErrorCode) -> Result:
         """Return the result of a renewal that the run ended for lack of time or because Binance refuses."""
         if self.attempts:
             return self.failure()
-        return self._ended(Outcome.DEFERRED, to_record=False).explain(
+        return self.ended(Outcome.DEFERRED, to_record=False).explain(
             AccountError(why, f"not attempted in this run: {why.replace('_', ' ').lower()}")
         )
 
-    def skipped(self) -> Result:
-        """Return the result of a renewal that another run has done, or is doing."""
-        return self._ended(Outcome.SKIPPED, to_record=False)
-
-    def _ended(self, outcome: Outcome, at: datetime | None = None, to_record: bool = True) -> Result:
+    def ended(self, outcome: Outcome, at: datetime | None = None, to_record: bool = True) -> Result:
+        """Return the result of a renewal that has come to this."""
         at = at or self.sent_at or self.now()
         result = Result(self.id, self.account.product, outcome, at, self.before, to_record=to_record)
         result.attempts = self.attempts

@@ -83,7 +83,7 @@ class Sending:
         wake: float | None = None
         for host in self._hosts.values():
             host.make_ready(now, self.budget.minute())
-            if host.stopped or not host.pending:
+            if host.stopped or not (host.ready or host.waiting or host.backlog):
                 continue
             at = host.opens_at(now)
             if at <= now <= self.deadline:
