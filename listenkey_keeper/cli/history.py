@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from listenkeys.aws.record_items import key_of, read
 from listenkeys.model import SUCCESSES, iso
 
-from .output import Columns, problem
+from .output import Columns, advice, plain
 
 _PAGE = 100
 _NUMBERS = ("httpStatus", "attempts", "latencyMs")
@@ -43,13 +43,16 @@ def expiry(dynamodb: Any, table: str, account_id: str) -> datetime | None:
     return read(answer.get("Item", {})).expires_at
 
 
-def history_table(entries: list[dict[str, Any]]) -> Group:
-    """Return the attempts as a table, and below it each error's message once, as it was last recorded."""
+def history_table(account_id: str, entries: list[dict[str, Any]]) -> Group:
+    """Return the attempts as a table, and below it each error's message once, as it was last recorded.
+
+    The error of the newest attempt comes with what to do; an earlier one may be over.
+    """
     table = Columns(
         "time (UTC)", "outcome", "tries", "ms", "listenKey", "until", "error",
         right=("tries", "ms"), optional=("ms", "listenKey", "tries", "until"),
     )  # fmt: skip
-    messages: dict[str, str] = {}
+    errors: dict[str, dict[str, Any]] = {}
     # 80 columns have no room for the usual one.
     years = len({entry["attemptedAt"][:4] for entry in entries}) > 1
     for entry in entries:
@@ -57,7 +60,7 @@ def history_table(entries: list[dict[str, Any]]) -> Group:
         changed = ok and entry["outcome"] != "EXTENDED"
         code = entry["errorCode"]
         if code:
-            messages.setdefault(code, entry["errorMessage"] or "")
+            errors.setdefault(code, entry)
         table.add(
             Text(_time(entry["attemptedAt"], years)),
             Text(entry["outcome"] or "-", style="cyan" if changed else "green" if ok else "red"),
@@ -67,9 +70,14 @@ def history_table(entries: list[dict[str, Any]]) -> Group:
             Text(_time(entry["expiresAt"], years)[-8:-3] or "-"),
             Text(code or "", style="red"),
         )
-    if not messages:
-        return Group(table)
-    return Group(table, "", *(problem(code, message) for code, message in messages.items()))
+    below: list[RenderableType] = [""] if errors else []
+    for code, entry in errors.items():
+        message = entry["errorMessage"] or ""
+        if entry is entries[0]:
+            below += advice(code, message, [account_id])
+        else:
+            below.append(Text(plain(f"last {code}, at {_time(entry['attemptedAt'], years)}: {message}")))
+    return Group(table, *below)
 
 
 def _entry(item: dict[str, Any]) -> dict[str, Any]:

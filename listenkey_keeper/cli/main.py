@@ -184,7 +184,7 @@ def history(
             changes_only = stack.parameters.get("LedgerMode") == "changes"
             until = expiry(dynamodb, tables["ListenKeysTableName"], account) if changes_only else None
             show(day_of(entries, at, until), "")
-        show(history_table(entries[:limit]))
+        show(history_table(account, entries[:limit]))
     else:
         show(f"{account} has no attempts yet: `listenkeys renew {as_argument(account)}` tries it now")
 

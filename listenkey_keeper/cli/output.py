@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -119,6 +119,14 @@ def problem(code: str | None, message: str | None) -> Text:
     return Text.assemble((plain(f"{code}"), "red"), plain(f": {message}"))
 
 
+def advice(code: str, message: str | None, names: Sequence[str]) -> Iterator[RenderableType]:
+    """Yield what is wrong and, below it, what to do for these accounts."""
+    yield problem(code, message)
+    if remedy := REMEDIES.get(code):
+        what = remedy.replace("NAME", as_argument(names[0])) if len(names) == 1 else remedy
+        yield _indented(f"{what[0].upper()}{what[1:]}.")
+
+
 def can_draw(options: ConsoleOptions) -> bool:
     """Say whether bars and blocks can be shown: a pipe gets words and numbers."""
     return options.is_terminal and not options.ascii_only
@@ -155,10 +163,7 @@ class Problems:
             if number and options.is_terminal:
                 yield ""
             if code:
-                yield problem(code, message)
-                if remedy := REMEDIES.get(code):
-                    what = remedy.replace("NAME", as_argument(names[0])) if len(names) == 1 else remedy
-                    yield _indented(f"{what[0].upper()}{what[1:]}.")
+                yield from advice(code, message, names)
             elif message:
                 yield Text(plain(f"{message[0].upper()}{message[1:]}."))
             said = ", ".join(

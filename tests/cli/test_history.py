@@ -46,6 +46,25 @@ def test_history_is_the_ledger_newest_first(
     }
 
 
+def test_an_error_that_is_over_is_not_shown_as_the_present_one(
+    run: Run, world: World, function: LocalFunction, clock: VirtualClock, api_key: str
+) -> None:
+    world.add_account("alice", api_key)
+    world.exchange.revoke(api_key)
+    function.invoke(TICK)
+    shown = run("history", "alice").stdout
+    assert "\nINVALID_API_KEY: Binance refused the API key" in shown
+    assert "\n  Check at Binance that the API key exists" in shown
+    assert "listenkeys accounts add --replace alice." in shown
+    world.exchange.add_account(api_key)
+    clock.advance(minutes=30)
+    function.invoke(TICK)
+    table, _, below = run("history", "alice").stdout.partition("\n\n")
+    assert table.splitlines()[1].split()[2] == "CREATED"
+    assert below.startswith("last INVALID_API_KEY, at 01-01 00:00:00: Binance refused the API key")
+    assert below.count("\n") == 1
+
+
 def test_history_stops_at_its_limit(
     run: Run, world: World, function: LocalFunction, clock: VirtualClock
 ) -> None:
