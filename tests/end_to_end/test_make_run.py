@@ -84,7 +84,9 @@ def test_a_newcomer_sees_four_accounts_in_four_states_and_what_to_do(python: Pyt
     assert "dave is meant to fail" in done.stdout.split("REJECTED")[0]
     assert done.stdout.count('"recreated": 1') == 1
     assert "KeysChanged=2 (created, recreated or changed)" in done.stdout
-    assert done.stdout.splitlines()[-2].startswith("Next: `make up SPEED=60`")
+    *_, following, last = done.stdout.splitlines()
+    assert following.startswith("Next: `make up SPEED=60`")
+    assert last.startswith("There you can also fix dave")
     assert not (tmp_path / ".local").exists()
 
 
