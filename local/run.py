@@ -28,7 +28,7 @@ that Binance has forgotten. dave is meant to fail: the stand-in for Binance does
 """
 NEXT = """
 Next: `make up SPEED=60` keeps an environment running, an hour per minute, with buttons that make keys fail.
-There you can also fix dave: it prints the command. For your own account, go on with step 2 of docs/first-key.md."""
+There you can also fix dave: it says how. For your own account, go on with step 2 of docs/first-key.md."""
 REPEATED = {"level", "message", "location", "timestamp", "service", "cold_start"}
 
 
