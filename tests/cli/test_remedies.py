@@ -104,6 +104,28 @@ def test_the_remedy_for_no_listen_key_as_typed_leads_to_a_live_key(
     assert kept(world, "alice")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "lines"),
+    [
+        ({"renewAfterMinutes": "90"}, ["accounts set alice --renew-after default"]),
+        ({"createIfMissing": "yes"}, ["accounts set alice --create-if-missing"]),
+        ({"enabled": "yes"}, ["accounts enable alice"]),
+        ({"product": "futures"}, ["accounts remove alice --yes", "accounts add alice"]),
+    ],
+    ids=lambda value: next(iter(value)),
+)
+def test_the_remedies_for_an_invalid_row_lead_to_a_live_key(
+    run: Run, world: World, front: Front, function: LocalFunction, wrong: dict[str, Any], lines: list[str]
+) -> None:
+    world.add_account("alice", KEY, **wrong)
+    function.invoke(TICK)
+    assert world.current("alice")["errorCode"] == "INVALID_ACCOUNT"
+    for line in lines:
+        assert run(*line.split(), stdin=KEY).exit_code == 0
+    assert run("renew", "alice").exit_code == 0
+    assert kept(world, "alice")
+
+
 def test_what_is_no_api_key_is_said_to_be_none(run: Run, world: World, front: Front) -> None:
     world.add_account("alice", KEY)
     world.exchange.fault(status=401, code=-2014, msg="API-key format invalid.")
@@ -138,7 +160,12 @@ def test_every_command_in_the_remedies_is_one_that_there_is() -> None:
         for text in REMEDIES.values()
         if "listenkeys " in text
     }
-    assert named == {"accounts add --replace ", "accounts set --create-if-missing ", "accounts enable "}
+    assert named == {
+        "accounts add --replace ",
+        "accounts set --create-if-missing ",
+        "accounts set ",
+        "accounts enable ",
+    }
 
 
 def test_the_remedy_for_a_disabled_account_enables_it(

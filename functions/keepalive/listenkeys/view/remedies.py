@@ -3,7 +3,7 @@
 from ..errors import ErrorCode
 
 _IF_IT_LASTS = "if it lasts, check Binance's status page and the function's outbound access"
-_ADDRESS = "if it lasts, set or change SubnetIds and deploy to get another address"
+_ADDRESS = "if it lasts, see docs/alarms.md, Binance refuses the address"
 # An option stands before the name: one after `--` is no option.
 _REPLACE = "listenkeys accounts add --replace NAME"
 REMEDIES: dict[str, str] = {
@@ -38,7 +38,7 @@ REMEDIES: dict[str, str] = {
     ErrorCode.SECRET_UNAVAILABLE: (
         "wait; if it lasts, check AWS's status page and the VPC's route to Secrets Manager"
     ),
-    ErrorCode.INVALID_ACCOUNT: "correct the attribute that the message names, in AccountsTable",
+    ErrorCode.INVALID_ACCOUNT: "fix it: listenkeys accounts set NAME (or enable), or remove and re-add it",
     ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
     ErrorCode.ACCOUNT_DISABLED: "enable it: listenkeys accounts enable NAME",
     ErrorCode.RECORD_UNAVAILABLE: (
