@@ -42,6 +42,7 @@ PROGRAM = ("functions/keepalive", "listenkey_keeper")
 DURATIONS = "MUTANTS_DURATIONS"  # names the file that the plugin below writes
 COVERAGE = "MUTANTS_COVERAGE"  # names coverage.py's settings for the processes of tests
 FIRST = 30  # tests
+IMPORT = ""  # stands among a line's tests where it runs outside any test
 CAUGHT, SURVIVED, UNTESTED = "caught", "survived", "no test runs it"
 _OTHER: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -216,7 +217,7 @@ class Tests:
         for file in measured.measured_files():
             by_line = measured.contexts_by_lineno(file)
             of[str(Path(file).relative_to(root))] = {
-                line: {test for context in contexts if (test := _test(context)) in seconds}
+                line: {test for context in contexts if (test := _test(context)) in seconds or not test}
                 for line, contexts in by_line.items()
             }
         return cls(seconds, failed, of)
@@ -225,7 +226,7 @@ class Tests:
     def read(cls, file: Path) -> Tests:
         """Read what `write` has written."""
         document = json.loads(file.read_text())
-        names = list(document["seconds"])
+        names = [*document["seconds"], IMPORT]
         of = {
             path: {int(line): {names[place] for place in places} for line, places in lines.items()}
             for path, lines in document["of"].items()
@@ -234,7 +235,7 @@ class Tests:
 
     def write(self, file: Path) -> None:
         """Write it to a file."""
-        places = {name: place for place, name in enumerate(self.seconds)}
+        places = {name: place for place, name in enumerate([*self.seconds, IMPORT])}
         of = {
             path: {line: sorted(places[test] for test in tests) for line, tests in lines.items()}
             for path, lines in self._of.items()
@@ -245,9 +246,9 @@ class Tests:
         """Return the tests that run the edited statement, the quickest first."""
         lines = self._of.get(edit.path, {})
         tests = set().union(*(lines.get(line, set()) for line in edit.lines))
-        if not tests and any(line in lines for line in edit.lines):  # at import
+        if IMPORT in tests:
             tests = set().union(*lines.values())
-        return sorted(tests, key=lambda test: (self.seconds[test], test))
+        return sorted(tests - {IMPORT}, key=lambda test: (self.seconds[test], test))
 
 
 def _test(context: str) -> str:

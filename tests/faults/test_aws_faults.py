@@ -926,6 +926,21 @@ def test_a_run_that_dies_around_the_event_leaves_it_to_the_next(
 
 
 @pytest.mark.row(48)
+def test_what_was_sent_and_cannot_be_cleared_makes_the_run_incomplete(world: Scene) -> None:
+    world.add_account("alice", api_key_of("alice"))
+    world.refusals.refuse(
+        "dynamodb", "TransactWriteItems", "InternalServerError", status=500,
+        when=lambda body: "REMOVE unannounced" in json.dumps(body),
+    )  # fmt: skip
+
+    done = world.invoke(TICK)
+
+    assert raised(done) == INCOMPLETE
+    assert "could not be written" in str(done.error)
+    assert kept(world, "alice")
+
+
+@pytest.mark.row(48)
 def test_an_accounts_changes_while_the_bus_is_down_are_sent_in_order(world: Scene) -> None:
     world.add_account("alice", api_key_of("alice"))
     refusal = world.refusals.refuse("events", "PutEvents", "InternalException", status=500)

@@ -110,10 +110,12 @@ def test_a_host_is_not_given_up_while_a_key_is_at_risk(risk: str) -> None:
 def test_the_refusal_of_one_account_does_not_show_that_the_host_works() -> None:
     gate = HostGate()
     gate.rejected(0.0)
+    assert not gate.alone
     for attempt in range(1, 3 * MAX_ATTEMPTS):
         assert fail(gate, "good", attempt, 1.0 * attempt) is not None
         gate.rejected(1.0 * attempt)
 
+    assert gate.alone
     assert gate.failures == 3 * MAX_ATTEMPTS - 1
 
 
