@@ -200,8 +200,8 @@ def test_the_line_that_renews_a_key_manually_is_what_the_function_sends() -> Non
     assert url == ENDPOINTS["usdm"].host + ENDPOINTS["usdm"].path
 
 
-def test_the_readme_has_every_event_file_and_no_other() -> None:
-    said = {row[0].strip("`") for row in table(section(README, "Test events"))}
+def test_the_reference_has_every_event_file_and_no_other() -> None:
+    said = {row[0].strip("`") for row in table(section(REFERENCE, "Test events"))}
 
     assert said == {path.name for path in (ROOT / "events").iterdir()}
 

@@ -76,11 +76,20 @@ def test_a_key_of_ones_own_is_asked_for_every_five_minutes_and_table() -> None:
     assert costs.bill(1, MEASURED, free=True)[costs.KMS] == pytest.approx(1.0188, abs=0.001)
 
 
-def test_the_readme_says_what_one_account_costs() -> None:
-    free, listed = (f"{costs.bill(1, MEASURED, free)[costs.TOGETHER_EACH]:.2f}" for free in (True, False))
-    readme = (costs.ROOT / "README.md").read_text()
-    assert re.findall(r"\$([\d.]+) a month in Tokyo", readme) == [free]
-    assert re.findall(r"At list price it is\s+\$([\d.]+),", readme) == [listed]
+def test_the_readme_says_what_a_few_accounts_cost() -> None:
+    bills = [costs.bill(accounts, MEASURED, free=False) for accounts in (1, 100, 300)]
+    table = (costs.ROOT / "README.md").read_text().partition("## What it costs")[2].partition("## ")[0]
+    wanted = [
+        [f"{each[together] + each[costs.NAT] * nat:.0f}" for each in bills]
+        for nat in (False, True)
+        for together in (costs.TOGETHER_PACKED, costs.TOGETHER_EACH)
+    ]
+    assert [row.split(" | ") for row in re.findall(r"^\| .+? \| (\d.*\d) \|$", table, re.MULTILINE)] == wanted
+
+
+def test_the_page_says_what_one_account_costs() -> None:
+    free = costs.bill(1, MEASURED, free=True)[costs.TOGETHER_EACH]
+    assert f"One account costs ${free:.2f} a month" in costs.DOCUMENT.read_text()
 
 
 def test_scaling_says_what_its_settings_cost(monkeypatch: pytest.MonkeyPatch) -> None:
