@@ -79,7 +79,7 @@ down: install  ## Stop the local environment of `make up` or `make run KEEP=1`
 invoke: install build .venv-runtime/.installed  ## Like run, but as built, in Lambda's runtime emulator
 	@$(BIN)/python -m local invoke "$(EVENT)" $(if $(KEEP),--keep) $(REAL)
 
-simulate: install  ## Simulate a month of outages (about ten minutes)
+simulate: install  ## Simulate a month of outages (about ten minutes on two cores)
 	@$(BIN)/python -m local simulate
 
 ##@ Change it

@@ -1,4 +1,4 @@
-"""Every constant of time, in seconds unless the name says otherwise."""
+"""Almost every constant of time, in seconds unless the name says otherwise."""
 
 from dataclasses import dataclass
 from datetime import timedelta
