@@ -118,7 +118,7 @@ def test_a_key_that_nothing_has_renewed_in_time_says_what_to_check(
     put(world, clock, "alice", -40)
     lines = run("status").stdout.splitlines()
     assert lines[3].startswith(
-        "Wait for the next sweep, or run listenkeys renew; if that fails, see MissedRunsAlarm"
+        "Wait for the next sweep, or run listenkeys renew; if that fails, see listenkeys check"
     )
     assert lines[4] == "  alice"
 

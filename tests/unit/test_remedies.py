@@ -13,7 +13,7 @@ ALICE = Account("alice", "usdm")
     ("row", "said"),
     [
         (AccountStatus(ALICE, Current(outcome="EXTENDED"), 40, 20), None),
-        (AccountStatus(ALICE, Current(outcome="EXTENDED"), 14, 46), "see MissedRunsAlarm"),
+        (AccountStatus(ALICE, Current(outcome="EXTENDED"), 14, 46), "see listenkeys check"),
         (AccountStatus(ALICE, Current(), None, None), "next sweep"),
         (AccountStatus(ALICE, Current(error_code="SECRET_INVALID"), None, 1), "accounts add --replace alice"),
         (AccountStatus(Account("x", problem=Rejected("INVALID_ACCOUNT", "no")), Current(), None), "fix it"),

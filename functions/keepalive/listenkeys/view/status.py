@@ -75,7 +75,7 @@ class AccountStatus:
         if self.tried_minutes_ago is None:
             return "wait for the next sweep, which creates the listenKey, or run listenkeys renew"
         if self.at_risk:
-            return "wait for the next sweep, or run listenkeys renew; if that fails, see MissedRunsAlarm"
+            return "wait for the next sweep, or run listenkeys renew; if that fails, see listenkeys check"
         return None
 
     @property
