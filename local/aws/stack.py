@@ -203,6 +203,7 @@ class LocalAws:
                     connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 1}, proxies={}
                 ),
             )
+            self._clients[service].exceptions  # noqa: B018 - made here, not by two threads at once
         return self._clients[service]
 
     def function_environment(self, logical_id: str = "KeepaliveFunction") -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from listenkeys.aws.clients import Deadline, client
 from local.aws.stack import TABLES, LocalAws, choose
 
 
@@ -74,6 +76,22 @@ def test_updates_at_once_never_pass_a_condition_together(aws: LocalAws) -> None:
         sys.setswitchinterval(usual)
     assert taken.count(True) == 40
     assert dynamodb.get_item(TableName=table, Key=key)["Item"]["used"] == {"N": "40"}
+
+
+def test_threads_that_meet_a_clients_first_error_at_once_know_its_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            dynamodb = client("dynamodb", Deadline(time.monotonic))
+            with ThreadPoolExecutor(8) as pool:
+                found = list(pool.map(lambda _, made=dynamodb: id(made.exceptions), range(8)))
+            assert len(set(found)) == 1
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def test_an_unknown_parameter_is_refused_as_cloudformation_would() -> None:

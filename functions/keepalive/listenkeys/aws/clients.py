@@ -102,6 +102,7 @@ def client(service: str, deadline: Deadline) -> Any:
     """Return a boto3 client whose every attempt, retries included, keeps the deadline."""
     made: Any = _session().client(service, config=CLIENT_CONFIG)
     made.meta.events.register("before-send", deadline.check)
+    made.exceptions  # noqa: B018 - botocore makes them at the first use: two threads would get different ones
     return made
 
 
