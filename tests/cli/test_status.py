@@ -123,6 +123,31 @@ def test_a_key_that_nothing_has_renewed_in_time_says_what_to_check(
     assert lines[4] == "  alice"
 
 
+@pytest.mark.parametrize(("status", "code"), [(418, "IP_BANNED"), (503, "SERVER_ERROR")])
+def test_accounts_that_no_run_tried_are_told_what_stopped_the_runs(
+    run: Run, world: World, clock: VirtualClock, function: LocalFunction, status: int, code: str
+) -> None:
+    for number in range(8):
+        world.add_account(f"acc{number}", f"{number}" * 64)
+    function.invoke(TICK)
+    world.exchange.fault(status=status)
+    for minutes in (31, 15):
+        clock.advance(minutes * 60)
+        function.invoke(TICK)
+    rows = json.loads(run("status", "--json").stdout)["accounts"]
+    untried = [row["accountId"] for row in rows if row["errorCode"] is None]
+    assert len(untried) > 1, rows
+    lines = run("status").stdout.splitlines()
+    [at] = [number for number, line in enumerate(lines) if line.startswith("Not tried since")]
+    assert code in lines[at]
+    assert lines[at + 1] == f"  {len(untried)} accounts: {', '.join(untried)}"
+    assert not any("wait for the next sweep" in line.lower() for line in lines)
+    # It is over once an account was renewed later: the error says nothing of the others any more.
+    clock.advance(1)
+    put(world, clock, "zoe", 60)
+    assert "Not tried since" not in run("status").stdout
+
+
 @pytest.mark.parametrize(
     ("minutes", "shown"), [(59.99, "59 min"), (14.99, "14 min"), (1, "1 min"), (0.99, "<1 min"), (0, "dead")]
 )
