@@ -46,7 +46,6 @@ class Audience(Day):
         self.asked: list[dict[str, Any]] = []  # what the bots have told the keeper, and nobody has delivered
         self.orders: list[tuple[float, str, int]] = []
         self.items: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self.replaced: list[tuple[str, float]] = []  # keys that somebody else has replaced, and when
 
     def _schedule(self) -> None:
         super()._schedule()
@@ -112,12 +111,6 @@ class Audience(Day):
         else:
             self.streams.close_connections()
         self.world.counts[f"sockets: {how}" if how != "dies" else "early deaths"] += 1
-
-    def _dies_early(self, account: Account, rotated: bool) -> None:
-        before = self.world.died.get(account.name)
-        super()._dies_early(account, rotated)
-        if rotated and self.world.died.get(account.name) != before:
-            self.replaced.append((account.name, self.keeper.now()))
 
     def _take_in(self, number: int, done: dict[str, Any]) -> None:
         if number != NUMBER:
@@ -198,9 +191,9 @@ def never_deaf(
         covered = [spell for spell in spells if spell[2] <= at <= spell[3]]
         silent = [learned + READS_AGAIN for when, learned in replaced if when <= at <= learned + READS_AGAIN]
         latest = max([at, *silent]) + KNOWN
-        if not covered and (since is None or since > latest):
+        known = min((spell[0] for spell in covered), default=None)
+        if known is None and (since is None or since > latest):
             raise Violation("bots", f"{name} misses order {number} and is told of no gap", name, until=latest)
-        if covered and min(spell[0] for spell in covered) > latest:
-            known = min(spell[0] for spell in covered)
+        if known is not None and known > latest:
             why = f"{name} misses order {number} and knows it {known - at:.0f} s later"
             raise Violation("bots", why, name, until=known)

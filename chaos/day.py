@@ -66,6 +66,7 @@ class Day:
         self.rng = random.Random(f"{seed}/events")
         self.handlers: list[Handler] = []
         self.others: list[Process] = []  # processes that live by this time, too
+        self.replaced: list[tuple[str, float]] = []  # keys that somebody else has replaced, and when
         self.wires: dict[int, Wire] = {}
         self.said: list[tuple[int, dict[str, Any]]] = []  # by processes, and not yet taken in
         self.events: list[tuple[float, int, Callable[[], None]]] = []
@@ -155,6 +156,7 @@ class Day:
             self.world.secrets.add(self.world.exchange.rotate(key, account.product))
             self.world.lives(account)
             self.world.died[account.name] = now  # what was recorded before is not true any more
+            self.replaced.append((account.name, now))
             return
         self.tell(f"the key of {account.name} dies early")
         self.world.exchange.expire(key, account.product)
