@@ -92,7 +92,7 @@ check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-chec
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cfn-lint --include-checks I -- template.yaml examples/bot/template.yaml
+	$(BIN)/cfn-lint --include-checks I -- template.yaml examples/bot/template.yaml docs/fixed-address.yaml
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .venv-sam/bin/sam validate --lint
 	.venv-checkov/bin/checkov --file template.yaml --framework cloudformation --skip-download --quiet --compact
 	.venv-checkov/bin/bandit --quiet --recursive functions listenkey_keeper
