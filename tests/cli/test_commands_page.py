@@ -1,7 +1,9 @@
 """docs/command.md has every command and option and the permissions that each needs, and no other."""
 
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from local.front import Front
 from local.world import World
 from tests.cli.conftest import AwsFaults, Run
 from tests.faults.matrix import add_live
+from tests.pages import blocks
 from tests.paths import ROOT
+from tests.waiting import SECONDS
 
 PAGE = (ROOT / "docs/command.md").read_text()
 EVERYWHERE = {"--stack-name", "--region", "--profile", "--json", "--help"}
@@ -87,3 +91,29 @@ def test_a_command_needs_the_permissions_that_the_page_names(
 def test_the_table_of_permissions_has_every_command() -> None:
     named = [name for row in PERMISSIONS for name in re.findall(r"`([a-z ]+)`", row)]
     assert sorted([*named, "check"]) == sorted(dict(commands(typer.main.get_command(app))))
+
+
+@pytest.mark.parametrize("replace", [False, True], ids=["add", "replace"])
+def test_the_loop_for_many_accounts_takes_each_line_of_the_file(
+    replace: bool, world: World, run: Run, tmp_path: Path
+) -> None:
+    [loop] = blocks(PAGE, "bash")
+    if replace:
+        loop = re.sub(r"--product.*?/ 50\)\)\"", "--replace", loop, flags=re.DOTALL)
+        run("accounts", "add", "bot-51", stdin="sparekey01")
+    names = ["name", *(f"bot-{number}" for number in range(2, 52))]
+    lines = [f"{name},usdm,sparekey{number}" for number, name in enumerate(names, 1)]
+    (tmp_path / "accounts.csv").write_text("\r\n".join(lines))  # as a spreadsheet may write it
+    listenkeys = 'listenkeys() { echo "$* $(cat)"; [ "$3" != name ]; }'
+    said = subprocess.run(
+        ["bash", "-c", f"{listenkeys}\n{loop}"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=True,
+    ).stdout  # fmt: skip
+
+    typed = [line.split() for line in said.splitlines()]
+    assert [(line[2], line[-1]) for line in typed] == [tuple(line.split(",")[::2]) for line in lines]
+    assert (tmp_path / "failed.txt").read_text() == "name\n"
+    if not replace:
+        assert [line[-2] for line in typed[49:]] == ["listenkeys/shared-1", "listenkeys/shared-2"]
+    *command, key = typed[50]
+    assert run(*command, stdin=key).exit_code == 0
