@@ -189,7 +189,9 @@ class Follower:
     def _is_in_doubt(self) -> bool:
         """Tell whether the key may have died while no socket was there to hear of it."""
         line = self.line
-        return self._ask and line is not None and line.in_doubt and line.proof.key_alive < line.opened_at
+        if not self._ask or line is None or not line.in_doubt:
+            return False
+        return line.proof.key_alive < line.opened_at + self._keys.clock_error
 
     @staticmethod
     def _not_renewed(key: ListenKey) -> Why:
@@ -357,7 +359,8 @@ class Follower:
         at, alive = event_time(event, self.now()), last.proof.key_alive
         # The event may come late: past the hour that the table knows of, only another event proves a life.
         died_at = max(alive, min(at, last.key.expires_at)) if at else alive
-        self._dead = line.key.url, at or self.now()
+        # A renewal proves the contrary if it came later by any clock.
+        self._dead = line.key.url, (at or self.now()) + self._keys.clock_error
         if self.line and self.line.key.url == line.key.url:
             self._drop(self.line)
         self._begin(died_at, "key expired")

@@ -49,6 +49,7 @@ _HOPELESS = {
     "ValidationException",
 }  # fmt: skip
 _NOTICEABLE = timedelta(seconds=2)
+_SECOND = timedelta(seconds=1)
 _WHAT = {
     "NO_KEY": "the table has none: the account is new, or its name is wrong",
     "NO_STREAM_URL": "it is kept at a host of which no websocket is known: set BinanceStreamUrl in the "
@@ -113,8 +114,9 @@ class ListenKeys:
     send every event. `eventbridge` is a boto3 client for `report_expired`, by default one of the default
     session for the table's region.
 
-    `clock_offset` is how far this machine's clock is behind DynamoDB's (a timedelta, by the Date of its last
-    answer): zero if it is right to the second.
+    `clock_offset` is how far this machine's clock is behind DynamoDB's (a timedelta, by the Date of its
+    answers): zero as far as they do not say otherwise. `clock_error` is how far that may be wrong: about a
+    second after the first answer, less after more of them.
 
     Raises ValueError without a table, without an AWS region, or for a `base_url` that is not a websocket's.
     """
@@ -143,7 +145,8 @@ class ListenKeys:
         self._region = str(getattr(meta, "region_name", "") or "")
         self._eventbridge = eventbridge
         self._making = threading.Lock()
-        self.clock_offset = timedelta()
+        self.clock_offset, self.clock_error = timedelta(), _SECOND
+        self._offset_between = timedelta.min, timedelta.max
         self._offset_noticed = False
 
     def read(self, account: str) -> ListenKey:
@@ -157,7 +160,7 @@ class ListenKeys:
         answer: Any = {}
         code = "NO_KEY"
         _reading.now = True
-        sent = datetime.now(UTC)
+        sent = _now()
         try:
             answer = self._dynamodb.get_item(TableName=self._table, Key=key, ConsistentRead=True)
             item = answer.get("Item", {})
@@ -166,7 +169,7 @@ class ListenKeys:
             answer = error.response if isinstance(error, ClientError) else {}
         finally:
             _reading.now = False
-        self._compare_clocks(answer, sent, datetime.now(UTC))
+        self._compare_clocks(answer, sent, _now())
         found: ListenKey | str = code
         if "listenKey" in item:
             found = self._listen_key(account, item)
@@ -187,9 +190,13 @@ class ListenKeys:
         try:
             date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
             # It was between these two moments that the other clock showed this second.
-            least, most = date - received, date + timedelta(seconds=1) - sent
+            least, most = date - received, date + _SECOND - sent
         except (KeyError, TypeError, ValueError):
             return
+        narrower = max(least, self._offset_between[0]), min(most, self._offset_between[1])
+        if narrower[0] <= narrower[1]:  # or else the clock was set since
+            least, most = narrower
+        self._offset_between, self.clock_error = (least, most), most - least
         if least <= timedelta() <= most:
             self.clock_offset = timedelta()
         else:
@@ -236,6 +243,10 @@ def read_listen_key(
     call makes a boto3 client; to read often, keep a ListenKeys.
     """
     return ListenKeys(table, dynamodb=dynamodb, base_url=base_url, events=events).read(account)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _text(record: Mapping[str, Any], name: str) -> str | None:

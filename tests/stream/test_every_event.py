@@ -148,15 +148,18 @@ class TwoHours:
 
 
 def deaf_and_sure(troubles: Troubles, heard: set[int]) -> list[str]:
-    """Say which orders did not come although `state` said listening, then and for 25 seconds more."""
-    return [
-        f"order {number} was not going to come, and nobody said so"
-        for number in sorted(troubles.sure - heard)
-        if not any(
-            timedelta() <= at - troubles.orders[number] <= timedelta(seconds=25)
-            for at in troubles.interrupted
-        )
-    ]
+    """Say which orders did not come although `state` said listening, then and for too long after.
+
+    The keeper overlooks a question within 30 seconds of a renewal, so that the answer takes longer.
+    """
+    said = []
+    for number in sorted(troubles.sure - heard):
+        at = troubles.orders[number]
+        renewed = any(timedelta() <= at - when <= timedelta(seconds=30) for when in troubles.renewed)
+        limit = timedelta(seconds=50 if renewed else 25)
+        if not any(timedelta() <= told - at <= limit for told in troubles.interrupted):
+            said.append(f"order {number} was not going to come, and nobody said so")
+    return said
 
 
 async def two_hours(world: World, seed: int, ahead: float) -> list[str]:

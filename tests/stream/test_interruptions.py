@@ -189,7 +189,7 @@ async def test_a_key_that_lives_on_after_a_lost_socket_is_asked_about_once(
     await passes(alice, 60)
     streams.drop_connections()
     await until(lambda: len(alice.gaps) == 2 and bus.told)
-    time_.advance(1)
+    time_.advance(2)
     keeper.renew()
     for _ in range(12):
         await passes(alice, 10)

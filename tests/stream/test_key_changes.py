@@ -101,7 +101,7 @@ async def test_a_key_extended_after_binance_called_it_expired_is_used_again(
     listen_key = keeper.listen_key
     world.exchange._audiences[listen_key].tell({"e": "listenKeyExpired", "E": clock.timestamp() * 1000})
     await without(alice)
-    time_.advance(1)
+    time_.advance(2)
     keeper.renew()
     time_.advance(8)
     await listening(alice)

@@ -3,12 +3,13 @@
 import asyncio
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError, UnauthorizedSSOTokenError
 from botocore.parsers import ResponseParserError
 
+from listenkey_keeper.stream import keys
 from listenkey_keeper.stream.keys import ListenKeys, ListenKeyUnavailable
 from listenkey_keeper.stream.user_data import UserDataStream
 
@@ -256,3 +257,57 @@ async def test_whatever_the_bots_clock_says_a_lost_event_lies_in_its_gap(
         assert since - timedelta(seconds=1) <= at <= until_ + timedelta(seconds=1)
         assert until_ - since < timedelta(seconds=20)
     assert caplog.text.count("this machine's clock is") == 1
+
+
+@pytest.fixture
+def half_past(monkeypatch):
+    """Let each answer come in the middle of a second, so that it leaves half a second open to both sides."""
+    monkeypatch.setattr(keys, "_now", lambda: datetime.now(UTC).replace(microsecond=500_000))
+
+
+@pytest.mark.row(87)
+@listens
+async def test_a_renewal_just_before_the_expiry_proves_no_life_by_a_slow_clock(
+    world, alice, keeper, bus, clock, time_, half_past
+):
+    renewed_at = clock.now() + timedelta(seconds=0.4)  # by the bot's clock, which is so much behind
+    world.put_current("alice", keeper.listen_key, renewed_at)
+    world.exchange.expire(ALICE, "usdm")
+    await without(alice)
+    for _ in range(3):
+        time_.advance(1)
+        await without(alice)
+    assert len(bus.told) == 1
+    assert alice.told == ["+started", "-key expired"]
+
+
+@pytest.mark.row(87)
+@listens
+async def test_a_renewal_just_before_the_socket_proves_no_life_by_a_slow_clock(
+    world, alice, keeper, bus, streams, clock, half_past
+):
+    await passes(alice, 60)
+    renewed_at = clock.now() + timedelta(seconds=0.4)
+    world.put_current("alice", keeper.listen_key, renewed_at)
+    streams.drop_connections()
+    world.exchange.expire(ALICE, "usdm")  # nobody hears of it
+    await until(lambda: len(alice.gaps) == 2)
+    for _ in range(4):
+        await passes(alice, 10)
+    assert len(bus.told) == 1
+
+
+@pytest.mark.row(87)
+def test_a_slow_answer_does_not_shift_the_clock(world, keys_at, table, keeper, monkeypatch):
+    keeper.renew()
+    read = keys_at("ws://127.0.0.1:1")
+    table.ahead = 300
+    read.read("alice")
+    times = iter((datetime.now(UTC) - timedelta(seconds=8), datetime.now(UTC)))
+    monkeypatch.setattr(keys, "_now", lambda: next(times))
+    read.read("alice")
+    assert abs(read.clock_offset + timedelta(seconds=300)) <= timedelta(seconds=1)
+    monkeypatch.undo()
+    table.ahead = 0  # the clock is set
+    read.read("alice")
+    assert abs(read.clock_offset) <= timedelta(seconds=1)

@@ -46,6 +46,7 @@ class Troubles:
         self.orders: dict[int, datetime] = {}
         self.sure: set[int] = set()  # the orders at which `state` said listening
         self.interrupted: list[datetime] = []  # when, by the true time
+        self.renewed: list[datetime] = []
         self.start_key()
         self.record()
         table: Any = self._table
@@ -88,6 +89,7 @@ class Troubles:
             self._world.put_current(self._name, *self._started)
 
     def renew(self) -> None:
+        self.renewed.append(self.now())
         self.start_key()
         self.record()
 
