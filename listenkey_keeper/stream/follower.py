@@ -187,7 +187,7 @@ class Follower:
         return self._is_dead(key) or forgotten or self.now() >= key.expires_at
 
     def _is_in_doubt(self) -> bool:
-        """Tell whether the key may have died while no socket was there to hear of it."""
+        """Tell whether the key may have died while no socket of its own was there to hear of it."""
         line = self.line
         if not self._ask or line is None or not line.in_doubt:
             return False
@@ -292,7 +292,7 @@ class Follower:
             line.proof.extended(self._last.proof.key_alive)
         self._opened += 1
         self._lines.add(line)
-        line.in_doubt = before is None and self._last is not None
+        line.in_doubt = self._last is not None and (before is None or before.key.url != key.url)
         self.line = self._last = line
         if line.in_doubt:
             self.look.ring()

@@ -47,7 +47,7 @@ class Line:
         self.opened = clock.monotonic()
         self.renew_at = self.opened_at + OLDEST - random.random() * SPREAD  # nosec B311 # noqa: S311 - not for secrets
         self.proof = Proof(self.opened_at, key.renewed_at)
-        self.in_doubt = False  # opened after a time without a socket, in which the key may have died unheard
+        self.in_doubt = False  # the key may have died unheard, before this socket was open
         self._connection, self._clock, self._listener = connection, clock, listener
         self._pinging: asyncio.Task[None] | None = None
         self._timer = clock.call_later(PING_SECONDS, self._ping_in_time)

@@ -198,6 +198,20 @@ async def test_a_key_that_lives_on_after_a_lost_socket_is_asked_about_once(
     assert alice.told == ["+started", "-connection lost", "+connection lost"]
 
 
+@listens
+async def test_the_keeper_is_asked_about_a_new_key_that_died_before_its_socket_was_open(
+    world, alice, keeper, bus
+):
+    world.exchange.rotate(ALICE, "usdm")
+    listen_key = keeper.renew()
+    world.exchange.expire(ALICE, "usdm")
+    alice.stream.wake()
+    await until(lambda: len(alice.gaps) == 2)
+    for _ in range(4):
+        await passes(alice, 10)
+    assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key)}]
+
+
 @in_loop
 async def test_who_does_not_want_to_ask_does_not(world, bot, keeper, bus, time_):
     keeper.renew()
