@@ -87,7 +87,6 @@ NOT_TYPED = {
     "git pull": "needs a version that is newer",
     "git stash pop": "goes with git pull",
     "sam delete": "ends a stack; tests/rehearsal does",
-    "make scale": "takes fifteen minutes",
     "make simulate": "takes ten minutes; tests/unit/test_simulation.py runs its parts",
     "make test": "is what runs the tests",
     "make check": "a check of this repository, with its own environments",
