@@ -143,9 +143,7 @@ def run(
 
 def publish(report: Report, shard: Shard | None = None) -> None:
     """Log the run in one line and each account that was not just extended in another; emit the metrics."""
-    summary = report.to_dict()
-    del summary["problems"]
-    summary.pop("plan", None)
+    summary = {name: value for name, value in report.to_dict().items() if name not in ("problems", "plan")}
     if shard:
         summary["shard"] = f"{shard.segment} of {shard.total}"
     incomplete = report.incomplete()

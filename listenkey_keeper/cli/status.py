@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from listenkeys.errors import ErrorCode
 from listenkeys.model import LEASE, iso
 from listenkeys.products import LIVE
-from listenkeys.view.remedies import REMEDIES
 from listenkeys.view.status import STATES, AccountStatus, ago, by_urgency
 
 from .output import Problems, abbreviate, can_draw, ellipsis, plain
@@ -21,18 +19,6 @@ _LEAST_ID = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew after")
 _SHORT = {name: name for name in STATES} | {"dead": "without a listenKey", "risk": "at risk"}
-# Errors of the address or the host: a run that meets one leaves its other accounts alone.
-_STOPS_ALL = {
-    ErrorCode.RATE_LIMITED,
-    ErrorCode.IP_BANNED,
-    ErrorCode.WAF_BLOCKED,
-    ErrorCode.RESTRICTED_LOCATION,
-    ErrorCode.TIMEOUT,
-    ErrorCode.CONNECTION,
-    ErrorCode.SERVER_ERROR,
-    ErrorCode.BAD_RESPONSE,
-    ErrorCode.EXCHANGE_DOWN,
-}
 _COLOURS = {"dead": "red", "risk": "red", "failing": "yellow", "ok": "green", "disabled": "dim"}
 
 
@@ -94,11 +80,10 @@ class StatusTable:
 
     def problems(self) -> Problems | None:
         """Return what is wrong with the enabled accounts, None when nothing is."""
-        stopped = _stopped(self.rows)
         found = [
-            (row.account.id, *(row.problem or (None, stopped.get(row.account.id, row.to_do))))
+            (row.account.id, *(row.problem or (None, row.to_do)))
             for row in self.rows
-            if row.account.enabled and (row.problem or row.at_risk or row.account.id in stopped)
+            if row.account.enabled and (row.problem or row.at_risk)
         ]
         return Problems(found) if found else None
 
@@ -136,28 +121,6 @@ def status_json(rows: Sequence[AccountStatus]) -> dict[str, Any]:
         "atRisk": [row.account.id for row in rows if row.at_risk],
         "accounts": accounts,
     }
-
-
-def _stopped(rows: Sequence[AccountStatus]) -> dict[str, str]:
-    """Return what kept the runs from trying these accounts, by id, with what to do about it.
-
-    A run that Binance refuses tries a few accounts and records nothing of the others. It is told from the
-    endpoint's newest attempt: after a success there is nothing to tell.
-    """
-    newest: dict[str, tuple[float, str | None]] = {}
-    for row in rows:
-        if row.account.enabled and not row.account.problem and row.tried_minutes_ago is not None:
-            attempt = row.tried_minutes_ago, row.current.error_code
-            before = newest.get(row.account.endpoint, attempt)
-            newest[row.account.endpoint] = min(before, attempt, key=lambda each: each[0])
-    stopped = {}
-    for row in rows:
-        ago_, code = newest.get(row.account.endpoint, (0.0, None))
-        tried = float("inf") if row.tried_minutes_ago is None else row.tried_minutes_ago
-        waits = row.account.enabled and row.problem is None and (row.late or row.at_risk)
-        if waits and tried > ago_ and code in _STOPS_ALL:
-            stopped[row.account.id] = f"not tried since the runs met {code}: {REMEDIES[code]}"
-    return stopped
 
 
 def _account(row: AccountStatus) -> dict[str, Any]:
@@ -218,7 +181,7 @@ def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
         "product": Text(product if environment == LIVE else f"{product} {environment}"),
         # Whatever the last try came to, a dead key is not green.
         "outcome": Text(plain(outcome), style="dim" if outcome == "SKIPPED" and kind == "ok" else colour),
-        "left": Text(_minutes(row), style="yellow" if row.late else colour),
+        "left": Text(_minutes(row), style=colour),
         "last try": Text("-" if row.tried_minutes_ago is None else ago(row.tried_minutes_ago), style="dim"),
         "renew after": Text(
             f"{row.account.renew_after} min" if row.account.renew_after else "-", style="dim"

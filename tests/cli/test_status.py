@@ -10,6 +10,7 @@ from local.front import Front
 from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import TICK
+from tests.widget import load_widget
 
 from .conftest import Run
 
@@ -85,7 +86,7 @@ def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, cloc
 def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
     run: Run, world: World, clock: VirtualClock
 ) -> None:
-    put(world, clock, "alice", 20)
+    put(world, clock, "alice", 30)
     put(world, clock, "bob", 20, outcome="FAILED", errorCode="TIMEOUT", errorMessage="late")
     done = run("status", "--json")
     assert (json.loads(done.stdout)["status"], done.exit_code) == ("action needed", 1)
@@ -134,18 +135,21 @@ def test_accounts_that_no_run_tried_are_told_what_stopped_the_runs(
     for minutes in (31, 15):
         clock.advance(minutes * 60)
         function.invoke(TICK)
+    message = "not tried since the runs met this error"
     rows = json.loads(run("status", "--json").stdout)["accounts"]
-    untried = [row["accountId"] for row in rows if row["errorCode"] is None]
+    untried = [row["accountId"] for row in rows if row["errorMessage"] == message]
     assert len(untried) > 1, rows
+    assert {row["errorCode"] for row in rows} == {code}
     lines = run("status").stdout.splitlines()
-    [at] = [number for number, line in enumerate(lines) if line.startswith("Not tried since")]
-    assert code in lines[at]
-    assert lines[at + 1] == f"  {len(untried)} accounts: {', '.join(untried)}"
-    assert not any("wait for the next sweep" in line.lower() for line in lines)
+    at = lines.index(f"{code}: {message}")
+    assert lines[at + 2] == f"  {len(untried)} accounts: {', '.join(untried)}"
+    assert lines[-1].startswith("8 accounts: 0 ok, ")
+    widget = load_widget(world, clock)({})
+    assert widget.count(f"<code>{code}</code> {message}") == len(untried)
     # It is over once an account was renewed later: the error says nothing of the others any more.
     clock.advance(1)
     put(world, clock, "zoe", 60)
-    assert "Not tried since" not in run("status").stdout
+    assert message not in run("status").stdout
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,7 @@ class _Run:
                 accounts += page
         except Unavailable as error:
             unread = str(error)
-        everything = names is None and not self.shard
-        ids = None if everything else [a.id for a in accounts if a.enabled]
+        ids = None if names is None and not self.shard else [a.id for a in accounts if a.enabled]
         try:
             self.current.update(self.keeper.records.read(ids))
         except Unavailable as error:

@@ -62,7 +62,7 @@ def _top(rows: Sequence[AccountStatus], now: datetime) -> str:
 
 
 def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], str] | None) -> str:
-    kind, minutes, late = row.state, row.minutes_left or 0.0, " late" if row.late else ""
+    kind, minutes = row.state, row.minutes_left or 0.0
     left = {"disabled": "not kept alive", "dead": "no listenKey"}.get(kind, f"{int(minutes)} min")
     if kind == "dead" and row.minutes_left is not None:
         left = f"expired {ago(-minutes)}"
@@ -84,7 +84,7 @@ def _row(row: AccountStatus, now: datetime, action: Callable[[AccountStatus], st
     )
     if action:
         cells += f'<td class="act">{action(row) if row.account.enabled else ""}</td>'
-    return f'<tr class="{kind}{late}">{cells}</tr>'
+    return f'<tr class="{kind}">{cells}</tr>'
 
 
 def _rest(rest: Sequence[AccountStatus]) -> str:

@@ -9,7 +9,7 @@ from ..aws.accounts import Accounts
 from ..aws.clients import DynamoDB, scan
 from ..aws.record_items import READ, read
 from ..clock import SYSTEM_CLOCK
-from ..model import NOTHING, Account, Current
+from ..model import NOTHING, Account, Current, Outcome
 from ..timing import AT_RISK_MINUTES
 from .remedies import remedy
 
@@ -23,27 +23,27 @@ STATES = {
 }
 # What is read of a record: everything that is shown, and never the listenKey.
 ATTRIBUTES = tuple(name for name in READ if name not in ("listenKey", "unannounced"))
-LATE_MINUTES = 24
+LATE_MINUTES = 24  # of a key's life: a tick and a sweep have left the account alone
 
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """One account: its row, its record, how long its key lives (None: no key), the last try's age."""
+    """One account: its row, its record, how long its key lives (None: no key), the last try's age.
+
+    `host_error`: the error of the newest attempt at the account's host, if that failed. A run that meets it
+    tries a few accounts, and records nothing of the others.
+    """
 
     account: Account
     current: Current
     minutes_left: float | None
     tried_minutes_ago: float | None = None
+    host_error: str | None = None
 
     @property
     def at_risk(self) -> bool:
         """Whether an enabled account has no key, or one that dies within AT_RISK_MINUTES."""
         return self.account.enabled and (self.minutes_left is None or self.minutes_left < AT_RISK_MINUTES)
-
-    @property
-    def late(self) -> bool:
-        """Whether nothing is wrong yet, but a tick and a sweep have left the account alone."""
-        return self.state == "ok" and (self.minutes_left or 0.0) < LATE_MINUTES
 
     @property
     def problem(self) -> tuple[str, str] | None:
@@ -52,6 +52,8 @@ class AccountStatus:
             return self.account.problem.code, self.account.problem.message
         if self.current.error_code:
             return self.current.error_code, self.current.error_message or ""
+        if self.host_error and (self.minutes_left or 0.0) < LATE_MINUTES:
+            return self.host_error, "not tried since the runs met this error"
         return None
 
     @property
@@ -86,8 +88,7 @@ class AccountStatus:
 
 def by_urgency(rows: Iterable[AccountStatus]) -> list[AccountStatus]:
     """Return the accounts, trouble first, then what expires soonest; the same minutes stay as they come."""
-    order = list(STATES)
-    return sorted(rows, key=lambda row: (order.index(row.state), int(row.minutes_left or 0)))
+    return sorted(rows, key=lambda row: (list(STATES).index(row.state), int(row.minutes_left or 0)))
 
 
 def ago(minutes: float) -> str:
@@ -109,14 +110,18 @@ def read_status(
     pages = scan(dynamodb, listen_keys_table, "ListenKeysTable", ConsistentRead=True, **only)
     current = {item["accountId"]["S"]: read(item) for page in pages for item in page}
 
+    tried = sorted(accounts, key=lambda account: current.get(account.id, NOTHING).attempted or "")
+    newest = {account.endpoint: current.get(account.id, NOTHING) for account in tried if account.enabled}
+
     def status(account: Account) -> AccountStatus:
         known = current.get(account.id, NOTHING)
-        left, tried = known.expires_at, known.attempted_at
+        left, tried, last = known.expires_at, known.attempted_at, newest.get(account.endpoint, NOTHING)
         return AccountStatus(
             account,
             known,
             (left - now).total_seconds() / 60 if left else None,
             (now - tried).total_seconds() / 60 if tried else None,
+            last.error_code if account.enabled and last.outcome == Outcome.FAILED else None,
         )
 
     return sorted(map(status, accounts), key=lambda row: row.account.id)
