@@ -1,5 +1,6 @@
 """docs/command.md has every command and option and the permissions that each needs, and no other."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -91,6 +92,18 @@ def test_a_command_needs_the_permissions_that_the_page_names(
 def test_the_table_of_permissions_has_every_command() -> None:
     named = [name for row in PERMISSIONS for name in re.findall(r"`([a-z ]+)`", row)]
     assert sorted([*named, "check"]) == sorted(dict(commands(typer.main.get_command(app))))
+
+
+def test_the_policy_for_people_on_call_allows_what_their_commands_need() -> None:
+    statements = json.loads((ROOT / "docs/on-call-policy.json").read_text())["Statement"]
+    allowed = {action for each in statements for action in _listed(each["Action"])}
+    check = PAGE.partition("\n- always: ")[2].partition("\n- ")[0]
+    needed = "".join([PERMISSIONS[f"`{name}`"] for name in ("status", "history", "renew")]) + check
+    assert set(re.findall(r"`([a-z]+:[A-Z]\w+)`", needed)) - allowed == {"cloudwatch:DescribeAlarms"}  # AWS's
+
+
+def _listed(action: str | list[str]) -> list[str]:
+    return [action] if isinstance(action, str) else action
 
 
 @pytest.mark.parametrize("replace", [False, True], ids=["add", "replace"])
