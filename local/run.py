@@ -106,7 +106,7 @@ def show(
         with environment(variables):
             tables = variables["ACCOUNTS_TABLE"], variables["LISTEN_KEYS_TABLE"]
             rows = read_status(boto3.client("dynamodb"), *tables, clock.now())
-        output.show(StatusTable(rows, report["runId"] if report else None))
+        output.show(StatusTable(rows, report["runId"] if report else None, everything=True))
     lines = list(log)
     if lines:
         _head("log of the function, without the fields that every line repeats")

@@ -23,8 +23,9 @@ from .history import expiry, history_table, read_history
 from .listen import listen
 from .output import can_draw, confirmed, console, show, show_json, waiting
 from .paging import HOLD
-from .registry import Registry
+from .registry import Registry, no_such
 from .renew import event_of, failed, invoke, report_view
+from .rows import check_id
 from .stack import AccountId, Connect, Stack, in_local_environment, now, on_stack
 from .status import StatusTable, status_json
 from .watch import watch
@@ -67,6 +68,13 @@ def _options(
 @command(app, "status --watch --every 5")
 @on_stack
 def status(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ACCOUNT", help="The accounts' ids; by default all.", show_default=False),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List each account, also when there are more than 20.")
+    ] = False,
     watching: Annotated[bool, typer.Option("--watch", "-w", help="Refresh the status until Ctrl-C.")] = False,
     every: Annotated[
         float | None,
@@ -83,14 +91,21 @@ def status(
     """Show how long each listenKey still lives, and what is wrong.
 
     Exits with 1 unless every enabled account is ok. An account is not ok when its listenKey is dead, missing
-    or has less than 15 minutes left, and when its last renewal failed, even if its listenKey is alive.
+    or has less than 15 minutes left, and when its last renewal failed, even if its listenKey is alive. With
+    accounts named, only these are shown and count. Of more than 20 accounts, those that are ok are counted
+    and not listed.
     """
     stack = connect()
     dynamodb = stack.client("dynamodb")
 
     def read() -> list[AccountStatus]:
         tables = stack.outputs["AccountsTableName"], stack.outputs["ListenKeysTableName"]
-        return read_status(dynamodb, *tables, now())
+        rows = read_status(dynamodb, *tables, now())
+        if unknown := set(ids or ()) - {row.account.id for row in rows}:
+            for id_ in unknown:
+                check_id(id_)  # it may be an API key
+            raise no_such(", ".join(sorted(unknown)))
+        return [row for row in rows if not ids or row.account.id in ids]
 
     if watching:
         if as_json or not console().is_terminal:
@@ -106,7 +121,7 @@ def status(
     if as_json:
         show_json(found)
     else:
-        show(StatusTable(rows))
+        show(StatusTable(rows, everything=everything))
     if found["status"] != "ok":
         raise typer.Exit(ACTION_NEEDED)
 

@@ -66,7 +66,7 @@ class Registry:
             account = self.find(account_id)
         if account is None:
             check_id(account_id)
-            raise _no_such(account_id)
+            raise no_such(account_id)
         return account
 
     def check_known(self, account_id: str) -> None:
@@ -83,7 +83,7 @@ class Registry:
         named = self._accounts.named(list(dict.fromkeys(ids)))
         unknown = [a.id for a in named if a.problem and a.problem.code == ErrorCode.ACCOUNT_NOT_FOUND]
         if unknown:
-            raise _no_such(", ".join(unknown))
+            raise no_such(", ".join(unknown))
 
     def add(
         self, wanted: Wanted, ask: Callable[[], str], say: Callable[[str], None]
@@ -221,10 +221,10 @@ class Registry:
                 **request,
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
-            raise _no_such(account_id) from None
+            raise no_such(account_id) from None
 
 
-def _no_such(account_id: str) -> CliError:
+def no_such(account_id: str) -> CliError:
     return CliError(f"there is no account {account_id}: `listenkeys accounts list` shows the accounts")
 
 

@@ -16,6 +16,7 @@ from .output import Problems, abbreviate, can_draw, ellipsis, plain
 _LEASE_MINUTES = LEASE.total_seconds() / 60
 _BAR_CELLS, _LEAST_BAR = 20, 5
 _LEAST_ID = 12
+_MOST_LISTED = 20  # accounts, before those that are ok are only counted
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew after")
 _SHORT = {name: name for name in STATES} | {"dead": "without a listenKey", "risk": "at risk"}
@@ -32,31 +33,36 @@ class Line(NamedTuple):
 class StatusTable:
     """The accounts, trouble first; each error once, with whom it hits; a line that sums up.
 
-    With a run's id, SKIPPED where that run left an account alone.
+    With a run's id, SKIPPED where that run left an account alone. Of many accounts, those that are ok are
+    only counted, unless `everything` is to be listed.
     """
 
-    def __init__(self, rows: Sequence[AccountStatus], run_id: str | None = None) -> None:
+    def __init__(
+        self, rows: Sequence[AccountStatus], run_id: str | None = None, everything: bool = False
+    ) -> None:
         self.rows = by_urgency(rows)
         self.run_id = run_id
+        whole = everything or len(rows) <= _MOST_LISTED
+        self.listed = [row for row in self.rows if whole or row.state != "ok"]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        if self.rows:
-            yield from (line.text for line in self.lines(options))
+        if self.listed:
+            yield from (line.text for line in self.lines(options, self.listed))
             yield ""
         if problems := self.problems():
             yield problems
             yield ""
         yield self.sum()
 
-    def lines(self, options: ConsoleOptions) -> list[Line]:
+    def lines(self, options: ConsoleOptions, rows: Sequence[AccountStatus]) -> list[Line]:
         """Return the table, as wide as the terminal: the bar shrinks and goes, then ids, then columns.
 
         In a pipe a line is a record: nothing is shortened, and there are no headings and no bar.
         """
-        counts = Counter(row.state for row in self.rows)
+        counts = Counter(row.state for row in rows)
         grouped = options.is_terminal and len(counts) > 1
-        cells = [_cells(row, self.run_id) for row in self.rows]
-        absent = {"bar"} if any(row.account.renew_after for row in self.rows) else {"bar", "renew after"}
+        cells = [_cells(row, self.run_id) for row in rows]
+        absent = {"bar"} if any(row.account.renew_after for row in rows) else {"bar", "renew after"}
         wide = {
             name: max([len(name), *(len(each[name]) for each in cells)])
             for name in _COLUMNS
@@ -67,7 +73,7 @@ class StatusTable:
         shown = _fit(wide, options)
         lines = [Line(_line({name: Text(name, style="bold") for name in shown} | {"bar": Text()}, shown))]
         before = None
-        for row, each in zip(self.rows, cells, strict=True):
+        for row, each in zip(rows, cells, strict=True):
             if grouped and row.state != before:
                 before = row.state
                 heading = Text(f"{STATES[before]} ({counts[before]})", style=_COLOURS[before])
@@ -96,6 +102,8 @@ class StatusTable:
         failing = [row.account.id for row in enabled if row.problem and not row.at_risk]
         ok = len(enabled) - len(danger) - len(failing)
         text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
+        if len(self.listed) < len(self.rows):
+            text.append(" (--all lists them)", style="dim")
         for what, ids, style in (("at risk", danger, "red"), ("failing", failing, "yellow")):
             if ids:
                 more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""

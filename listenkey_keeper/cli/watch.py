@@ -35,7 +35,7 @@ class Screen:
         top = lines_of(*warning, Text(self.title, style="dim"), "")
         problems, end = self.table.problems(), lines_of("", self.table.sum())
         errors = lines_of("", problems) if problems else []
-        rows = self.table.lines(options)
+        rows = self.table.lines(options, self.table.rows)
         room = height - len(top) - len(end)
         # The accounts get what the errors leave, and at least half; then an error is one line.
         if problems and len(errors) > room - min(len(rows), room // 2):
