@@ -94,6 +94,13 @@ def test_every_product_end_to_end(
     assert world.exchange.expires_at(api_key, product) == world.clock.timestamp() + 3600
 
 
+def test_the_ledger_says_how_long_the_last_request_took(world: Scene) -> None:
+    add(world, "alice")
+    world.exchange.hook = lambda _: world.clock.advance(2)
+    world.invoke(TICK)
+    assert world.ledger("alice")[-1]["latencyMs"] == 2000
+
+
 def test_an_account_that_must_not_be_created_is_rejected_without_a_post(world: Scene) -> None:
     add(world, "alice", createIfMissing=False)
 

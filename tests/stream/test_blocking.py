@@ -42,7 +42,7 @@ def test_pings_are_answered_and_keys_followed_while_the_bot_is_busy(
         listen_key = keeper.renew()
         stream.wake()
         eventually(lambda: world.exchange.listeners(listen_key))
-        assert stream.expires_at
+        assert stream.expires_at == stream.state.expires_at
         kinds = [type(stream.get(timeout=SECONDS)) for _ in range(3)]
         assert repr(stream) == "<SyncUserDataStream alice: listening>"
     assert kinds == [Gap, Interrupted, Gap]

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from listenkeys.products import GROUP_WEIGHT
 from local.binance.exchange import PATHS, REAL_ANSWERS, Exchange
+from local.binance.limits import WEIGHT_LIMITS
 
 START = 1_700_000_040.0  # the start of a minute: 1700000040 is a multiple of 60
 ALICE = "alice" * 12
@@ -275,3 +277,10 @@ def test_a_listener_is_told_once_of_an_expired_key_and_of_no_closed_one(exchange
     clock.advance(3600)
     exchange.notice_expired()
     assert (first, third) == (["listenKeyExpired"], [])
+
+
+def test_the_program_knows_the_limits_that_the_stand_in_enforces() -> None:
+    assert (
+        GROUP_WEIGHT.items()
+        >= {group: WEIGHT_LIMITS[group] for group in WEIGHT_LIMITS if group != "spot"}.items()
+    )
