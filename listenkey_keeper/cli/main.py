@@ -92,8 +92,8 @@ def status(
 
     Exits with 1 unless every enabled account is ok. An account is not ok when its listenKey is dead, missing
     or has less than 15 minutes left, and when its last renewal failed, even if its listenKey is alive. With
-    accounts named, only these are shown and count. Of more than 20 accounts, those that are ok are counted
-    and not listed.
+    accounts named, only these are shown and count. Of more than 20 accounts, a terminal does not list those
+    that are ok; a pipe gets them all.
     """
     stack = connect()
     dynamodb = stack.client("dynamodb")
@@ -121,7 +121,7 @@ def status(
     if as_json:
         show_json(found)
     else:
-        show(StatusTable(rows, everything=everything))
+        show(StatusTable(rows, everything=everything or not console().is_terminal))
     if found["status"] != "ok":
         raise typer.Exit(ACTION_NEEDED)
 

@@ -131,22 +131,6 @@ def test_accounts_that_are_named_are_shown_alone_and_decide_the_exit_code(
     assert (done.exit_code, "k" * 64 in done.output) == (2, False)
 
 
-def test_of_many_accounts_those_that_are_ok_are_only_counted(
-    run: Run, world: World, clock: VirtualClock
-) -> None:
-    for number in range(19):
-        put(world, clock, f"desk-{number:02}", 50)
-    put(world, clock, "bob", 3)
-    assert "desk-18" in run("status").stdout
-    world.put_row("carol", enabled=False)
-    lines = run("status").stdout.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["account", "bob", "carol"]
-    assert lines[-1] == "21 accounts: 19 ok (--all lists them), 1 at risk (bob), 1 disabled"
-    assert not any("desk" in line for line in lines)
-    assert sum("desk" in line for line in run("status", "--all").stdout.splitlines()) == 19
-    assert len(json.loads(run("status", "--json").stdout)["accounts"]) == 21
-
-
 def test_a_key_that_nothing_has_renewed_in_time_says_what_to_check(
     run: Run, world: World, clock: VirtualClock
 ) -> None:

@@ -111,6 +111,22 @@ def test_a_dead_key_is_never_green(start: Start, world: World, clock: VirtualClo
     assert "\x1b[32m" not in terminal.output
 
 
+def test_of_many_accounts_those_that_are_ok_are_only_counted_in_a_terminal(
+    start: Start, run: Run, world: World, clock: VirtualClock
+) -> None:
+    for number in range(19):
+        put(world, clock, f"desk-{number:02}", 50)
+    put(world, clock, "bob", 3)
+    world.put_row("carol", enabled=False)
+    for options, listed in (((), 0), (("--all",), 19)):
+        terminal = start("status", *options, NO_COLOR="1")
+        terminal.end()
+        assert terminal.output.count("  desk-") == listed
+        summary = "21 accounts: 19 ok, " if listed else "21 accounts: 19 ok (--all lists them), "
+        assert f"{summary}1 at risk (bob), 1 disabled" in terminal.output
+    assert run("status").stdout.count("desk-") == 19
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
 def test_the_table_fits_and_no_word_of_it_is_broken(
