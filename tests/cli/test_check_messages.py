@@ -215,6 +215,15 @@ def test_dead_letters_are_counted_with_since_when_and_why_and_stay_as_they_are(
         assert "aws sqs purge-queue --queue-url" in says
 
 
+@pytest.mark.parametrize("body", ["null", "no JSON", "{}"])
+def test_a_dead_letter_that_says_nothing_is_counted_too(
+    world: World, run: Run, front: Front, body: str
+) -> None:
+    send(world.aws, "DeadLetterQueue", body)
+    status, says = findings(run)["dead letters"]
+    assert (status, ": without an error message; " in says) == ("action needed", True)
+
+
 def test_messages_that_did_not_arrive_say_why_without_a_url(world: World, run: Run, front: Front) -> None:
     why = "API destination returned HTTP status 404 for https://example.com/CANARYtoken"
     send(world.aws, "UndeliveredQueue", "{}", ERROR_MESSAGE=why)

@@ -60,6 +60,7 @@ def test_an_error_that_is_over_is_not_shown_as_the_present_one(
     clock.advance(minutes=30)
     function.invoke(TICK)
     table, _, below = run("history", "alice").stdout.partition("\n\n")
+    assert table.splitlines()[0].split()[-1] == "error"
     assert table.splitlines()[1].split()[2] == "CREATED"
     assert below.startswith("last INVALID_API_KEY, at 01-01 00:00:00: Binance refused the API key")
     assert below.count("\n") == 1

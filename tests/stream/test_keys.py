@@ -125,6 +125,18 @@ def test_the_region_may_be_in_aws_region(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [each.meta.region_name for each in clients] == ["ap-northeast-1"] * 2
 
 
+def test_a_date_without_a_zone_does_not_keep_a_key_from_being_read(
+    world: World, table: dict[str, Any], clock: VirtualClock
+) -> None:
+    world.put_current("alice", KEY, clock.now())
+
+    def undated(parsed: Any, **_: object) -> None:
+        parsed["ResponseMetadata"]["HTTPHeaders"]["date"] = "Thu, 01 Jan 2026 00:00:00 -0000"
+
+    table["dynamodb"].meta.events.register("after-call.dynamodb.GetItem", undated)
+    assert read_listen_key("alice", **table).key == KEY
+
+
 def test_an_account_without_a_key_is_worth_asking_for_again(table: dict[str, Any]) -> None:
     with pytest.raises(ListenKeyUnavailable, match=r"nobody.*NO_KEY") as raised:
         read_listen_key("nobody", **table)
