@@ -131,7 +131,7 @@ def test_what_is_no_api_key_is_said_to_be_none(run: Run, world: World, front: Fr
     world.exchange.fault(status=401, code=-2014, msg="API-key format invalid.")
     said = " ".join(run("renew").stdout.split())
     assert "Binance says it is no API key: copy it again, not the secret (HTTP 401, code -2014:" in said
-    assert "listenkeys accounts add --replace alice." in said
+    assert "listenkeys accounts add --replace alice; then: listenkeys renew alice." in said
 
 
 @pytest.mark.row(79)
@@ -165,6 +165,7 @@ def test_every_command_in_the_remedies_is_one_that_there_is() -> None:
         "accounts set --create-if-missing ",
         "accounts set ",
         "accounts enable ",
+        "renew ",
     }
 
 

@@ -77,7 +77,8 @@ def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, cloc
     wrong = next(number for number, line in enumerate(lines) if line.startswith("INVALID_ACCOUNT: "))
     assert "product spot" in lines[wrong]
     assert lines[wrong + 1 : wrong + 3] == [
-        "  Fix it: listenkeys accounts set carol (or enable), or remove and re-add it.",
+        "  Fix it: listenkeys accounts set carol (or enable or remove and add); "
+        "then: listenkeys renew carol.",
         "  carol",
     ]
     assert lines[-1] == "4 accounts: 1 ok, 2 at risk (carol, bob), 1 disabled"

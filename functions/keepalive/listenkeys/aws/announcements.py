@@ -28,7 +28,7 @@ RECOVERED = "Listen Key Recovered"
 DIGESTS = {FAILING: "Listen Keys Failing", RECOVERED: "Listen Keys Recovered"}
 COMPLETED = "Keepalive Run Completed"
 NAMED = 20  # accounts in a digest
-_NAMES, _REMEDIES = 700, 5  # characters and remedies in its text: Discord takes 2,000 characters
+_NAMES, _REMEDIES = 640, 5  # characters and remedies in its text: Discord takes 2,000 characters
 _BATCH = 10  # PutEvents' limit
 
 
@@ -90,15 +90,14 @@ def _digest(kind: str, details: list[dict[str, Any]], deferred: int) -> dict[str
         left -= len(name)
         if left > 0:
             names[detail.get("errorCode")].append(name)
-    count = len(details)
-    words = f"{kind.rpartition(' ')[2].upper()} {count:,} account{'s' * (count != 1)}."
+    count, untried = len(details), deferred if kind == FAILING else 0
+    words = f"{kind.rpartition(' ')[2].upper()} {count + untried:,} account{'s' * (count + untried != 1)}"
+    words += f", {untried:,} of them not tried." if untried else "."
     for number, (code, who) in enumerate(names.items()):
         todo = f" What to do: {remedy(code, 'NAME')}." if code in REMEDIES and number < _REMEDIES else ""
         words += f" {code + ': ' if code else ''}{', '.join(who)}.{todo}"
     if more := count - sum(map(len, names.values())):
         words += f" And {more:,} more."
-    if kind == FAILING and deferred:
-        words += f" Not tried: {deferred:,} more."
     return {"count": count, "accounts": named, "text": f"{words} `listenkeys status` shows all."}
 
 

@@ -4,12 +4,13 @@ from ..errors import ErrorCode
 
 _IF_IT_LASTS = "if it lasts, check Binance's status page and the function's outbound access"
 _ADDRESS = "if it lasts, see docs/alarms.md, Binance refuses the address"
+_THEN = "then: listenkeys renew NAME"
 # An option stands before the name: one after `--` is no option.
-_REPLACE = "listenkeys accounts add --replace NAME"
+_REPLACE = f"listenkeys accounts add --replace NAME; {_THEN}"
 REMEDIES: dict[str, str] = {
     ErrorCode.LISTEN_KEY_NOT_FOUND: (
-        "start the stream, or let runs create the key: listenkeys accounts set --create-if-missing NAME; if "
-        "that is on, the next run tries again"
+        "start the stream, or let runs create the key: listenkeys accounts set --create-if-missing NAME; "
+        + _THEN
     ),
     ErrorCode.INVALID_API_KEY: (
         "check at Binance that the API key exists, that Enable Reading is on, and that its IP restriction "
@@ -29,16 +30,16 @@ REMEDIES: dict[str, str] = {
     ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers instead of Binance",
     ErrorCode.EXCHANGE_DOWN: f"wait; {_IF_IT_LASTS}",
     ErrorCode.DEADLINE: "nothing at first; if it happens again, raise MaxConcurrency, or see scaling.md",
-    ErrorCode.SECRET_NOT_FOUND: f"write the API key: {_REPLACE}; or correct secretId",
+    ErrorCode.SECRET_NOT_FOUND: f"correct secretId, or write the API key: {_REPLACE}",
     ErrorCode.SECRET_DENIED: (
         "check that the secret's name is under SecretPrefix and its KMS key is the one in SecretsKmsKeyArn; "
-        "if not, correct samconfig.toml and deploy"
+        f"if not, correct samconfig.toml and deploy; {_THEN}"
     ),
-    ErrorCode.SECRET_INVALID: f"write the API key again: {_REPLACE}; in a shared secret, correct its JSON",
+    ErrorCode.SECRET_INVALID: f"in a shared secret, correct its JSON; else write the key again: {_REPLACE}",
     ErrorCode.SECRET_UNAVAILABLE: (
         "wait; if it lasts, check AWS's status page and the VPC's route to Secrets Manager"
     ),
-    ErrorCode.INVALID_ACCOUNT: "fix it: listenkeys accounts set NAME (or enable), or remove and re-add it",
+    ErrorCode.INVALID_ACCOUNT: f"fix it: listenkeys accounts set NAME (or enable or remove and add); {_THEN}",
     ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
     ErrorCode.ACCOUNT_DISABLED: "enable it: listenkeys accounts enable NAME",
     ErrorCode.RECORD_UNAVAILABLE: (
@@ -50,8 +51,7 @@ REMEDIES: dict[str, str] = {
 
 def remedy(code: str, account_id: str) -> str | None:
     """Return what to do about an error, as a phrase; None for a code that is not in the table."""
-    text = REMEDIES.get(code)
-    return text and text.replace("NAME", as_argument(account_id))
+    return REMEDIES[code].replace("NAME", as_argument(account_id)) if code in REMEDIES else None
 
 
 def as_argument(account_id: str) -> str:
