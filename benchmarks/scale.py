@@ -272,7 +272,7 @@ def work() -> None:
     function = LocalFunction(os.environ, clock.clock)
     if os.environ["SCALE_UNCAPPED"]:
         weight = function.app.keeper.budget
-        weight.caps = dict.fromkeys(weight.caps, 1_000_000)
+        weight._caps = dict.fromkeys(weight._caps, 1_000_000)
     sqs, queue = boto3.client("sqs"), os.environ["SCALE_QUEUE"]
     while True:
         answer = sqs.receive_message(

@@ -141,6 +141,8 @@ def test_a_first_key_is_announced_by_the_run_that_records_it(world: Scene, ends:
     assert [request.method for request in world.exchange.requests] == ["PUT", "POST", "PUT"]
     assert kept(world, "alice")
     assert told(world) == ["Changed"]
+    if ends == "is overtaken":  # what the earlier run did stays what it was
+        assert [entry["outcome"] for entry in world.ledger("alice")] == ["CREATED", "EXTENDED"]
 
 
 def dynamodb_url(world: World) -> str:
