@@ -141,7 +141,7 @@ def serve(speed: float, still: bool = False, real: RealAccount | None = None) ->
     stop, ended = StopSignal(), threading.Event()
     clock = ScaledClock(speed)
     made = real.world() if real else None
-    with doing(MAKING):
+    with doing("creating AWS from template.yaml on this machine" if real else MAKING):
         made = made or demo_world(clock)
     with made as world:
 

@@ -146,7 +146,8 @@ def list_(*, connect: Connect, as_json: bool) -> None:
     )  # fmt: skip
     for account in accounts:
         if account.problem:
-            table.add(Text(account.id), *[Text("?", style="red") for _ in range(7)])
+            shown = ("?", "?", "invalid", "?", "?", "?", "?")
+            table.add(Text(account.id), *[Text(each, style="red") for each in shown])
             continue
         table.add(
             Text(account.id),

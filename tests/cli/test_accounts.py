@@ -470,7 +470,7 @@ def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -
         ],
         ["alice", "coinm", "live", "yes", "yes", "5", "min", "listenkeys/all", "a"],
         ["bob", "usdm", "live", "no", "yes", "-", "listenkeys/bob", "apiKey"],
-        ["carol", "?", "?", "?", "?", "?", "?", "?"],
+        ["carol", "?", "?", "invalid", "?", "?", "?", "?"],
     ]
     assert "\nINVALID_ACCOUNT: AccountsTable row: product spot" in done.stdout
     assert done.stdout.splitlines()[-1] == "  carol"
