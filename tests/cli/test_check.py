@@ -315,7 +315,7 @@ def test_json_has_the_status_of_each_check(run: Run, front: Front, no_sweep: str
     done = run("check", "--json")
     found = json.loads(done.stdout)
     assert (found["status"], done.exit_code) == ("action needed", 1)
-    assert "action needed: 1" in run("check").stdout
+    assert "action needed: 1; `listenkeys status` shows the accounts" in run("check").stdout
     states = {(each["check"], each["status"]) for each in found["checks"]}
     assert {
         ("rules", "action needed"),
