@@ -243,6 +243,8 @@ def test_no_control_character_of_a_table_reaches_the_terminal(
         done = run(*command)
         shown = [c for c in done.output if not c.isprintable() and c != "\n"]
         assert not shown, (command, done.output)
+        if command == ("status",):
+            assert "  a?[2J??b\n" in done.output
 
 
 def test_replace_that_changes_the_product_or_the_environment_says_so(
