@@ -37,11 +37,13 @@ VERBS = {
         "ACCOUNT's listenKey has ended, as if another program had sent DELETE",
     ),
     "order": ("places an order: the account's streams get its events", ""),
+    "fill": ("fills the account's latest order", ""),
     "drop": ("cuts every websocket", "every websocket was cut"),
     "down": ("answers every request with 503, or with STATUS", ""),
     "up": ("answers again", "Binance answers again"),
 }
 _FOR_ALL = ("drop", "down", "up")
+_FILLED = {"x": "TRADE", "X": "FILLED", "l": "0.001", "z": "0.001", "L": "9000", "ap": "9000"}
 _STATUSES = ("403", "418", "429", "451", "500", "503")
 _INVOKE = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?::[^/]*)?/invocations")
 
@@ -81,10 +83,16 @@ class Controls:
             exchange.revoke(key)
         elif verb == "restore":
             exchange.add_account(key)
-        elif verb == "order":
+        elif verb in ("order", "fill"):
             hear = exchange.listeners(exchange.live_key(key, product) or "")
-            number = exchange.emit_order(key, product)
-            return f"{account_id} has order {number}: {hear} stream{'s' * (hear != 1)} received it"
+            if verb == "order":
+                said = f"{account_id} has order {exchange.emit_order(key, product)}"
+            elif numbers := exchange.orders(key, product):
+                exchange.emit_order(key, product, i=numbers[-1], **_FILLED)
+                said = f"order {numbers[-1]} of {account_id} is filled"
+            else:
+                raise ValueError(f"{account_id} has no order: `.local/binance order {account_id}` places one")
+            return f"{said}: {hear} stream{'s' * (hear != 1)} received it"
         elif verb == "delete":
             exchange.handle("DELETE", ENDPOINTS[product].path, {"X-MBX-APIKEY": key})
         else:

@@ -28,6 +28,7 @@ BUTTONS = {
     "revoke": "Revoke API key",
     "restore": "Restore API key",
     "order": "Place order",
+    "fill": "Fill order",
 }
 _FOR_ALL = ("down", "up", "drop")
 _MAX_FORM = 4096  # bytes

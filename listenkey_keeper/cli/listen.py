@@ -111,7 +111,11 @@ def _hearing_line(item: Interrupted | Gap) -> Text:
 def _event_line(event: dict[str, Any]) -> Text:
     at = event_time(event, datetime.max.replace(tzinfo=UTC)) or now()
     symbols = ", ".join(dict.fromkeys(_symbols(event)))
-    return _line(at, (f"{event['e']:<18}", "cyan"), "  ", (symbols or "-", "bold"))
+    order = event.get("o")
+    said = [order.get(name, "") for name in ("S", "X", "i")] if isinstance(order, dict) else []
+    return _line(
+        at, (f"{event['e']:<18}", "cyan"), "  ", (symbols or "-", "bold"), *(f"  {part}" for part in said)
+    )
 
 
 def _line(at: datetime, *parts: str | tuple[str, str]) -> Text:

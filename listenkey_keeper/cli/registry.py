@@ -12,7 +12,7 @@ from listenkeys.aws.accounts import SECRET_ID, Accounts
 from listenkeys.clock import SYSTEM_CLOCK
 from listenkeys.errors import ErrorCode
 from listenkeys.model import Account
-from listenkeys.products import LIVE, PRODUCTS
+from listenkeys.products import LIVE, NOT_KEPT, PRODUCTS
 
 from .api_keys import ApiKeys, TakenOut, same_secret
 from .errors import CliError
@@ -166,7 +166,8 @@ class Registry:
         check_id(wanted.account_id)
         attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
         if wanted.product is not None and wanted.product not in PRODUCTS:
-            raise CliError(f"--product must be one of {', '.join(PRODUCTS)}")
+            why = f" ({NOT_KEPT[wanted.product]})" if wanted.product in NOT_KEPT else ""
+            raise CliError(f"--product must be one of {', '.join(PRODUCTS)}{why}")
         if wanted.secret_id is not None and not self._readable(wanted.secret_id):
             raise CliError(
                 f"the function reads only secrets under {self._prefix}/: pass --secret {self._prefix}/NAME"

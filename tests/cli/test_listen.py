@@ -77,7 +77,7 @@ def test_in_a_pipe_each_event_and_each_gap_is_a_plain_line(
     clock.advance(seconds=5)
     world.exchange.emit_order(api_key)
     its_own = r"00:00:05\.000  "
-    assert re.fullmatch(rf"{its_own}ORDER_TRADE_UPDATE  BTCUSDT\n", line(process))
+    assert re.fullmatch(rf"{its_own}ORDER_TRADE_UPDATE  BTCUSDT  BUY  NEW  1\n", line(process))
     streams.drop_connections()
     interrupted = rf"{time}interrupted: events since 12-31 23:59:50 may be missing \(connection lost\)\n"
     assert re.fullmatch(interrupted, line(process))
@@ -93,7 +93,7 @@ def test_no_control_character_of_an_event_reaches_the_terminal(
     process = listen()
     line(process)
     world.exchange.emit_order(api_key, s="BTC\x1b[2J\x07USDT")
-    assert line(process).endswith("ORDER_TRADE_UPDATE  BTC?[2J?USDT\n")
+    assert line(process).endswith("ORDER_TRADE_UPDATE  BTC?[2J?USDT  BUY  NEW  1\n")
 
 
 def test_json_is_whole_events_one_a_line(world: World, listen_key: str, listen: Listen, api_key: str) -> None:

@@ -213,6 +213,8 @@ def test_the_readmes_bot_hears_an_order_in_the_world_that_is_up(
         assert "why='started'" in program.stdout.readline()
         assert binance("order", "alice") == "alice has order 1: 1 stream received it\n"
         assert program.stdout.readline().startswith("{'e': 'ORDER_TRADE_UPDATE'")
+        assert binance("fill", "alice") == "order 1 of alice is filled: 1 stream received it\n"
+        assert "'X': 'FILLED'" in program.stdout.readline()
         assert binance("drop") == "every websocket was cut\n"
         assert "why='connection lost'" in program.stdout.readline()
     finally:

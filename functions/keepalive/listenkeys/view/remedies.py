@@ -14,7 +14,7 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.INVALID_API_KEY: (
         "check at Binance that the API key exists, that Enable Reading is on, and that its IP restriction "
-        "allows the address in the message; if all are right, turn on Enable Futures (or the product's own); "
+        "allows the function's address; if all are right, turn on Enable Futures (or the product's own); "
         f"to enter another key: {_REPLACE}"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
