@@ -1,4 +1,4 @@
-// Binance's SDK hears the orders of an account whose listenKey the keeper keeps.
+// Binance's SDK receives the orders of an account whose listenKey the keeper keeps.
 // Needs @binance/derivatives-trading-usds-futures, its @binance/common, and @aws-sdk/client-dynamodb; and the
 // table's name in LISTEN_KEYS_TABLE.
 

@@ -1,4 +1,4 @@
-"""Binance's SDK hears the orders of an account whose listenKey the keeper keeps.
+"""Binance's SDK receives the orders of an account whose listenKey the keeper keeps.
 
 Needs listenkey-keeper and binance-sdk-derivatives-trading-usds-futures, and the table's name in
 LISTEN_KEYS_TABLE.

@@ -1,4 +1,4 @@
-// ccxt hears the orders of an account whose listenKey the keeper keeps.
+// ccxt receives the orders of an account whose listenKey the keeper keeps.
 // Needs ccxt and @aws-sdk/client-dynamodb, and the table's name in LISTEN_KEYS_TABLE.
 
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,4 +1,4 @@
-"""ccxt pro hears the orders of an account whose listenKey the keeper keeps.
+"""ccxt pro receives the orders of an account whose listenKey the keeper keeps.
 
 Needs listenkey-keeper and ccxt, and the table's name in LISTEN_KEYS_TABLE.
 """

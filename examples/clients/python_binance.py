@@ -1,4 +1,4 @@
-"""python-binance hears the orders of an account whose listenKey the keeper keeps.
+"""python-binance receives the orders of an account whose listenKey the keeper keeps.
 
 Needs listenkey-keeper and python-binance, and the table's name in LISTEN_KEYS_TABLE.
 """

@@ -1,4 +1,4 @@
-"""unicorn-binance-websocket-api hears the orders of an account whose listenKey the keeper keeps.
+"""unicorn-binance-websocket-api receives the orders of an account whose listenKey the keeper keeps.
 
 Needs listenkey-keeper and unicorn-binance-websocket-api, and the table's name in LISTEN_KEYS_TABLE.
 """
