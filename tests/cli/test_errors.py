@@ -187,7 +187,7 @@ def test_a_stack_of_something_else_is_recognised(run: Run, world: World) -> None
         (("accounts", "--json", "list"), "put --json after the command, such as `listenkeys accounts list"),
         (("status", "--json=x"), "Option '--json' does not take a value"),
         (("accounts", "list", "--debug"), "put --debug first: `listenkeys --debug accounts list`"),
-        (("status", "alice", "bob"), "too many arguments: alice bob (see `listenkeys status --help`)"),
+        (("check", "alice", "bob"), "too many arguments: alice bob (see `listenkeys check --help`)"),
         (("history", "\udcff"), "an argument is not valid UTF-8"),
         *[
             (("history", "alice", "--limit", limit), "--limit must be a whole number from 1 to 10000")
