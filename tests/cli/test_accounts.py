@@ -1,6 +1,7 @@
 """`listenkeys accounts`: rows and secrets as they are afterwards, and what is said."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -509,7 +510,7 @@ def test_remove_needs_a_yes(run: Run, world: World) -> None:
 def test_with_secret_the_key_goes_too_and_can_be_restored(run: Run, world: World) -> None:
     world.add_account("alice", OTHER)
     done = run("accounts", "remove", "alice", "--yes", "--with-secret")
-    assert "restore-secret" in done.stdout
+    assert re.search(r"restore-secret` restores it until \d{4}-\d\d-\d\d\b", done.stdout)
     assert secret_names(world) == []
     world.aws.client("secretsmanager").restore_secret(SecretId="listenkeys/alice")
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
