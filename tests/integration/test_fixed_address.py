@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import boto3
-import pytest
-from moto import mock_aws
+import json
+import os
+import subprocess
+import sys
+
 from samtranslator.yaml_helper import yaml_parse
 
-from local.aws.stack import REGION
 from tests.integration.test_documentation import TEMPLATE
 from tests.paths import ROOT
 
 TEXT = (ROOT / "docs/fixed-address.yaml").read_text()
+# In a process of its own: moto's decorator forgets the stack of the other tests.
+DEPLOY = """
+import json, sys, boto3, moto
+with moto.mock_aws():
+    stacks, ec2 = (boto3.client(service, "eu-west-1") for service in ("cloudformation", "ec2"))
+    stacks.create_stack(StackName="fixed", TemplateBody=sys.stdin.read())
+    made = [stacks.describe_stacks()["Stacks"],
+            stacks.describe_stack_resources(StackName="fixed")["StackResources"],
+            ec2.describe_nat_gateways()["NatGateways"], ec2.describe_route_tables()["RouteTables"]]
+print(json.dumps(made, default=str))
+"""
 
 
-def test_what_is_in_the_subnet_sends_from_the_elastic_ip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with mock_aws():
-        stacks, ec2 = (boto3.client(service, REGION) for service in ("cloudformation", "ec2"))
-        stacks.create_stack(StackName="fixed", TemplateBody=TEXT)
-        [stack] = stacks.describe_stacks(StackName="fixed")["Stacks"]
-        outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
-        resources = stacks.describe_stack_resources(StackName="fixed")["StackResources"]
-        [nat] = ec2.describe_nat_gateways()["NatGateways"]
-        tables = {
-            table["RouteTableId"]: table["Routes"] for table in ec2.describe_route_tables()["RouteTables"]
-        }
+def test_what_is_in_the_subnet_sends_from_the_elastic_ip() -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", DEPLOY],
+        input=TEXT,
+        env=os.environ | {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [stack], resources, [nat], route_tables = json.loads(made.stdout)
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+    tables = {table["RouteTableId"]: table["Routes"] for table in route_tables}
 
     # moto associates no subnet with a table, so that comes from the template.
     ids = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
