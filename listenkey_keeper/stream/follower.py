@@ -361,7 +361,7 @@ class Follower:
         died_at = max(alive, min(at, last.key.expires_at)) if at else alive
         # A renewal proves the contrary if it came later by any clock.
         self._dead = line.key.url, (at or self.now()) + self._keys.clock_error
-        if self.line and self.line.key.url == line.key.url:
+        if self.line:
             self._drop(self.line)
         self._begin(died_at, "key expired")
         self.look.ring()

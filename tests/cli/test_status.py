@@ -88,7 +88,7 @@ def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
     run: Run, world: World, clock: VirtualClock
 ) -> None:
     put(world, clock, "alice", 30)
-    put(world, clock, "bob", 20, outcome="FAILED", errorCode="TIMEOUT", errorMessage="late")
+    put(world, clock, "bob", 35, outcome="FAILED", errorCode="TIMEOUT", errorMessage="late")
     done = run("status", "--json")
     assert (json.loads(done.stdout)["status"], done.exit_code) == ("action needed", 1)
     for number in range(7):
