@@ -289,7 +289,7 @@ def test_a_broken_row_is_not_written_over(run: Run, world: World, api_key: str) 
     assert secret_names(world) == []
 
 
-def test_an_add_that_stopped_half_way_leaves_nothing_broken_and_is_finished_by_another(
+def test_an_add_that_stopped_half_way_is_finished_by_another(
     run: Run, world: World, function: LocalFunction, faults: AwsFaults, api_key: str
 ) -> None:
     world.exchange.add_account(api_key)
@@ -315,9 +315,7 @@ def test_a_secret_that_could_not_be_written_leaves_no_row(
     assert row(world, "alice") is None
 
 
-def test_another_key_in_a_secret_that_no_row_names_is_not_written_over_silently(
-    run: Run, world: World, api_key: str
-) -> None:
+def test_a_key_that_no_row_names_is_not_written_over_silently(run: Run, world: World, api_key: str) -> None:
     world.put_secret("listenkeys/alice", {"apiKey": OTHER})
     done = run("accounts", "add", "alice", stdin=api_key)
     assert (done.exit_code, row(world, "alice")) == (2, None)

@@ -75,7 +75,7 @@ def set_to(faults: AwsFaults) -> list[tuple[str, str]]:
     ]
 
 
-def test_page_asks_and_then_sets_off_and_ends_each_alarm_that_sends_and_says_what_should_have_come(
+def test_page_asks_sets_off_each_alarm_and_says_what_should_come(
     start: Start, on_aws: World, faults: AwsFaults
 ) -> None:
     terminal = start("check", "--page", columns=200)
@@ -174,7 +174,7 @@ def test_the_webhook_gets_what_the_template_posts() -> None:
     assert set(TELLING) - set(POSTED) == EMAIL_ONLY
 
 
-def test_the_permissions_that_the_page_names_are_those_that_the_command_uses(
+def test_the_page_names_the_permissions_that_the_command_uses(
     run: Run, on_aws: World, faults: AwsFaults, at_once: None
 ) -> None:
     run("check", "--page", "--yes")
@@ -199,9 +199,7 @@ def test_empty_queues_are_ok(run: Run, front: Front) -> None:
     assert [found[name][0] for name in ("dead letters", "undelivered", "account messages")] == ["ok"] * 3
 
 
-def test_dead_letters_are_counted_with_since_when_and_why_and_stay_as_they_are(
-    world: World, run: Run, front: Front
-) -> None:
+def test_dead_letters_are_counted_with_since_when_and_why(world: World, run: Run, front: Front) -> None:
     why = "2 of 2 accounts left for another try: 2 FAILED TIMEOUT"
     for new, count, since in ((2, 2, "since"), (10, 12, "at least since")):  # of more than ten SQS shows some
         for _ in range(new):
@@ -233,7 +231,7 @@ def test_messages_that_did_not_arrive_say_why_without_a_url(world: World, run: R
     assert "CANARY" not in says
 
 
-def test_a_message_that_eventbridge_did_not_take_is_told_once_the_next_runs_had_their_chance(
+def test_a_message_that_was_not_taken_is_told_after_the_next_runs(
     world: World, run: Run, front: Front, function: LocalFunction, clock: VirtualClock
 ) -> None:
     add_live(world, clock, "alice", minutes=30)

@@ -46,7 +46,7 @@ def test_before_the_first_attempt_nothing_is_known() -> None:
     assert hours(day_of([], NOW)) == "n" * 24
 
 
-def test_an_outage_is_failed_until_the_key_dies_and_dead_until_the_next_success() -> None:
+def test_an_outage_is_failed_then_dead_until_the_next_success() -> None:
     outage = [tried(7.9, "FAILED", 0.9), tried(7.4, "FAILED", 0.4), tried(5, "DEFERRED", -2)]
     day = day_of([*every_half_hour(25, 8), tried(8), *outage, *every_half_hour(3)], NOW)
     assert hours(day) == "r" * 16 + "f" + "dddd" + "rrr"
@@ -57,7 +57,7 @@ def test_a_key_that_nobody_renewed_is_dead_without_any_failure() -> None:
     assert hours(day_of(every_half_hour(25, 3.5), NOW)) == "r" * 21 + "ddd"
 
 
-def test_an_account_that_never_had_a_key_is_dead_from_its_first_attempt_on() -> None:
+def test_an_account_without_a_key_is_dead_from_its_first_attempt_on() -> None:
     assert hours(day_of([tried(3, "REJECTED", None), tried(2, "REJECTED", None)], NOW)) == "n" * 21 + "ddd"
 
 
@@ -73,7 +73,7 @@ def test_with_the_changes_alone_a_success_holds_until_the_next_entry() -> None:
     assert hours(day_of(ledger, NOW, NOW - 2 * HOUR)) == "r" * 14 + "f" + "r" * 7 + "dd"
 
 
-def test_a_block_is_as_many_minutes_as_the_width_allows_and_the_last_one_ends_now() -> None:
+def test_a_block_is_as_many_minutes_as_the_width_allows() -> None:
     printed = StringIO()
     Console(file=printed, width=80).print(day_of(every_half_hour(6), NOW))
 

@@ -43,7 +43,7 @@ def says(run: Run, *arguments: str, stdin: str = "somekey") -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_has_an_example_that_works_as_far_as_aws_and_neither_types_nor_braces(
+def test_help_has_an_example_that_works_and_no_types_or_braces(
     run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     typed = example(run, *command)

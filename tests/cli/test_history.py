@@ -78,7 +78,7 @@ def test_history_stops_at_its_limit(
     assert [entry["attemptedAt"] for entry in entries] == [ledger[2]["record"], ledger[1]["record"]]
 
 
-def test_history_of_a_new_account_says_so_and_of_an_unknown_one_is_an_error(run: Run, world: World) -> None:
+def test_history_of_a_new_account_says_so_of_an_unknown_one_fails(run: Run, world: World) -> None:
     world.put_row("alice")
     assert "alice has no attempts yet" in run("history", "alice").stdout
     assert json.loads(run("history", "alice", "--json").stdout) == []

@@ -54,7 +54,7 @@ def test_renew_ends_with_1_when_an_account_was_not_renewed(run: Run, world: Worl
     assert "\nbob has no live listenKey\n" in run("renew", "bob").stdout
 
 
-def test_minutes_after_a_success_what_failed_since_is_tried_and_no_old_error_is_shown(
+def test_what_failed_after_a_success_is_tried_and_no_old_error_shown(
     run: Run, world: World, front: Front, clock: VirtualClock
 ) -> None:
     key = "a" * 20
@@ -74,7 +74,7 @@ def test_minutes_after_a_success_what_failed_since_is_tried_and_no_old_error_is_
     assert world.current("alice")["listenKey"] == world.exchange.live_key(key, "usdm")
 
 
-def test_a_replaced_api_key_is_tried_by_the_line_that_add_prints_and_not_without_force(
+def test_a_replaced_api_key_is_tried_by_the_line_that_add_prints(
     run: Run, world: World, front: Front, clock: VirtualClock, api_key: str
 ) -> None:
     world.add_account("alice", "a" * 20)
@@ -138,7 +138,7 @@ def test_a_run_that_raised_is_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_while_renew_waits_a_terminal_shows_for_how_long_and_a_pipe_shows_nothing(
+def test_while_renew_waits_a_terminal_shows_for_how_long(
     run: Run, start: Start, world: World, front: Front
 ) -> None:
     world.add_account("alice", "a" * 20)

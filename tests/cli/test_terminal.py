@@ -111,7 +111,7 @@ def test_a_dead_key_is_never_green(start: Start, world: World, clock: VirtualClo
     assert "\x1b[32m" not in terminal.output
 
 
-def test_of_many_accounts_those_that_are_ok_are_only_counted_in_a_terminal(
+def test_many_ok_accounts_are_only_counted_in_a_terminal(
     start: Start, run: Run, world: World, clock: VirtualClock
 ) -> None:
     for number in range(19):
@@ -174,7 +174,7 @@ def test_the_whole_error_is_there_and_no_line_is_longer_than_the_terminal(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [24, 12])
-def test_watch_keeps_errors_and_summary_on_the_screen_and_says_how_many_accounts_are_not(
+def test_watch_keeps_errors_and_summary_on_the_screen(
     start: Start, world: World, clock: VirtualClock, rows: int
 ) -> None:
     for number in range(60):

@@ -24,7 +24,7 @@ API_KEY = "alice".ljust(64, "0")
 
 
 @pytest.mark.row(81)
-def test_a_key_that_dies_early_is_back_within_seconds_because_the_bot_asks(aws: LocalAws) -> None:
+def test_a_key_that_dies_early_is_back_because_the_bot_asks(aws: LocalAws) -> None:
     """At real speed, the next sweep minutes away, and a function that starts cold."""
     aws.reset()
     with World(aws=aws) as world, StreamServer(world.exchange) as streams:

@@ -194,7 +194,7 @@ def test_a_bot_hears_in_the_local_world_as_the_pages_say(account: Account) -> No
     type_in(account, OF_A_BOT[-1:], beside)
 
 
-def test_every_line_that_installs_or_runs_something_is_typed_here_or_says_why_not() -> None:
+def test_every_line_that_runs_something_is_typed_or_says_why_not() -> None:
     typed = {line.text for line in [*FIRST, *OF_A_BOT, *TO_CHANGE_IT]} | {"make up"}  # by the bot's test
     found = set()
     for page in ("README.md", "CONTRIBUTING.md", "examples/bot/README.md", *PAGES):

@@ -90,9 +90,7 @@ def test_a_newcomer_sees_four_accounts_in_four_states_and_what_to_do(python: Pyt
     assert not (tmp_path / ".local").exists()
 
 
-def test_a_world_that_is_kept_shows_what_a_second_run_skips_and_ends_when_told_to(
-    python: Python, tmp_path: Path
-) -> None:
+def test_a_kept_world_shows_what_a_second_run_skips(python: Python, tmp_path: Path) -> None:
     first = python("local", "run", str(EVENTS / "scheduled.json"), "--keep")
     state = json.loads((tmp_path / ".local/world.json").read_text())
 
@@ -114,7 +112,7 @@ def test_a_world_that_is_kept_shows_what_a_second_run_skips_and_ends_when_told_t
     assert "no local environment is running" in python("local", "down").stdout
 
 
-def test_an_account_of_ones_own_is_used_when_asked_for_and_named_before_the_key_is_asked_for(
+def test_an_account_of_ones_own_is_named_before_its_key_is_asked_for(
     tmp_path: Path,
 ) -> None:
     with BinanceServer() as binance:
@@ -231,7 +229,7 @@ def test_an_exported_api_key_sends_nothing_to_binance(python: Python) -> None:
         (("--keep",), OWN_KEY, "use `make up ACCOUNT=real`"),
     ],
 )
-def test_a_real_account_that_cannot_be_used_ends_the_command_before_a_world_is_made(
+def test_a_real_account_that_cannot_be_used_ends_the_command_early(
     python: Python, arguments: tuple[str, ...], key: str, says: str
 ) -> None:
     done = python(

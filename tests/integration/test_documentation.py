@@ -63,7 +63,7 @@ def quoted(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_the_table_of_error_codes_has_each_code_of_the_code_once_and_no_other() -> None:
+def test_the_table_of_error_codes_has_each_code_once() -> None:
     documented = [quoted(row[0])[0] for row in table(section(REFERENCE, "Error codes"))]
     assert sorted(documented) == sorted(ErrorCode)
 
@@ -107,7 +107,7 @@ def granted() -> dict[str, set[str]]:
     }
 
 
-def test_every_statement_of_the_roles_is_explained_with_exactly_its_actions() -> None:
+def test_every_statement_of_the_roles_is_explained() -> None:
     rows = table(section(SECURITY, "What each permission is for"))
     assert {quoted(row[0])[0]: set(quoted(row[1])) for row in rows} == granted()
     assert len(rows) == len(granted())
@@ -122,7 +122,7 @@ def test_every_parameter_a_page_names_exists() -> None:
             assert name in known, name
 
 
-def test_the_import_of_a_deleted_stacks_tables_names_each_table_and_what_identifies_it() -> None:
+def test_the_import_of_a_deleted_stacks_tables_names_each_table() -> None:
     [text] = re.findall(r"--resources-to-import '(\[.*?\])'", OPERATIONS, re.DOTALL)
     imported = json.loads(text)
     tables = {n for n, r in TEMPLATE["Resources"].items() if r["Type"] == "AWS::DynamoDB::Table"}
@@ -214,7 +214,7 @@ def test_every_file_that_contributing_names_is_there() -> None:
     assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
 
 
-def test_contributing_names_each_file_that_has_the_projects_placeholder_of_an_address() -> None:
+def test_contributing_names_each_file_with_the_placeholder_address() -> None:
     home = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
     files = ["*.*", ".github/**/*.*", "docs/*.md", "examples/**/*.md", "listenkey_keeper/**/*.py"]
     paths = {path for pattern in files for path in ROOT.glob(pattern) if path.is_file()}

@@ -59,7 +59,7 @@ def test_the_buttons_break_accounts_and_the_page_says_so(server: PageServer, wor
     assert "there is no command dance" in press(server, "dance", "alice")
 
 
-def test_there_is_a_button_for_everything_that_can_be_done_at_the_stand_in() -> None:
+def test_there_is_a_button_for_every_command_of_the_stand_in() -> None:
     assert BUTTONS.keys() == VERBS.keys()
 
 

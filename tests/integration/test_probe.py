@@ -26,7 +26,7 @@ def test_a_refused_key_shows_that_binance_serves_this_address(function: WatchedF
     assert probed(function) == {"host": "127.0.0.1", **SERVED}
 
 
-def test_it_is_one_put_with_a_made_up_key_at_once_and_nothing_else_is_sent(world: Scene) -> None:
+def test_it_is_one_put_with_a_made_up_key_and_nothing_else(world: Scene) -> None:
     world.add_account("alice", "CANARYalice".ljust(64, "x"))
     probed(world.function)
     assert world.clock.monotonic() == 0

@@ -48,9 +48,7 @@ def test_01_the_dialog_with_nothing_but_enter_deploys(stage: Stage) -> None:
     assert stage.parameters() == DEFAULTS
 
 
-def test_02_its_own_rules_fire_and_the_function_runs_from_its_zip_and_records(
-    stage: Stage, binance: BinanceServer
-) -> None:
+def test_02_its_own_rules_fire_and_the_function_records(stage: Stage, binance: BinanceServer) -> None:
     stage.reset_the_settings()
     stage.set(f"BinanceBaseUrl={binance.url}")
     stage.set('ScheduleExpression="rate(1 minute)"')
@@ -224,7 +222,7 @@ def context_of(operation: str, sent: dict[str, Any], function: str) -> dict[str,
     return context
 
 
-def test_08_every_call_that_the_functions_made_is_allowed_by_iam_and_what_they_must_not_do_is_denied(
+def test_08_iam_allows_the_calls_made_and_denies_the_forbidden(
     stage: Stage,
 ) -> None:
     other = stage.another("listenkeys-sharded")

@@ -199,9 +199,7 @@ async def test_a_key_that_lives_on_after_a_lost_socket_is_asked_about_once(
 
 
 @listens
-async def test_the_keeper_is_asked_about_a_new_key_that_died_before_its_socket_was_open(
-    world, alice, keeper, bus
-):
+async def test_the_keeper_is_asked_about_a_new_key_that_died_before_its_socket(world, alice, keeper, bus):
     world.exchange.rotate(ALICE, "usdm")
     listen_key = keeper.renew()
     world.exchange.expire(ALICE, "usdm")

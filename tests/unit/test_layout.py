@@ -79,3 +79,13 @@ def test_a_module_of_the_function_has_at_most_200_lines_and_a_class_120() -> Non
     assert texts.keys() >= {"app.py", "listenkeys/keeper.py"}
     assert {name: len(text.splitlines()) for name, text in texts.items() if text.count("\n") > 200} == {}
     assert {name: lines for name, lines in classes.items() if lines > 120} == {}
+
+
+def test_a_tests_name_has_less_than_70_characters() -> None:
+    names = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert [name for name in sorted(names) if len(name) >= 70] == []

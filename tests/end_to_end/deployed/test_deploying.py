@@ -34,7 +34,7 @@ def account(tmp_path: Path) -> Iterator[Account]:
 
 
 @pytest.mark.row(72)
-def test_enter_to_every_question_of_sam_deploy_guided_ends_in_a_deployment(account: Account) -> None:
+def test_enter_to_every_question_of_sam_deploy_guided_deploys(account: Account) -> None:
     account.put_the_built_application_there()
     with closing(account.terminal("deploy", "--guided")) as terminal:
         asked = terminal.press_enter_at_each_question(len(PARAMETERS) + OF_SAM)
