@@ -505,6 +505,14 @@ def test_remove_needs_a_yes(run: Run, world: World) -> None:
     assert row(world, "alice") is not None
 
 
+def test_replace_adds_an_account_whose_secret_of_plain_text_stayed(
+    run: Run, world: World, api_key: str
+) -> None:
+    world.aws.client("secretsmanager").create_secret(Name="listenkeys/alice", SecretString="plain")
+    assert run("accounts", "add", "--replace", "alice", stdin=api_key).exit_code == 0
+    assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
+
+
 def test_with_secret_the_key_goes_too_and_can_be_restored(run: Run, world: World) -> None:
     world.add_account("alice", OTHER)
     done = run("accounts", "remove", "alice", "--yes", "--with-secret")

@@ -46,6 +46,7 @@ class Bus:
         (ClientError({"Error": {"Code": "AccessDeniedException"}}, "PutEvents"), "AccessDeniedException"),
         (EndpointConnectionError(endpoint_url=f"https://{KEY}"), "EndpointConnectionError"),
         (RuntimeError("Credentials were refreshed, but"), "RuntimeError"),
+        (PermissionError("~/.aws/config"), "PermissionError"),
         ({"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException"}]}, "ThrottlingException"),
     ],
 )
