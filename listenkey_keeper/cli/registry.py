@@ -226,6 +226,7 @@ class Registry:
 
 
 def no_such(account_id: str) -> CliError:
+    """Return what to say of an id that no row has, or of several."""
     return CliError(f"there is no account {account_id}: `listenkeys accounts list` shows the accounts")
 
 

@@ -88,7 +88,8 @@ class AccountStatus:
 
 def by_urgency(rows: Iterable[AccountStatus]) -> list[AccountStatus]:
     """Return the accounts, trouble first, then what expires soonest; the same minutes stay as they come."""
-    return sorted(rows, key=lambda row: (list(STATES).index(row.state), int(row.minutes_left or 0)))
+    order = list(STATES)
+    return sorted(rows, key=lambda row: (order.index(row.state), int(row.minutes_left or 0)))
 
 
 def ago(minutes: float) -> str:
