@@ -243,10 +243,15 @@ def _change(registry: Registry, ids: list[str], row: dict[str, Any], said: str, 
         if "environment" in row:
             check_place(registry.get(id_).product, row["environment"]["S"])
         registry.change(id_, row)
-        if not as_json:
-            show(f"{id_} {said.replace('NAME', as_argument(id_))}")
+    changed = [registry.get(id_) for id_ in ids]
     if as_json:
-        show_json([as_dict(registry.get(id_)) for id_ in ids])
+        show_json([as_dict(account) for account in changed])
+        return
+    for account in changed:
+        if account.problem and account.enabled:
+            show(f"{account.id} is still invalid: {account.problem.message}")
+        else:
+            show(f"{account.id} {said.replace('NAME', as_argument(account.id))}")
 
 
 def _api_key(account: str) -> str:

@@ -62,9 +62,7 @@ def _seen(stack: Stack, probe: dict[str, Any] | None) -> Finding:
         seen = f"; it sees the function at {probe['address']}" if probe["address"] else ""
         return Finding("Binance", True, f"{host} answers{seen} ({use})")
     remedy = REMEDIES.get(probe["errorCode"], "report it as a bug")
-    if probe["errorCode"] == "RESTRICTED_LOCATION":
-        remedy += ", such as ap-northeast-1"
-    elif probe["errorCode"] in ("TIMEOUT", "CONNECTION") and in_vpc:
+    if probe["errorCode"] in ("TIMEOUT", "CONNECTION") and in_vpc:
         remedy = (
             "the subnets need a route to a NAT gateway, and the security groups must allow outbound HTTPS"
         )

@@ -96,6 +96,10 @@ class Registry:
         known = self._checked(wanted)
         row = attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
         secret_id, field = self._place(wanted, known)
+        if not self._readable(secret_id):
+            raise CliError(
+                f"the function reads only secrets under {self._prefix}/: pass --secret {self._prefix}/NAME"
+            )
         self._check_place(wanted, known, secret_id, field)
         own = secret_id == self._default_secret(wanted.account_id)
         if said := self._keys.check_secret(secret_id, wanted.replace, own):
@@ -168,10 +172,6 @@ class Registry:
         if wanted.product is not None and wanted.product not in PRODUCTS:
             why = f" ({NOT_KEPT[wanted.product]})" if wanted.product in NOT_KEPT else ""
             raise CliError(f"--product must be one of {', '.join(PRODUCTS)}{why}")
-        if wanted.secret_id is not None and not self._readable(wanted.secret_id):
-            raise CliError(
-                f"the function reads only secrets under {self._prefix}/: pass --secret {self._prefix}/NAME"
-            )
         known = self.find(wanted.account_id)
         if known and not wanted.replace:
             raise CliError(

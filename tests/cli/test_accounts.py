@@ -289,6 +289,15 @@ def test_a_broken_row_is_not_written_over(run: Run, world: World, api_key: str) 
     assert secret_names(world) == []
 
 
+def test_a_key_is_not_written_where_the_function_cannot_read_it(
+    run: Run, world: World, api_key: str
+) -> None:
+    world.put_row("alice", secretId="elsewhere/alice")
+    done = run("accounts", "add", "alice", "--replace", stdin=api_key)
+    assert (done.exit_code, "only secrets under listenkeys/" in done.stderr) == (2, True)
+    assert secret_names(world) == []
+
+
 def test_an_add_that_stopped_half_way_is_finished_by_another(
     run: Run, world: World, function: LocalFunction, faults: AwsFaults, api_key: str
 ) -> None:
@@ -419,6 +428,14 @@ def test_set_corrects_a_row_whose_interval_makes_no_sense(run: Run, world: World
     done = run("accounts", "set", "alice", "--renew-after", "38", "--json")
     [alice] = json.loads(done.stdout)
     assert (alice["renewAfterMinutes"], alice["problem"]) == (38, None)
+
+
+def test_a_change_that_leaves_a_row_invalid_says_so(run: Run, world: World) -> None:
+    world.put_row("alice", product="spot")
+    for command in (("set", "--renew-after", "5"), ("enable",)):
+        said = run("accounts", *command, "alice").stdout
+        assert said.startswith("alice is still invalid: AccountsTable row: product spot")
+    assert run("accounts", "disable", "alice").stdout.startswith("alice is disabled.")
 
 
 @pytest.mark.parametrize(

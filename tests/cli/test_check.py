@@ -351,7 +351,7 @@ def test_a_region_that_binance_refuses_is_told_to_deploy_elsewhere(
     done = run("check")
     assert done.exit_code == 1
     assert "RESTRICTED_LOCATION" in done.stdout
-    assert "deploy in another AWS region, such as ap-northeast-1" in done.stdout
+    assert done.stdout.count("deploy in another AWS region") == 1
 
 
 def probed(stack: Stack, front: Front, monkeypatch: pytest.MonkeyPatch, **parameters: str) -> str:

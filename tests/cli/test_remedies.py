@@ -163,7 +163,7 @@ def test_every_command_in_the_remedies_is_one_that_there_is() -> None:
     assert named == {
         "accounts add --replace ",
         "accounts set --create-if-missing ",
-        "accounts set ",
+        "accounts set --OPTION VALUE ",
         "accounts enable ",
         "renew ",
     }

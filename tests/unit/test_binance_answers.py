@@ -221,7 +221,7 @@ def test_a_refused_key_comes_with_binances_own_words() -> None:
 
 
 def test_a_wrong_region_says_what_to_do() -> None:
-    assert "deploy to another region" in trouble(451, REAL_ANSWERS["restricted_location"].body).message
+    assert "does not serve this location" in trouble(451, REAL_ANSWERS["restricted_location"].body).message
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, sent_at: d
         firewall = f"Binance's firewall blocks this request or this IP address ({said})"
         raise Blocked(ErrorCode.WAF_BLOCKED, firewall, status)
     if status == 451:
-        location = f"Binance does not serve this location ({said}): deploy to another region"
+        location = f"Binance does not serve this location ({said})"
         raise Refused(ErrorCode.RESTRICTED_LOCATION, location, status)
     if status == 429 or code == -1003:
         limit = f"Binance's rate limit for this IP address is reached ({said})"

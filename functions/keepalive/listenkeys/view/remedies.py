@@ -18,9 +18,7 @@ REMEDIES: dict[str, str] = {
         f"to enter another key: {_REPLACE}"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
-    ErrorCode.RATE_LIMITED: (
-        "nothing at first; if it happens again, lower MaxWeightPerMinute or find what else uses this address"
-    ),
+    ErrorCode.RATE_LIMITED: "wait; if it lasts, lower MaxWeightPerMinute or find what else uses this address",
     ErrorCode.IP_BANNED: f"wait, and find what else uses this address; {_ADDRESS}",
     ErrorCode.WAF_BLOCKED: f"wait; {_ADDRESS}",
     ErrorCode.RESTRICTED_LOCATION: "deploy in another AWS region",
@@ -36,10 +34,11 @@ REMEDIES: dict[str, str] = {
         f"if not, correct samconfig.toml and deploy; {_THEN}"
     ),
     ErrorCode.SECRET_INVALID: f"in a shared secret, correct its JSON; else write the key again: {_REPLACE}",
-    ErrorCode.SECRET_UNAVAILABLE: (
-        "wait; if it lasts, check AWS's status page and the VPC's route to Secrets Manager"
+    ErrorCode.SECRET_UNAVAILABLE: "wait; if it lasts, check AWS's status page, and in a VPC its routes",
+    ErrorCode.INVALID_ACCOUNT: (
+        "correct it: listenkeys accounts set --OPTION VALUE NAME (or enable NAME); a wrong product: remove "
+        f"the account and add it again; {_THEN}"
     ),
-    ErrorCode.INVALID_ACCOUNT: f"fix it: listenkeys accounts set NAME (or enable or remove and add); {_THEN}",
     ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
     ErrorCode.ACCOUNT_DISABLED: "enable it: listenkeys accounts enable NAME",
     ErrorCode.RECORD_UNAVAILABLE: (
