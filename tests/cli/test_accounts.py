@@ -289,9 +289,7 @@ def test_a_broken_row_is_not_written_over(run: Run, world: World, api_key: str) 
     assert secret_names(world) == []
 
 
-def test_a_key_is_not_written_where_the_function_cannot_read_it(
-    run: Run, world: World, api_key: str
-) -> None:
+def test_a_key_is_not_written_where_the_function_cannot_read_it(run: Run, world: World, api_key: str) -> None:
     world.put_row("alice", secretId="elsewhere/alice")
     done = run("accounts", "add", "alice", "--replace", stdin=api_key)
     assert (done.exit_code, "only secrets under listenkeys/" in done.stderr) == (2, True)

@@ -16,7 +16,10 @@ ALICE = Account("alice", "usdm")
         (AccountStatus(ALICE, Current(outcome="EXTENDED"), 14, 46), "see listenkeys check"),
         (AccountStatus(ALICE, Current(), None, None), "next sweep"),
         (AccountStatus(ALICE, Current(error_code="SECRET_INVALID"), None, 1), "accounts add --replace alice"),
-        (AccountStatus(Account("x", problem=Rejected("INVALID_ACCOUNT", "no")), Current(), None), "correct it"),
+        (
+            AccountStatus(Account("x", problem=Rejected("INVALID_ACCOUNT", "no")), Current(), None),
+            "correct it",
+        ),
         (AccountStatus(ALICE, Current(error_code="FROM_A_LATER_VERSION"), 40, 1), None),
         (AccountStatus(Account("alice", enabled=False), Current(error_code="TIMEOUT"), None, 1), None),
     ],
