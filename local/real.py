@@ -60,8 +60,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def chosen(options: argparse.Namespace) -> RealAccount | None:
     """Return the real account, None for the stand-in's. Raises SystemExit with one line."""
     product, environment, host = options.product, options.environment, options.host.rstrip("/")
+    if options.account not in ("demo", "real"):
+        raise SystemExit(
+            f"ACCOUNT can only be real, not {options.account} (ENVIRONMENT=demo: Binance's demo)"
+        )
     for name, value, allowed in (
-        ("ACCOUNT", options.account, ["demo", "real"]),
         ("PRODUCT", product or "usdm", PRODUCTS),
         ("ENVIRONMENT", environment or LIVE, ENVIRONMENTS),
     ):

@@ -138,9 +138,9 @@ def account_messages(world: World) -> list[str]:
 
 def serve(speed: float, still: bool = False, real: RealAccount | None = None) -> None:
     """Run the environment until Ctrl-C; with `still`, no rule fires."""
+    made = real.world() if real else None  # its prompt ends with Ctrl-C
     stop, ended = StopSignal(), threading.Event()
     clock = ScaledClock(speed)
-    made = real.world() if real else None
     with doing("creating AWS from template.yaml on this machine" if real else MAKING):
         made = made or demo_world(clock)
     with made as world:

@@ -80,7 +80,11 @@ def add(
     create_if_missing: CreateIfMissing = None,
     renew_after: RenewAfter = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the API key of an account that exists.")
+        bool,
+        typer.Option(
+            "--replace",
+            help="Replace the API key of an account that exists, or one that a removed account left.",
+        ),
     ] = False,
     *,
     connect: Connect,
@@ -259,11 +263,8 @@ def _api_key(account: str) -> str:
         key = getpass.getpass(f"API key of {account} (not shown): ").strip()
     else:
         key = sys.stdin.read(_MAX_INPUT).removeprefix("\ufeff").strip()
-        if not key:
-            raise CliError(
-                "no API key on standard input: pipe it in, or run the command in a terminal to be prompted "
-                "for it"
-            )
+    if not key:
+        raise CliError("no API key was given: enter it at the prompt, or pipe it in")
     if len(key) != _KEY_LENGTH and not in_local_environment():
         said = f"note: Binance's API keys have {_KEY_LENGTH} characters, this has {len(key)}: check it"
         typer.echo(said, err=True)

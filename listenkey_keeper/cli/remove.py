@@ -36,10 +36,13 @@ def remove(
     """
     registry = Registry(connect())
     known = registry.get(account)
+    place = f"field {known.secret_field} of secret {known.secret_id}"
     if not yes:
         if not sys.stdin.isatty():
             raise CliError("remove asks for confirmation, but this is not a terminal: pass --yes")
-        if not confirmed(f"Remove {plain(account)}? Its listenKey expires within 60 minutes."):
+        and_key = f" and its API key ({plain(place)})" if with_secret else ""
+        ends = "Its listenKey, if it has one, expires within 60 minutes."
+        if not confirmed(f"Remove {plain(account)}{and_key}? {ends}"):
             raise CliError(f"{account} was not removed")
     registry.remove(known)
     taken = None
@@ -56,7 +59,6 @@ def remove(
         until = taken.until.isoformat() if taken and taken.until else None
         show_json({**as_dict(known), "key": taken.what if taken else "kept", "restorableUntil": until})
         return
-    place = f"field {known.secret_field} of secret {known.secret_id}"
     match taken.what if taken else "kept":
         case "field":
             key = f"Its API key was removed from {place}."

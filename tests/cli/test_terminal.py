@@ -38,8 +38,8 @@ def test_nothing_is_asked_when_it_could_not_be_done(start: Start, world: World) 
 @pytest.mark.parametrize(("answer", "stays"), [("n\n", True), ("\n", True), ("y\n", False)])
 def test_remove_asks_first(start: Start, world: World, answer: str, stays: bool) -> None:
     world.add_account("alice", "a" * 20)
-    terminal = start("accounts", "remove", "alice")
-    terminal.wait_for("Remove alice?")
+    terminal = start("accounts", "remove", "alice", "--with-secret")
+    terminal.wait_for("Remove alice and its API key (field apiKey of secret listenkeys/alice)?")
     terminal.type(answer)
     assert terminal.end() == (2 if stays else 0)
     assert (row(world, "alice") is not None) == stays

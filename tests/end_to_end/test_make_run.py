@@ -129,11 +129,13 @@ def test_an_account_of_ones_own_is_named_before_its_key_is_asked_for(
             assert re.search(r"mine +coinm +\S*CREATED", terminal.output)
             assert OWN_KEY not in terminal.output
             assert "dave" not in terminal.output
-        with closing(Terminal((), 200, environment, (*command, "--host", binance.url), tmp_path)) as terminal:
-            terminal.wait_for("API key (not shown): ")
-            terminal.type("\x04")
-            assert (terminal.end(), "Traceback" in terminal.output) == (1, False)
-            assert "no API key was given: nothing was sent" in terminal.output
+        up = (sys.executable, "-m", "local", "up", "--account", "real", "--host", binance.url)
+        for program, typed, code in ((command, "\x04", 1), (command, "\x03", 130), (up, "\x03", 130)):
+            with closing(Terminal((), 200, environment, program, tmp_path)) as terminal:
+                terminal.wait_for("API key (not shown): ")
+                terminal.type(typed)
+                assert (terminal.end(), "Traceback" in terminal.output) == (code, False)
+                assert typed == "\x03" or "no API key was given: nothing was sent" in terminal.output
         # First whether anything answers there at all, without the key.
         assert [(request.method, request.api_key) for request in binance.exchange.requests] == [
             ("GET", None),

@@ -347,7 +347,7 @@ def test_the_command_of_a_world_that_was_killed_says_that_it_is_down(
         ],
         ("--speed", "make up: argument --speed: expected one argument"),
         ("--speed 60 --account real", "SPEED must be 1 with ACCOUNT=real"),
-        ("--account mine", "ACCOUNT must be one of demo, real, not mine"),
+        ("--account mine", "ACCOUNT can only be real, not mine"),
         ("--account real --product spot", "PRODUCT must be one of usdm, "),
         ("--account real --environment paper", "ENVIRONMENT must be one of live, demo, testnet, not paper"),
         ("--account real --host fapi.binance.com", "HOST must begin with https:// or http://, not fapi"),
