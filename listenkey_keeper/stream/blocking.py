@@ -107,7 +107,8 @@ class SyncUserDataStream:
 
     def _serve(self) -> None:
         try:
-            asyncio.run(self._live())
+            with asyncio.Runner() as runner:
+                runner.run(self._live())
         except BaseException as error:  # noqa: BLE001 - raised to who waits: nobody else would know
             if not self._open.done():
                 self._open.set_exception(error)

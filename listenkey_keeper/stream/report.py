@@ -7,8 +7,6 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import HTTPClientError
-
 from listenkeys.aws.clients import AwsError, error_code
 
 from .aws import client
@@ -39,7 +37,7 @@ def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeCli
         answer = events.put_events(
             Entries=[{"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}]
         )
-    except (*AwsError, HTTPClientError, OSError, RuntimeError) as error:
+    except (*AwsError, OSError, RuntimeError) as error:
         why = error_code(error)
     else:
         if not answer["FailedEntryCount"]:

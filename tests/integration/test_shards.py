@@ -125,6 +125,8 @@ def test_a_shard_that_is_not_complete_comes_back(
         ]
 
     [record] = failed
+    unknown = record | {"receiptHandle": "gone"}  # nor does a refusal by the queue hide what the run says
+    assert work(world, unknown).report == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
     assert world.current("alice")["outcome"] == "FAILED"
     assert world.current("bob")["outcome"] == "CREATED"
     visible = world.aws.client("sqs").change_message_visibility  # it must still be a message of the queue

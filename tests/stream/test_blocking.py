@@ -1,5 +1,7 @@
 """SyncUserDataStream: the same for code without asyncio."""
 
+import asyncio
+import errno
 import threading
 from typing import Any
 
@@ -145,6 +147,19 @@ def test_a_thread_that_fails_is_an_error_and_not_a_silence(
     monkeypatch.setattr("listenkey_keeper.stream.follower.Follower.run", fail)
     with alice as stream, pytest.raises(MemoryError):
         stream.get()
+
+
+def test_a_thread_that_cannot_begin_is_an_error_and_does_not_hang(
+    alice: SyncUserDataStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(asyncio.events, "new_event_loop", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        alice.__enter__()
+    with pytest.raises(OSError, match="Too many open files"):
+        alice.get()
 
 
 def test_it_is_open_inside_of_the_block_only(alice: SyncUserDataStream) -> None:

@@ -120,6 +120,37 @@ async def test_a_connection_that_answers_no_ping_is_given_up_after_20_seconds(
     assert bounds(alice.gaps[1]) == (opened_at, clock.now())
 
 
+@in_loop
+async def test_a_ping_whose_answer_waits_behind_events_is_no_lost_connection(bot, keeper, time_):
+    sockets = list[ServerConnection]()
+
+    class Deaf(ServerConnection):
+        """Sends, but does not read a word after the first handshake."""
+
+        def data_received(self, data: bytes) -> None:
+            if self not in sockets[:1]:
+                super().data_received(data)
+
+    async def talk(socket: ServerConnection) -> None:
+        sockets.append(socket)
+        await socket.wait_closed()
+
+    keeper.renew()
+    options = {"create_connection": Deaf, "ping_interval": None}
+    async with serve(talk, "127.0.0.1", 0, **options) as server, bot(url_of(server)) as alice:
+        await listening(alice)
+        time_.advance(10)
+        for number in range(3):
+            await until(lambda: time_.left().count(10) == 1)
+            await sockets[0].send(f'{{"e":"ORDER_TRADE_UPDATE","E":1,"o":{{"i":{number}}}}}')
+            await until(lambda number=number: number in alice.orders)
+            time_.advance(10)
+        assert alice.told == ["+started"]
+        await until(lambda: time_.left().count(10) == 1)
+        time_.advance(10)
+        await until(lambda: alice.told[1:2] == ["-connection lost"])
+
+
 async def live(time_, seconds: float, step: float = 1) -> None:
     """Let time pass in small steps, and the sockets do what they do."""
     for _ in range(int(seconds / step)):
@@ -186,8 +217,12 @@ async def test_a_bug_while_a_socket_is_opened_does_not_end_the_stream(
 @pytest.mark.row(85)
 @pytest.mark.parametrize(
     ("status", "headers", "seconds"),
-    [(429, {"Retry_After": "120"}, 120), (418, {"Retry_After": "300"}, 300), (418, {}, 120)],
-)
+    [
+        (429, {"Retry_After": "120"}, 120), (418, {"Retry_After": "300"}, 300), (418, {}, 120),
+        (418, {"Retry_After": "Thu, 01 Jan 2026 00:00:00 -0000"}, 120),
+    ],
+    ids=["seconds", "ban", "ban without an end", "a date without a zone"],
+)  # fmt: skip
 @in_loop
 async def test_a_server_that_says_how_long_to_wait_is_not_asked_before(
     bot, keeper, time_, status, headers, seconds

@@ -42,9 +42,12 @@ def test_since_when_must_have_a_timezone(keys):
 
 
 @in_loop
-async def test_it_waits_for_an_account_that_has_no_key_yet(bot, keeper, time_):
+async def test_it_waits_for_an_account_that_has_no_key_yet(world, bot, keeper, clock, time_):
+    refused = {"outcome": "REJECTED", "errorCode": "INVALID_API_KEY", "expiresAt": None}
+    world.put_current("alice", None, clock.now(), **refused)
     async with bot() as alice:
         await without(alice)
+        assert (alice.stream.state.outcome, alice.stream.state.error_code) == ("REJECTED", "INVALID_API_KEY")
         assert (alice.told, alice.stream.alive, alice.stream.expires_at) == (["-no key"], False, None)
         keeper.renew()
         time_.advance(8)

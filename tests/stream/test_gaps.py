@@ -9,4 +9,5 @@ def test_a_message_is_new_once_a_minute_however_many_there_are() -> None:
     assert all(seen.is_new(message, 1000 + number / 100) for number, message in enumerate(messages))
     assert not any(seen.is_new(message, 1059) for message in messages)
     assert seen.is_new(messages[0], 1200)
+    assert seen.is_new(messages[0], 1320)
     assert len(seen._now) + len(seen._before) < 5001

@@ -4,11 +4,14 @@ import asyncio
 import threading
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from listenkey_keeper import Gap, Interrupted
 from listenkey_keeper.stream import outbox
+from listenkey_keeper.stream.connection import Connection
 
 from .conftest import ALICE, bounds, in_loop, until
+from .relay import url_of
 
 
 @in_loop
@@ -77,7 +80,25 @@ async def test_taking_an_item_may_be_given_up_and_loses_nothing(world, stream, k
                 continue
         while len(heard) < len(numbers):
             heard.append((await anext(stream))["o"]["i"])
+        given_up = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        assert not stream.outbox._waiters  # a bot may do so a thousand times a second, for weeks
     assert heard == numbers
+
+
+@in_loop
+async def test_when_the_bot_has_caught_up_nothing_is_left_of_the_pause(world, stream, keeper, time_):
+    keeper.renew()
+    async with stream:
+        await anext(stream)
+        for _ in range(outbox.HIGH):
+            world.exchange.emit_order(ALICE)
+        await until(lambda: 5 in time_.left())  # it has 5 seconds
+        while len(stream.outbox) > outbox.LOW:
+            await anext(stream)
+        await until(lambda: 5 not in time_.left())
 
 
 @in_loop
@@ -97,12 +118,32 @@ async def test_leaving_closes_everything_and_ends_who_still_waits(world, stream,
 
 @pytest.mark.parametrize("moment", range(12))
 @in_loop
-async def test_it_may_be_cancelled_at_any_moment(stream, keeper, streams, moment):
+async def test_it_may_be_cancelled_at_any_moment(stream, keeper, streams, caplog, moment):
     keeper.renew()
     async with stream:
         await asyncio.sleep(moment * 0.001)
     assert len(asyncio.all_tasks()) == 1
     await until(lambda: streams.connections == 0)
+    assert "Exception in callback" not in caplog.text
+
+
+@in_loop
+async def test_an_opening_that_is_cancelled_when_it_is_done_leaves_no_socket(time_):
+    closed = asyncio.Event()
+
+    async def talk(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+        closed.set()
+
+    async with serve(talk, "127.0.0.1", 0) as server:
+        others = asyncio.all_tasks()
+        task = asyncio.create_task(Connection.open(url_of(server), time_))
+        await asyncio.sleep(0)
+        [opening] = asyncio.all_tasks() - others - {task}
+        opening.add_done_callback(lambda _: task.cancel())
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await closed.wait()
 
 
 @in_loop
