@@ -926,6 +926,19 @@ def test_a_run_that_dies_around_the_event_leaves_it_to_the_next(
 
 
 @pytest.mark.row(48)
+@pytest.mark.parametrize(
+    "text", ["nonsense", "[1]", "1", '{"detail": {}}', '{"detailType": 1, "detail": {}}', "[" * 200_000]
+)
+def test_an_announcement_that_no_run_has_recorded_is_dropped(world: Scene, text: str) -> None:
+    world.live("alice")
+    waiting = {"L": [{"S": text}]}
+    world.put_current("alice", world.current("alice")["listenKey"], world.clock.now(), unannounced=waiting)
+    assert world.invoke(TICK).error is None
+    assert events(world) == []
+    assert "unannounced" not in world.current("alice")
+
+
+@pytest.mark.row(48)
 def test_what_was_sent_and_cannot_be_cleared_makes_the_run_incomplete(world: Scene) -> None:
     world.add_account("alice", api_key_of("alice"))
     world.refusals.refuse(

@@ -256,6 +256,15 @@ def test_a_run_returns_what_it_took_and_did_not_use(world: Scene) -> None:
     assert world.clock.timestamp() < counter["ttl"] < world.clock.timestamp() + 86400 * 2
 
 
+@pytest.mark.row(64)
+def test_a_counter_that_holds_no_whole_number_is_none(world: Scene) -> None:
+    world.live("alice")
+    put_counter(world, world.clock.now(), used={"N": "0.5"})
+    done = world.invoke(TICK)
+    assert "the weight counter does not hold a number" in str(done.error)
+    assert kept(world, "alice")
+
+
 @pytest.mark.parametrize("product", sorted(PATHS))
 def test_the_budget_costs_a_run_over_one_account_one_call_to_aws(world: Scene, product: str) -> None:
     world.live("alice", product=product)
