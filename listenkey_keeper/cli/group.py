@@ -61,8 +61,6 @@ class OneLineErrors(TyperGroup):
     def _guard(self, what: Callable[[], Any], debug: bool = False) -> Any:
         try:
             return what()
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
         except typer.Exit:
             raise
         except BrokenPipeError:

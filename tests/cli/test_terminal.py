@@ -45,12 +45,18 @@ def test_remove_asks_first(start: Start, world: World, answer: str, stays: bool)
     assert (row(world, "alice") is not None) == stays
 
 
-def test_ctrl_c_at_the_question_leaves_everything_as_it_is(start: Start, world: World) -> None:
+@pytest.mark.parametrize(
+    ("typed", "code", "said"), [("\x03", 130, ""), ("\x04", 2, "no answer was given: nothing was changed")]
+)
+def test_no_answer_to_the_question_leaves_everything_as_it_is(
+    start: Start, world: World, typed: str, code: int, said: str
+) -> None:
     terminal = start("accounts", "add", "alice")
     terminal.wait_for("API key of alice")
-    terminal.type("\x03")
-    assert terminal.end() == 130
+    terminal.type(typed)
+    assert terminal.end() == code
     assert "Traceback" not in terminal.output
+    assert said in terminal.output
     assert row(world, "alice") is None
 
 
