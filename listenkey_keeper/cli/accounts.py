@@ -157,7 +157,7 @@ def list_(*, connect: Connect, as_json: bool) -> None:
             Text(account.id),
             Text(account.product),
             Text(account.environment),
-            Text("yes" if account.enabled else "no", style="green" if account.enabled else "dim"),
+            Text("yes" if account.enabled else "no"),
             Text("yes" if account.create_if_missing else "no"),
             Text(f"{account.renew_after} min" if account.renew_after else "-"),
             Text(account.secret_id),

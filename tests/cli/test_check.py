@@ -9,9 +9,10 @@ from typing import Any
 import boto3
 import pytest
 from botocore.stub import Stubber
+from rich.console import Console
 
 from listenkey_keeper.cli.check import check
-from listenkey_keeper.cli.findings import Finding
+from listenkey_keeper.cli.findings import Finding, check_view
 from listenkey_keeper.cli.stack import Stack, connect
 from local.aws.stack import REGION, LocalAws
 from local.front import Front
@@ -336,6 +337,13 @@ def test_an_account_whose_row_makes_no_sense_is_named(world: World, run: Run, fr
     done = run("check")
     assert done.exit_code == 1
     assert "alice: INVALID_ACCOUNT:" in done.stdout
+
+
+def test_a_narrow_terminal_cuts_no_advice() -> None:
+    console = Console(width=40)
+    with console.capture() as captured:
+        console.print(check_view([Finding("rules", False, "advice " * 30)]))
+    assert captured.get().count("advice") == 30
 
 
 def test_no_control_character_of_a_table_reaches_the_terminal(world: World, run: Run, front: Front) -> None:

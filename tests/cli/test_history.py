@@ -1,7 +1,12 @@
 """`listenkeys history`: an account's ledger."""
 
 import json
+from typing import Any
 
+import pytest
+from rich.console import Console
+
+from listenkey_keeper.cli.history import _NUMBERS, _TEXTS, history_table, read_history
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
@@ -76,6 +81,40 @@ def test_history_stops_at_its_limit(
     ledger = world.ledger("alice")
     entries = json.loads(run("history", "alice", "--limit", "2", "--json").stdout)
     assert [entry["attemptedAt"] for entry in entries] == [ledger[2]["record"], ledger[1]["record"]]
+
+
+def test_a_day_of_more_attempts_than_an_answer_holds_is_read_whole(
+    world: World, function: LocalFunction, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listenkey_keeper.cli.history._PAGE", 1)
+    world.add_account("alice", "k" * 20)
+    since = clock.now()
+    for _ in range(3):
+        clock.advance(minutes=30)
+        function.invoke(TICK)
+    dynamodb, table = world.aws.client("dynamodb"), world.aws.outputs["LedgerTableName"]
+    assert len(read_history(dynamodb, table, "alice", 1, since)) == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "heading"),
+    [
+        (60, "time (UTC)      outcome   tries  ms  listenKey  until  error"),
+        (56, "time (UTC)      outcome   tries  listenKey  until  error"),
+        (45, "time (UTC)      outcome   tries  until  error"),
+        (38, "time (UTC)      outcome   until  error"),
+    ],
+)
+def test_what_a_narrow_terminal_has_no_room_for_is_left_out_in_its_order(columns: int, heading: str) -> None:
+    entry: dict[str, Any] = dict.fromkeys((*_TEXTS, *_NUMBERS))
+    entry |= {"attemptedAt": "2026-01-01T00:00:00.000Z", "outcome": "EXTENDED", "attempts": 1, "latencyMs": 7}
+    console = Console(width=columns)
+    with console.capture() as captured:
+        console.print(history_table("alice", [entry]))
+    first, row, *_ = captured.get().splitlines()
+    assert first.rstrip() == heading
+    for name, shown in (("tries", "1"), ("ms", "7")):
+        assert name not in heading or row[heading.index(name) + len(name) - 1] == shown
 
 
 def test_history_of_a_new_account_says_so_of_an_unknown_one_fails(run: Run, world: World) -> None:

@@ -109,13 +109,17 @@ def test_json_is_whole_events_one_a_line(world: World, listen_key: str, listen: 
 
 
 def test_on_a_terminal_it_has_colours_and_ctrl_c_ends_it_well(
-    world: World, listen_key: str, start: Start, api_key: str
+    world: World, streams: StreamServer, listen_key: str, start: Start, api_key: str
 ) -> None:
     terminal = start("listen", "alice")
     terminal.wait_for("(started)")
     world.exchange.emit_order(api_key)
     terminal.wait_for("BTCUSDT")
     assert re.search(r"\x1b\[36mORDER_TRADE_UPDATE\x1b\[0m  \x1b\[1mBTCUSDT\x1b\[0m", terminal.output)
+    streams.drop_connections()
+    terminal.wait_for("(connection lost)", times=2)
+    shown = re.findall(r"\x1b\[(\d+)m(gap|interrupted):", terminal.output)
+    assert shown == [("2", "gap"), ("31", "interrupted"), ("33", "gap")]
     terminal.type("\x03")
     assert terminal.end() == 0
     assert "Traceback" not in terminal.output

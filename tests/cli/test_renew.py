@@ -20,7 +20,7 @@ def test_renew_calls_the_function_and_shows_its_report(run: Run, world: World, f
     done = run("renew")
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
-    assert [line.split() for line in lines[:2]] == [["outcome", "accounts"], ["CREATED", "2"]]
+    assert lines[:2] == ["outcome  accounts", "CREATED         2"]
     assert lines[3] == "2 accounts; least time left on a listenKey: 60 min"
     assert {name: world.current(name)["outcome"] for name in ("alice", "bob")} == {
         "alice": "CREATED",
@@ -138,14 +138,18 @@ def test_a_run_that_raised_is_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_while_renew_waits_a_terminal_shows_for_how_long(
+def test_in_a_terminal_renew_shows_for_how_long_it_waits_and_has_colours(
     run: Run, start: Start, world: World, front: Front
 ) -> None:
     world.add_account("alice", "a" * 20)
-    terminal = start("renew")
-    assert terminal.end() == 0
-    assert re.search("waiting for the run to end .*0:00:0", terminal.output)
     assert run("renew").stderr == ""
+    world.add_account("bob", "b" * 20)
+    world.add_account("carol", "c" * 20, known=False)
+    terminal = start("renew")
+    assert terminal.end() == 1
+    assert re.search("waiting for the run to end .*0:00:0", terminal.output)
+    shown = re.findall(r"\x1b\[(\d+)m(CREATED|REJECTED|SKIPPED)", terminal.output)
+    assert sorted(shown) == [("2", "SKIPPED"), ("31", "REJECTED"), ("32", "CREATED")]
 
 
 @pytest.mark.slow
