@@ -314,6 +314,16 @@ def test_an_add_that_stopped_half_way_is_finished_by_another(
     assert world.current("alice")["outcome"] == "CREATED"
 
 
+def test_another_command_that_was_faster_is_named(
+    run: Run, world: World, faults: AwsFaults, api_key: str
+) -> None:
+    world.add_account("bob", OTHER)
+    for operation in ("PutItem", "UpdateItem"):
+        faults.fail(operation, "ConditionalCheckFailedException")
+    assert "another command has just added alice" in run("accounts", "add", "alice", stdin=api_key).stderr
+    assert "there is no account bob" in run("accounts", "disable", "bob").stderr
+
+
 def test_a_secret_that_could_not_be_written_leaves_no_row(
     run: Run, world: World, faults: AwsFaults, api_key: str
 ) -> None:

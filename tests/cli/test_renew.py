@@ -1,11 +1,14 @@
 """`listenkeys renew`: a manual run, its report, and how it ends."""
 
+import io
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
-from listenkey_keeper.cli.renew import report_view
+from listenkey_keeper.cli.errors import CliError
+from listenkey_keeper.cli.renew import invoke, report_view
 from local.clock import VirtualClock
 from local.front import Front
 from local.invoke import LocalFunction
@@ -123,6 +126,13 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(
     assert (world.exchange.count, world.records("alice")) == (before, [])
     probed = report_view({"plan": [], "skipped": 2, "probe": {"served": True}}, clock.now())
     assert str(probed.renderables[-1]) == "dry run: only the probe was sent; 0 due, 2 not due yet"
+
+
+@pytest.mark.parametrize("payload", [b"", b"null", b"[]", b"{}", b"<html>"])
+def test_an_answer_that_is_no_report_is_said_to_be_none(payload: bytes) -> None:
+    client = SimpleNamespace(invoke=lambda **_: {"Payload": io.BytesIO(payload)})
+    with pytest.raises(CliError, match="returned no report"):
+        invoke(client, "another-function", {})
 
 
 def test_a_run_that_raised_is_one_line(
