@@ -141,6 +141,7 @@ def test_another_stacks_samconfig_and_a_broken_one_are_not_compared(stack: Stack
     for content in (
         'stack_name = "another"\nparameter_overrides = ["LedgerDays=7"]',
         "parameter_overrides = [1]",
+        "parameter_overrides = 1",
         """parameter_overrides = "AlarmEmail='a@b.example" """,
     ):
         Path("samconfig.toml").write_text(f"[default.deploy.parameters]\n{content}\n")

@@ -6,6 +6,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from rich.console import Console
 
 from listenkey_keeper.cli import watch as watching
@@ -26,6 +27,7 @@ def test_watch_reads_again_after_each_pause_until_ctrl_c(monkeypatch: pytest.Mon
     answers: list[Any] = [
         [*failing, status("zoe")],
         Unavailable("ListenKeysTable: throttled"),
+        ReadTimeoutError(endpoint_url="https://..."),
         [status("alice")],
         KeyboardInterrupt(),
     ]
@@ -44,8 +46,9 @@ def test_watch_reads_again_after_each_pause_until_ctrl_c(monkeypatch: pytest.Mon
     )
 
     shown = screen.getvalue()
-    assert pauses == [7.0, 7.0, 7.0]
+    assert pauses == [7.0, 7.0, 7.0, 7.0]
     assert "throttled" in shown
+    assert "could not be reached (ReadTimeoutError)" in shown
     assert "failing, listenKey still alive (20)" in shown
     assert "account0: " in shown
     assert "more errors" in shown
