@@ -97,10 +97,11 @@ def test_a_run_waits_for_another_runs_minute_to_end_if_that_does_no_harm(
     """The other run has been killed: it is never heard of again."""
     world.live("alice", minutes=minutes)
     put_counter(world, world.clock.now(), used={"N": "1"}, runId={"S": "killed"})
-    began = int(world.clock.timestamp() // 60)
+    began, asked = int(world.clock.timestamp() // 60), world.refusals.requests
     assert not raised(world.invoke(event))
     [entry] = world.ledger("alice")
     assert minute_of(entry) == began + waits
+    assert asked["UpdateItem"] == 1 + waits  # it does not take a minute in which it has nothing under way
     assert kept(world, "alice")
 
 
