@@ -77,7 +77,7 @@ def test_only_the_streams_of_that_account_are_woken(world: World, changes: Liste
 
 @pytest.mark.parametrize("body", ["", "not JSON", "[]", '{"detail": "none"}', '{"detail": {}}'])
 def test_what_is_no_announcement_is_taken_away_and_ignored(
-    world: World, changes: ListenKeyChanges, queue_url: str, body: str
+    world: World, changes: ListenKeyChanges, queue_url: str, body: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     woken: list[bool] = []
     sqs = world.aws.client("sqs")
@@ -86,6 +86,7 @@ def test_what_is_no_announcement_is_taken_away_and_ignored(
     announce(world, "alice")
     eventually(lambda: woken)
     assert len(woken) == 1
+    assert caplog.messages == []
 
 
 class Refusing:
