@@ -65,9 +65,10 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
 
 def _settings(stack: Stack) -> Iterator[Finding]:
     """Compare the stack's parameters with those that the next `sam deploy` here would send."""
-    written, of_stack = samconfig.parameter_overrides(), samconfig.location().get("stack_name")
-    if in_local_environment() or not written or of_stack != stack.name:
-        why = f"{samconfig.FILE} is of another stack, {of_stack}"
+    written, place = samconfig.parameter_overrides(), samconfig.location()
+    of_stack, region = place.get("stack_name"), place.get("region", stack.region)
+    if in_local_environment() or not written or (of_stack, region) != (stack.name, stack.region):
+        why = f"{samconfig.FILE} is of another stack, {of_stack} in {region}"
         if in_local_environment():
             why = f"the local environment does not use {samconfig.FILE}"
         elif not written:

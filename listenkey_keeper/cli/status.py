@@ -102,6 +102,8 @@ class StatusTable:
         failing = [row.account.id for row in enabled if row.problem and not row.at_risk]
         ok = len(enabled) - len(danger) - len(failing)
         text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
+        if left := [row.host_error for row in enabled if row.state == "ok" and row.host_error]:
+            text.append(f" ({len(left)} not tried since {', '.join(sorted(set(left)))})", style="yellow")
         if len(self.listed) < len(self.rows):
             text.append(" (--all lists them)", style="dim")
         for what, ids, style in (("at risk", danger, "red"), ("failing", failing, "yellow")):

@@ -140,6 +140,7 @@ def test_a_parameter_that_the_next_deployment_would_change_back_is_named(
 def test_another_stacks_samconfig_and_a_broken_one_are_not_compared(stack: Stack) -> None:
     for content in (
         'stack_name = "another"\nparameter_overrides = ["LedgerDays=7"]',
+        f'stack_name = "{stack.name}"\nregion = "us-west-1"\nparameter_overrides = ["LedgerDays=7"]',
         "parameter_overrides = [1]",
         "parameter_overrides = 1",
         """parameter_overrides = "AlarmEmail='a@b.example" """,

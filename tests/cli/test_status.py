@@ -77,8 +77,8 @@ def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, cloc
     wrong = next(number for number, line in enumerate(lines) if line.startswith("INVALID_ACCOUNT: "))
     assert "product spot" in lines[wrong]
     assert lines[wrong + 1 : wrong + 3] == [
-        "  Fix it: listenkeys accounts set carol (or enable or remove and add); "
-        "then: listenkeys renew carol.",
+        "  Correct it: listenkeys accounts set --OPTION VALUE carol (or enable carol); a wrong product: "
+        "remove the account and add it again; then: listenkeys renew carol.",
         "  carol",
     ]
     assert lines[-1] == "4 accounts: 1 ok, 2 at risk (carol, bob), 1 disabled"
@@ -95,7 +95,8 @@ def test_an_account_that_fails_while_its_key_lives_is_not_called_well(
         put(world, clock, f"c{number}", 5)
     done = run("status")
     assert done.stdout.splitlines()[-1] == (
-        "9 accounts: 1 ok, 7 at risk (c0, c1, c2, c3, c4 and 2 more), 1 failing (bob)"
+        "9 accounts: 1 ok (1 not tried since TIMEOUT), 7 at risk (c0, c1, c2, c3, c4 and 2 more), "
+        "1 failing (bob)"
     )
     assert [line.split()[0] for line in done.stdout.splitlines()[8:10]] == ["bob", "alice"]
 
