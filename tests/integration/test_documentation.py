@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import tomllib
+import shutil
+import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +19,11 @@ from listenkeys.report import Report
 from listenkeys.trigger import EXPIRED, MANUAL, SWEEP, TICK
 from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import REGION, choose, expand
-from local.front import VERBS
+from local.binance.server import BinanceServer
+from tests.pages import blocks
 from tests.paths import ROOT
 from tests.policies import statements_of
+from tests.waiting import SECONDS
 
 TEMPLATE = expand()
 PAGES = [
@@ -193,54 +194,37 @@ def test_the_reference_has_binances_hosts_and_paths() -> None:
             assert (f"https://{host.strip('`')}", quoted(path)[0]) == wanted
 
 
-def test_the_line_that_renews_a_key_manually_is_what_the_function_sends() -> None:
-    [line] = re.findall(r"^\$ curl (.*)$", ALARMS, re.MULTILINE)
-    *options, url = shlex.split(line)
-    assert options == ["-X", "PUT", "-H", "X-MBX-APIKEY: $API_KEY"]
-    assert url == ENDPOINTS["usdm"].host + ENDPOINTS["usdm"].path
-
-
-def test_the_reference_has_every_event_file_and_no_other() -> None:
-    said = {row[0].strip("`") for row in table(section(REFERENCE, "Test events"))}
-
-    assert said == {path.name for path in (ROOT / "events").iterdir()}
-
-
-def test_every_file_that_contributing_names_is_there() -> None:
-    program = ROOT / "functions/keepalive"
-    folders = (ROOT, program, program / "listenkeys", ROOT / "listenkey_keeper", ROOT / ".github/workflows")
-    named = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)+|[\w-]+\.(?:py|md|yml|yaml))`", CONTRIBUTING))
-    assert "sending/gate.py" in named
-    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
-
-
-def test_contributing_names_each_file_with_the_placeholder_address() -> None:
-    home = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
-    files = ["*.*", ".github/**/*.*", "docs/*.md", "examples/**/*.md", "listenkey_keeper/**/*.py"]
-    paths = {path for pattern in files for path in ROOT.glob(pattern) if path.is_file()}
-    having = {str(path.relative_to(ROOT)) for path in paths if home.encode() in path.read_bytes()}
-    [said] = re.findall(rf"`{home}`, is a placeholder.*?It is in (.*?): replace", CONTRIBUTING, re.DOTALL)
-    assert {*quoted(said), "CONTRIBUTING.md"} == having
-
-
-def test_the_readme_is_short() -> None:
-    assert len(README.splitlines()) < 200
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_links_of_every_page_lead_somewhere(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text()):
-        if "://" in target:
-            continue
-        file = page.parent / target if target else page
-        assert file.exists(), target
-        if anchor:
-            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in titles}
-
-
-def test_everything_the_desk_of_the_local_world_can_do_is_on_its_page() -> None:
-    rows = table(section((ROOT / "docs/local.md").read_text(), "make up"))
-    said = {found[1] for row in rows if (found := re.match(r"`\.local/binance (\w+)", row[0]))}
-
-    assert said == VERBS.keys()
+@pytest.mark.skipif(not (shutil.which("jq") and shutil.which("curl")), reason="needs jq and curl")
+def test_what_renews_keys_manually_does_so() -> None:
+    """For one account and for all, with API keys in a secret of their own and in a shared one."""
+    accounts = [
+        dict(zip(("accountId", "enabled", "product", "secretId", "secretField"), values, strict=True))
+        for values in (
+            ("alice", True, "usdm", "listenkeys/alice", "apiKey"),
+            ("bob", True, "usdm", "listenkeys/shared-1", "bob"),
+            ("carol", True, "coinm", "listenkeys/shared-1", "carol"),
+            ("dave", False, "usdm", "listenkeys/dave", "apiKey"),
+        )
+    ]
+    keys = {"alice": "a" * 64, "bob": "b" * 64}
+    own, shared = json.dumps({"apiKey": keys["alice"]}), json.dumps({"bob": keys["bob"], "carol": "c"})
+    stubs = f"""
+        listenkeys() {{ echo '{json.dumps(accounts)}'; }}
+        aws() {{ case "$4" in */shared-1) echo '{shared}';; *) echo '{own}';; esac; }}
+    """
+    part = ALARMS.partition("## Renew a key manually")[2].partition("\n## ")[0]
+    one, [loop] = blocks(part, "console")[0], blocks(part, "bash")
+    typed = re.sub(r"^\$ ", "", one.partition('{"listenKey"')[0], flags=re.MULTILINE)
+    one_account = typed.replace("<secret>", "listenkeys/shared-1").replace("<field>", "bob")
+    with BinanceServer() as binance:
+        for key in keys.values():
+            binance.exchange.add_account(key)
+            binance.exchange.rotate(key, "usdm")
+        for script in (one_account, loop):
+            done = subprocess.run(
+                ["bash", "-c", stubs + script.replace(ENDPOINTS["usdm"].host, binance.url)],
+                capture_output=True, text=True, timeout=SECONDS, check=True,
+            )  # fmt: skip
+        sent = [(request.method, request.api_key) for request in binance.exchange.requests]
+    assert sent == [("PUT", keys["bob"]), ("PUT", keys["alice"]), ("PUT", keys["bob"])]
+    assert done.stdout == "alice 200\nbob 200\n"
