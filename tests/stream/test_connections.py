@@ -45,9 +45,10 @@ async def test_a_day_old_connection_is_replaced_and_no_event_comes_twice(
     assert alice.told == ["+started"]
 
 
+@pytest.mark.parametrize("cut", [False, True], ids=["silent", "cut"])
 @in_loop
 async def test_a_replaced_connection_that_had_died_unnoticed_leaves_a_gap(
-    world, bot, streams, keeper, clock, time_
+    world, bot, streams, keeper, clock, time_, cut
 ):
     world.exchange.lease_seconds = 100 * HOUR
     keeper.renew()
@@ -56,7 +57,8 @@ async def test_a_replaced_connection_that_had_died_unnoticed_leaves_a_gap(
         await passes(alice, 20)
         proved_at = clock.now()
         relay.freeze()
-        alice.line.renew_at = clock.now()
+        old = alice.line
+        old.renew_at = clock.now()
         time_.advance(9)  # no ping is due
         lost = world.exchange.emit_order(ALICE)
         alice.stream.wake()
@@ -66,7 +68,10 @@ async def test_a_replaced_connection_that_had_died_unnoticed_leaves_a_gap(
         await hears(alice, world.exchange)
         time_.advance(5)
         await until(lambda: time_.left().count(10) == 2)
-        time_.advance(10)
+        if cut:
+            old.abort()
+        else:
+            time_.advance(10)
         await until(lambda: len(alice.gaps) == 2)
     assert lost not in alice.orders
     assert alice.told == ["+started", "-connection lost", "+connection lost"]
