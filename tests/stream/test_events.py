@@ -84,7 +84,7 @@ async def test_only_events_are_yielded_whatever_else_a_server_says(bot, keeper):
     said = [
         "not JSON", b"\xff\xfe", "7", "null", "[]", '"text"', '{"result":null,"id":1}', '{"data":3}',
         '{"e":"NO_TIME"}', '{"e":"ODD_TIME","E":"soon"}', '{"e":"NULL","E":null}', '{"e":"FAR","E":1e300}',
-        "[" * 100_000,
+        '{"e":"FARTHER","E":1e20}', "[" * 100_000,
         '{"e":"x","data":1,"E":1}', '{"stream":"s","data":{"e":"WRAPPED","E":1}}', '{"e":"listenKeyExpired"}',
     ]  # fmt: skip
 
@@ -102,6 +102,7 @@ async def test_only_events_are_yielded_whatever_else_a_server_says(bot, keeper):
         "ODD_TIME",
         "NULL",
         "FAR",
+        "FARTHER",
         "x",
         "WRAPPED",
     ]

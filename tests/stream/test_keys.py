@@ -125,13 +125,14 @@ def test_the_region_may_be_in_aws_region(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [each.meta.region_name for each in clients] == ["ap-northeast-1"] * 2
 
 
-def test_a_date_without_a_zone_does_not_keep_a_key_from_being_read(
-    world: World, table: dict[str, Any], clock: VirtualClock
+@pytest.mark.parametrize("date", ["Thu, 01 Jan 2026 00:00:00 -0000", "soon"], ids=["no zone", "no date"])
+def test_an_odd_date_does_not_keep_a_key_from_being_read(
+    world: World, table: dict[str, Any], clock: VirtualClock, date: str
 ) -> None:
     world.put_current("alice", KEY, clock.now())
 
     def undated(parsed: Any, **_: object) -> None:
-        parsed["ResponseMetadata"]["HTTPHeaders"]["date"] = "Thu, 01 Jan 2026 00:00:00 -0000"
+        parsed["ResponseMetadata"]["HTTPHeaders"]["date"] = date
 
     table["dynamodb"].meta.events.register("after-call.dynamodb.GetItem", undated)
     assert read_listen_key("alice", **table).key == KEY

@@ -37,7 +37,11 @@ async def test_while_the_table_cannot_be_read_the_socket_is_heard_and_reopened(
     assert "CANARY" not in caplog.text
 
 
-@pytest.mark.parametrize("error", [refusal("InternalServerError"), OSError("EIO")], ids=["500", "disk"])
+@pytest.mark.parametrize(
+    "error",
+    [refusal("InternalServerError"), OSError("EIO"), RuntimeError("still expired")],
+    ids=["500", "disk", "credentials"],
+)
 @in_loop
 async def test_a_table_that_cannot_be_read_yet_is_waited_for_and_the_bot_knows(
     bot, table, keeper, time_, error
