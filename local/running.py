@@ -28,7 +28,9 @@ _WITH_USAGE = """
 case "${1:--h}" in -*)
   echo 'usage: .local/with PROGRAM [ARGUMENT]...'
   echo
-  echo "Runs a program of yours with the local environment's AWS and Binance."
+  echo "Runs a program of yours with the local environment's AWS. The stand-in for Binance is at"
+  echo 'BINANCE_BASE_URL and BINANCE_STREAM_URL: a program that does not read these (ccxt,'
+  echo 'python-binance) goes to Binance itself.'
   echo 'Example: .local/with python bot.py'
   [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; exit $((2 * $?))
 esac"""

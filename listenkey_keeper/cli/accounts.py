@@ -194,7 +194,7 @@ def set_(
         minutes = (
             stack.parameters.get("RenewAfterMinutes", "30") if renew_after == STACKS_OWN else renew_after
         )
-        said.append(f"is renewed once its listenKey is {minutes} minutes old")
+        said.append(f"is renewed by the next sweep once its listenKey is {minutes} minutes old")
     if create_if_missing is not None:
         gets = "a new listenKey" if create_if_missing else "an alarm instead of a new listenKey"
         said.append(f"gets {gets} if Binance has none for it")

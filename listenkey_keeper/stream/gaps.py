@@ -18,6 +18,7 @@ Why = Literal[
 MARGIN = timedelta(seconds=10)
 REMEMBERED_SECONDS = 60.0
 _REMEMBERED_MOST = 500_000
+_TO_READ = "%Y-%m-%d %H:%M:%S"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,9 @@ class Interrupted:
     since: datetime
     why: Why
 
+    def __str__(self) -> str:
+        return f"Interrupted(since={self.since:{_TO_READ}}, why={self.why!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -53,6 +57,9 @@ class Gap:
     since: datetime
     until: datetime
     why: Why
+
+    def __str__(self) -> str:
+        return f"Gap(since={self.since:{_TO_READ}}, until={self.until:{_TO_READ}}, why={self.why!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -412,7 +412,10 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
         world.add_account(name, name.ljust(64, "1"))
     function.invoke(TICK)
     done = run("accounts", "set", "alice", "--renew-after", "5")
-    assert (done.exit_code, done.stdout) == (0, "alice is renewed once its listenKey is 5 minutes old.\n")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "alice is renewed by the next sweep once its listenKey is 5 minutes old.\n",
+    )
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "renewAfterMinutes": {"N": "5"}}
     clock.advance(minutes=5)
     sweep = function.invoke(SWEEP)
@@ -420,7 +423,7 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
     assert (sweep.report["extended"], sweep.report["skipped"]) == (1, 1)
 
     done = run("accounts", "set", "alice", "bob", "--renew-after", "default", "--no-create-if-missing")
-    said = "is renewed once its listenKey is 30 minutes old"
+    said = "is renewed by the next sweep once its listenKey is 30 minutes old"
     said += " and gets an alarm instead of a new listenKey if Binance has none for it."
     assert (done.exit_code, done.stdout) == (0, f"alice {said}\nbob {said}\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "createIfMissing": {"BOOL": False}}

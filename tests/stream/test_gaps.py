@@ -1,6 +1,8 @@
-"""An event is new once, however many there are."""
+"""What a bot is told, and which events are new."""
 
-from listenkey_keeper.stream.gaps import Seen
+from datetime import UTC, datetime, timedelta
+
+from listenkey_keeper.stream.gaps import Gap, Interrupted, Seen
 
 
 def test_a_message_is_new_once_a_minute_however_many_there_are() -> None:
@@ -11,3 +13,10 @@ def test_a_message_is_new_once_a_minute_however_many_there_are() -> None:
     assert seen.is_new(messages[0], 1200)
     assert seen.is_new(messages[0], 1320)
     assert len(seen._now) + len(seen._before) < 5001
+
+
+def test_what_may_be_missing_prints_short() -> None:
+    since = datetime(2026, 11, 28, 23, 48, 54, 182_696, tzinfo=UTC)
+    gap = Gap(since, since + timedelta(seconds=23), "connection lost")
+    assert str(gap) == "Gap(since=2026-11-28 23:48:54, until=2026-11-28 23:49:17, why='connection lost')"
+    assert str(Interrupted(since, "no key")) == "Interrupted(since=2026-11-28 23:48:54, why='no key')"
