@@ -161,6 +161,15 @@ def test_page_without_the_permission_says_which_and_the_other_checks_run(
     assert found["function"][0] == "ok"
 
 
+def test_each_alarm_that_is_not_set_back_is_named(
+    run: Run, on_aws: World, faults: AwsFaults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = "listenkey_keeper.cli.paging.sleep"
+    monkeypatch.setattr(sleep, lambda _: faults.fail("SetAlarmState", "AccessDenied"))
+    said = run("check", "--page", "--yes").stdout
+    assert all(f"{name} was not set back; CloudWatch does it within minutes: " in said for name in NAMES)
+
+
 def test_what_was_not_tried_is_never_ok(run: Run, on_aws: World, faults: AwsFaults) -> None:
     found = findings(run)
     assert found["email"] == (
