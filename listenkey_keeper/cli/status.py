@@ -16,6 +16,7 @@ from .output import Problems, abbreviate, can_draw, ellipsis, plain
 _LEASE_MINUTES = LEASE.total_seconds() / 60
 _BAR_CELLS, _LEAST_BAR = 20, 5
 _LEAST_ID = 12
+_DUE_MINUTES = 30  # of a key's life: a tick should have renewed it
 _MOST_LISTED = 20  # accounts, before those that are ok are only counted
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew after")
@@ -102,7 +103,8 @@ class StatusTable:
         failing = [row.account.id for row in enabled if row.problem and not row.at_risk]
         ok = len(enabled) - len(danger) - len(failing)
         text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
-        if left := [row.host_error for row in enabled if row.state == "ok" and row.host_error]:
+        due = (row for row in enabled if row.state == "ok" and (row.minutes_left or 0) <= _DUE_MINUTES)
+        if left := [row.host_error for row in due if row.host_error]:
             text.append(f" ({len(left)} not tried since {', '.join(sorted(set(left)))})", style="yellow")
         if len(self.listed) < len(self.rows):
             text.append(" (--all lists them)", style="dim")
