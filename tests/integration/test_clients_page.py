@@ -1,12 +1,10 @@
-"""docs/clients.md and examples/clients: its excerpts, the versions that are tested, every point said."""
+"""docs/clients.md and examples/clients: its links, the versions that are tested, every point said."""
 
 import json
 import re
-from textwrap import indent
 
 import pytest
 
-from tests.pages import blocks
 from tests.paths import ROOT
 
 PAGE = (ROOT / "docs/clients.md").read_text()
@@ -30,14 +28,8 @@ def locked(file: str, package: str) -> str:
     return str(version)
 
 
-def test_each_recipe_has_a_section_and_what_it_shows_is_in_its_file() -> None:
-    linked = []
-    for text in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
-        names = re.findall(r"\]\(\.\./examples/clients/([\w.]+)\)", text)
-        linked += names
-        for shown in blocks(text, "python"):
-            whole = (ROOT / "examples/clients" / names[0]).read_text()
-            assert any(indent(shown, " " * depth) in whole for depth in range(0, 20, 2)), names
+def test_each_recipe_is_linked_once() -> None:
+    linked = re.findall(r"\]\(\.\./examples/clients/([\w.]+)\)", PAGE)
     assert sorted(linked) == sorted(file.name for file in FILES)
 
 
