@@ -92,9 +92,8 @@ class Renewal:
         """Return the result of a renewal that the run ended for lack of time or because Binance refuses."""
         if self.attempts:
             return self.failure()
-        return self.ended(Outcome.DEFERRED, to_record=False).explain(
-            AccountError(why, f"not attempted in this run: {why.replace('_', ' ').lower()}")
-        )
+        result = self.ended(Outcome.DEFERRED, to_record=False)
+        return result.explain(AccountError(why, "not tried in this run"))
 
     def ended(self, outcome: Outcome, at: datetime | None = None, to_record: bool = True) -> Result:
         """Return the result of a renewal that has come to this."""
