@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -15,6 +16,8 @@ from typing import Any
 
 from listenkeys.clock import SYSTEM_CLOCK, Clock
 from listenkeys.settings import Settings
+
+_loading = threading.RLock()  # os.environ is the process's: two threads would put back each other's
 
 
 @contextmanager
@@ -64,7 +67,7 @@ class LocalFunction:
 
     def __init__(self, variables: Mapping[str, str], clock: Clock | None = None) -> None:
         self._variables = dict(variables)
-        with environment(self._variables):
+        with _loading, environment(self._variables):
             # Powertools keeps one logger per service and the stream that it first saw.
             earlier = logging.getLogger(self._variables["POWERTOOLS_SERVICE_NAME"])
             earlier.handlers.clear()
@@ -77,7 +80,7 @@ class LocalFunction:
 
     def _lazy(self, make: Callable[[], object]) -> Any:
         def make_here() -> object:
-            with environment(self._variables):
+            with _loading, environment(self._variables):
                 return make()
 
         return self.app.Lazy(make_here)
