@@ -146,7 +146,7 @@ def list_(*, connect: Connect, as_json: bool) -> None:
         return
     table = Columns(
         "account", "product", "environment", "enabled", "create if missing", "renew after", "secret", "field",
-        optional=("create if missing", "field", "renew after", "environment", "product"),
+        optional=("field", "environment", "renew after", "create if missing", "product"),
     )  # fmt: skip
     for account in accounts:
         if account.problem:

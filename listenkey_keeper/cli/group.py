@@ -106,8 +106,13 @@ def _usage(error: Any, text: str) -> str:
     if unknown and option in _EVERYWHERE:
         first = "list" if path.endswith(" accounts") else "status"
         return f"put {option} after the command, such as `{path} {first} {option}`"
+    if unknown and option == "--product":
+        return "the product cannot be changed: remove the account and add it again with --product"
+    command = re.match(r"No such command '(add|list|set|enable|disable|remove)'", text)
+    if command:
+        return f"there is no command {command[1]}: did you mean `listenkeys accounts {command[1]}`?"
     text = re.sub(r"^Got unexpected extra argument\S* \((.*)\)$", r"too many arguments: \1", text.rstrip("."))
     line = f"{text} (see `{path} --help`)"
-    if option.startswith("-") and not option.startswith("--"):
+    if option.startswith("-") and not option.startswith("--") and option != "-h":
         line += "; put -- before an account whose name begins with -"
     return line

@@ -179,6 +179,12 @@ def test_a_stack_of_something_else_is_recognised(run: Run, world: World) -> None
     ("arguments", "line"),
     [
         (("nonsense",), "No such command 'nonsense' (see `listenkeys --help`)"),
+        (("add", "alice"), "there is no command add: did you mean `listenkeys accounts add`?"),
+        (
+            ("accounts", "set", "alice", "--product", "coinm"),
+            "the product cannot be changed: remove the account ",
+        ),
+        (("status", "-h"), "No such option: -h (see `listenkeys status --help`)"),
         (("status", "--nonsense"), "No such option: --nonsense (see `listenkeys status --help`)"),
         (("history",), "Missing argument 'ACCOUNT' (see `listenkeys history --help`)"),
         (("accounts", "nonsense"), "No such command 'nonsense' (see `listenkeys accounts --help`)"),
