@@ -99,6 +99,21 @@ def test_a_thousand_accounts_that_fail_at_once_are_one_message(
 
 
 @pytest.mark.row(76)
+def test_an_account_that_was_failing_hides_no_outage(watched: Watched) -> None:
+    """Refused first for its API key, then with all others: no message has named the second error yet."""
+    watched.go(29)
+    watched.world.exchange.revoke(api_key_of("alice"))
+    watched.go(12)
+    watched.world.exchange.fault(status=418)
+    watched.go(30)
+    for place in (MAIL, CHAT):
+        first, second = (text for text in told(watched, place) if "FAILING" in text)
+        assert "INVALID_API_KEY: alice (usdm)" in first
+        assert "IP_BANNED" in second
+        assert "alice" not in second
+
+
+@pytest.mark.row(76)
 def test_what_could_not_be_told_is_told_by_the_next_run(world: Scene) -> None:
     world.live("alice", "bob")
     watched = Watched(world, world.function, world.clock)
