@@ -12,5 +12,7 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in ("rich", "typer"):
             raise
-        sys.exit(f"listenkeys: {missing.name} is missing: pip install '.[cli]' in listenkey-keeper's folder")
+        needs = "pip install '.[cli]' in listenkey-keeper's folder"
+        sys.stderr.write(f"listenkeys: {missing.name} is missing: {needs}\n")
+        sys.exit(2)
     app(prog_name="listenkeys")

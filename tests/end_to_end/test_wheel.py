@@ -127,7 +127,7 @@ def test_listenkeys_version_works_without_aws(installed: Path, wheel: Path, tmp_
 @pytest.mark.parametrize("installed", [""], indirect=True)
 def test_without_its_extra_the_command_says_what_to_install(installed: Path) -> None:
     done = subprocess.run([installed / "bin/listenkeys", "status"], capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "listenkeys: typer is missing: pip install '.[cli]' in listenkey-keeper's folder\n"
 
 
