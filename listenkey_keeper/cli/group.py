@@ -107,7 +107,7 @@ def _usage(error: Any, text: str) -> str:
         first = "list" if path.endswith(" accounts") else "status"
         return f"put {option} after the command, such as `{path} {first} {option}`"
     if unknown and option == "--product":
-        return "the product cannot be changed: remove the account and add it again with --product"
+        return "to change the product: `listenkeys accounts add --replace --product PRODUCT ACCOUNT`"
     command = re.match(r"No such command '(add|list|set|enable|disable|remove)'", text)
     if command:
         return f"there is no command {command[1]}: did you mean `listenkeys accounts {command[1]}`?"

@@ -182,7 +182,7 @@ def test_a_stack_of_something_else_is_recognised(run: Run, world: World) -> None
         (("add", "alice"), "there is no command add: did you mean `listenkeys accounts add`?"),
         (
             ("accounts", "set", "alice", "--product", "coinm"),
-            "the product cannot be changed: remove the account ",
+            "to change the product: `listenkeys accounts add --replace --product PRODUCT",
         ),
         (("status", "-h"), "No such option: -h (see `listenkeys status --help`)"),
         (("status", "--nonsense"), "No such option: --nonsense (see `listenkeys status --help`)"),
