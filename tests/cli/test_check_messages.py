@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from listenkey_keeper.cli.paging import EMAIL_ONLY, HOLD
+from listenkey_keeper.cli.paging import EMAIL_ONLY, HOLD, Page
 from local.aws.stack import REGION, LocalAws
 from local.clock import VirtualClock
 from local.front import Front
@@ -181,6 +181,9 @@ def test_what_was_not_tried_is_never_ok(run: Run, on_aws: World, faults: AwsFaul
 
 def test_the_webhook_gets_what_the_template_posts() -> None:
     assert set(TELLING) - set(POSTED) == EMAIL_ONLY
+    assert (
+        Page(["KeyAtRiskAlarm", *EMAIL_ONLY]).said("webhook") == "2 messages (ALARM and OK of KeyAtRiskAlarm)"
+    )
 
 
 def test_the_page_names_the_permissions_that_the_command_uses(

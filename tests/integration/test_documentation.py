@@ -199,11 +199,13 @@ def test_what_renews_keys_manually_does_so() -> None:
     """For one account and for all, with API keys in a secret of their own and in a shared one."""
     accounts = [
         dict(zip(("accountId", "enabled", "product", "secretId", "secretField"), values, strict=True))
+        | {"environment": "demo" if values[0] == "eve" else "live"}
         for values in (
             ("alice", True, "usdm", "listenkeys/alice", "apiKey"),
             ("bob", True, "usdm", "listenkeys/shared-1", "bob"),
             ("carol", True, "coinm", "listenkeys/shared-1", "carol"),
             ("dave", False, "usdm", "listenkeys/dave", "apiKey"),
+            ("eve", True, "usdm", "listenkeys/eve", "apiKey"),
         )
     ]
     keys = {"alice": "a" * 64, "bob": "b" * 64}

@@ -5,11 +5,13 @@ import gc
 import logging
 import traceback
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from listenkey_keeper.stream.clock import SystemClock
 from listenkey_keeper.stream.connection import Connection, ConnectionFailed
 from tests.certificates import self_signed
 from tests.leaks import search, texts_of
@@ -142,3 +144,8 @@ async def test_a_bug_is_logged_by_its_name_and_what_it_cost_lies_in_a_gap(keeper
         await until(lambda: "an event could not be taken (ZeroDivisionError)" in caplog.text)
         await until(lambda: alice.interruptions)
         assert not alice.stream._task.done()
+
+
+def test_the_reason_of_a_close_shows_no_key() -> None:
+    socket: Any = SimpleNamespace(close_code=1008, close_reason=f"expired: {KEY}\x07")
+    assert Connection(socket, SystemClock()).ending == "close code 1008, expired: ..."
