@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from listenkeys.trigger import EXPIRED, MANUAL, SWEEP, TICK
 from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import REGION, choose, expand
 from local.binance.server import BinanceServer
+from local.front import VERBS
 from tests.pages import blocks
 from tests.paths import ROOT
 from tests.policies import statements_of
@@ -230,3 +233,49 @@ def test_what_renews_keys_manually_does_so() -> None:
         sent = [(request.method, request.api_key) for request in binance.exchange.requests]
     assert sent == [("PUT", keys["bob"]), ("PUT", keys["alice"]), ("PUT", keys["bob"])]
     assert done.stdout == "alice 200\nbob 200\n"
+
+
+def test_the_reference_has_every_event_file_and_no_other() -> None:
+    said = {row[0].strip("`") for row in table(section(REFERENCE, "Test events"))}
+
+    assert said == {path.name for path in (ROOT / "events").iterdir()}
+
+
+def test_every_file_that_contributing_names_is_there() -> None:
+    program = ROOT / "functions/keepalive"
+    folders = (ROOT, program, program / "listenkeys", ROOT / "listenkey_keeper", ROOT / ".github/workflows")
+    named = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)+|[\w-]+\.(?:py|md|yml|yaml))`", CONTRIBUTING))
+    assert "sending/gate.py" in named
+    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
+
+
+def test_contributing_names_each_file_with_the_placeholder_address() -> None:
+    home = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
+    files = ["*.*", ".github/**/*.*", "docs/*.md", "examples/**/*.md", "listenkey_keeper/**/*.py"]
+    paths = {path for pattern in files for path in ROOT.glob(pattern) if path.is_file()}
+    having = {str(path.relative_to(ROOT)) for path in paths if home.encode() in path.read_bytes()}
+    [said] = re.findall(rf"`{home}`, is a placeholder.*?It is in (.*?): replace", CONTRIBUTING, re.DOTALL)
+    assert {*quoted(said), "CONTRIBUTING.md"} == having
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 200
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_every_page_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        if "://" in target:
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in titles}
+
+
+def test_everything_the_desk_of_the_local_world_can_do_is_on_its_page() -> None:
+    rows = table(section((ROOT / "docs/local.md").read_text(), "make up"))
+    said = {found[1] for row in rows if (found := re.match(r"`\.local/binance (\w+)", row[0]))}
+
+    assert said == VERBS.keys()
