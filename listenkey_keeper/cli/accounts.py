@@ -126,7 +126,8 @@ def add(
         tick = stack.minutes("ScheduleExpression", 30)
         show(
             f"The next renewal uses it, within about {tick} minutes.",
-            f"`listenkeys renew --force {as_argument(account)}` renews it now.",
+            f"`listenkeys renew --force {as_argument(account)}` renews it now. (Without --force, it skips an "
+            "account that was renewed less than 5 minutes ago.)",
         )
     else:
         enable = f"`listenkeys accounts enable {as_argument(account)}`"
@@ -243,19 +244,22 @@ command(app, "accounts remove alice --with-secret")(remove)
 
 def _change(registry: Registry, ids: list[str], row: dict[str, Any], said: str, as_json: bool) -> None:
     registry.check_all_known(ids)
-    for id_ in ids:
-        if "environment" in row:
+    if "environment" in row:
+        for id_ in ids:
             check_place(registry.get(id_).product, row["environment"]["S"])
-        registry.change(id_, row)
-    changed = [registry.get(id_) for id_ in ids]
+    changed = []
+    for id_ in ids:
+        # Printed as it is done: an error at a later account must not hide what was changed before it.
+        account = registry.change(id_, row)
+        changed.append(account)
+        if as_json:
+            continue
+        if account.problem and account.enabled:
+            show(f"{id_} is still invalid: {account.problem.message}")
+        else:
+            show(f"{id_} {said.replace('NAME', as_argument(id_))}")
     if as_json:
         show_json([as_dict(account) for account in changed])
-        return
-    for account in changed:
-        if account.problem and account.enabled:
-            show(f"{account.id} is still invalid: {account.problem.message}")
-        else:
-            show(f"{account.id} {said.replace('NAME', as_argument(account.id))}")
 
 
 def _api_key(account: str) -> str:

@@ -54,7 +54,8 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
         # Not an error: the first deployment needs ProtectTables=false. It is easily forgotten afterwards.
         open_to_all = stack.parameters.get("ProtectTables") == "false" and not in_local_environment()
         hint = "; to protect the tables, deploy with ProtectTables=true" if open_to_all else ""
-        yield Finding("stack", True, f"{stack.name} in {stack.region}, {status}{hint}")
+        place = "the local environment" if in_local_environment() else stack.region
+        yield Finding("stack", True, f"{stack.name} in {place}, {status}{hint}")
     else:
         yield Finding(
             "stack",

@@ -4,6 +4,7 @@ The key is written first, so what a failure leaves behind is a secret that no ro
 again finishes the job. Nothing here prints.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from .stack import Stack
 
 _DEFAULT_FIELD = "apiKey"
 _LONGEST_KEY = 2048  # bytes, of DynamoDB
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9/_+=.@:-]")  # of a secret; the colon is of ARNs
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,11 @@ class Registry:
         known = self._checked(wanted)
         row = attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
         secret_id, field = self._place(wanted, known)
+        if bad := _NOT_IN_A_NAME.search(secret_id.removeprefix("arn:")):
+            raise CliError(
+                f"the secret's name {secret_id!a} has {bad[0]!a}: only letters, digits and /_+=.@- "
+                "are allowed" + (" (was it read from a file with Windows line ends?)" * (bad[0] == "\r"))
+            )
         if not self._readable(secret_id):
             raise CliError(
                 f"the function reads only secrets under {self._prefix}/: pass --secret {self._prefix}/NAME"
@@ -146,13 +153,14 @@ class Registry:
                 "`listenkeys accounts list`, or leave --replace out to add the account"
             )
 
-    def change(self, account_id: str, row: dict[str, Any]) -> None:
-        """Set these attributes; remove those that are None.
+    def change(self, account_id: str, row: dict[str, Any]) -> Account:
+        """Set these attributes, remove those that are None, and return the account as it is then.
 
         Raises CliError when there is no such account.
         """
         self.get(account_id)
         self._update(account_id, row)
+        return self.get(account_id)
 
     def remove(self, account: Account) -> None:
         """Remove the row. What is recorded of the account stays."""

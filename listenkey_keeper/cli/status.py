@@ -212,12 +212,9 @@ def _line(cells: dict[str, Text], shown: dict[str, int]) -> Text:
 
 
 def _minutes(row: AccountStatus) -> str:
-    if not row.account.enabled:
-        return "-"
-    if row.minutes_left is None:
-        return "none"
-    if row.minutes_left <= 0:
-        return "dead"
+    if row.minutes_left is None or row.minutes_left <= 0:
+        missing = "none" if row.minutes_left is None else "dead"
+        return missing if row.account.enabled else "-"  # as it should be
     return f"{int(row.minutes_left)} min" if row.minutes_left >= 1 else "<1 min"
 
 

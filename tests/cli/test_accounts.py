@@ -193,7 +193,8 @@ def test_what_a_clipboard_or_a_file_puts_around_a_key_is_not_part_of_it(
         ),
         (("alice", "--secret", "elsewhere/alice"), "only secrets under listenkeys/"),
         (("alice", "--secret", "listenkeys/"), "only secrets under listenkeys/"),
-        (("alice", "--secret", "listenkeys/a b"), "only secrets under listenkeys/"),
+        (("alice", "--secret", "listenkeys/a b"), "the secret's name 'listenkeys/a b' has ' ': only letters"),
+        (("alice", "--secret", "listenkeys/ann\r"), "'listenkeys/ann\\r' has '\\r': only letters"),
         (("alice", "--secret", "arn:aws:secretsmanager:eu-west-1:1:secret:other/a-abcdef"), "only secrets"),
         (
             ("alice", "--secret", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/a-abcdef"),
@@ -403,6 +404,23 @@ def test_disable_and_enable_change_nothing_but_that(run: Run, world: World, func
     done = run("accounts", "enable", "alice", "--json")
     assert [(a["accountId"], a["enabled"]) for a in json.loads(done.stdout)] == [("alice", True)]
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "enabled": {"BOOL": True}}
+
+
+def test_what_was_changed_before_an_error_is_printed(run: Run, world: World, faults: AwsFaults) -> None:
+    names = ["alice", "bob", "carol"]
+    for name in names:
+        world.add_account(name, OTHER)
+
+    def last(answer: bytes) -> bytes:
+        faults.fail("UpdateItem", "AccessDeniedException")
+        return answer
+
+    faults.edits["UpdateItem"] = last
+    done = run("accounts", "disable", *names)
+    assert (done.exit_code, done.stdout.count("is disabled")) == (2, 1)
+    assert done.stdout.startswith("alice is disabled.")
+    assert "access denied" in done.stderr
+    assert [(row(world, name) or {}).get("enabled") for name in names] == [{"BOOL": False}, None, None]
 
 
 def test_set_changes_and_removes_an_interval_and_asks_for_no_key(

@@ -300,6 +300,7 @@ def test_the_local_world_is_well_as_far_as_moto_can_tell(
     assert done.exit_code == 0
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     assert " ok " in lines["stack"]
+    assert "in the local environment, CREATE_COMPLETE" in lines["stack"]
     assert " ok " in lines["rules"]
     assert "unknown" in lines["email"]
     assert "unknown" in lines["alarms"]

@@ -17,8 +17,15 @@ from .conftest import Run
 LISTEN_KEY = "CANARYlisten".ljust(64, "9")
 
 
-def put(world: World, clock: VirtualClock, account_id: str, minutes_left: float, **current: object) -> None:
-    world.put_row(account_id)
+def put(
+    world: World,
+    clock: VirtualClock,
+    account_id: str,
+    minutes_left: float,
+    enabled: bool = True,
+    **current: object,
+) -> None:
+    world.put_row(account_id, enabled=enabled)
     renewed_at = clock.now() - timedelta(minutes=60 - minutes_left)
     world.put_current(account_id, LISTEN_KEY, renewed_at, **current)
 
@@ -46,10 +53,15 @@ def test_an_account_without_a_key_is_at_risk(run: Run, world: World) -> None:
 def test_a_disabled_account_is_never_at_risk(run: Run, world: World, clock: VirtualClock) -> None:
     world.put_row("alice", enabled=False)
     world.put_row("bob", enabled=False, product="spot")
+    put(world, clock, "carol", 7, enabled=False)
+    put(world, clock, "dave", -2, enabled=False)
     done = run("status")
     assert done.exit_code == 0
-    assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "DISABLED", "-", "-"]
-    assert done.stdout.splitlines()[-1] == "2 accounts: 0 ok, 2 disabled"
+    lines = {line.split()[0]: line.split()[2:] for line in done.stdout.splitlines()[1:5]}
+    assert lines["alice"] == ["DISABLED", "-", "-"]
+    assert lines["carol"][:3] == ["DISABLED", "7", "min"]  # its listenKey lives until it expires
+    assert lines["dave"][:2] == ["DISABLED", "-"]
+    assert done.stdout.splitlines()[-1] == "4 accounts: 0 ok, 4 disabled"
 
 
 def test_status_of_nothing_is_well_and_says_how_to_add(run: Run) -> None:

@@ -13,8 +13,8 @@ REMEDIES: dict[str, str] = {
         + _THEN
     ),
     ErrorCode.INVALID_API_KEY: (
-        "check at Binance that the API key exists, that Enable Reading is on, and that its IP restriction "
-        "allows the function's address; if all are right, turn on Enable Futures (or the product's own); "
+        "check that you stored the API key, not its secret; at Binance, that it exists, has Enable Reading "
+        "and allows the function's address; if all are right, turn on Enable Futures (or the product's own); "
         f"to enter another key: {_REPLACE}"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
