@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -47,6 +48,28 @@ def test_a_change_is_news_and_its_repetition_is_not(
     texts = news(result(outcome, before))
 
     assert [json.loads(text)["detailType"] for text in texts] == kinds
+
+
+@pytest.mark.parametrize(
+    ("outcome", "before", "known", "deferred", "told"),
+    [
+        (Outcome.FAILED, WELL, 1, True, []),
+        (Outcome.FAILED, WELL, 1, False, ["Listen Keys Failing"]),
+        (Outcome.FAILED, WELL, 2, True, ["Listen Keys Failing"]),
+        (Outcome.REJECTED, WELL, 1, True, ["Listen Keys Failing"]),
+        (Outcome.EXTENDED, ILL, 1, True, ["Listen Keys Recovered"]),
+    ],
+    ids=["told before", "the host is up", "another may have been told", "a person's", "recovered"],
+)
+def test_an_outage_is_told_of_once(
+    outcome: Outcome, before: Current, known: int, deferred: bool, told: list[str]
+) -> None:
+    first = replace(ILL, consecutive_failures=known, error_code="NETWORK_ERROR")
+    run = [result(Outcome.DEFERRED if deferred else Outcome.EXTENDED, first, "bob")]
+    now = result(outcome, before)
+    now.error_code = "NETWORK_ERROR"
+
+    assert [name for name, _ in digests(news(now), run)] == told
 
 
 def test_no_message_is_longer_than_discord_takes() -> None:

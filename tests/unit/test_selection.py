@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from listenkeys.errors import ErrorCode, Rejected
-from listenkeys.model import LEASE, NOTHING, Account, Current
+from listenkeys.model import LEASE, NOTHING, Account, Current, fingerprint
 from listenkeys.selection import DueRule, Selection, select
-from listenkeys.trigger import MANUAL, SWEEP, TICK, Trigger
+from listenkeys.trigger import EXPIRED, MANUAL, SWEEP, TICK, Trigger
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OVERDUE = timedelta(minutes=31)
@@ -48,6 +48,13 @@ def due_rule(trigger: Trigger, run_id: str = "this", overdue: timedelta = OVERDU
         pytest.param(NOTHING, True, True, True, id="new"),
         pytest.param(never("FAILED"), True, True, True, id="never succeeded"),
         pytest.param(never("REJECTED"), True, False, True, id="rejected from the start"),
+        pytest.param(
+            replace(never("REJECTED"), attempted_at=NOW - timedelta(hours=1)),
+            True,
+            True,
+            True,
+            id="rejected from the start, tried an hour ago",
+        ),
         pytest.param(renewed(0), False, False, False, id="0 min"),
         pytest.param(renewed(4.99), False, False, False, id="just under 5 min"),
         pytest.param(renewed(5), True, False, True, id="5 min"),
@@ -99,6 +106,20 @@ def test_who_is_due(before: Current, tick: bool, sweep: bool, manual: bool) -> N
 )
 def test_it_says_why_an_account_is_or_is_not_due(before: Current, trigger: Trigger, why: str) -> None:
     assert due_rule(trigger)(account("alice"), before)[1] == why
+
+
+@pytest.mark.parametrize(
+    ("key", "tried", "due"),
+    [("key", 30, True), ("key", 29, False), ("key", -29, False), ("key", -30, True), ("another", 600, False)],
+)
+def test_a_bot_is_believed_of_the_recorded_key_30_seconds_after_a_try(
+    key: str, tried: float, due: bool
+) -> None:
+    before = replace(renewed(20), attempted_at=NOW - timedelta(seconds=tried))
+    other = "another listenKey is recorded than the one that is said to be dead"
+    why = f"said to be dead, tried {tried} s ago" if key == "key" else other
+
+    assert due_rule(Trigger(EXPIRED, fingerprint=fingerprint(key)))(account("alice"), before) == (due, why)
 
 
 def test_a_row_can_ask_the_sweep_to_renew_it_sooner() -> None:
