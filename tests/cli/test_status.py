@@ -31,7 +31,7 @@ def put(
 
 
 @pytest.mark.parametrize(
-    ("minutes_left", "exit_code"), [(59.9, 0), (15.01, 0), (14.99, 1), (0.01, 1), (0, 1), (-500, 1)]
+    ("minutes_left", "exit_code"), [(59.9, 0), (15, 0), (14.99, 1), (0.01, 1), (0, 1), (-500, 1)]
 )
 def test_status_ends_with_1_when_a_key_has_less_than_15_minutes(
     run: Run, world: World, clock: VirtualClock, minutes_left: float, exit_code: int

@@ -326,7 +326,7 @@ async def test_a_socket_that_cannot_be_replaced_is_still_heard(world, alice, str
 @pytest.mark.parametrize(
     ("attributes", "opened"),
     [
-        ({"environment": "demo", "streamUrl": "wss://demo-fstream.binance.com"}, "wss://demo-fstream.binance.com"),
+        ({"environment": "demo", "streamUrl": "wss://demo-fstream.binance.com/"}, "wss://demo-fstream.binance.com"),
         ({"environment": "live", "streamUrl": "wss://fstream.binance.com"}, "wss://fstream.binance.com"),
         ({}, "wss://fstream.binance.com"),
     ],

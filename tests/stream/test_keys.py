@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
@@ -186,6 +187,25 @@ def test_aws_trouble_comes_by_its_code_and_nothing_else(error: Any, code: str, r
     assert (raised.value.code, raised.value.retryable) == (code, retryable)
     assert str(raised.value) == f"alice: no listenKey can be read from the table table ({code})"
     assert raised.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ExpiredTokenException", "IncompleteSignatureException", "InvalidSignatureException",
+        "ResourceNotFoundException", "UnrecognizedClientException", "ValidationException",
+        "NoAuthTokenError", "NoCredentialsError", "NoRegionError", "PartialCredentialsError",
+        "PendingAuthorizationExpiredError", "SSOError", "SSOTokenLoadError", "TokenRetrievalError",
+        "UnauthorizedSSOTokenError",
+    ],
+)  # fmt: skip
+def test_what_only_a_person_can_put_right_is_not_worth_asking_for_again(code: str) -> None:
+    kind = getattr(botocore.exceptions, code, None)
+    error = kind.__new__(kind) if kind else ClientError({"Error": {"Code": code}}, "GetItem")
+    dynamodb: Any = Refusing(error)
+    with pytest.raises(ListenKeyUnavailable) as raised:
+        ListenKeys("table", dynamodb=dynamodb).read("alice")
+    assert (raised.value.code, raised.value.retryable) == (code, False)
 
 
 def test_every_name_of_the_package_is_there() -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from listenkeys.errors import Blocked, ErrorCode, RateLimited, Refused
-from listenkeys.sending.gate import DOWN_AFTER, MAX_ATTEMPTS, MAX_PAUSES, SUSPECT_AFTER, GroupGate, HostGate
+from listenkeys.sending.admission import Admission
+from listenkeys.sending.gate import GroupGate, HostGate
+from listenkeys.sending.weight import Budget
+from listenkeys.timing import NEVER
+from local.clock import VirtualClock
 
 BANNED = Refused(ErrorCode.IP_BANNED, "no", 418)
 RESTRICTED = Refused(ErrorCode.RESTRICTED_LOCATION, "no", 451)
@@ -24,8 +31,8 @@ LIMITED = RateLimited("429", 30.0)
         pytest.param([("a", BLOCKED), ("b", None), ("c", BLOCKED)], None, id="an answer in between"),
         pytest.param([("a", LIMITED)], None, id="429 that says for how long"),
         pytest.param([("a", RateLimited("429", None))], "RATE_LIMITED", id="429 that does not"),
-        pytest.param([("a", LIMITED)] * MAX_PAUSES, None, id="429s that are waited out"),
-        pytest.param([("a", LIMITED)] * (MAX_PAUSES + 1), "RATE_LIMITED", id="one too many"),
+        pytest.param([("a", LIMITED)] * 3, None, id="429s that are waited out"),
+        pytest.param([("a", LIMITED)] * 4, "RATE_LIMITED", id="one too many"),
     ],
 )
 def test_what_stops_a_group(answers: list[tuple[str, Refused | None]], stopped: str | None) -> None:
@@ -51,7 +58,7 @@ def test_429_pauses_everybody_and_the_next_goes_alone() -> None:
     assert (gate.opens_at, gate.alone, gate.stopped) == (40.0, True, None)
     gate.answered(9.0)  # sent before the 429
     assert gate.alone
-    gate.answered(41.0)
+    gate.answered(11.0)
     assert not gate.alone
 
 
@@ -78,7 +85,7 @@ def test_while_its_key_is_at_risk_an_account_is_not_given_up() -> None:
     gate = HostGate()
     gate.served(0.0)
 
-    for attempt in range(1, 3 * MAX_ATTEMPTS):
+    for attempt in range(1, 12):
         assert fail(gate, "a", attempt, 100.0 * attempt, own=True) is not None
 
 
@@ -88,12 +95,13 @@ def test_a_host_that_fails_everybody_is_down(served: bool) -> None:
     if served:
         gate.served(0.0)
     while not gate.stopped:
-        assert fail(gate, f"account {failures}", 1, now) is not None
+        attempt = 4 if failures == 3 else 1  # three accounts in a row: what was served proves nothing now
+        assert fail(gate, f"account {failures}", attempt, now) is not None
         failures += 1
         now = max(now + 0.1, gate.opens_at)
 
     assert gate.stopped == "EXCHANGE_DOWN"
-    assert failures == DOWN_AFTER
+    assert failures == 4
 
 
 @pytest.mark.parametrize("risk", ["own", "others"])
@@ -111,19 +119,19 @@ def test_the_refusal_of_one_account_does_not_show_that_the_host_works() -> None:
     gate = HostGate()
     gate.rejected(0.0)
     assert not gate.alone
-    for attempt in range(1, 3 * MAX_ATTEMPTS):
+    for attempt in range(1, 12):
         assert fail(gate, "good", attempt, 1.0 * attempt) is not None
         gate.rejected(1.0 * attempt)
 
     assert gate.alone
-    assert gate.failures == 3 * MAX_ATTEMPTS - 1
+    assert gate.failures == 11
 
 
 def test_a_host_narrows_after_failures_and_widens_after_a_success() -> None:
     gate = HostGate()
     gate.served(0.0)
     assert not gate.alone
-    for number in range(SUSPECT_AFTER):
+    for number in range(3):
         assert not gate.alone
         fail(gate, f"account {number}", 1, 1.0 + number)
     assert gate.alone
@@ -135,3 +143,37 @@ def test_a_host_narrows_after_failures_and_widens_after_a_success() -> None:
     assert gate.alone
     gate.served(10.0)
     assert not gate.alone
+
+
+def test_a_minute_is_closed_when_binance_counts_95_percent_of_its_limit() -> None:
+    counter: Any = None
+    budget = Budget(counter, 2400, VirtualClock())
+    budget.observe("futures", 2279)
+    assert budget.opens_at("futures") < 0
+    budget.observe("futures", 2280)
+    assert budget.opens_at("futures") == pytest.approx(60, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("flying", "saving", "unsaved"), [(0, [], []), (1, [], []), (0, [1], []), (0, [], [1])]
+)
+def test_the_next_minute_is_taken_once_while_anything_is_under_way(
+    flying: int, saving: list[int], unsaved: list[int]
+) -> None:
+    taken: list[tuple[Any, ...]] = []
+    counter: Any = SimpleNamespace(add=lambda *what: taken.append(what))
+    pool: Any = SimpleNamespace(start=lambda work, then: then(work()))
+    journal: Any = SimpleNamespace(saving=saving, unsaved=unsaved)
+    none: Any = None
+    clock = VirtualClock()
+    budget = Budget(counter, 2400, clock)
+    budget.begin("this run")
+    admission = Admission(budget, none, journal, pool, clock, none, 1)
+    clock.advance(58.5)
+    assert admission.keep({"futures": none}, flying) == pytest.approx(59)
+    assert taken == []
+
+    clock.advance(0.5)
+    assert [admission.keep({"futures": none}, flying) for _ in range(2)] == [NEVER, NEVER]
+    expected = ("futures", budget.minute() + 1, 0, "this run")
+    assert taken == [expected] * bool(flying or saving or unsaved)
