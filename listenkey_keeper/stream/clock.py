@@ -94,7 +94,6 @@ async def within(clock: Clock, seconds: float, work: asyncio.Future[T]) -> T:
             return work.result()
     finally:
         timer.cancel()
-        late.cancel()
         if not work.done():
             work.cancel()
             await asyncio.wait((work,))

@@ -93,10 +93,10 @@ async def test_when_the_bot_has_caught_up_nothing_is_left_of_the_pause(world, st
     keeper.renew()
     async with stream:
         await anext(stream)
-        for _ in range(outbox.HIGH):
+        for _ in range(1000):
             world.exchange.emit_order(ALICE)
         await until(lambda: 5 in time_.left())  # it has 5 seconds
-        while len(stream.outbox) > outbox.LOW:
+        while len(stream.outbox) > 500:
             await anext(stream)
         await until(lambda: 5 not in time_.left())
 
