@@ -3,6 +3,7 @@
 Nothing here prints, and no error quotes a secret.
 """
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ class ApiKeys:
         if content is None and secret_id.startswith("arn:"):
             raise CliError("there is no secret with this ARN: pass a name to --secret to create one")
         return None
+
+    def check_content(self, secret_id: str) -> None:
+        """Raise CliError when `take_out` could not read the secret."""
+        with contextlib.suppress(_BeingDeleted):
+            self._content(secret_id)
 
     def holds(self, secret_id: str, field: str) -> bool:
         """Say whether there is something that --replace overwrites, or a deleted secret that it restores."""
@@ -137,8 +143,9 @@ class ApiKeys:
             content = None
         if not isinstance(content, dict):
             raise _NoObject(
-                f"the secret {secret_id} is not a JSON object and was not changed: correct it manually, or "
-                "pass another --secret, or --replace if it is the account's own"
+                f"the secret {secret_id} is not a JSON object and was not changed: repair it "
+                "(docs/alarms.md, A shared secret is broken); to add an account, you can also pass another "
+                "--secret, or --replace if it is the account's own"
             )
         return content
 

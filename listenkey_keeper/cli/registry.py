@@ -166,6 +166,10 @@ class Registry:
         """Remove the row. What is recorded of the account stays."""
         self._dynamodb.delete_item(TableName=self._table, Key={"accountId": {"S": account.id}})
 
+    def check_key(self, account: Account) -> None:
+        """Raise CliError when `take_key` could not read the account's secret."""
+        self._keys.check_content(account.secret_id)
+
     def take_key(self, account: Account) -> TakenOut:
         """Remove a removed account's key, unless another account uses the same."""
         for other in self.all():

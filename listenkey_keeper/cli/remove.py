@@ -37,6 +37,11 @@ def remove(
     registry = Registry(connect())
     known = registry.get(account)
     place = f"field {known.secret_field} of secret {known.secret_id}"
+    if with_secret and known.secret_id:
+        try:
+            registry.check_key(known)
+        except CliError as error:  # before the row is removed, which names the secret
+            raise CliError(f"{account} was not removed: {error}") from None
     if not yes:
         if not sys.stdin.isatty():
             raise CliError("remove asks for confirmation, but this is not a terminal: pass --yes")

@@ -587,6 +587,16 @@ def test_with_secret_a_key_that_another_account_uses_stays(run: Run, world: Worl
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
 
 
+def test_an_account_whose_shared_secret_is_broken_is_not_removed(run: Run, world: World) -> None:
+    world.aws.client("secretsmanager").create_secret(Name="listenkeys/own1", SecretString='{"alice": "x"')
+    world.put_row("alice", secretId="listenkeys/own1", secretField="alice")
+    done = run("accounts", "remove", "alice", "--yes", "--with-secret")
+    assert done.exit_code == 2
+    assert "alice was not removed: the secret listenkeys/own1 is not a JSON object" in done.stderr
+    assert "repair it (docs/alarms.md, A shared secret is broken)" in done.stderr
+    assert "alice" in run("accounts", "list").stdout
+
+
 def test_a_key_that_could_not_be_removed_is_named(run: Run, world: World, faults: AwsFaults) -> None:
     world.add_account("alice", OTHER)
     faults.fail("DeleteSecret", "AccessDeniedException")
