@@ -31,7 +31,7 @@ def read_history(
     while True:
         answer = dynamodb.query(**request, Limit=max(_PAGE, limit) if since else limit - len(entries))
         entries += map(_entry, answer["Items"])
-        enough = len(entries) >= limit and entries[-1]["attemptedAt"] < oldest
+        enough = len(entries) >= limit and entries[-1]["attemptedAt"] <= oldest
         if enough or not answer.get("LastEvaluatedKey"):
             return entries
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]

@@ -38,7 +38,8 @@ def every_half_hour(since: float, until: float = 0.0) -> list[dict[str, Any]]:
 
 
 def test_a_healthy_day_is_renewed_throughout() -> None:
-    assert hours(day_of(every_half_hour(25), NOW)) == "r" * 24
+    day = day_of([*every_half_hour(25, 1), tried(1)], NOW)  # the key dies now
+    assert (hours(day), day.dead) == ("r" * 24, [])
 
 
 def test_before_the_first_attempt_nothing_is_known() -> None:

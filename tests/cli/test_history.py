@@ -1,6 +1,8 @@
 """`listenkeys history`: an account's ledger."""
 
 import json
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -88,12 +90,13 @@ def test_a_day_of_more_attempts_than_an_answer_holds_is_read_whole(
 ) -> None:
     monkeypatch.setattr("listenkey_keeper.cli.history._PAGE", 1)
     world.add_account("alice", "k" * 20)
-    since = clock.now()
-    for _ in range(3):
+    for _ in range(5):
         clock.advance(minutes=30)
         function.invoke(TICK)
     dynamodb, table = world.aws.client("dynamodb"), world.aws.outputs["LedgerTableName"]
-    assert len(read_history(dynamodb, table, "alice", 1, since)) == 3
+    # All after this, and the one at it, which shows that there are no more.
+    since = clock.now() - timedelta(minutes=90)
+    assert len(read_history(dynamodb, table, "alice", 1, since)) == 4
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,24 @@ def test_what_a_narrow_terminal_has_no_room_for_is_left_out_in_its_order(columns
     assert first.rstrip() == heading
     for name, shown in (("tries", "1"), ("ms", "7")):
         assert name not in heading or row[heading.index(name) + len(name) - 1] == shown
+
+
+def test_a_key_that_was_renewed_is_green_one_that_changed_cyan_an_error_red() -> None:
+    none = dict.fromkeys((*_TEXTS, *_NUMBERS))
+    rejected = {"outcome": "REJECTED", "errorCode": "INVALID_API_KEY"}
+    entries = [
+        {**none, "attemptedAt": "2026-01-01T00:00:00.000Z", "listenKeyFingerprint": "f" * 16, **entry}
+        for entry in (rejected, {"outcome": "EXTENDED"}, {"outcome": "CREATED"})
+    ]
+    console = Console(width=80, force_terminal=True, color_system="standard", no_color=False)
+    with console.capture() as captured:
+        console.print(history_table("alice", entries))
+    rows = captured.get().splitlines()[1:4]
+    assert [re.findall(r"\x1b\[(\d+)m *(\w+)", row) for row in rows] == [
+        [("31", "REJECTED"), ("2", "ffffffff"), ("31", "INVALID_API_KEY")],
+        [("32", "EXTENDED"), ("2", "ffffffff")],
+        [("36", "CREATED"), ("36", "ffffffff")],
+    ]
 
 
 def test_history_of_a_new_account_says_so_of_an_unknown_one_fails(run: Run, world: World) -> None:
