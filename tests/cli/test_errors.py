@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from listenkey_keeper.cli.errors import explain, way_to
+from listenkey_keeper.cli.errors import CliError, explain, way_to
 from listenkey_keeper.cli.main import app
 from listenkey_keeper.cli.stack import now
 from local.front import Controls, Front
@@ -274,6 +274,19 @@ def test_a_bug_says_where_it_is_and_how_to_see_more_but_not_what_it_held(api_key
     assert re.match(r"a bug in listenkeys, please report it: ValueError at \S*test_errors:\d+ \(", line)
     assert "listenkeys --debug" in line
     assert api_key not in line + way_to(caught.value)
+
+
+@pytest.mark.parametrize(("hidden", "shown"), [(False, ["CliError", "KeyError"]), (True, ["CliError"])])
+def test_debug_shows_the_error_before_unless_it_is_hidden(hidden: bool, shown: list[str]) -> None:
+    error = CliError("later")
+    error.__context__, error.__suppress_context__ = KeyError("earlier"), hidden
+    assert [line.rpartition(".")[2] for line in way_to(error).splitlines()] == shown
+
+
+def test_dynamodb_is_not_asked_for_an_id_that_can_be_no_key(run: Run, faults: AwsFaults) -> None:
+    for id_ in ("", "\u00e9" * 1025):
+        assert says(run, "history", id_).startswith("an account's id must be")
+    assert not {"BatchGetItem", "Query"} & set(faults.calls)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ def test_in_a_terminal_renew_shows_for_how_long_it_waits_and_has_colours(
     terminal = start("renew")
     assert terminal.end() == 1
     assert re.search("waiting for the run to end .*0:00:0", terminal.output)
+    assert "\x1b[1A\x1b[2K" in terminal.output  # the line that waited is gone
     shown = re.findall(r"\x1b\[(\d+)m(CREATED|REJECTED|SKIPPED)", terminal.output)
     assert sorted(shown) == [("2", "SKIPPED"), ("31", "REJECTED"), ("32", "CREATED")]
 
