@@ -49,11 +49,11 @@ def due_rule(trigger: Trigger, run_id: str = "this", overdue: timedelta = OVERDU
         pytest.param(never("FAILED"), True, True, True, id="never succeeded"),
         pytest.param(never("REJECTED"), True, False, True, id="rejected from the start"),
         pytest.param(
-            replace(never("REJECTED"), attempted_at=NOW - timedelta(hours=1)),
+            replace(never("REJECTED"), attempted_at=NOW - timedelta(minutes=52)),
             True,
             True,
             True,
-            id="rejected from the start, tried an hour ago",
+            id="rejected from the start, tried 52 minutes ago",
         ),
         pytest.param(renewed(0), False, False, False, id="0 min"),
         pytest.param(renewed(4.99), False, False, False, id="just under 5 min"),
