@@ -7,7 +7,7 @@ import re
 import pytest
 
 from local.aws.rules import TICK as TICK_RULE
-from tests.faults.matrix import TICK, api_key_of, kept
+from tests.faults.matrix import SWEEP, TICK, api_key_of, kept
 from tests.faults.refusals import Refusals
 from tests.integration.alarms import ALARM, OK
 from tests.integration.watched import Watched
@@ -111,6 +111,41 @@ def test_an_account_that_was_failing_hides_no_outage(watched: Watched) -> None:
         assert "INVALID_API_KEY: alice (usdm)" in first
         assert "IP_BANNED" in second
         assert "alice" not in second
+
+
+@pytest.mark.row(76)
+def test_a_ban_is_told_once_whichever_accounts_the_runs_try(world: Scene) -> None:
+    world.live(*"abcdef", minutes=25)
+    world.exchange.fault(status=418)
+    failing = []
+    for event in (TICK, SWEEP, TICK, SWEEP, SWEEP, TICK):
+        world.clock.sleep(60)
+        world.function.invoke(event)
+        failing.append([e["detail-type"] for e in world.aws.sent_events()].count("Listen Keys Failing"))
+    assert failing == [1] * 6
+
+
+@pytest.mark.row(76)
+def test_an_error_that_has_changed_since_hides_no_outage(world: Scene) -> None:
+    """An account is hit by a ban, then loses its API key: a ban later on is told all the same."""
+    world.live("alice", "bob", minutes=25)
+    ban = world.exchange.fault(status=418)
+    world.function.invoke(TICK)
+    ban.clear()
+    for name in ("alice", "bob"):
+        world.exchange.revoke(api_key_of(name))
+    world.clock.sleep(300)
+    world.function.invoke(TICK)
+    world.exchange.add_account(api_key_of("bob"))
+    world.clock.sleep(300)
+    world.function.invoke(TICK)
+
+    before = len(world.aws.sent_events())
+    world.exchange.fault(status=418)
+    world.clock.sleep(1800)
+    world.function.invoke(TICK)
+    [message] = [e for e in world.aws.sent_events()[before:] if e["detail-type"] == "Listen Keys Failing"]
+    assert "IP_BANNED: bob" in message["detail"]["text"]
 
 
 @pytest.mark.row(76)

@@ -111,6 +111,7 @@ def test_a_failure_is_recorded_as_the_contract_says_and_touches_no_key(
         "attemptedAt": {"S": "2026-01-01T12:30:00.123Z"},
         "consecutiveFailures": {"N": "1"},
         "errorCode": {"S": "SERVER_ERROR"},
+        "onlyErrorCode": {"S": "SERVER_ERROR"},
         "errorMessage": {"S": "Binance could not process the request"},
         "runId": {"S": "run-2"},
     }

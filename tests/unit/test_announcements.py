@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -53,18 +54,19 @@ def test_a_change_is_news_and_its_repetition_is_not(
 @pytest.mark.parametrize(
     ("outcome", "before", "known", "deferred", "told"),
     [
-        (Outcome.FAILED, WELL, 1, True, []),
-        (Outcome.FAILED, WELL, 1, False, ["Listen Keys Failing"]),
-        (Outcome.FAILED, WELL, 2, True, ["Listen Keys Failing"]),
-        (Outcome.REJECTED, WELL, 1, True, ["Listen Keys Failing"]),
-        (Outcome.EXTENDED, ILL, 1, True, ["Listen Keys Recovered"]),
+        (Outcome.FAILED, WELL, {}, True, []),
+        (Outcome.FAILED, WELL, {}, False, ["Listen Keys Failing"]),
+        (Outcome.FAILED, WELL, {"only_error": "INVALID_API_KEY"}, True, ["Listen Keys Failing"]),
+        (Outcome.FAILED, WELL, {"unannounced": ("{}",)}, True, ["Listen Keys Failing"]),
+        (Outcome.REJECTED, WELL, {}, True, ["Listen Keys Failing"]),
+        (Outcome.EXTENDED, ILL, {}, True, ["Listen Keys Recovered"]),
     ],
-    ids=["told before", "the host is up", "another may have been told", "a person's", "recovered"],
+    ids=["told before", "the host is up", "another was told", "it was not told", "a person's", "recovered"],
 )
 def test_an_outage_is_told_of_once(
-    outcome: Outcome, before: Current, known: int, deferred: bool, told: list[str]
+    outcome: Outcome, before: Current, known: dict[str, Any], deferred: bool, told: list[str]
 ) -> None:
-    first = replace(ILL, consecutive_failures=known, error_code="NETWORK_ERROR")
+    first = replace(ILL, **{"only_error": "NETWORK_ERROR", **known})
     run = [result(Outcome.DEFERRED if deferred else Outcome.EXTENDED, first, "bob")]
     now = result(outcome, before)
     now.error_code = "NETWORK_ERROR"

@@ -72,6 +72,7 @@ class Current:
     consecutive_failures: int = 0
     error_code: str | None = None
     error_message: str | None = None
+    only_error: str | None = None  # of all failures in a row; empty where they differ
     unannounced: tuple[str, ...] = ()
     run_id: str | None = None
     attempted: str | None = None  # attemptedAt as it is recorded, even if that is no time

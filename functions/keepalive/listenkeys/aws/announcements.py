@@ -67,12 +67,11 @@ def news(result: Result) -> list[str]:
 def digests(texts: Iterable[str], results: Sequence[Result]) -> list[tuple[str, dict[str, Any]]]:
     """Return what people are told of these announcements: at most one event of each kind, with its detail.
 
-    While a host is down each run tries a few more of its accounts and defers the rest. `results`, the whole
-    run's, show which error has been told already: that of an account that has failed once. Of one that has
-    failed more often, another error may have been told.
+    While a host is down each run tries a few more of its accounts: `results`, the whole run's, show which
+    error has been told, the one that an account has had since it began to fail.
     """
     deferred = sum(result.outcome is Outcome.DEFERRED for result in results)
-    told = {r.before.error_code for r in results if deferred and r.before.consecutive_failures == 1}
+    told = {r.before.only_error for r in results if deferred and not r.before.unannounced}
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in DIGESTS}
     for text in texts:
         kind, detail = _recorded(text)

@@ -12,7 +12,7 @@ MAX_UNANNOUNCED = 20
 # What `read` looks at. Parsing is most of a sweep's CPU, and the other attributes are a third of a record.
 READ = (
     "accountId", "listenKey", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
-    "errorCode", "errorMessage", "unannounced", "runId",
+    "errorCode", "errorMessage", "onlyErrorCode", "unannounced", "runId",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ def read(item: dict[str, Any]) -> Current:
         consecutive_failures=int(failures) if str(failures).isdecimal() else 0,
         error_code=code,
         error_message=item.get("errorMessage", {}).get("S"),
+        only_error=item.get("onlyErrorCode", {}).get("S"),
         unannounced=tuple(text["S"] for text in item.get("unannounced", {}).get("L", ()) if "S" in text),
         run_id=item.get("runId", {}).get("S"),
         attempted=item.get("attemptedAt", {}).get("S"),
@@ -44,7 +45,7 @@ def read(item: dict[str, Any]) -> Current:
 
 def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
     """Return how a result changes the record that it was judged by; None if nothing of it is new."""
-    before, success = result.before, result.outcome in SUCCESSES
+    before, success, why = result.before, result.outcome in SUCCESSES, result.error_code or ""
     if result.late and not result.renews:
         return None
     at, remove = {"S": iso(result.at)}, ""
@@ -58,13 +59,12 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
         if key["S"] != before.listen_key:
             new["listenKeyChangedAt"] = at
     if not result.late:
-        failures = 0 if success else before.consecutive_failures + 1
-        new |= {"attemptedAt": at, "outcome": {"S": result.outcome}}
-        new["consecutiveFailures"] = {"N": str(failures)}
+        failures = {"N": "0" if success else str(before.consecutive_failures + 1)}
+        new |= {"attemptedAt": at, "outcome": {"S": result.outcome}, "consecutiveFailures": failures}
         if success:
-            remove = " REMOVE errorCode, errorMessage"
+            remove = " REMOVE errorCode, errorMessage, onlyErrorCode"
         else:
-            new |= _error(result)
+            new |= _error(result) | {"onlyErrorCode": {"S": why if before.only_error in (None, why) else ""}}
     sets, values = [f"{name} = :{name}" for name in new], {f":{name}": value for name, value in new.items()}
     if result.unannounced and len(before.unannounced) < MAX_UNANNOUNCED:
         # Appended: another run may have cleared what was there.
