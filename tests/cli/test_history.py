@@ -120,7 +120,7 @@ def test_what_a_narrow_terminal_has_no_room_for_is_left_out_in_its_order(columns
         assert name not in heading or row[heading.index(name) + len(name) - 1] == shown
 
 
-def test_a_key_that_was_renewed_is_green_one_that_changed_cyan_an_error_red() -> None:
+def test_renewed_is_green_a_changed_key_cyan_an_error_red() -> None:
     none = dict.fromkeys((*_TEXTS, *_NUMBERS))
     rejected = {"outcome": "REJECTED", "errorCode": "INVALID_API_KEY"}
     entries = [
