@@ -568,6 +568,14 @@ def test_with_secret_the_key_goes_too_and_can_be_restored(run: Run, world: World
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
 
 
+def test_an_account_whose_secret_is_being_deleted_is_removed(run: Run, world: World) -> None:
+    world.add_account("alice", OTHER)
+    world.aws.client("secretsmanager").delete_secret(SecretId="listenkeys/alice")
+    done = run("accounts", "remove", "alice", "--yes", "--with-secret")
+    assert done.exit_code == 0
+    assert "alice was removed. There was no secret listenkeys/alice to delete." in done.stdout
+
+
 def test_with_secret_only_ones_own_field_goes_from_a_shared_secret(
     run: Run, world: World, api_key: str
 ) -> None:

@@ -22,7 +22,7 @@ STATES = {
     "disabled": "disabled",
 }
 # What is read of a record: everything that is shown, and never the listenKey.
-ATTRIBUTES = tuple(name for name in READ if name not in ("listenKey", "unannounced"))
+ATTRIBUTES = tuple(name for name in READ if name not in ("listenKey", "onlyErrorCode", "unannounced"))
 LATE_MINUTES = 24  # of a key's life: a tick and a sweep have left the account alone
 
 
