@@ -158,7 +158,6 @@ class Registry:
 
         Raises CliError when there is no such account.
         """
-        self.get(account_id)
         self._update(account_id, row)
         return self.get(account_id)
 

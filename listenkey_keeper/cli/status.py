@@ -214,7 +214,7 @@ def _line(cells: dict[str, Text], shown: dict[str, int]) -> Text:
 def _minutes(row: AccountStatus) -> str:
     if row.minutes_left is None or row.minutes_left <= 0:
         missing = "none" if row.minutes_left is None else "dead"
-        return missing if row.account.enabled else "-"  # as it should be
+        return missing if row.account.enabled else "-"  # nobody renews it
     return f"{int(row.minutes_left)} min" if row.minutes_left >= 1 else "<1 min"
 
 
