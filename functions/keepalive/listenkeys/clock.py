@@ -19,7 +19,7 @@ class Clock:
 
 
 def get(queue: SimpleQueue[Any], seconds: float) -> Any:
-    """Wait for the queue's next item in real time, 4 ms or more: waking a thread for each costs more CPU."""
+    """Wait for the queue's next item in real time, at least 4 ms, so that one wake-up serves several."""
     time.sleep(max(0.0, min(seconds, 0.004)))
     try:
         return queue.get(timeout=max(0.0, seconds))
