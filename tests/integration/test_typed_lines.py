@@ -21,7 +21,7 @@ DEPLOY = {"--stack-name", "--template-file", "--capabilities", "--parameter-over
 
 def lines(program: str) -> list[str]:
     """Return the lines of the pages that begin with a program's name, each joined and once."""
-    line = re.compile(rf"^\$ ({program} (?:'[^']*'|\\\n|[^\n])*)", re.MULTILINE)
+    line = re.compile(rf"^ *\$ ({program} (?:'[^']*'|\\\n|[^\n])*)", re.MULTILINE)
     texts = "\n".join(page.read_text() for page in PAGES)
     return sorted({found.replace("\\\n", " ") for found in line.findall(texts)})
 
@@ -61,5 +61,5 @@ def parse(command: Any, words: list[str]) -> None:
 
 @pytest.mark.parametrize("line", lines("listenkeys"))
 def test_a_line_for_listenkeys_is_one_that_it_takes(line: str) -> None:
-    words = shlex.split(line.partition(";")[0].partition(" &&")[0].partition("  #")[0])
+    words = shlex.split(re.split(r"; | && | \| ", line)[0].partition("  #")[0])
     parse(get_command(app), words[1:])
