@@ -37,14 +37,16 @@ def options(
 ) -> tuple[Any, bool, RealAccount | None]:
     """Return the event, whether the world stays up, and a real account; raises SystemExit with one line."""
     parser = Parser(prog=f"make {command}", description=description)
-    parser.add_argument("event", type=Path, help="a file of events/")
+    parser.add_argument("event", help="a file of events/")
     parser.add_argument("--keep", action="store_true", help="keep the environment running for the next run")
     add_options(parser)
     read = parser.parse_args(arguments)
     if read.keep and chosen(read):
         raise SystemExit("KEEP=1 does not work with ACCOUNT=real: use `make up ACCOUNT=real`")
+    if not read.event:
+        raise SystemExit("EVENT is empty: give it a file, such as EVENT=events/dry-run.json")
     try:
-        return json.loads(read.event.read_text()), read.keep, chosen(read)
+        return json.loads(Path(read.event).read_text()), read.keep, chosen(read)
     except OSError as error:
         raise SystemExit(f"{read.event}: {error.strerror}") from None
     except ValueError as error:

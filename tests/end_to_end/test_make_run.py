@@ -145,18 +145,22 @@ def test_an_account_of_ones_own_is_named_before_its_key_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "No such file or directory\n"), ("not JSON", "not JSON: Expecting value")]
+    ("event", "says"),
+    [
+        ("none.json", "none.json: No such file or directory\n"),
+        ("text.json", "text.json: not JSON: Expecting value"),
+        ("", "EVENT is empty: give it a file, such as EVENT=events/dry-run.json\n"),
+    ],
 )
 def test_an_event_file_that_cannot_be_read_is_one_line(
-    python: Python, tmp_path: Path, content: str | None, says: str
+    python: Python, tmp_path: Path, event: str, says: str
 ) -> None:
-    if content:
-        (tmp_path / "mine.json").write_text(content)
+    (tmp_path / "text.json").write_text("not JSON")
 
-    done = python("local", "run", "mine.json")
+    done = python("local", "run", event)
 
     assert done.returncode == 1
-    assert done.stderr.startswith(f"mine.json: {says}")
+    assert done.stderr.startswith(says)
     assert done.stderr.count("\n") == 1
 
 
