@@ -24,6 +24,11 @@ START_SECONDS, END_SECONDS = 60, 10
 IN_USE = 3  # exit code of a second environment in the same directory
 _ROOT = Path(__file__).resolve().parent.parent
 _PYTHONPATH = f"{_ROOT}/functions/keepalive:{_ROOT}"
+# moto fails with a traceback where there is no such region, and has no stack in any other.
+_ONE_REGION = """
+case " $*" in *" --region"*)
+  echo '.local/listenkeys: the local environment has one region: leave --region out' >&2; exit 2
+esac"""
 _WITH_USAGE = """
 case "${1:--h}" in -*)
   echo 'usage: .local/with PROGRAM [ARGUMENT]...'
@@ -134,7 +139,7 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
         if name.startswith(("AWS_", "LISTENKEYS_", "LISTEN_KEYS_", "BINANCE_")) or name.lower() == "no_proxy"
     ]
     scripts = {
-        listenkeys: "\n".join(lines) + f'\n{path}{python} listenkey_keeper.cli "$@"\n',
+        listenkeys: "\n".join(lines) + f'{_ONE_REGION}\n{path}{python} listenkey_keeper.cli "$@"\n',
         # It looks for .local/world.json.
         binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
         # Runs the user's own program with the variables. Where there is no `python`, with this one.

@@ -388,14 +388,19 @@ def test_a_program_runs_with_the_environment_and_what_is_none_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     STATE.parent.mkdir()
+    one_region = ".local/listenkeys: the local environment has one region: leave --region out\n"
     with commands({"LISTEN_KEYS_TABLE": "mine"}):
         for typed, code, says in (
-            ("--help", 0, "usage: .local/with PROGRAM [ARGUMENT]..."),
-            ("", 2, "usage: .local/with"),
-            ("no-such-program", 127, ".local/with: there is no program no-such-program\n"),
-            ("printenv LISTEN_KEYS_TABLE", 0, "mine\n"),
+            ("with --help", 0, "usage: .local/with PROGRAM [ARGUMENT]..."),
+            ("with", 2, "usage: .local/with"),
+            ("with no-such-program", 127, ".local/with: there is no program no-such-program\n"),
+            ("with printenv LISTEN_KEYS_TABLE", 0, "mine\n"),
+            ("listenkeys status --region xx", 2, one_region),
+            ("listenkeys --region=eu-west-1 status", 2, one_region),
         ):
-            done = subprocess.run([tmp_path / ".local/with", *typed.split()], capture_output=True, text=True)
+            program, *arguments = typed.split()
+            command = [tmp_path / ".local" / program, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True)
             assert (done.returncode, (done.stdout + done.stderr)[: len(says)]) == (code, says)
 
 
