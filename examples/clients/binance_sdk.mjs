@@ -22,6 +22,11 @@ const REOPEN_MS = 22 * 3_600_000; // the SDK would renew a connection after 23 h
 
 const dynamodb = new DynamoDBClient();
 
+function end(why) {
+  console.error(why);
+  process.exit(1);
+}
+
 async function readListenKey() {
   const { Item } = await dynamodb.send(
     new GetItemCommand({
@@ -105,9 +110,12 @@ class Line {
   }
 }
 
-key = await readListenKey();
+if (!process.env.LISTEN_KEYS_TABLE) {
+  end("no table: set LISTEN_KEYS_TABLE");
+}
+key = await readListenKey().catch((error) => end(`the table cannot be read: ${error.message}`));
 if (!key) {
-  throw new Error("there is no listenKey yet");
+  end(`${ACCOUNT}: the table has no listenKey: the account is new, or its name is wrong`);
 }
 follow();
 let line;

@@ -7,6 +7,7 @@ LISTEN_KEYS_TABLE.
 import asyncio
 import contextlib
 import logging
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from binance_common.configuration import ConfigurationWebSocketStreams
@@ -20,7 +21,7 @@ from binance_sdk_derivatives_trading_usds_futures.websocket_streams.models impor
     OrderTradeUpdate,
 )
 
-from listenkey_keeper import ListenKeys
+from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -30,7 +31,10 @@ OPEN_SECONDS = 10  # for a socket to open, and for one to close
 PING_SECONDS = 10  # between two pings: the SDK sends none. The answer has as long
 LINGER_SECONDS = 2  # for so long a replaced socket is still heard: an order may be told twice
 MOST_SECONDS = 60  # between two tries to connect
-KEYS = ListenKeys()
+try:
+    KEYS = ListenKeys()
+except ValueError as error:  # without LISTEN_KEYS_TABLE or AWS_REGION
+    sys.exit(str(error))
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 
 
@@ -38,6 +42,14 @@ async def call(function, *arguments):
     """Call a function of AWS in a thread. Raises TimeoutError when no answer comes."""
     calling = asyncio.get_running_loop().run_in_executor(THREADS, function, *arguments)
     return await asyncio.wait_for(calling, CALL_SECONDS)
+
+
+async def first_key():
+    """Return the listenKey; end the program if there is none, or AWS does not answer."""
+    try:
+        return (await call(KEYS.read, ACCOUNT)).key
+    except (ListenKeyUnavailable, TimeoutError) as error:
+        sys.exit(str(error) or "AWS does not answer")
 
 
 class Kept:
@@ -118,7 +130,7 @@ class Line:
 
 
 async def main():
-    kept = Kept((await call(KEYS.read, ACCOUNT)).key)
+    kept = Kept(await first_key())
     following = asyncio.create_task(kept.follow())  # asyncio forgets a task that nobody holds
     line, failures = None, 0
     while not following.done():

@@ -16,6 +16,11 @@ const NEVER = 1e15; // ccxt starts and extends a listenKey of its own once this 
 
 const dynamodb = new DynamoDBClient();
 
+function end(why) {
+  console.error(why);
+  process.exit(1);
+}
+
 async function readListenKey() {
   const { Item } = await dynamodb.send(
     new GetItemCommand({
@@ -74,9 +79,12 @@ const exchange = new KeptBinance({
   options: { defaultType: "swap" },
   streaming: { keepAlive: PING_MS },
 });
-const key = await readListenKey();
+if (!process.env.LISTEN_KEYS_TABLE) {
+  end("no table: set LISTEN_KEYS_TABLE");
+}
+const key = await readListenKey().catch((error) => end(`the table cannot be read: ${error.message}`));
 if (!key) {
-  throw new Error("there is no listenKey yet");
+  end(`${ACCOUNT}: the table has no listenKey: the account is new, or its name is wrong`);
 }
 exchange.use(key);
 exchange.follow();

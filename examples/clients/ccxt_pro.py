@@ -7,11 +7,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import ccxt.pro
 
-from listenkey_keeper import ListenKeys
+from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -20,7 +21,10 @@ CALL_SECONDS = 5  # for an answer of AWS
 PING_MS = 5000  # a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
 EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
 NEVER = 10**15  # ccxt starts and extends a listenKey of its own once this time, in ms, is past
-KEYS = ListenKeys()
+try:
+    KEYS = ListenKeys()
+except ValueError as error:  # without LISTEN_KEYS_TABLE or AWS_REGION
+    sys.exit(str(error))
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 
 
@@ -28,6 +32,14 @@ async def call(function, *arguments):
     """Call a function of AWS in a thread. Raises TimeoutError when no answer comes."""
     calling = asyncio.get_running_loop().run_in_executor(THREADS, function, *arguments)
     return await asyncio.wait_for(calling, CALL_SECONDS)
+
+
+async def first_key():
+    """Return the listenKey; end the program if there is none, or AWS does not answer."""
+    try:
+        return (await call(KEYS.read, ACCOUNT)).key
+    except (ListenKeyUnavailable, TimeoutError) as error:
+        sys.exit(str(error) or "AWS does not answer")
 
 
 class KeptBinance(ccxt.pro.binance):
@@ -78,7 +90,7 @@ async def main():
             "streaming": {"keepAlive": PING_MS},
         }
     )
-    exchange.use((await call(KEYS.read, ACCOUNT)).key)
+    exchange.use(await first_key())
     following = asyncio.create_task(exchange.follow())
     try:
         while True:

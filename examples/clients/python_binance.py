@@ -6,12 +6,13 @@ Needs listenkey-keeper and python-binance, and the table's name in LISTEN_KEYS_T
 import asyncio
 import logging
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from binance import AsyncClient, BinanceSocketManager
 from binance.ws.keepalive_websocket import KeepAliveWebsocket
 
-from listenkey_keeper import ListenKeys
+from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -20,7 +21,10 @@ CALL_SECONDS = 5  # for an answer of AWS
 PING = {"ping_interval": 10, "ping_timeout": 10}  # a network that is dead is noticed after 20 s
 MOST_SECONDS = 60  # between two tries to connect
 EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
-KEYS = ListenKeys()
+try:
+    KEYS = ListenKeys()
+except ValueError as error:  # without LISTEN_KEYS_TABLE or AWS_REGION
+    sys.exit(str(error))
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 
 KeepAliveWebsocket.TIMEOUT = 1  # so soon it acts on another key; 10 s by default
@@ -30,6 +34,14 @@ async def call(function, *arguments):
     """Call a function of AWS in a thread. Raises TimeoutError when no answer comes."""
     calling = asyncio.get_running_loop().run_in_executor(THREADS, function, *arguments)
     return await asyncio.wait_for(calling, CALL_SECONDS)
+
+
+async def first_key():
+    """Return the listenKey; end the program if there is none, or AWS does not answer."""
+    try:
+        return (await call(KEYS.read, ACCOUNT)).key
+    except (ListenKeyUnavailable, TimeoutError) as error:
+        sys.exit(str(error) or "AWS does not answer")
 
 
 class KeptClient(AsyncClient):
@@ -76,6 +88,7 @@ async def listen(client):
 
 
 async def main():
+    KeptClient.known = KeptClient.known or await first_key()
     client = await KeptClient.create(os.environ.get("BINANCE_API_KEY"), os.environ.get("BINANCE_API_SECRET"))
     failures = 0
     try:

@@ -5,12 +5,13 @@ Needs listenkey-keeper and unicorn-binance-websocket-api, and the table's name i
 
 import json
 import logging
+import sys
 import threading
 import time
 
 from unicorn_binance_websocket_api import BinanceWebSocketApiManager
 
-from listenkey_keeper import ListenKeys
+from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
@@ -18,7 +19,10 @@ DEAD_SECONDS = 2  # the same while the key is dead
 SILENT_SECONDS = 30  # a stream's thread shows once a second that it lives
 MOST_SECONDS = 60  # between two streams, when one after the other fails
 EVENTS = ("ORDER_TRADE_UPDATE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "listenKeyExpired")
-KEYS = ListenKeys()
+try:
+    KEYS = ListenKeys()
+except ValueError as error:  # without LISTEN_KEYS_TABLE or AWS_REGION
+    sys.exit(str(error))
 
 
 class Kept(threading.Thread):
@@ -55,7 +59,10 @@ class Kept(threading.Thread):
 
 
 def main():
-    kept = Kept(KEYS.read(ACCOUNT).key)
+    try:
+        kept = Kept(KEYS.read(ACCOUNT).key)
+    except ListenKeyUnavailable as error:
+        sys.exit(str(error))
     kept.start()
     # It pings every 5 seconds, with 10 for the answer, and opens a lost socket again by itself.
     manager = BinanceWebSocketApiManager(exchange="binance.com-futures")

@@ -123,17 +123,23 @@ class Place:
         self._rest.stop()
 
 
+def command(name: str) -> list[str]:
+    """Return what starts a recipe."""
+    if not ENVIRONMENTS[name].exists():
+        pytest.skip(f"{name}: its client is not installed: make clients")
+    program = str(ENVIRONMENTS[name]) if name.endswith(".py") else "node"
+    return [program, str(RECIPES / name)]
+
+
 class Recipe:
     """A recipe that runs: what it prints is an order a line, `number symbol status`."""
 
     def __init__(self, name: str, place: Place) -> None:
         self._place = place
         self.in_python = name.endswith(".py")
-        file = RECIPES / name
-        program = str(ENVIRONMENTS[name]) if self.in_python else "node"
         self._process = subprocess.Popen(
-            [program, file],
-            env=place.environment(file),
+            command(name),
+            env=place.environment(RECIPES / name),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -195,10 +201,7 @@ def place(world: World, clock: VirtualClock, function: Any, tmp_path: Path) -> I
 
 @pytest.fixture
 def recipe(request: pytest.FixtureRequest, place: Place) -> Iterator[Recipe]:
-    name = request.param
-    if not ENVIRONMENTS[name].exists():
-        pytest.skip(f"{name}: its client is not installed: make clients")
-    made = Recipe(name, place)
+    made = Recipe(request.param, place)
     yield made
     made.end()
 

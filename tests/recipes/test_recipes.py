@@ -1,9 +1,12 @@
 """The recipes of examples/clients, each with its client, through all that befalls a listenKey."""
 
+import re
+import subprocess
+
 import pytest
 
-from tests.recipes.conftest import API_KEY, ENVIRONMENTS, another_process_takes_the_stream
-from tests.waiting import eventually
+from tests.recipes.conftest import API_KEY, ENVIRONMENTS, RECIPES, another_process_takes_the_stream, command
+from tests.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.clients
 
@@ -67,3 +70,19 @@ def test_it_hears_orders_again_whatever_the_network_does(recipe, place):
     assert place.keep() == "CHANGED"
     place.way_to_the_table.live()
     recipe.hears_orders("once the table answers again, and has another key")
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_what_is_missing_at_the_start_is_one_line(name, place):
+    def says(environment):
+        done = subprocess.run(command(name), env=environment, capture_output=True, text=True, timeout=SECONDS)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+        return done.stderr
+
+    complete = {**place.environment(RECIPES / name), "NODE_NO_WARNINGS": "1"}
+    without = {key: value for key, value in complete.items() if key != "LISTEN_KEYS_TABLE"}
+    assert "set LISTEN_KEYS_TABLE" in says(without)
+    assert re.search("not ?found", says({**complete, "LISTEN_KEYS_TABLE": "none"}), re.IGNORECASE)
+    key = {"accountId": {"S": "alice"}, "record": {"S": "CURRENT"}}
+    place.world.aws.client("dynamodb").delete_item(TableName=complete["LISTEN_KEYS_TABLE"], Key=key)
+    assert re.fullmatch(r"alice: .* the account is new, or its name is wrong\)?\n", says(complete))
