@@ -110,16 +110,18 @@ def _listed(action: str | list[str]) -> list[str]:
     return [action] if isinstance(action, str) else action
 
 
-@pytest.mark.parametrize("replace", [False, True], ids=["add", "replace"])
+@pytest.mark.parametrize(
+    ("replace", "owner"), [(False, ""), (False, ",fund-7"), (True, "")], ids=["add", "owners", "replace"]
+)
 def test_the_loop_for_many_accounts_takes_each_line_of_the_file(
-    replace: bool, world: World, run: Run, tmp_path: Path
+    replace: bool, owner: str, world: World, run: Run, tmp_path: Path
 ) -> None:
     [loop] = blocks(PAGE, "bash")
     if replace:
-        loop = re.sub(r"--product.*?/ 50\)\)\"", "--replace", loop, flags=re.DOTALL)
+        loop = re.sub(r"--product.*?/ 50\)\)}\"", "--replace", loop, flags=re.DOTALL)
         run("accounts", "add", "bot-51", stdin="sparekey01")
     names = ["name", *(f"bot-{number}" for number in range(2, 52))]
-    lines = [f"{name},usdm,sparekey{number}" for number, name in enumerate(names, 1)]
+    lines = [f"{name},usdm,sparekey{number}{owner}" for number, name in enumerate(names, 1)]
     (tmp_path / "accounts.csv").write_text("\r\n".join(lines))  # as a spreadsheet may write it
     listenkeys = 'listenkeys() { echo "$* $(cat)"; [ "$3" != name ]; }'
     said = subprocess.run(
@@ -128,9 +130,10 @@ def test_the_loop_for_many_accounts_takes_each_line_of_the_file(
     ).stdout  # fmt: skip
 
     typed = [line.split() for line in said.splitlines()]
-    assert [(line[2], line[-1]) for line in typed] == [tuple(line.split(",")[::2]) for line in lines]
+    assert [(line[2], line[-1]) for line in typed] == [tuple(line.split(",")[:3:2]) for line in lines]
     assert (tmp_path / "failed.txt").read_text() == "name\n"
     if not replace:
-        assert [line[-2] for line in typed[49:]] == ["listenkeys/shared-1", "listenkeys/shared-2"]
+        secrets = ["fund-7", "fund-7"] if owner else ["shared-1", "shared-2"]
+        assert [line[-2] for line in typed[49:]] == [f"listenkeys/{secret}" for secret in secrets]
     *command, key = typed[50]
     assert run(*command, stdin=key).exit_code == 0
