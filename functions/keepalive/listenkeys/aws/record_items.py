@@ -144,5 +144,5 @@ def _moment(item: dict[str, Any], name: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(item[name]["S"])
         return moment.astimezone(UTC) if moment.tzinfo else None
-    except (KeyError, ValueError, TypeError, OverflowError):
+    except (KeyError, ValueError, OverflowError):
         return None
