@@ -3,18 +3,23 @@
 import io
 import json
 import re
+from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from listenkey_keeper.cli.errors import CliError
-from listenkey_keeper.cli.renew import invoke, report_view
+from listenkey_keeper.cli.output import show
+from listenkey_keeper.cli.renew import event_of, failed, invoke, report_view
 from local.clock import VirtualClock
 from local.front import Front
 from local.invoke import LocalFunction
 from local.world import World
 
 from .conftest import Run, Start
+
+Report = dict[str, Any]
 
 
 def test_renew_calls_the_function_and_shows_its_report(run: Run, world: World, front: Front) -> None:
@@ -114,9 +119,7 @@ def test_renew_names_what_it_cannot_renew_and_what_to_do(run: Run, world: World,
     assert done.stdout.splitlines()[-1] == enable
 
 
-def test_a_dry_run_shows_the_plan_and_sends_nothing(
-    run: Run, world: World, front: Front, clock: VirtualClock
-) -> None:
+def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, world: World, front: Front) -> None:
     world.add_account("alice", "a" * 20)
     before = world.exchange.count
     done = run("renew", "--dry-run")
@@ -124,8 +127,30 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(
     assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "renew", "no", "listenKey", "yet"]
     assert done.stdout.splitlines()[-1] == "dry run: nothing was sent; 1 due, 0 not due yet"
     assert (world.exchange.count, world.records("alice")) == (before, [])
-    probed = report_view({"plan": [], "skipped": 2, "probe": {"served": True}}, clock.now())
-    assert str(probed.renderables[-1]) == "dry run: only the probe was sent; 0 due, 2 not due yet"
+
+
+def test_what_the_function_is_sent() -> None:
+    assert event_of([], True, False) == {"force": True, "dryRun": False}
+    assert event_of(["a"] * 2000, False, True) == {"force": False, "dryRun": True, "accounts": ["a"] * 2000}
+    with pytest.raises(CliError, match="at most 2000 accounts can be named"):
+        event_of(["a"] * 2001, False, False)
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        (b"<html>", "Unhandled: no message"),
+        (b"null", "Unhandled: no message"),
+        (b'{"errorType": "E"}', "E: no message"),
+        (b'{"errorType": "E", "errorMessage": "one\\ntwo"}', "E: one"),
+        (b'{"errorMessage": "' + b"x" * 301 + b'"}', "Unhandled: " + "x" * 300),
+    ],
+)
+def test_a_run_that_failed_is_said_in_its_first_line(payload: bytes, said: str) -> None:
+    answer = {"FunctionError": "Unhandled", "Payload": io.BytesIO(payload)}
+    with pytest.raises(CliError) as caught:
+        invoke(SimpleNamespace(invoke=lambda **_: answer), "f", {})
+    assert str(caught.value) == f"the run failed: {said} (the function's log has more)"
 
 
 @pytest.mark.parametrize("payload", [b"", b"null", b"[]", b"{}", b"<html>"])
@@ -171,3 +196,103 @@ def test_a_report_of_more_problems_than_it_names_says_so(run: Run, world: World,
     assert "60 accounts; not all have a live listenKey" in lines
     assert "  50 accounts: desk-00, " in "\n".join(lines)
     assert lines[-1] == "10 more are not listed: `listenkeys status` shows them"
+
+
+def problem(
+    name: str, code: str = "NO_REMEDY", outcome: str = "REJECTED", until: str | None = None
+) -> Report:
+    said = {"errorCode": code, "errorMessage": "refused"}
+    return {"accountId": name, "outcome": outcome, **said, "expiresAt": until}
+
+
+DISABLED = problem("bob", "ACCOUNT_DISABLED", "SKIPPED")
+ENABLE = "bob is disabled: `listenkeys accounts enable bob` enables it"
+FORCE = "--force renews it anyway"
+ONE_SKIPPED = ["outcome  accounts", "SKIPPED         1", ""]
+
+
+@pytest.mark.parametrize(
+    ("report", "lines", "code"),
+    [
+        ({"accounts": 0}, ["0 accounts"], 0),
+        (
+            {"accounts": 1, "skipped": 1, "minRemainingSeconds": 3541},
+            [*ONE_SKIPPED, "1 account; least time left on a listenKey: 59 min; "
+             f"SKIPPED: renewed less than a minute ago; {FORCE}"], 0,
+        ),
+        (
+            {"accounts": 1, "skipped": 1, "minRemainingSeconds": 3540},
+            [*ONE_SKIPPED, "1 account; least time left on a listenKey: 59 min; "
+             f"SKIPPED: renewed 1 minute ago; {FORCE}"], 0,
+        ),
+        (
+            {"accounts": 2, "skipped": 1, "extended": 1, "minRemainingSeconds": 3480},
+            ["outcome   accounts", "EXTENDED         1", "SKIPPED          1", "",
+             "2 accounts; least time left on a listenKey: 58 min; "
+             "SKIPPED: renewed less than 5 minutes ago; --force renews them anyway"], 0,
+        ),
+        (
+            {"accounts": 3, "rejected": 1, "failed": 1, "created": 1, "minRemainingSeconds": 0, "problems": [
+                problem("bob"), problem("carol", outcome="FAILED", until="2026-01-01T00:00:00.000Z")]},
+            ["outcome   accounts", "CREATED          1", "FAILED           1", "REJECTED         1", "",
+             "1 of 3 have a live listenKey; bob, carol have none", "",
+             "NO_REMEDY: refused", "  2 accounts: bob, carol"], 1,
+        ),
+        (
+            {"accounts": 2, "deferred": 2, "minRemainingSeconds": 0, "problems": [
+                problem("bob", outcome="DEFERRED", until="2026-01-01T00:00:01.000Z"),
+                problem("carol", outcome="DEFERRED")]},
+            ["outcome   accounts", "DEFERRED         2", "",
+             "1 of 2 have a live listenKey; carol has none", "",
+             "NO_REMEDY: refused", "  2 accounts: bob, carol"], 1,
+        ),
+        (
+            {"accounts": 3, "failed": 3, "minRemainingSeconds": 0, "problems": [
+                problem("bob", outcome="FAILED"), problem("carol", "OTHER", "FAILED")]},
+            ["outcome  accounts", "FAILED          3", "", "3 accounts; not all have a live listenKey", "",
+             "NO_REMEDY: refused", "  bob", "OTHER: refused", "  carol", "",
+             "1 more are not listed: `listenkeys status` shows them"], 1,
+        ),
+        (
+            {"accounts": 7, "rejected": 6, "created": 1, "minRemainingSeconds": 0,
+             "problems": [problem(f"b{n}") for n in range(6)]},
+            ["outcome   accounts", "CREATED          1", "REJECTED         6", "",
+             "1 of 7 have a live listenKey; b0, b1, b2, b3, b4 and 1 more have none", "",
+             "NO_REMEDY: refused", "  6 accounts: b0, b1, b2, b3, b4, b5"], 1,
+        ),
+        (
+            {"accounts": 6, "rejected": 5, "minRemainingSeconds": 0,
+             "problems": [problem(f"b{n}") for n in range(5)]},
+            ["outcome   accounts", "REJECTED         5", "",
+             "1 of 6 have a live listenKey; b0, b1, b2, b3, b4 have none", "",
+             "NO_REMEDY: refused", "  5 accounts: b0, b1, b2, b3, b4"], 1,
+        ),
+        (
+            {"accounts": 1, "rejected": 1, "minRemainingSeconds": 0, "problems": [problem("bob")]},
+            ["outcome   accounts", "REJECTED         1", "", "bob has no live listenKey", "",
+             "NO_REMEDY: refused", "  bob"], 1,
+        ),
+        ({"accounts": 1, "skipped": 1, "problems": [DISABLED]}, [ENABLE], 1),
+        (
+            {"accounts": 2, "skipped": 1, "created": 1, "minRemainingSeconds": 60, "problems": [DISABLED]},
+            ["outcome  accounts", "CREATED         1", "",
+             "1 account; least time left on a listenKey: 1 min", "", ENABLE], 1,
+        ),
+        (
+            {"accounts": 3, "skipped": 2, "problems": [DISABLED],
+             "plan": [{"accountId": "alice", "product": "usdm", "action": "renew", "reason": "due"}]},
+            ["account  product  would  because", "alice    usdm     renew  due", "",
+             "dry run: nothing was sent; 1 due, 1 not due yet", "", ENABLE], 1,
+        ),
+        (
+            {"accounts": 2, "skipped": 2, "plan": [], "probe": {"served": True}},
+            ["dry run: only the probe was sent; 0 due, 2 not due yet"], 0,
+        ),
+    ],
+)  # fmt: skip
+def test_a_report_says_who_has_no_live_key_and_what_was_skipped(
+    capsys: pytest.CaptureFixture[str], report: Report, lines: list[str], code: int
+) -> None:
+    show(report_view(report, datetime(2026, 1, 1, tzinfo=UTC)))
+    assert capsys.readouterr().out.splitlines() == lines
+    assert failed(report) == bool(code)

@@ -134,38 +134,6 @@ def test_many_ok_accounts_are_only_counted_in_a_terminal(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
-def test_the_table_fits_and_no_word_of_it_is_broken(
-    start: Start, world: World, clock: VirtualClock, columns: int
-) -> None:
-    lengths = (5, 16, 23, 50, 64)
-    for length in lengths:
-        put(world, clock, f"{'desk-' * 12}"[: length - 2] + f"{length:02}", length // 2)
-    terminal = start("status", columns=columns, NO_COLOR="1")
-    terminal.end()
-    table = terminal.output.partition("\r\n\r\n")[0].splitlines()
-    assert max(map(len, table)) <= columns
-    rows = [line for line in table if line.startswith("  ")]
-    for length, shown in zip(lengths, rows, strict=True):
-        assert re.match(rf"  \S+{length:02} +(usdm +)?EXTENDED +{length // 2} min", shown), shown
-    assert [("usdm" in shown, "ago" in shown) for shown in rows] == [(columns >= 40, columns >= 60)] * 5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("length", "cells"), [(16, 20), (23, 18), (36, 5), (37, 0)])
-def test_the_bar_shrinks_before_anything_else_does(
-    start: Start, world: World, clock: VirtualClock, length: int, cells: int
-) -> None:
-    name = "x" * length
-    put(world, clock, name, 60)
-    terminal = start("status", NO_COLOR="1")
-    terminal.end()
-    [row] = [line for line in terminal.output.splitlines() if line.startswith(name)]
-    assert row.count("█") == cells
-    assert row.endswith("just now")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_whole_error_is_there_and_no_line_is_longer_than_the_terminal(
     start: Start, world: World, clock: VirtualClock, columns: int
