@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from listenkey_keeper.cli.day import Day, day_of
 from listenkey_keeper.cli.history import expiry
@@ -74,16 +75,50 @@ def test_with_the_changes_alone_a_success_holds_until_the_next_entry() -> None:
     assert hours(day_of(ledger, NOW, NOW - 2 * HOUR)) == "r" * 14 + "f" + "r" * 7 + "dd"
 
 
-def test_a_block_is_as_many_minutes_as_the_width_allows() -> None:
-    printed = StringIO()
-    Console(file=printed, width=80).print(day_of(every_half_hour(6), NOW))
+BEFORE, SINCE = "· not known", "  █ renewed  ▄ failed  ▁ dead (60 min)  "
 
-    heading, drawn, ends = printed.getvalue().splitlines()
-    assert heading.startswith("24 hours, the worst of each 20 min:")
-    unknown, renewed = drawn[0], drawn[-1]
-    assert drawn == unknown * 54 + renewed * 18
-    assert unknown != renewed
-    assert ends == f"{'01-01 00:00':<61}01-02 00:00"
+
+@pytest.mark.parametrize(
+    ("width", "minutes", "legend", "blocks"),
+    [
+        (96, 15, SINCE + BEFORE, "·" * 72 + "█" * 13 + "▄▁▁▁▁" + "█" * 6),
+        (95, 20, SINCE + BEFORE, "·" * 54 + "█" * 9 + "▄▁▁▁▁" + "█" * 4),
+        (86, 20, SINCE + BEFORE, "·" * 54 + "█" * 9 + "▄▁▁▁▁" + "█" * 4),
+        (85, 20, f"\n{SINCE}{BEFORE}", "·" * 54 + "█" * 9 + "▄▁▁▁▁" + "█" * 4),
+        (72, 20, f"\n{SINCE}{BEFORE}", "·" * 54 + "█" * 9 + "▄▁▁▁▁" + "█" * 4),
+        (71, 30, f"\n{SINCE}{BEFORE}", "·" * 36 + "█" * 6 + "▄▁▁███"),
+        (48, 30, f"\n{SINCE}· not\nknown", "·" * 36 + "█" * 6 + "▄▁▁███"),
+        (47, 60, f"\n  █ renewed  ▁ dead (60 min)  {BEFORE}", "·" * 18 + "███▁▁█"),
+        (24, 60, f"\n  █ renewed  ▁ dead (60\nmin)  {BEFORE}", "·" * 18 + "███▁▁█"),
+        (23, 60, f"\n  █ renewed  ▁ dead (60\nmin)  {BEFORE}", "·" * 18 + "███▁▁"),
+    ],
+)
+def test_a_block_is_as_many_minutes_as_the_width_allows(
+    width: int, minutes: int, legend: str, blocks: str
+) -> None:
+    shown = [*every_half_hour(6, 3), tried(2.75, "FAILED", 0.25), tried(1.5), tried(1), tried(0.5)]
+    printed = StringIO()
+    Console(file=printed, width=width).print(day_of(shown, NOW))
+    heading = f"24 hours, the worst of each {minutes} min:{legend}"
+    lines = [line.rstrip() for line in printed.getvalue().splitlines()]
+    if width > 24:
+        assert lines == [
+            *heading.split("\n"), blocks, f"01-01 00:00{' ' * (len(blocks) - 22)}01-02 00:00"
+        ]  # fmt: skip
+    assert blocks in lines
+
+
+def test_the_legend_has_colours_and_tells_a_dead_key_from_none() -> None:
+    none = tried(2, "REJECTED", None)
+    for entry, dead in ((tried(2), "dead (60 min)"), (none, "no listenKey (120 min)")):
+        parts = list(day_of([entry], NOW).__rich_console__(Console(), Console(width=200).options))
+        legend, drawn, ends = [part for part in parts if isinstance(part, Text)]
+        styles = [str(span.style) for span in drawn.spans]
+        assert (styles[0], styles[-1], ends.style) == ("dim", "red", "dim")
+        assert [(legend.plain[span.start : span.end], span.style) for span in legend.spans] == [
+            *([("  █ renewed", "green")] if "dead" in dead else []),
+            (f"  ▁ {dead}", "red"), ("  · not known", "dim"),
+        ]  # fmt: skip
 
 
 def test_until_when_the_key_lives_is_read_from_the_current_record(world: World, clock: VirtualClock) -> None:

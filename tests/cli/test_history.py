@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from listenkey_keeper.cli.history import _NUMBERS, _TEXTS, history_table, read_history
+from listenkey_keeper.cli.output import show
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
@@ -97,6 +98,8 @@ def test_a_day_of_more_attempts_than_an_answer_holds_is_read_whole(
     # All after this, and the one at it, which shows that there are no more.
     since = clock.now() - timedelta(minutes=90)
     assert len(read_history(dynamodb, table, "alice", 1, since)) == 4
+    assert len(read_history(dynamodb, table, "alice", 5, since)) == 5
+    assert len(read_history(dynamodb, table, "alice", 9, since)) == 5
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,50 @@ def test_what_a_narrow_terminal_has_no_room_for_is_left_out_in_its_order(columns
     assert first.rstrip() == heading
     for name, shown in (("tries", "1"), ("ms", "7")):
         assert name not in heading or row[heading.index(name) + len(name) - 1] == shown
+
+
+def test_the_table_has_dashes_for_nothing_and_years_if_they_differ(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    none = dict.fromkeys((*_TEXTS, *_NUMBERS))
+    late = {"outcome": "FAILED", "errorCode": "NO_REMEDY", "errorMessage": "late"}
+    made = {"attempts": 1, "latencyMs": 12, "expiresAt": "2026-01-01T00:59:00.000Z"}
+    entries: list[dict[str, Any]] = [
+        {
+            **none,
+            "attemptedAt": "2026-01-01T00:30:00.000Z",
+            **late,
+            **made,
+            "listenKeyFingerprint": "0123456789",
+        },
+        {
+            **none,
+            "attemptedAt": "2026-01-01T00:00:00.000Z",
+            **late,
+            "errorMessage": "earlier",
+            "latencyMs": 0,
+        },
+        {**none, "attemptedAt": "2025-12-31T23:30:00.000Z", "outcome": "REJECTED", "errorCode": "OTHER"},
+        {**none, "attemptedAt": "no time"},
+    ]
+    show(
+        history_table("alice", entries),
+        history_table("alice", entries[1:2]),
+        history_table("bob", entries[3:]),
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "time (UTC)           outcome   tries  ms  listenKey  until  error",
+        "2026-01-01 00:30:00  FAILED        1  12  01234567   00:59  NO_REMEDY",
+        "2026-01-01 00:00:00  FAILED        -   0  -          -      NO_REMEDY",
+        "2025-12-31 23:30:00  REJECTED      -   -  -          -      OTHER",
+        "no time              -             -   -  -          -",
+        "", "NO_REMEDY: late", "last OTHER, at 2025-12-31 23:30:00:",
+        "time (UTC)      outcome  tries  ms  listenKey  until  error",
+        "01-01 00:00:00  FAILED       -   0  -          -      NO_REMEDY",
+        "", "NO_REMEDY: earlier",
+        "time (UTC)  outcome  tries  ms  listenKey  until  error",
+        "no time     -            -   -  -          -",
+    ]  # fmt: skip
 
 
 def test_renewed_is_green_a_changed_key_cyan_an_error_red() -> None:
