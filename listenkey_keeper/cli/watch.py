@@ -54,6 +54,7 @@ class Screen:
 
 def _cut(lines: list[Text], most: int, more: Callable[[int], str]) -> list[Text]:
     """Return at most `most` lines; the last says what is left out after the number of lines it is given."""
+    most = max(most, 1)  # of a screen that has no room at all
     if len(lines) <= most:
         return lines
     return [*lines[: most - 1], Text(f"... {more(most - 1)}", style="dim", no_wrap=True, overflow="ellipsis")]
