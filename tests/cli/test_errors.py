@@ -3,14 +3,19 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from botocore import exceptions as botocore
+from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
 from listenkey_keeper.cli.errors import CliError, explain, way_to
 from listenkey_keeper.cli.main import app
 from listenkey_keeper.cli.stack import now
+from listenkey_keeper.stream.keys import ListenKeyUnavailable
+from listenkeys.errors import Unavailable
 from local.front import Controls, Front
 from local.invoke import LocalFunction
 from local.world import World
@@ -93,29 +98,60 @@ def test_a_sign_in_that_has_expired(run: Run, monkeypatch: pytest.MonkeyPatch, t
     assert "aws sso login" in says(run, "status", "--profile", "work")
 
 
-CODES = [
-    ("ExpiredToken", "the AWS credentials have expired: sign in again"),
-    ("ExpiredTokenException", "the AWS credentials have expired: sign in again"),
-    ("InvalidClientTokenId", "AWS does not know these credentials"),
-    ("UnrecognizedClientException", "AWS does not know these credentials"),
-    ("SignatureDoesNotMatch", "AWS does not know these credentials"),
-    ("AccessDenied", "access denied to these AWS credentials"),
-    ("SomethingNew", "AWS answered SomethingNew to DescribeStacks"),
-]
-
-
-@pytest.mark.parametrize(("code", "line"), CODES)
-def test_an_error_of_finding_the_stack_is_explained(
-    run: Run, faults: AwsFaults, code: str, line: str
-) -> None:
-    faults.fail("DescribeStacks", code, status=403)
-    assert says(run, "status").startswith(line)
-
-
 def test_throttling_is_tried_again_and_then_explained(run: Run, faults: AwsFaults) -> None:
     faults.fail("DescribeStacks", "Throttling")
     assert says(run, "status") == "AWS is throttling (Throttling): try again in a moment"
     assert faults.calls == ["DescribeStacks"] * 3
+
+
+SIGN_IN = "the AWS sign-in has expired: run `aws sso login` (with --profile, if you use one)"
+EXPIRED = "the AWS credentials have expired: sign in again (`aws sso login`), or choose another (--profile)"
+UNKNOWN = "AWS does not know these credentials: check them with `aws sts get-caller-identity`"
+DENIED = "access denied to these AWS credentials: they do not allow {}; choose another with --profile"
+NO_REGION = "no AWS region, or not a valid one: pass --region, or set AWS_REGION"
+NOT_THERE = "{} does not exist: check that the stack is still deployed and that --region is right"
+OF_CODE = {
+    EXPIRED: "ExpiredToken ExpiredTokenException RequestExpired TokenRefreshRequired",
+    UNKNOWN: "AuthFailure IncompleteSignature InvalidAccessKeyId InvalidClientTokenId "
+    "InvalidSignatureException SignatureDoesNotMatch UnrecognizedClientException",
+    DENIED: "AccessDenied AccessDeniedException UnauthorizedOperation KMSAccessDeniedException",
+    "AWS is throttling ({code}): try again in a moment": "ProvisionedThroughputExceededException SlowDown "
+    "RequestLimitExceeded Throttling ThrottlingException TooManyRequestsException",
+    "AWS could not be reached ({code}): check the network, the proxy and --region": "ConnectTimeoutError "
+    "ConnectionClosedError ConnectionError EndpointConnectionError HTTPClientError ProxyConnectionError "
+    "ReadTimeoutError",
+    "AWS's certificate is not trusted (SSLError): check the CA bundle (AWS_CA_BUNDLE)": "SSLError",
+    NOT_THERE: "ResourceNotFoundException",
+    "AWS answered {code}{to}: try again": "SomethingNew",
+}
+
+
+@pytest.mark.parametrize(("said", "code"), [(k, c) for k, v in OF_CODE.items() for c in v.split()])
+def test_each_code_is_explained_with_the_operation_and_without_it(said: str, code: str) -> None:
+    answer: Any = {"Error": {"Code": code, "Message": "CANARY"}}
+    what, it = ("the resource of Query", "it") if said == NOT_THERE else ("Query", "this")
+    assert explain(ClientError(answer, "Query")) == said.format(what, code=code, to=" to Query")
+    assert explain(Unavailable(f"T: no: {code}")) == f"T: no: {said.format(it, code=code, to='')}"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (botocore.SSOTokenLoadError(error_msg="CANARY"), SIGN_IN),
+        (botocore.UnauthorizedSSOTokenError(), SIGN_IN),
+        (botocore.SSOError(), SIGN_IN),
+        (botocore.TokenRetrievalError(provider="p", error_msg="CANARY"), SIGN_IN),
+        (
+            botocore.CredentialRetrievalError(provider="p", error_msg="CANARY"),
+            "the AWS credentials could not be loaded: sign in again, or choose another with --profile",
+        ),
+        (botocore.InvalidRegionError(region_name="CANARY"), NO_REGION),
+        (ListenKeyUnavailable("CANARY", "AccessDenied", "CANARY", {}), DENIED.format("GetItem")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_error_of_botocore_is_explained(error: Exception, line: str) -> None:
+    assert explain(error) == line
 
 
 ACCESS = [
@@ -287,6 +323,8 @@ def test_dynamodb_is_not_asked_for_an_id_that_can_be_no_key(run: Run, faults: Aw
     for id_ in ("", "\u00e9" * 1025):
         assert says(run, "history", id_).startswith("an account's id must be")
     assert not {"BatchGetItem", "Query"} & set(faults.calls)
+    assert says(run, "history", "\u00e9" * 1024).startswith("an account's id must be")
+    assert "BatchGetItem" in faults.calls
 
 
 @pytest.mark.parametrize(
