@@ -84,7 +84,7 @@ async def test_only_events_are_yielded_whatever_else_a_server_says(bot, keeper):
     said = [
         "not JSON", b"\xff\xfe", "7", "null", "[]", '"text"', '{"result":null,"id":1}', '{"data":3}',
         '{"e":"NO_TIME"}', '{"e":"ODD_TIME","E":"soon"}', '{"e":"NULL","E":null}', '{"e":"FAR","E":1e300}',
-        '{"e":"FARTHER","E":1e20}', "[" * 100_000,
+        '{"e":"FARTHER","E":1e20}', "[" * 100_000, ['{"e":"IN_', "PAR", 'TS","E":1}'],
         '{"e":"x","data":1,"E":1}', '{"stream":"s","data":{"e":"WRAPPED","E":1}}', '{"e":"listenKeyExpired"}',
     ]  # fmt: skip
 
@@ -103,6 +103,7 @@ async def test_only_events_are_yielded_whatever_else_a_server_says(bot, keeper):
         "NULL",
         "FAR",
         "FARTHER",
+        "IN_PARTS",
         "x",
         "WRAPPED",
     ]

@@ -1,6 +1,7 @@
 """Reading a listenKey: what is answered, what is raised, and which URL opens."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -233,7 +234,7 @@ except ImportError as error:
 def test_reading_a_key_needs_boto3_alone_and_a_stream_says_what_more() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT],
-        env={"PYTHONPATH": PYTHONPATH, "AWS_DEFAULT_REGION": "eu-west-1"},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, "AWS_DEFAULT_REGION": "eu-west-1"},
         cwd="/",
         capture_output=True,
         text=True,

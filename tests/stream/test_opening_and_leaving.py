@@ -153,6 +153,7 @@ async def test_it_may_be_closed_twice_and_from_another_thread(stream, keeper, st
         await anext(stream)
         waiting = asyncio.create_task(anext(stream, "the end"))
         await asyncio.to_thread(lambda: asyncio.run(stream.aclose()))
+        assert stream.outbox.ended
         assert await waiting == "the end"
         await stream.aclose()
         stream.close()
@@ -162,6 +163,7 @@ async def test_it_may_be_closed_twice_and_from_another_thread(stream, keeper, st
 @in_loop
 async def test_it_is_open_inside_of_the_block_only_and_once(stream, keeper):
     keeper.renew()
+    await stream.aclose()
     with pytest.raises(RuntimeError, match="async with"):
         await anext(stream)
     async with stream:

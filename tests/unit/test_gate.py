@@ -10,6 +10,7 @@ import pytest
 from listenkeys.errors import Blocked, ErrorCode, RateLimited, Refused
 from listenkeys.sending.admission import Admission
 from listenkeys.sending.gate import GroupGate, HostGate
+from listenkeys.sending.renewal import Renewal
 from listenkeys.sending.weight import Budget
 from listenkeys.timing import NEVER
 from local.clock import VirtualClock
@@ -49,6 +50,7 @@ def test_what_stops_a_group(answers: list[tuple[str, Refused | None]], stopped: 
 
 def test_429_pauses_everybody_and_the_next_goes_alone() -> None:
     gate = GroupGate()
+    assert (gate.alone, gate.in_flight, HostGate().alone) == (True, 0, True)
     gate.answered(0.0)
     assert not gate.alone
 
@@ -87,6 +89,15 @@ def test_while_its_key_is_at_risk_an_account_is_not_given_up() -> None:
 
     for attempt in range(1, 12):
         assert fail(gate, "a", attempt, 100.0 * attempt, own=True) is not None
+
+
+def test_a_living_key_is_at_risk_if_it_dies_before_later_runs_may_come() -> None:
+    none: Any = None
+    renewal = Renewal(0, none, none, none, none, dies_at=1000.0)
+    left = (600.0, 599.0, 1.0, 0.0)
+    assert [renewal.at_risk(1000.0 - seconds) for seconds in left] == [False, True, True, False]
+    left = (120.0, 119.0, 1.0, 0.0)
+    assert [renewal.dying(1000.0 - seconds) for seconds in left] == [False, True, True, False]
 
 
 @pytest.mark.parametrize("served", [False, True])
@@ -148,6 +159,7 @@ def test_a_host_narrows_after_failures_and_widens_after_a_success() -> None:
 def test_a_minute_is_closed_when_binance_counts_95_percent_of_its_limit() -> None:
     counter: Any = None
     budget = Budget(counter, 2400, VirtualClock())
+    assert budget.used_weight == 0
     budget.observe("futures", 2279)
     assert budget.opens_at("futures") < 0
     budget.observe("futures", 2280)

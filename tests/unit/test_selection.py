@@ -55,6 +55,7 @@ def due_rule(trigger: Trigger, run_id: str = "this", overdue: timedelta = OVERDU
             True,
             id="rejected from the start, tried 52 minutes ago",
         ),
+        pytest.param(replace(renewed(0), listen_key=None), True, True, True, id="renewed, but without a key"),
         pytest.param(renewed(0), False, False, False, id="0 min"),
         pytest.param(renewed(4.99), False, False, False, id="just under 5 min"),
         pytest.param(renewed(5), True, False, True, id="5 min"),
