@@ -1,7 +1,7 @@
 """`listenkeys check` says of each part of a deployed stack that it is ok, or what to do."""
 
+import io
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from botocore.stub import Stubber
 from rich.console import Console
 
 from listenkey_keeper.cli.check import check
-from listenkey_keeper.cli.findings import Finding, check_view
+from listenkey_keeper.cli.errors import CliError
+from listenkey_keeper.cli.findings import Finding, check_view, to_dict
+from listenkey_keeper.cli.probe import dry_run
 from listenkey_keeper.cli.stack import Stack, connect
+from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import REGION, LocalAws
 from local.front import Front
 from local.world import World
@@ -89,27 +92,27 @@ def stack_is(told: Told, status: str = "CREATE_COMPLETE", **kinds: str) -> None:
     told.answer("cloudformation", "describe_stacks", {"Stacks": [described]})
 
 
-def test_a_deployed_stack_is_named_with_its_region(stack: Stack) -> None:
-    [finding] = said(stack, "stack")
-    assert finding.ok
-    assert finding.says.startswith(f"{stack.name} in {REGION}, CREATE_COMPLETE")
+PROTECT = "; to protect the tables, deploy with ProtectTables=true"
 
 
-@pytest.mark.parametrize("protected", ["true", "false"])
-def test_a_stack_with_unprotected_tables_is_well_and_says_so(stack: Stack, protected: str) -> None:
+@pytest.mark.parametrize(
+    "status",
+    ["CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"],
+)
+@pytest.mark.parametrize(("protected", "hint"), [("true", ""), ("false", PROTECT)])
+def test_a_deployed_stack_is_named_and_unprotected_tables_too(
+    stack: Stack, status: str, protected: str, hint: str
+) -> None:
     told = Told(stack, ProtectTables=protected)
-    stack_is(told, Tick="AWS::Events::Rule")
-    [finding] = said(told, "stack")
-    assert finding.ok
-    assert ("ProtectTables=true" in finding.says) is (protected == "false")
+    stack_is(told, status, Tick="AWS::Events::Rule")
+    assert said(told, "stack") == [Finding("stack", True, f"{stack.name} in {REGION}, {status}{hint}")]
 
 
 @pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_FAILED"])
 def test_a_deployment_that_failed_is_not_well(told: Told, status: str) -> None:
     stack_is(told, status, Tick="AWS::Events::Rule")
-    [finding] = said(told, "stack")
-    assert finding.ok is False
-    assert status in finding.says
+    why = f"{status}: the last deployment failed or has not finished; the stack's events say why"
+    assert said(told, "stack") == [Finding("stack", False, why)]
 
 
 OVERRIDES = {
@@ -126,33 +129,37 @@ def test_a_parameter_that_the_next_deployment_would_change_back_is_named(
     Path("samconfig.toml").write_text(
         f'[default.deploy.parameters]\nstack_name = "{stack.name}"\nparameter_overrides = {overrides}\n'
     )
-    [finding] = said(stack, "settings")
-    assert finding.ok
-
-    [finding] = said(Told(stack, RenewAfterMinutes="10"), "settings")
-    assert finding.ok is False
-    assert finding.says.startswith("RenewAfterMinutes is 30 in samconfig.toml, but in the stack it is 10: ")
-
-    [finding] = said(Told(stack, AlarmEmail=MAIL), "settings")
-    assert finding.says.startswith(f"AlarmEmail is empty in samconfig.toml, but in the stack it is {MAIL}: ")
+    same = Finding("settings", True, "the stack has the parameters of samconfig.toml")
+    assert said(stack, "settings") == [same]
+    end = ": the next `sam deploy` sends the file's value; edit the file if it is wrong"
+    for name, value, differs in (
+        ("RenewAfterMinutes", "10", "RenewAfterMinutes is 30 in samconfig.toml, but in the stack it is 10"),
+        ("AlarmEmail", MAIL, f"AlarmEmail is empty in samconfig.toml, but in the stack it is {MAIL}"),
+        ("RenewAfterMinutes", "", "RenewAfterMinutes is 30 in samconfig.toml, but in the stack it is empty"),
+        ("AlarmEmail", None, "AlarmEmail is empty in samconfig.toml, but the stack does not have it"),
+    ):
+        told = Told(stack)
+        told.parameters = {k: v for k, v in {**told.parameters, name: value}.items() if v is not None}
+        assert said(told, "settings") == [Finding("settings", False, differs + end)]
 
 
 def test_another_stacks_samconfig_and_a_broken_one_are_not_compared(stack: Stack) -> None:
-    for content in (
-        'stack_name = "another"\nparameter_overrides = ["LedgerDays=7"]',
-        f'stack_name = "{stack.name}"\nregion = "us-west-1"\nparameter_overrides = ["LedgerDays=7"]',
-        "parameter_overrides = [1]",
-        "parameter_overrides = 1",
-        """parameter_overrides = "AlarmEmail='a@b.example" """,
+    no_file = "run check in the folder with your samconfig.toml"
+    for content, why in (
+        (
+            'stack_name = "another"\nparameter_overrides = ["LedgerDays=7"]',
+            f"samconfig.toml is of another stack, another in {REGION}",
+        ),
+        (
+            f'stack_name = "{stack.name}"\nregion = "us-west-1"\nparameter_overrides = ["LedgerDays=7"]',
+            f"samconfig.toml is of another stack, {stack.name} in us-west-1",
+        ),
+        ("parameter_overrides = [1]", no_file),
+        ("parameter_overrides = 1", no_file),
+        ("""parameter_overrides = "AlarmEmail='a@b.example" """, no_file),
     ):
         Path("samconfig.toml").write_text(f"[default.deploy.parameters]\n{content}\n")
-        assert [finding.ok for finding in said(Told(stack), "settings")] == [None]
-
-
-def test_enabled_rules_are_well(stack: Stack) -> None:
-    [finding] = said(stack, "rules")
-    assert finding.ok
-    assert {"KeepaliveFunctionTick", "KeepaliveFunctionSweep"} <= set(finding.says.split(":")[0].split(", "))
+        assert said(Told(stack), "settings") == [Finding("settings", None, f"not compared: {why}")]
 
 
 @pytest.fixture
@@ -165,22 +172,31 @@ def no_sweep(aws: LocalAws) -> Iterator[str]:
 
 
 def test_a_disabled_rule_is_named_with_the_command_that_enables_it(stack: Stack, no_sweep: str) -> None:
-    off, on = said(stack, "rules")
-    assert off.ok is False
-    assert off.says.startswith("KeepaliveFunctionSweep is disabled")
-    assert f"aws events enable-rule --name {no_sweep} --region {REGION}" in off.says
-    assert on.ok
-    assert "Sweep" not in on.says
+    rules = sorted(name for name, its in stack_resources(stack).items() if its == "AWS::Events::Rule")
+    rules.remove("KeepaliveFunctionSweep")
+    off = "KeepaliveFunctionSweep is disabled"
+    enable = f"enable it with `aws events enable-rule --name {no_sweep} --region {REGION}`"
+    on = Finding("rules", True, f"{', '.join(rules)}: enabled")
+    assert said(stack, "rules") == [Finding("rules", False, f"{off}: {enable}"), on]
+    standby = Finding("rules", True, f"{off}, because RulesEnabled is false: this stack is on standby")
+    assert said(Told(stack, RulesEnabled="false"), "rules") == [standby, on]
 
 
-@pytest.mark.parametrize(("state", "ok"), [("Enabled", True), ("Enabling", True), ("Disabled", False)])
-def test_with_shards_the_queue_must_be_read(told: Told, state: str, ok: bool) -> None:
+def stack_resources(stack: Stack) -> dict[str, str]:
+    """Return the types of the stack's resources by logical id."""
+    found = stack.client("cloudformation").describe_stack_resources(StackName=stack.name)["StackResources"]
+    return {each["LogicalResourceId"]: each["ResourceType"] for each in found}
+
+
+@pytest.mark.parametrize("state", ["Enabled", "Enabling", "Creating", "Updating", "Disabled"])
+def test_with_shards_the_queue_must_be_read(told: Told, state: str) -> None:
     stack_is(told, Work="AWS::Lambda::EventSourceMapping")
     told.answer("lambda", "get_event_source_mapping", {"UUID": its("Work"), "State": state})
-    [finding] = said(told, "queue")
-    assert finding.ok is ok
-    assert state in finding.says
-    assert ("aws lambda update-event-source-mapping" in finding.says) is not ok
+    finding = Finding("queue", True, f"the function reads WorkQueue: {state}")
+    if state == "Disabled":
+        call = f"aws lambda update-event-source-mapping --enabled --uuid {its('Work')} --region {REGION}"
+        finding = Finding("queue", False, f"{state}: enable it with `{call}`")
+    assert said(told, "queue") == [finding]
 
 
 def subscriptions(told: Told, *found: tuple[str, str, str]) -> None:
@@ -189,6 +205,14 @@ def subscriptions(told: Told, *found: tuple[str, str, str]) -> None:
     told.answer("sns", "list_subscriptions_by_topic", {"Subscriptions": named})
 
 
+CONFIRM = (
+    "is not confirmed and gets no alarms: open the email "
+    '"AWS Notification - Subscription Confirmation" and confirm'
+)
+SUBSCRIBE = (
+    f"{MAIL} is not subscribed: `aws sns subscribe --topic-arn TOPIC --protocol email "
+    f"--notification-endpoint {MAIL}` sends a new confirmation email"
+)
 CONFIRMED = "arn:aws:sns:eu-west-1:123456789012:topic:1"
 
 
@@ -196,44 +220,62 @@ CONFIRMED = "arn:aws:sns:eu-west-1:123456789012:topic:1"
     ("wanted", "found", "expected"),
     [
         ("", [("email", MAIL, CONFIRMED)], [(None, f"{MAIL}: {NOT_TRIED}")]),
-        (
-            MAIL,
-            [("email", MAIL, "PendingConfirmation")],
-            [(False, f"{MAIL} is not confirmed.*AWS Notification - Subscription Confirmation")],
-        ),
+        (MAIL, [("email", MAIL, "PendingConfirmation")], [(False, f"{MAIL} {CONFIRM}")]),
         (
             "",
             [("email", MAIL, CONFIRMED), ("email-json", "b@example.com", "PendingConfirmation")],
-            [(False, "b@example.com is not confirmed"), (None, MAIL)],
+            [(False, f"b@example.com {CONFIRM}"), (None, f"{MAIL}: {NOT_TRIED}")],
         ),
-        (MAIL, [], [(False, f"{MAIL}.*aws sns subscribe --topic-arn arn:")]),
-        ("", [], [(False, "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy$")]),
-        ("", [("https", "https://example.com/CANARYtoken", CONFIRMED)], [(None, f"https: {NOT_TRIED}$")]),
+        (MAIL, [("email", MAIL, "Deleted")], [(False, SUBSCRIBE)]),
+        (MAIL, [], [(False, SUBSCRIBE)]),
+        ("", [], [(False, "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy")]),
+        ("", [("https", "https://example.com/CANARYtoken", CONFIRMED)], [(None, f"https: {NOT_TRIED}")]),
     ],
-    ids=["confirmed", "waiting", "confirmed and waiting", "forgotten by AWS", "nobody", "no address"],
+    ids=[
+        "confirmed",
+        "waiting",
+        "confirmed and waiting",
+        "deleted",
+        "forgotten by AWS",
+        "nobody",
+        "no address",
+    ],
 )
 def test_an_address_is_not_tried_or_told_what_to_do(
     told: Told, wanted: str, found: list[tuple[str, str, str]], expected: list[tuple[bool | None, str]]
 ) -> None:
     told.parameters["AlarmEmail"] = wanted
     subscriptions(told, *found)
-    for finding, (ok, says) in zip(said(told, "email"), expected, strict=True):
-        assert (finding.ok, bool(re.match(says, finding.says))) == (ok, True), finding
+    topic = told.outputs["AlarmTopicArn"]
+    assert said(told, "email") == [
+        Finding("email", ok, says.replace("TOPIC", topic)) for ok, says in expected
+    ]
+
+
+SERVICE = "not tried: its service shows when the last finished tick called it"
 
 
 @pytest.mark.parametrize(
-    ("state", "ok", "says"), [("ACTIVE", None, "not tried"), ("INACTIVE", False, "deploy the stack again")]
+    ("name", "state", "ok", "says"),
+    [
+        ("Webhook", "ACTIVE", None, NOT_TRIED),
+        ("Heartbeat", "ACTIVE", None, SERVICE),
+        ("Webhook", "INACTIVE", False, "Webhook is INACTIVE: deploy the stack again"),
+        ("Heartbeat", "INACTIVE", False, "Heartbeat is INACTIVE: deploy the stack again"),
+    ],
 )
-@pytest.mark.parametrize(("name", "part"), [("Webhook", "webhook"), ("Heartbeat", "heartbeat")])
 def test_a_url_that_eventbridge_calls_was_not_tried(
-    told: Told, name: str, part: str, state: str, ok: bool | None, says: str
+    told: Told, name: str, state: str, ok: bool | None, says: str
 ) -> None:
     stack_is(told, **{name: "AWS::Events::ApiDestination"})
     subscriptions(told)
     told.answer("events", "describe_api_destination", {"Name": its(name), "ApiDestinationState": state})
-    [finding] = said(told, part)
-    assert finding.ok is ok
-    assert says in finding.says
+    found = [finding for finding in check(told) if finding.name in ("webhook", "heartbeat", "email")]  # type: ignore[arg-type]
+    nobody = "nobody gets the alarms: set AlarmEmail in samconfig.toml and deploy"
+    assert found == [
+        *([Finding("email", False, nobody)] if name == "Heartbeat" else []),
+        Finding(name.lower(), ok, says),
+    ]
 
 
 @pytest.fixture
@@ -262,24 +304,30 @@ def test_an_alarm_that_is_off_is_well(told: Told, key_at_risk: str) -> None:
 @pytest.mark.parametrize(
     ("alarm", "ok", "says"),
     [
-        (None, False, "ThrottlesAlarm does not exist"),
+        (None, False, "ThrottlesAlarm does not exist any more: deploy the stack again"),
         (
             {"StateValue": "OK", "ActionsEnabled": False},
             False,
-            f"aws cloudwatch enable-alarm-actions --alarm-names {its('ThrottlesAlarm')}",
+            "ThrottlesAlarm notifies nobody, because its actions are disabled: enable them with `aws "
+            f"cloudwatch enable-alarm-actions --alarm-names {its('ThrottlesAlarm')} --region {REGION}`",
         ),
-        ({"StateValue": "INSUFFICIENT_DATA", "ActionsEnabled": True}, True, "1 still without data"),
+        (
+            {"StateValue": "INSUFFICIENT_DATA", "ActionsEnabled": True},
+            True,
+            "none of the 2 is on; 1 still without data, as in a new stack",
+        ),
     ],
     ids=["deleted", "actions disabled", "new"],
 )
 def test_an_alarm_that_cannot_tell_anybody_is_not_well(
     told: Told, alarm: dict[str, Any] | None, ok: bool, says: str
 ) -> None:
-    stack_is(told, ThrottlesAlarm="AWS::CloudWatch::Alarm")
+    stack_is(told, ThrottlesAlarm="AWS::CloudWatch::Alarm", Other="AWS::CloudWatch::CompositeAlarm")
     found = [{"AlarmName": its("ThrottlesAlarm"), **alarm}] if alarm else []
-    told.answer("cloudwatch", "describe_alarms", {"MetricAlarms": found, "CompositeAlarms": []})
-    [finding] = said(told, "alarms")
-    assert (finding.ok, says in finding.says) == (ok, True), finding
+    other = [{"AlarmName": its("Other"), "StateValue": "OK"}]
+    told.answer("cloudwatch", "describe_alarms", {"MetricAlarms": found, "CompositeAlarms": other})
+    others = [] if ok else [Finding("alarms", True, "1 of 2 are off")]
+    assert said(told, "alarms") == [Finding("alarms", ok, says), *others]
 
 
 def test_what_may_not_be_read_is_not_well_and_stops_nothing(stack: Stack, faults: AwsFaults) -> None:
@@ -343,10 +391,34 @@ def test_an_account_whose_row_makes_no_sense_is_named(world: World, run: Run, fr
 
 
 def test_a_narrow_terminal_cuts_no_advice() -> None:
-    console = Console(width=40)
+    console = Console(width=29)
     with console.capture() as captured:
-        console.print(check_view([Finding("rules", False, "advice " * 30)]))
-    assert captured.get().count("advice") == 30
+        console.print(check_view([Finding("rules", False, "advice, " * 2), Finding("x", True, "y\n")]))
+    assert [line.rstrip() for line in captured.get().splitlines()] == [
+        "rules  action needed  advice,", "                      advice,", "x      ok             y?", "",
+        "action needed: 1; `listenkeys", "status` shows the accounts",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "end"),
+    [
+        ((True, True), "ok", "the stack is ok"),
+        ((True, None), "unknown", "the stack is ok, except for what could not be checked (unknown)"),
+        ((False, None, False), "action needed", "action needed: 2"),
+    ],
+)
+def test_the_worst_check_decides(found: tuple[bool | None, ...], status: str, end: str) -> None:
+    findings = [Finding("a", ok, "says") for ok in found]
+    words = {True: ("ok", "green"), False: ("action needed", "red"), None: ("unknown", "yellow")}
+    assert to_dict(findings) == {
+        "status": status,
+        "checks": [{"check": "a", "status": words[ok][0], "says": "says"} for ok in found],
+    }
+    table, _, summary = check_view(findings).renderables
+    assert str(summary) == f"{end}; `listenkeys status` shows the accounts"
+    marks = [(str(cell), cell.style) for cell in table.columns[1].cells]  # type: ignore[union-attr]
+    assert marks == [words[ok] for ok in found]
 
 
 def test_no_control_character_of_a_table_reaches_the_terminal(world: World, run: Run, front: Front) -> None:
@@ -365,28 +437,60 @@ def test_a_region_that_binance_refuses_is_told_to_deploy_elsewhere(
     assert done.stdout.count("deploy in another AWS region") == 1
 
 
-def probed(stack: Stack, front: Front, monkeypatch: pytest.MonkeyPatch, **parameters: str) -> str:
-    """Return what is said of Binance for a stack with these parameters."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", front.url)
-    [finding] = said(Told(stack, **parameters), "Binance")
-    return finding.says
+NAT = "the subnets need a route to a NAT gateway, and the security groups must allow outbound HTTPS"
+SHARED = "outside a VPC: shared with other AWS customers, and it changes"
+ALLOW = "of your NAT: allow it in each API key's IP restriction"
 
 
-def test_behind_a_nat_gateway_the_address_is_the_one_to_allow(
-    stack: Stack, front: Front, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("subnets", "probe", "finding"),
+    [
+        ("", {"served": True, "address": "1.2.3.4"},
+         (True, f"h answers; it sees the function at 1.2.3.4 ({SHARED})")),
+        ("s-1", {"served": True, "address": None}, (True, f"h answers ({ALLOW})")),
+        ("s-1", {"served": False, "errorCode": "TIMEOUT"}, (False, f"h: TIMEOUT: late; {NAT}")),
+        ("s-1", {"served": False, "errorCode": "CONNECTION"}, (False, f"h: CONNECTION: late; {NAT}")),
+        ("", {"served": False, "errorCode": "TIMEOUT"}, (False, f"h: TIMEOUT: late; {REMEDIES['TIMEOUT']}")),
+        ("s-1", {"served": False, "errorCode": "NEW"}, (False, "h: NEW: late; report it as a bug")),
+    ],
+)  # fmt: skip
+def test_what_the_function_found_at_binance_is_told(
+    told: Told, subnets: str, probe: dict[str, Any], finding: tuple[bool, str]
 ) -> None:
-    inside = probed(stack, front, monkeypatch, SubnetIds="subnet-1")
-    assert "127.0.0.1 (of your NAT: allow it in each API key's IP restriction)" in inside
-    assert "(outside a VPC: shared with other AWS customers" in probed(stack, front, monkeypatch)
+    told.parameters["SubnetIds"] = subnets
+    found = {"host": "h", "errorMessage": "late", **probe}
+    report = {"runId": "r", "durationMs": 1250, "accounts": 0, "problems": [], "plan": [], "probe": found}
+    told.answer("lambda", "invoke", {"Payload": io.BytesIO(json.dumps(report).encode())})
+    none = "none yet: `listenkeys accounts add NAME` adds one"
+    assert list(dry_run(told)) == [  # type: ignore[arg-type]
+        Finding("function", True, "a dry run succeeded in 1.2 s"),
+        Finding("accounts", True, none), Finding("Binance", *finding),
+    ]  # fmt: skip
 
 
-def test_behind_a_nat_gateway_no_way_out_means_a_route(
-    world: World, stack: Stack, front: Front, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("accounts", "problems", "due", "says"),
+    [
+        (1, 0, 0, "1 account read; none is due"),
+        (2, 0, 1, "2 accounts read; 1 API key read, of those that are due"),
+        (3, 0, 2, "3 accounts read; 2 API keys read, of those that are due"),
+        (11, 10, 1, None),
+        (11, 11, 0, "1 more: `listenkeys renew --dry-run` shows them"),
+    ],
+)
+def test_a_dry_run_counts_its_accounts_and_names_ten_problems(
+    told: Told, accounts: int, problems: int, due: int, says: str | None
 ) -> None:
-    world.exchange.fault("reset")
-    inside = probed(stack, front, monkeypatch, SubnetIds="subnet-1")
-    assert "the subnets need a route to a NAT gateway" in inside
-    assert "NAT" not in probed(stack, front, monkeypatch)
+    wrong = {"accountId": "a", "errorCode": "INVALID_API_KEY", "errorMessage": "no"}
+    report = {"runId": "r", "durationMs": 9, "accounts": accounts, "problems": [wrong] * problems}
+    report |= {"plan": [{}] * due, "probe": {"host": "h", "served": True, "address": None}}
+    told.answer("lambda", "invoke", {"Payload": io.BytesIO(json.dumps(report).encode())})
+    named = [Finding("accounts", False, "a: INVALID_API_KEY: no")] * min(problems, 10)
+    assert list(dry_run(told))[1:-1] == [*named, *([Finding("accounts", not problems, says)] if says else [])]  # type: ignore[arg-type]
+    del report["probe"]
+    told.answer("lambda", "invoke", {"Payload": io.BytesIO(json.dumps(report).encode())})
+    with pytest.raises(CliError, match="is another version than this command and did not ask Binance"):
+        list(dry_run(told))  # type: ignore[arg-type]
 
 
 def test_with_shards_the_dry_run_is_for_some_accounts(
@@ -395,8 +499,10 @@ def test_with_shards_the_dry_run_is_for_some_accounts(
     for number in range(12):
         world.add_account(f"a{number}", api_key, secretId="listenkeys/all")
     told = Told(connect(None, None, None), ShardCount="4")
-    [finding] = said(told, "accounts")
-    assert finding.says.startswith("10 accounts read; 10 API keys read")
+    counted = "{0} accounts read; {0} API keys read, of those that are due"
+    assert said(told, "accounts") == [Finding("accounts", True, counted.format(10))]
+    told.parameters["ShardCount"] = "1"
+    assert said(told, "accounts") == [Finding("accounts", True, counted.format(12))]
 
 
 def test_a_function_that_cannot_be_called_is_a_line_of_its_own(stack: Stack) -> None:
