@@ -9,6 +9,7 @@ import pytest
 
 from listenkey_keeper.cli.registry import Registry, Wanted
 from listenkey_keeper.cli.stack import connect
+from listenkeys.products import NOT_KEPT
 from local.clock import VirtualClock
 from local.invoke import LocalFunction
 from local.world import World
@@ -17,6 +18,8 @@ from tests.faults.matrix import SWEEP, TICK
 from .conftest import AwsFaults, Run
 
 OTHER = "OTHERkey".ljust(64, "8")
+PRODUCT = "--product must be one of usdm, coinm, portfolio, portfolio-pro, options"
+ONLY = "only letters, digits and /_+=.@- are allowed"
 
 
 def row(world: World, account_id: str) -> dict[str, Any] | None:
@@ -173,42 +176,49 @@ def test_what_a_clipboard_or_a_file_puts_around_a_key_is_not_part_of_it(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("a/b",), "an account's id must be"),
-        (("",), "an account's id must be"),
-        (
-            ("alice", "--product", "spot"),
-            "--product must be one of usdm, coinm, portfolio, portfolio-pro, options",
-        ),
+        (("a/b",), "an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -"),
+        (("",), "an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -"),
+        (("alice", "--product", "moon"), PRODUCT),
+        (("alice", "--product", "spot"), f"{PRODUCT} ({NOT_KEPT['spot']})"),
         (("alice", "--environment", "moon"), "--environment must be one of live, demo, testnet"),
         (
             ("alice", "--product", "portfolio", "--environment", "demo"),
-            "Binance has no portfolio in the demo",
+            "Binance has no portfolio in the demo environment",
         ),
         *(
             (
                 ("alice", "--renew-after", minutes),
-                "--renew-after must be a whole number of minutes from 1 to 38",
+                "--renew-after must be a whole number of minutes from 1 to 38, or default: the stack's "
+                "RenewAfterMinutes",
             )
             for minutes in ("0", "39", "1.5", "-5", "soon", "", "\u0665", "5 ", "001")
         ),
-        (("alice", "--secret", "elsewhere/alice"), "only secrets under listenkeys/"),
-        (("alice", "--secret", "listenkeys/"), "only secrets under listenkeys/"),
-        (("alice", "--secret", "listenkeys/a b"), "the secret's name 'listenkeys/a b' has ' ': only letters"),
-        (("alice", "--secret", "listenkeys/ann\r"), "'listenkeys/ann\\r' has '\\r': only letters"),
-        (("alice", "--secret", "arn:aws:secretsmanager:eu-west-1:1:secret:other/a-abcdef"), "only secrets"),
+        *(
+            (
+                ("alice", "--secret", name),
+                "the function reads only secrets under listenkeys/: pass --secret listenkeys/NAME",
+            )
+            for name in (
+                "elsewhere/alice", "listenkeys/", "arn:aws:secretsmanager:eu-west-1:1:secret:other/a-abcdef",
+            )
+        ),
+        (("alice", "--secret", "listenkeys/a b"), f"the secret's name 'listenkeys/a b' has ' ': {ONLY}"),
+        (
+            ("alice", "--secret", "listenkeys/ann\r"),
+            f"the secret's name 'listenkeys/ann\\r' has '\\r': {ONLY} (was it read from a file with Windows "
+            "line ends?)",
+        ),
         (
             ("alice", "--secret", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/a-abcdef"),
-            "no secret with this ARN",
+            "there is no secret with this ARN: pass a name to --secret to create one",
         ),
     ],
-)
+)  # fmt: skip
 def test_add_refuses_what_the_function_could_not_use(
     run: Run, world: World, api_key: str, arguments: tuple[str, ...], says: str
 ) -> None:
     done = run("accounts", "add", *arguments, stdin=api_key)
-    assert done.exit_code == 2
-    assert says in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"listenkeys: {says}\n")
     assert secret_names(world) == []
 
 
@@ -232,7 +242,11 @@ def test_replace_changes_the_key_and_nothing_else(
     world.exchange.add_account(api_key)
     done = run("accounts", "add", "alice", "--replace", stdin=api_key)
     assert done.exit_code == 0
-    assert "uses it, within about 30 minutes.\n`listenkeys renew --force alice`" in done.stdout
+    assert done.stdout == (
+        "alice's API key is replaced (field apiKey of secret listenkeys/alice).\n"
+        "The next renewal uses it, within about 30 minutes.\n`listenkeys renew --force alice` renews it now. "
+        "(Without --force, it skips an account that was renewed less than 5 minutes ago.)\n"
+    )
     assert row(world, "alice") == before
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
     function.invoke(TICK)
@@ -242,7 +256,11 @@ def test_replace_changes_the_key_and_nothing_else(
 def test_replace_changes_the_options_that_are_passed_with_it(run: Run, world: World, api_key: str) -> None:
     world.add_account("alice", OTHER, createIfMissing=False, note={"S": "mine"})
     options = ["--product", "options", "--secret", "listenkeys/all", "--create-if-missing"]
-    assert run("accounts", "add", "alice", "--replace", *options, stdin=api_key).exit_code == 0
+    done = run("accounts", "add", "alice", "--replace", *options, stdin=api_key)
+    assert done.stdout.splitlines()[:2] == [
+        "alice's API key is replaced (field alice of secret listenkeys/all).",
+        "It is now options, live; it was usdm, live.",
+    ]
     assert row(world, "alice") == {
         "accountId": {"S": "alice"},
         "product": {"S": "options"},
@@ -279,7 +297,9 @@ def test_replacing_the_key_of_a_disabled_account_says_that_it_is_disabled(
 ) -> None:
     world.add_account("alice", OTHER, enabled=False)
     done = run("accounts", "add", "alice", "--replace", stdin=api_key)
-    assert "The account is disabled: `listenkeys accounts enable alice`" in done.stdout
+    assert done.stdout.splitlines()[1:] == [
+        "The account is disabled: `listenkeys accounts enable alice` enables it."
+    ]
 
 
 def test_a_broken_row_is_not_written_over(run: Run, world: World, api_key: str) -> None:
@@ -396,11 +416,15 @@ def test_disable_and_enable_change_nothing_but_that(run: Run, world: World, func
     world.add_account("alice", OTHER)
     world.add_account("bob", OTHER)
     done = run("accounts", "disable", "alice", "bob")
-    assert (done.exit_code, done.stdout.count("disabled")) == (0, 2)
+    said = "is disabled. Its listenKey, if it has one, expires within 60 minutes, and no alarm is raised."
+    assert (done.exit_code, done.stdout) == (0, f"alice {said}\nbob {said}\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "enabled": {"BOOL": False}}
     tick = function.invoke(TICK)
     assert tick.report is not None
     assert tick.report["accounts"] == 0
+    assert run("accounts", "enable", "bob").stdout == (
+        "bob is enabled. The next run renews it if it is due; `listenkeys renew bob` renews it now.\n"
+    )
     done = run("accounts", "enable", "alice", "--json")
     assert [(a["accountId"], a["enabled"]) for a in json.loads(done.stdout)] == [("alice", True)]
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "enabled": {"BOOL": True}}
@@ -495,30 +519,34 @@ def test_an_account_that_is_not_there_is_not_made(run: Run, world: World, comman
 def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -> None:
     world.add_account("bob", OTHER, enabled=False)
     shared = {"secretId": "listenkeys/all", "secretField": "a"}
-    world.add_account("alice", OTHER, product="coinm", renewAfterMinutes={"N": "5"}, **shared)
+    world.add_account(
+        "alice", OTHER, product="coinm", renewAfterMinutes={"N": "5"}, createIfMissing=False, **shared
+    )
     world.put_row("carol", product="spot")
     done = run("accounts", "list")
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[:4] == [
+    lines = done.stdout.splitlines()
+    assert [re.split("  +", line) for line in lines[:4]] == [
         [
             "account",
             "product",
             "environment",
             "enabled",
-            "create",
-            "if",
-            "missing",
-            "renew",
-            "after",
+            "create if missing",
+            "renew after",
             "secret",
             "field",
         ],
-        ["alice", "coinm", "live", "yes", "yes", "5", "min", "listenkeys/all", "a"],
+        ["alice", "coinm", "live", "yes", "no", "5 min", "listenkeys/all", "a"],
         ["bob", "usdm", "live", "no", "yes", "-", "listenkeys/bob", "apiKey"],
         ["carol", "?", "?", "invalid", "?", "?", "?", "?"],
     ]
-    assert "\nINVALID_ACCOUNT: AccountsTable row: product spot" in done.stdout
-    assert done.stdout.splitlines()[-1] == "  carol"
+    assert lines[4] == ""
+    assert lines[5].startswith("INVALID_ACCOUNT: AccountsTable row: product spot")
+    assert lines[6:] == [
+        "  Correct it: listenkeys accounts set --OPTION VALUE carol (or enable carol); a wrong product: "
+        "remove the account and add it again; then: listenkeys renew carol.",
+        "  carol",
+    ]
     assert OTHER not in done.output
     listed = json.loads(run("accounts", "list", "--json").stdout)
     assert [account["accountId"] for account in listed] == ["alice", "bob", "carol"]
@@ -537,7 +565,10 @@ def test_remove_takes_the_row_and_leaves_the_secret_and_the_ledger(
     function.invoke(TICK)
     done = run("accounts", "remove", "alice", "--yes")
     assert done.exit_code == 0
-    assert "Its API key stays in field apiKey of secret listenkeys/alice." in done.stdout
+    assert done.stdout == (
+        "alice was removed. Its API key stays in field apiKey of secret listenkeys/alice.\n"
+        "Its history stays: `listenkeys history alice` shows it.\n"
+    )
     assert row(world, "alice") is None
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
     assert len(world.ledger("alice")) == 1
@@ -573,7 +604,7 @@ def test_an_account_whose_secret_is_being_deleted_is_removed(run: Run, world: Wo
     world.aws.client("secretsmanager").delete_secret(SecretId="listenkeys/alice")
     done = run("accounts", "remove", "alice", "--yes", "--with-secret")
     assert done.exit_code == 0
-    assert "alice was removed. There was no secret listenkeys/alice to delete." in done.stdout
+    assert done.stdout.splitlines()[0] == "alice was removed. There was no secret listenkeys/alice to delete."
 
 
 def test_with_secret_only_ones_own_field_goes_from_a_shared_secret(
@@ -583,7 +614,11 @@ def test_with_secret_only_ones_own_field_goes_from_a_shared_secret(
     for name in ("alice", "bob"):
         world.put_row(name, secretId="listenkeys/all", secretField=name)
     done = run("accounts", "remove", "alice", "--yes", "--with-secret", "--json")
-    assert json.loads(done.stdout)["key"] == "field"
+    assert json.loads(done.stdout) == {
+        "accountId": "alice", "product": "usdm", "environment": "live", "enabled": True, "problem": None,
+        "createIfMissing": True, "renewAfterMinutes": None, "secretId": "listenkeys/all",
+        "secretField": "alice", "key": "field", "restorableUntil": None,
+    }  # fmt: skip
     assert secret(world, "listenkeys/all") == {"bob": api_key}
 
 
@@ -591,7 +626,10 @@ def test_with_secret_a_key_that_another_account_uses_stays(run: Run, world: Worl
     world.add_account("alice", OTHER)
     world.put_row("bob", product="coinm", secretId="listenkeys/alice")
     done = run("accounts", "remove", "alice", "--yes", "--with-secret")
-    assert "another account uses it" in done.stdout
+    place = "field apiKey of secret listenkeys/alice"
+    assert done.stdout.splitlines()[0] == (
+        f"alice was removed. Its API key stays in {place}, because another account uses it."
+    )
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
 
 
@@ -610,7 +648,8 @@ def test_a_key_that_could_not_be_removed_is_named(run: Run, world: World, faults
     faults.fail("DeleteSecret", "AccessDeniedException")
     done = run("accounts", "remove", "alice", "--yes", "--with-secret")
     assert done.exit_code == 2
-    assert (
-        "alice was removed, but its API key is still in secret listenkeys/alice: access denied" in done.stderr
+    assert done.stderr == (
+        "listenkeys: alice was removed, but its API key is still in secret listenkeys/alice: access denied "
+        "to these AWS credentials: they do not allow DeleteSecret; choose another with --profile\n"
     )
     assert row(world, "alice") is None
