@@ -58,6 +58,15 @@ def test_writes_that_are_never_answered_cost_no_key_and_no_report(aws: LocalAws)
     assert any("_aws" in line for line in said), "metrics, too"
 
 
+def test_what_is_renewed_is_recorded_while_another_account_is_tried_again(world: Scene) -> None:
+    world.live("alice", "bob")
+    world.exchange.fault(status=503, times=3, api_key=api_key_of("bob"))
+    recorded: list[int] = []
+    world.exchange.hook = lambda _: recorded.append(len(world.ledger("alice")))
+    assert not raised(world.invoke(TICK))
+    assert (recorded[0], recorded[-1]) == (0, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.row(57)
 @pytest.mark.usefixtures("botocore_sleeps")

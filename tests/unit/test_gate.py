@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,6 +139,19 @@ def test_the_refusal_of_one_account_does_not_show_that_the_host_works() -> None:
     assert gate.failures == 11
 
 
+@pytest.mark.parametrize(
+    ("bound", "tries", "probes"), [(0, [0.0] * 3, [0.5, 1.0, 15.0]), (1, [1.0, 2.0, 10.0], [1.0, 2.0, 30.0])]
+)
+def test_the_next_try_is_at_random_within_an_interval_that_doubles(
+    bound: int, tries: list[float], probes: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda *bounds: bounds[bound])
+    assert [fail(HostGate(alone=False), "a", attempts, 0.0) for attempts in (1, 2, 40)] == tries
+    gates = [HostGate(failures=failures) for failures in (0, 1, 40)]
+    assert [fail(gate, "a", 1, 0.0) for gate in gates] == [0.0] * 3
+    assert [gate.opens_at for gate in gates] == probes
+
+
 def test_a_host_narrows_after_failures_and_widens_after_a_success() -> None:
     gate = HostGate()
     gate.served(0.0)
@@ -150,9 +164,11 @@ def test_a_host_narrows_after_failures_and_widens_after_a_success() -> None:
     failures = gate.failures
     gate.failed("late", 1, 0.5, 9.0, False, False)  # already in flight when it narrowed
     assert gate.failures == failures
+    gate.failed("next", 1, 3.0, 9.0, False, False)  # sent in the moment in which it narrowed
+    assert gate.failures == failures + 1
     gate.served(0.5)
     assert gate.alone
-    gate.served(10.0)
+    gate.served(3.0)
     assert not gate.alone
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from listenkeys.errors import AccountError
-from listenkeys.model import NOTHING, Outcome, Result
+from listenkeys.model import NOTHING, Current, Outcome, Result
 from listenkeys.report import Report
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,6 +38,18 @@ def test_the_fields_are_those_of_the_contract_in_this_order() -> None:
     assert report().keys_at_risk == 0
     assert list(planned) == [*FIELDS, "dryRun", "plan"]
     assert (planned["dryRun"], planned["plan"]) == (True, plan[:1000])
+
+
+@pytest.mark.parametrize(
+    ("later", "late", "renews"),
+    [(0.0, False, True), (0.001, True, False), (3600.0, True, False), (3600.001, False, False)],
+)
+def test_a_result_is_late_if_a_later_one_of_no_wrong_clock_is_recorded(
+    later: float, late: bool, renews: bool
+) -> None:
+    recorded = NOW + timedelta(seconds=later)
+    made = Result("a", "usdm", Outcome.EXTENDED, NOW, Current("key", "EXTENDED", recorded, recorded))
+    assert (made.late, made.renews) == (late, renews)
 
 
 def test_problems_are_50_at_most_and_those_that_need_a_person_come_first() -> None:

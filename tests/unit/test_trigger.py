@@ -32,7 +32,10 @@ EVENTS = ROOT / "events"
         ),
         ({"probe": False}, Trigger(MANUAL)),
         ({"overdueOnly": True}, Trigger(SWEEP)),
-        ({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}, Trigger(TICK)),
+        *(
+            ({"source": source, "detail-type": "Scheduled Event", "detail": {}}, Trigger(TICK))
+            for source in ("aws.events", "aws.scheduler")
+        ),
     ],
 )
 def test_a_documented_event_is_understood(event: Any, trigger: Trigger) -> None:
