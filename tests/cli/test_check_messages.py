@@ -252,8 +252,8 @@ def test_messages_that_did_not_arrive_say_why_without_a_url(world: World, run: R
     assert (status, re.sub(r"\d\d-\d\d \d\d:\d\d UTC", "TIME", says)) == (
         "action needed",
         "1 message did not arrive, since TIME, the last at TIME: API destination returned HTTP status 404 "
-        "for <URL>; if its URL is gone, put another into a new secret, set the parameter, deploy, then purge the "
-        "queue: `aws sqs purge-queue --queue-url "
+        "for <URL>; if its URL is gone, put another into a new secret, set the parameter, deploy, then purge "
+        "the queue: `aws sqs purge-queue --queue-url "
         f"{world.aws.resources['UndeliveredQueue']} --region {REGION}`",
     )
 
