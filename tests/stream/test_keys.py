@@ -125,6 +125,8 @@ def test_the_region_may_be_in_aws_region(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_REGION", "ap-northeast-1")
     clients: list[Any] = [ListenKeys("table")._dynamodb, ListenKeyChanges("https://queue")._sqs]
     assert [each.meta.region_name for each in clients] == ["ap-northeast-1"] * 2
+    waits = [(each.meta.config.connect_timeout, each.meta.config.read_timeout) for each in clients]
+    assert waits == [(2, 3), (3, 30)]  # SQS lets an answer wait for 20 s
 
 
 @pytest.mark.parametrize("date", ["Thu, 01 Jan 2026 00:00:00 -0000", "soon"], ids=["no zone", "no date"])

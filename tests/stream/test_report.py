@@ -48,6 +48,7 @@ class Bus:
         (RuntimeError("Credentials were refreshed, but"), "RuntimeError"),
         (PermissionError("~/.aws/config"), "PermissionError"),
         ({"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException"}]}, "ThrottlingException"),
+        ({"FailedEntryCount": 1, "Entries": [{}]}, "Unknown"),
     ],
 )
 def test_trouble_is_logged_by_its_code_and_raises_nothing(answer: Any, why: str, caplog: Any) -> None:

@@ -105,25 +105,36 @@ def test_ten_thousand_accounts_in_trouble_fit_into_cloudwatch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "said", "worst"),
     [
-        ([], "No accounts yet"),
-        ([row("a"), row("b")], "OK: every listenKey is alive"),
-        ([row("a", 0), row("b")], "Action needed: 1 of 2 accounts"),
-        ([row("a", enabled=False)], "Every account is disabled"),
+        ([], "No accounts yet", "disabled"),
+        ([row("a"), row("b")], "OK: every listenKey is alive", "ok"),
+        ([row("a", 0), row("b")], "Action needed: 1 of 2 accounts", "dead"),
+        ([row("a", 14)], "Action needed: 1 of 1 account", "risk"),
+        ([row("a", enabled=False)], "Every account is disabled", "disabled"),
     ],
-    ids=["none", "ok", "one", "disabled"],
+    ids=["none", "ok", "one", "alone", "disabled"],
 )
-def test_the_first_line_says_whether_anybody_is_needed(rows: list[AccountStatus], said: str) -> None:
-    assert Read(page(rows, NOW)).texts[0].startswith(said)
+def test_the_first_line_says_whether_anybody_is_needed(
+    rows: list[AccountStatus], said: str, worst: str
+) -> None:
+    html = page(rows, NOW)
+    assert Read(html).texts[0].startswith(said)
+    assert f'<p class="sum {worst}">' in html
+    assert ("the last attempt was 3 min ago" in Read(html).texts) is bool(rows)
 
 
 @pytest.mark.parametrize(
-    ("left", "shown"),
-    [(None, "no listenKey"), (-4, "expired 4 min ago"), (0, "expired just now"), (34.4, "34 min")],
-)
-def test_the_minutes_are_said_in_words_beside_the_bar(left: float | None, shown: str) -> None:
-    assert shown in Read(page([row("a", left)], NOW)).texts
+    ("left", "shown", "width"),
+    [
+        (None, "no listenKey", 0.0), (-4, "expired 4 min ago", 0.0), (0, "expired just now", 0.0),
+        (34.4, "34 min", 57.3), (75, "75 min", 100.0),
+    ],
+)  # fmt: skip
+def test_the_minutes_are_said_in_words_beside_the_bar(left: float | None, shown: str, width: float) -> None:
+    read = Read(page([row("a", left)], NOW))
+    assert shown in read.texts
+    assert ("i", {"style": f"width:{width}%"}) in read.tags
 
 
 def test_a_dead_key_is_never_shown_as_ok() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from listenkeys import timing as t
+from listenkeys.aws.clients import jitter
 from tests.paths import ROOT
 
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
@@ -43,6 +46,12 @@ WIRE = t.Timeouts()
 )  # fmt: skip
 def test_the_shorter_is_shorter(shorter: float, longer: float) -> None:
     assert shorter < longer
+
+
+def test_a_further_call_waits_at_random_for_up_to_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda *bounds: bounds)
+
+    assert [jitter(attempt) for attempt in (1, 2, 9)] == [(0, 0.2), (0, 0.4), (0, 2.0)]
 
 
 def test_an_event_is_not_tried_after_its_last_try() -> None:
