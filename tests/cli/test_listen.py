@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from listenkey_keeper.cli.listen import _event_line
 from local.binance.exchange import PATHS
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
@@ -178,3 +179,28 @@ def test_without_websockets_it_says_how_to_install_them(run: Run, listen_key: st
         done.stderr
         == "listenkeys: listen needs websockets: pip install '.[cli,stream]' in listenkey-keeper's folder\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            {
+                "e": "ACCOUNT_UPDATE",
+                "E": 1767225600012,
+                "a": {"P": [{"s": "B"}, {"s": "A"}, {"s": "B"}, {"s": 1}]},
+            },
+            "[dim]00:00:00.012[/dim]  [cyan]ACCOUNT_UPDATE    [/cyan]  [bold]B, A[/bold]",
+        ),
+        (
+            {"e": "ORDER_TRADE_UPDATE", "E": 1767225605999, "o": {"s": "BTCUSDT", "S": "BUY", "X": "NEW"}},
+            "[dim]00:00:05.999[/dim]  [cyan]ORDER_TRADE_UPDATE[/cyan]  [bold]BTCUSDT[/bold]  BUY  NEW  ",
+        ),
+        (
+            {"e": "x", "E": 1767225600000, "o": "no order"},
+            "[dim]00:00:00.000[/dim]  [cyan]x                 [/cyan]  [bold]-[/bold]",
+        ),
+    ],
+)
+def test_an_event_is_its_time_its_type_and_each_symbol_once(event: dict[str, Any], line: str) -> None:
+    assert _event_line(event).markup == line
