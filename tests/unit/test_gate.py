@@ -65,9 +65,11 @@ def test_429_pauses_everybody_and_the_next_goes_alone() -> None:
     assert not gate.alone
 
 
-@pytest.mark.parametrize("error", [BANNED, BLOCKED], ids=["418", "403"])
-def test_a_refused_account_is_not_asked_for_again(error: Refused) -> None:
-    assert not GroupGate().refused("a", error, 0.0)
+@pytest.mark.parametrize(
+    ("error", "again"), [(BANNED, False), (BLOCKED, False), (LIMITED, True), (RateLimited("429", None), True)]
+)
+def test_an_account_is_asked_for_again_only_after_a_429(error: Refused, again: bool) -> None:
+    assert GroupGate().refused("a", error, 0.0) is again
 
 
 def fail(gate: HostGate, account: str, attempts: int, now: float, **risk: bool) -> float | None:
@@ -176,6 +178,11 @@ def test_a_minute_is_closed_when_binance_counts_95_percent_of_its_limit() -> Non
     counter: Any = None
     budget = Budget(counter, 2400, VirtualClock())
     assert budget.used_weight == 0
+    rooms = [
+        (each.now("futures").room, each.now("options").room)
+        for each in (budget, Budget(counter, 1, VirtualClock()))
+    ]
+    assert rooms == [(2400, 400), (1, 1)]
     budget.observe("futures", 2279)
     assert budget.opens_at("futures") < 0
     budget.observe("futures", 2280)
