@@ -26,7 +26,7 @@ from .rows import (
     check_id,
     check_place,
 )
-from .stack import Connect, in_local_environment, on_stack
+from .stack import AccountIds, Connect, in_local_environment, on_stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,12 +39,6 @@ NewAccount = Annotated[
     str,
     typer.Argument(
         metavar="ACCOUNT", show_default=False, help="An id of your choice: 1 to 64 of A-Z a-z 0-9 . _ -"
-    ),
-]
-AccountIds = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="ACCOUNT", show_default=False, help="One or more ids, as in `listenkeys accounts list`."
     ),
 ]
 _MAX_INPUT = 4096
@@ -239,14 +233,14 @@ def disable(
     _change(registry, accounts, {"enabled": {"BOOL": False}}, said, as_json)
 
 
-command(app, "accounts remove alice --with-secret")(remove)
+command(app, "accounts remove alice bob --with-secret")(remove)
 
 
 def _change(registry: Registry, ids: list[str], row: dict[str, Any], said: str, as_json: bool) -> None:
-    registry.check_all_known(ids)
+    known = registry.get_all(ids)
     if "environment" in row:
-        for id_ in ids:
-            check_place(registry.get(id_).product, row["environment"]["S"])
+        for account in known:
+            check_place(account.product, row["environment"]["S"])
     changed = []
     for id_ in ids:
         # Printed as it is done: an error at a later account must not hide what was changed before it.

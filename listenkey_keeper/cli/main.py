@@ -231,7 +231,7 @@ def renew(
     event = event_of(ids or [], force, dry_run)
     stack = connect()
     if ids:
-        Registry(stack).check_all_known(ids)
+        Registry(stack).get_all(ids)
     function = stack.outputs["KeepaliveFunctionName"]
     with waiting("waiting for the run to end"):
         report = invoke(stack.client("lambda"), function, event)

@@ -78,14 +78,15 @@ class Registry:
         except CliError:
             self.get(account_id)
 
-    def check_all_known(self, ids: Sequence[str]) -> None:
-        """Raise CliError that names those of the ids that no row has."""
+    def get_all(self, ids: Sequence[str]) -> list[Account]:
+        """Return these accounts, each once. Raises CliError that names those of the ids that no row has."""
         for id_ in ids:
             self.check_known(id_)
         named = self._accounts.named(list(dict.fromkeys(ids)))
         unknown = [a.id for a in named if a.problem and a.problem.code == ErrorCode.ACCOUNT_NOT_FOUND]
         if unknown:
             raise no_such(", ".join(unknown))
+        return named
 
     def add(
         self, wanted: Wanted, ask: Callable[[], str], say: Callable[[str], None]

@@ -1,28 +1,30 @@
-"""`listenkeys accounts remove`: asks for confirmation, and says what happened to the API key."""
+"""`listenkeys accounts remove`: asks for confirmation, and says what happened to the API keys."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from listenkeys.model import Account
 from listenkeys.view.remedies import as_argument
 
+from .api_keys import TakenOut
 from .errors import CliError, explain
 from .output import confirmed, plain, show, show_json
 from .registry import Registry
 from .rows import as_dict
-from .stack import AccountId, Connect, on_stack
+from .stack import AccountIds, Connect, on_stack
 
 
 @on_stack
 def remove(
-    account: AccountId,
+    accounts: AccountIds,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     with_secret: Annotated[
         bool,
         typer.Option(
             "--with-secret",
-            help="Also remove its API key. A secret of its own can be restored for 30 days; a field of a "
+            help="Also remove their API keys. A secret of its own can be restored for 30 days; a field of a "
             "shared secret cannot.",
         ),
     ] = False,
@@ -30,52 +32,81 @@ def remove(
     connect: Connect,
     as_json: bool,
 ) -> None:
-    """Remove an account.
+    """Remove accounts.
 
-    Asks for confirmation. The account's history stays, and its API key stays unless you pass --with-secret.
+    Asks for confirmation. The accounts' history stays, and their API keys stay unless you pass --with-secret.
     """
     registry = Registry(connect())
-    known = registry.get(account)
-    place = f"field {known.secret_field} of secret {known.secret_id}"
-    if with_secret and known.secret_id:
-        try:
-            registry.check_key(known)
-        except CliError as error:  # before the row is removed, which names the secret
-            raise CliError(f"{account} was not removed: {error}") from None
+    known = registry.get_all(accounts)
+    if with_secret:
+        for account in known:
+            try:
+                if account.secret_id:
+                    registry.check_key(account)
+            except CliError as error:  # before the row is removed, which names the secret
+                raise CliError(f"{account.id} was not removed: {error}") from None
     if not yes:
         if not sys.stdin.isatty():
             raise CliError("remove asks for confirmation, but this is not a terminal: pass --yes")
-        and_key = f" and its API key ({plain(place)})" if with_secret else ""
-        ends = "Its listenKey, if it has one, expires within 60 minutes."
-        if not confirmed(f"Remove {plain(account)}{and_key}? {ends}"):
-            raise CliError(f"{account} was not removed")
-    registry.remove(known)
-    taken = None
-    if with_secret and known.secret_id:
-        try:
-            taken = registry.take_key(known)
-        except Exception as error:  # noqa: BLE001 - the row has been removed all the same
-            # The row is gone, so a second `remove` would not find the secret.
-            raise CliError(
-                f"{account} was removed, but its API key is still in secret {known.secret_id}: "
-                f"{explain(error)}"
-            ) from None
+        if not confirmed(_question(known, with_secret)):
+            raise CliError("nothing was removed")
+    removed: list[dict[str, Any]] = []
+    for account in known:
+        # Printed as it is done: an error at a later account must not hide what was removed before it.
+        taken = _remove(registry, account, with_secret)
+        if as_json:
+            until = taken.until.isoformat() if taken and taken.until else None
+            key = taken.what if taken else "kept"
+            removed.append({**as_dict(account), "key": key, "restorableUntil": until})
+            continue
+        history = f"`listenkeys history {as_argument(account.id)}` shows it"
+        show(f"{account.id} was removed. {_of_key(account, taken)}", f"Its history stays: {history}.")
     if as_json:
-        until = taken.until.isoformat() if taken and taken.until else None
-        show_json({**as_dict(known), "key": taken.what if taken else "kept", "restorableUntil": until})
-        return
+        show_json(removed)
+
+
+def _question(accounts: list[Account], with_secret: bool) -> str:
+    if len(accounts) > 1:
+        and_keys = " and their API keys" if with_secret else ""
+        names = plain(", ".join(account.id for account in accounts))
+        return (
+            f"Remove {len(accounts)} accounts{and_keys} ({names})? Their listenKeys expire within 60 minutes."
+        )
+    and_key = f" and its API key ({plain(_place(accounts[0]))})" if with_secret else ""
+    ends = "Its listenKey, if it has one, expires within 60 minutes."
+    return f"Remove {plain(accounts[0].id)}{and_key}? {ends}"
+
+
+def _remove(registry: Registry, account: Account, with_secret: bool) -> TakenOut | None:
+    registry.remove(account)
+    if not (with_secret and account.secret_id):
+        return None
+    try:
+        return registry.take_key(account)
+    except Exception as error:  # noqa: BLE001 - the row has been removed all the same
+        # The row is gone, so a second `remove` would not find the secret.
+        raise CliError(
+            f"{account.id} was removed, but its API key is still in secret {account.secret_id}: "
+            f"{explain(error)}"
+        ) from None
+
+
+def _of_key(account: Account, taken: TakenOut | None) -> str:
+    place = _place(account)
     match taken.what if taken else "kept":
         case "field":
-            key = f"Its API key was removed from {place}."
+            return f"Its API key was removed from {place}."
         case "deleted":
             until = f"{taken.until:%Y-%m-%d}" if taken and taken.until else "then"
             back = f"`aws secretsmanager restore-secret` restores it until {until}"
-            key = f"The secret {known.secret_id} was deleted; {back}."
+            return f"The secret {account.secret_id} was deleted; {back}."
         case "gone":
-            key = f"There was no secret {known.secret_id} to delete."
+            return f"There was no secret {account.secret_id} to delete."
         case _ if taken:
-            key = f"Its API key stays in {place}, because another account uses it."
+            return f"Its API key stays in {place}, because another account uses it."
         case _:
-            key = f"Its API key stays {f'in {place}' if known.secret_id else 'where it is'}."
-    history = f"`listenkeys history {as_argument(account)}` shows it"
-    show(f"{account} was removed. {key}", f"Its history stays: {history}.")
+            return f"Its API key stays {f'in {place}' if account.secret_id else 'where it is'}."
+
+
+def _place(account: Account) -> str:
+    return f"field {account.secret_field} of secret {account.secret_id}"

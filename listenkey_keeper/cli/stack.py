@@ -41,6 +41,12 @@ StackName = Annotated[
 ]
 ACCOUNT_HELP = "The account's id, as in `listenkeys accounts list`."
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False, help=ACCOUNT_HELP)]
+AccountIds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ACCOUNT", show_default=False, help="One or more ids, as in `listenkeys accounts list`."
+    ),
+]
 Region = Annotated[
     str | None,
     typer.Option(

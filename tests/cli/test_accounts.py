@@ -575,6 +575,54 @@ def test_remove_takes_the_row_and_leaves_the_secret_and_the_ledger(
     assert "CREATED" in run("history", "alice").stdout
 
 
+def test_several_accounts_are_removed_each_once_and_each_is_printed(run: Run, world: World) -> None:
+    for name in ("alice", "bob", "carol"):
+        world.add_account(name, OTHER)
+    done = run("accounts", "remove", "bob", "alice", "bob", "--yes")
+    said = (
+        "{0} was removed. Its API key stays in field apiKey of secret listenkeys/{0}.\n"
+        "Its history stays: `listenkeys history {0}` shows it.\n"
+    )
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == said.format("bob") + said.format("alice")
+    assert [row(world, name) is None for name in ("alice", "bob", "carol")] == [True, True, False]
+
+
+def test_nothing_is_removed_if_one_of_several_cannot_be(run: Run, world: World) -> None:
+    world.add_account("alice", OTHER)
+    world.add_account("bob", OTHER)
+    world.aws.client("secretsmanager").put_secret_value(SecretId="listenkeys/bob", SecretString="plain")
+    for names, says in (
+        (("alice", "bobby", "bert"), "there is no account bobby, bert: "),
+        (("alice", "bob"), "bob was not removed: the secret listenkeys/bob is not a JSON object"),
+    ):
+        done = run("accounts", "remove", *names, "--with-secret", "--yes")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"listenkeys: {says}")
+    assert [bool(row(world, name)) for name in ("alice", "bob")] == [True, True]
+    assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
+    done = run("accounts", "remove", "alice", "bob", "--yes", "--json")  # without the secrets
+    assert [(each["accountId"], each["key"]) for each in json.loads(done.stdout)] == [
+        ("alice", "kept"),
+        ("bob", "kept"),
+    ]
+
+
+def test_what_was_removed_before_an_error_is_printed(run: Run, world: World, faults: AwsFaults) -> None:
+    for name in ("alice", "bob"):
+        world.add_account(name, OTHER)
+
+    def next_one(answer: bytes) -> bytes:
+        faults.fail("DeleteItem", "AccessDeniedException")
+        return answer
+
+    faults.edits["DeleteItem"] = next_one
+    done = run("accounts", "remove", "alice", "bob", "--yes")
+    assert (done.exit_code, done.stdout.count("was removed")) == (2, 1)
+    assert done.stdout.startswith("alice was removed.")
+    assert (row(world, "alice"), bool(row(world, "bob"))) == (None, True)
+
+
 def test_remove_needs_a_yes(run: Run, world: World) -> None:
     world.add_account("alice", OTHER)
     done = run("accounts", "remove", "alice", stdin="y\n")  # no terminal: nobody was asked
@@ -614,11 +662,11 @@ def test_with_secret_only_ones_own_field_goes_from_a_shared_secret(
     for name in ("alice", "bob"):
         world.put_row(name, secretId="listenkeys/all", secretField=name)
     done = run("accounts", "remove", "alice", "--yes", "--with-secret", "--json")
-    assert json.loads(done.stdout) == {
+    assert json.loads(done.stdout) == [{
         "accountId": "alice", "product": "usdm", "environment": "live", "enabled": True, "problem": None,
         "createIfMissing": True, "renewAfterMinutes": None, "secretId": "listenkeys/all",
         "secretField": "alice", "key": "field", "restorableUntil": None,
-    }  # fmt: skip
+    }]  # fmt: skip
     assert secret(world, "listenkeys/all") == {"bob": api_key}
 
 

@@ -45,6 +45,21 @@ def test_remove_asks_first(start: Start, world: World, answer: str, stays: bool)
     assert (row(world, "alice") is not None) == stays
 
 
+@pytest.mark.parametrize(("options", "and_keys"), [((), ""), (("--with-secret",), " and their API keys")])
+def test_remove_of_several_asks_once(
+    start: Start, world: World, options: tuple[str, ...], and_keys: str
+) -> None:
+    for name in ("alice", "bob"):
+        world.add_account(name, "a" * 20)
+    terminal = start("accounts", "remove", "alice", "bob", *options, columns=200)
+    terminal.wait_for(
+        f"Remove 2 accounts{and_keys} (alice, bob)? Their listenKeys expire within 60 minutes. [y/N]: "
+    )
+    terminal.type("n\n")
+    assert (terminal.end(), "listenkeys: nothing was removed" in terminal.output) == (2, True)
+    assert [bool(row(world, name)) for name in ("alice", "bob")] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("typed", "code", "said"), [("\x03", 130, ""), ("\x04", 2, "no answer was given: nothing was changed")]
 )
