@@ -225,7 +225,7 @@ class ListenKeys:
                 account, product, key, url, _moment(item["renewedAt"]), _moment(item["expiresAt"]),
                 _text(item, "outcome"), _text(item, "errorCode"),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             return "INVALID_RECORD"
 
 

@@ -224,9 +224,9 @@ async def test_a_bug_while_a_socket_is_opened_does_not_end_the_stream(
     ("status", "headers", "seconds"),
     [
         (429, {"Retry_After": "120"}, 120), (418, {"Retry_After": "300"}, 300), (418, {}, 120),
-        (418, {"Retry_After": "Thu, 01 Jan 2026 00:00:00 -0000"}, 120),
+        (418, {"Retry_After": "Thu, 01 Jan 2026 00:00:00 -0000"}, 120), (418, {"Retry_After": "soon"}, 120),
     ],
-    ids=["seconds", "ban", "ban without an end", "a date without a zone"],
+    ids=["seconds", "ban", "ban without an end", "a date without a zone", "no date"],
 )  # fmt: skip
 @in_loop
 async def test_a_server_that_says_how_long_to_wait_is_not_asked_before(

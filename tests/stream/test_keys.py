@@ -150,8 +150,14 @@ def test_an_account_without_a_key_is_worth_asking_for_again(table: dict[str, Any
 
 @pytest.mark.parametrize(
     "broken",
-    [{"product": "spot"}, {"product": None}, {"expiresAt": None}, {"renewedAt": "yesterday"}],
-    ids=["product", "no product", "no expiresAt", "renewedAt"],
+    [
+        {"product": "spot"},
+        {"product": None},
+        {"expiresAt": None},
+        {"renewedAt": "yesterday"},
+        {"renewedAt": "0001-01-01T00:00:00+14:00"},
+    ],
+    ids=["product", "no product", "no expiresAt", "renewedAt", "before all time"],
 )
 def test_a_broken_record_is_none(world: World, table: Any, clock: VirtualClock, broken: Any) -> None:
     world.put_current("alice", KEY, clock.now(), **broken)
