@@ -54,5 +54,5 @@ class WeightCounter:
             return None
         except AwsError as error:
             raise Unavailable(f"the weight counter could not be reached: {error_code(error)}") from None
-        except (KeyError, ValueError):
+        except ValueError:
             raise Unavailable("the weight counter does not hold a number") from None
