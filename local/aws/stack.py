@@ -85,7 +85,7 @@ def choose(template: dict[str, Any], parameters: Mapping[str, str]) -> dict[str,
 
     moto would leave a null in a list in which CloudFormation leaves nothing.
     """
-    values = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
+    values = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()}
     values.update(parameters)
 
     def decide(condition: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A bot's own stack beside the keeper's: its queue, and the rule that fills it."""
+"""A bot's own stack beside the keeper's: its queue, the rule that fills it, and its policy."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from contextlib import contextmanager
 
 from samtranslator.yaml_helper import yaml_parse
 
-from local.aws.stack import LocalAws, known_to_moto
+from local.aws.stack import LocalAws, choose, known_to_moto
+from tests.paths import ROOT
+
+TEMPLATE = ROOT / "examples/bot/template.yaml"
 
 
 @contextmanager
-def bot_stack(aws: LocalAws, template: str, **parameters: str) -> Iterator[str]:
-    """Deploy a template, in YAML, that has a queue; yield the queue's URL."""
+def bot_stack(aws: LocalAws, **parameters: str) -> Iterator[dict[str, str]]:
+    """Deploy examples/bot beside the keeper's stack; yield its outputs."""
+    parameters = {"ListenKeysTableName": aws.outputs["ListenKeysTableName"], **parameters}
+    template = choose(yaml_parse(TEMPLATE.read_text()), parameters)
     cloudformation = aws.client("cloudformation")
     cloudformation.create_stack(
         StackName="bot",
-        TemplateBody=json.dumps(known_to_moto(yaml_parse(template))),
+        TemplateBody=json.dumps(known_to_moto(template)),
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
     )
     [stack] = cloudformation.describe_stacks(StackName="bot")["Stacks"]
     assert stack["StackStatus"] == "CREATE_COMPLETE"
-    yield next(output["OutputValue"] for output in stack["Outputs"] if output["OutputKey"] == "QueueUrl")
+    yield {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     cloudformation.delete_stack(StackName="bot")

@@ -142,10 +142,9 @@ class Place:
 def place(aws: LocalAws, tmp_path: Path) -> Iterator[Place]:
     aws.reset()
     clock = SetBack()
-    table = aws.outputs["ListenKeysTableName"]
     with (
         World(exchange=Exchange(now=clock.timestamp), aws=aws, streams=True) as world,
-        bot_stack(aws, (BOT / "template.yaml").read_text(), ListenKeysTableName=table) as queue,
+        bot_stack(aws) as bot,
     ):
         world.add_account("alice", API_KEY)
         environment = {
@@ -155,10 +154,10 @@ def place(aws: LocalAws, tmp_path: Path) -> Iterator[Place]:
             "SYMBOL": "BTCUSDT",
             "BINANCE_API_KEY": API_KEY,
             "BINANCE_API_SECRET": "s" * 64,
-            "QUEUE_URL": queue,
+            "QUEUE_URL": bot["QueueUrl"],
             **world.environment(),
         }
-        yield Place(world, clock, Bot(environment, tmp_path), queue)
+        yield Place(world, clock, Bot(environment, tmp_path), bot["QueueUrl"])
 
 
 def test_the_bot_prints_every_order_whatever_happens(place: Place) -> None:

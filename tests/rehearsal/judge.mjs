@@ -8,6 +8,12 @@ const { iamConditionKeyDetails, getGlobalConditionKeyByName } = require('@cloud-
 
 const { requests, keys } = JSON.parse(readFileSync(0, 'utf8'))
 
+// A KMS key's own policy has to leave the decision to IAM's policies. The policy that AWS gives a new key does.
+const leaveItToIam = {
+  Version: '2012-10-17',
+  Statement: [{ Effect: 'Allow', Principal: { AWS: 'arn:aws:iam::123456789012:root' }, Action: 'kms:*', Resource: '*' }]
+}
+
 async function decide({ policies, action, resource, context }) {
   const accountId = '123456789012'
   const simulation = {
@@ -18,6 +24,7 @@ async function decide({ policies, action, resource, context }) {
       contextVariables: context
     },
     identityPolicies: policies.map((policy, number) => ({ name: `policy${number}`, policy })),
+    resourcePolicy: action.startsWith('kms:') ? leaveItToIam : undefined,
     serviceControlPolicies: [],
     resourceControlPolicies: []
   }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from local.aws.stack import choose, expand
+from local.aws.stack import LocalAws, choose, expand
+from tests.end_to_end.bot_stack import bot_stack
 from tests.policies import as_list
 from tests.rehearsal.judge import Request, decide, types_of
 
@@ -64,3 +66,33 @@ def test_a_change_is_announced_alone_and_in_tens_and_nothing_else_is() -> None:
     assert decide(put([ours]), put([ours] * 10)) == ["Allowed", "Allowed"]
     denied = [put([]), put(["aws.billing"]), put([ours] * 9 + ["aws.billing"]), put([ours], f"{BUS}-2")]
     assert decide(*denied) == ["ImplicitlyDenied"] * 4
+
+
+def test_a_bots_policy_opens_its_own_accounts_and_no_other(aws: LocalAws) -> None:
+    key = EVERYTHING["KmsKeyArn"]
+    with bot_stack(aws, AccountIds="alice,bob", KmsKeyArn=key) as outputs:
+        policies = [policy_at(aws, outputs["BotPolicyArn"])]
+    with bot_stack(aws, AccountIds="alice,bob") as outputs:
+        without_a_key = [policy_at(aws, outputs["BotPolicyArn"])]
+    table = f"arn:aws:dynamodb:eu-west-1:123456789012:table/{aws.outputs['ListenKeysTableName']}"
+
+    def read(account: str, action: str = "GetItem") -> Request:
+        return Request(policies, f"dynamodb:{action}", table, {"dynamodb:LeadingKeys": [account]})
+
+    def opened(by: str, arn: str = key) -> Request:
+        return Request(policies, "kms:Decrypt", arn, {"kms:ViaService": f"{by}.eu-west-1.amazonaws.com"})
+
+    assert decide(read("alice"), read("bob"), opened("dynamodb")) == ["Allowed"] * 3
+    denied = [
+        read("carol"), read("alice", "Query"), read("alice", "Scan"),
+        opened("secretsmanager"), opened("dynamodb", EVERYTHING["SecretsKmsKeyArn"]),
+        Request(policies, "kms:Decrypt", key),
+        replace(opened("dynamodb"), policies=without_a_key),
+    ]  # fmt: skip
+    assert decide(*denied) == ["ImplicitlyDenied"] * len(denied)
+
+
+def policy_at(aws: LocalAws, arn: str) -> dict[str, Any]:
+    found = aws.client("iam").get_policy_version(PolicyArn=arn, VersionId="v1")
+    document: dict[str, Any] = found["PolicyVersion"]["Document"]
+    return document

@@ -12,7 +12,6 @@ from listenkey_keeper import ListenKeyChanges
 from listenkeys.aws.announcements import Announcer
 from local.world import World
 from tests.end_to_end.bot_stack import bot_stack
-from tests.paths import ROOT
 from tests.waiting import eventually
 
 from .conftest import ALICE, in_loop, listening, until
@@ -24,11 +23,9 @@ def readers() -> int:
 
 @pytest.fixture
 def queue_url(world: World) -> Iterator[str]:
-    """The queue and the rule of examples/bot, for one more account."""
-    template = (ROOT / "examples/bot/template.yaml").read_text()
-    two = template.replace("[!Ref AccountId]\n          #", "[!Ref AccountId, bob]\n          #")
-    with bot_stack(world.aws, two, ListenKeysTableName=world.aws.outputs["ListenKeysTableName"]) as url:
-        yield url
+    """The queue of examples/bot, for two accounts."""
+    with bot_stack(world.aws, AccountIds="alice,bob") as outputs:
+        yield outputs["QueueUrl"]
 
 
 @pytest.fixture
