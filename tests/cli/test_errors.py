@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -347,3 +349,20 @@ def test_a_shell_completes_commands_without_aws(words: str, completed: str) -> N
     }
     done = CliRunner().invoke(app, prog_name="listenkeys", env={**asked, "AWS_ACCESS_KEY_ID": None})
     assert done.stdout.split() == [completed]
+
+
+@pytest.mark.parametrize(
+    ("package", "code", "said"),
+    [
+        ("typer", 2, "listenkeys: typer is missing: pip install '.[cli]' in listenkey-keeper's folder"),
+        (
+            "botocore",
+            1,
+            "ModuleNotFoundError: No module named 'botocore.exceptions'; 'botocore' is not a package",
+        ),
+    ],
+)
+def test_a_missing_package_is_said_if_the_command_alone_needs_it(package, code, said):
+    without = f"import sys; sys.modules[{package!r}] = None; from listenkey_keeper.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (code, said)
