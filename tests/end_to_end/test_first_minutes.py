@@ -83,6 +83,7 @@ NOT_TYPED = {
     "python bot.py": "needs an account at Binance; .local/with runs the same bot",
     "make run ACCOUNT=real": "needs an account at Binance; test_make_run.py runs it with the stand-in",
     "sam build && sam deploy": "needs AWS for an update; both commands are typed from README",
+    "git rev-parse HEAD": "goes with git pull",
     "git stash": "goes with git pull",
     "git pull": "needs a version that is newer",
     "git stash pop": "goes with git pull",
