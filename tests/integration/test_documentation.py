@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+from samtranslator.yaml_helper import yaml_parse
 
 from listenkeys.errors import ErrorCode
 from listenkeys.model import Outcome
@@ -29,6 +30,7 @@ from tests.policies import statements_of
 from tests.waiting import SECONDS
 
 TEMPLATE = expand()
+BOT = yaml_parse((ROOT / "examples/bot/template.yaml").read_text())
 PAGES = [
     *ROOT.glob("*.md"),
     *ROOT.glob("docs/*.md"),
@@ -120,7 +122,7 @@ def test_every_statement_of_the_roles_is_explained() -> None:
 
 def test_every_parameter_a_page_names_exists() -> None:
     known = {name for part in ("Parameters", "Resources", "Outputs") for name in TEMPLATE[part]}
-    known |= granted().keys() | {"ListenKeyKeeper", *metrics()}
+    known |= granted().keys() | {"ListenKeyKeeper", *metrics(), *BOT["Outputs"]}
     for page in (ALARMS, COMMAND, OPERATIONS, REFERENCE, SECURITY):
         for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=[^`]*)?`", page):
             assert name in known, name
