@@ -89,8 +89,14 @@ def test_page_asks_sets_off_each_alarm_and_says_what_should_come(
     assert sorted(calls[len(NAMES) :]) == [(name, "OK") for name in sorted(NAMES)]
     assert set(states(on_aws).values()) == {"OK"}
     [message] = on_aws.aws.sent_events()
-    assert message["detail-type"] == "Listen Keys Failing"
-    assert message["detail"]["text"].startswith("TEST. ")
+    assert (message["source"], message["detail-type"]) == ("listenkey-keeper", "Listen Keys Failing")
+    assert message["detail"] == {
+        "count": 0,
+        "accounts": [],
+        "text": "TEST. This is a test by `listenkeys check --page`. No account fails. `listenkeys status` "
+        "shows all.",
+        "listenKeysTable": on_aws.aws.resources["ListenKeysTable"],
+    }
     said = " ".join(terminal.output.split())
     assert f"{MAIL}: {2 * len(NAMES)} messages (ALARM and OK of " in said
     assert "and one that begins with TEST should have arrived" in said
