@@ -1,4 +1,4 @@
-"""`listenkeys accounts`: add, list, change and remove accounts."""
+"""`listenkeys accounts`: add, list and change accounts."""
 
 import getpass
 import sys
@@ -11,8 +11,10 @@ from rich.text import Text
 from listenkeys.products import LIVE
 from listenkeys.view.remedies import as_argument
 
+from .api_keys import length_note
 from .errors import CliError
 from .group import command
+from .importing import import_file
 from .output import Columns, Problems, show, show_json
 from .registry import Registry, Wanted
 from .remove import remove
@@ -26,12 +28,12 @@ from .rows import (
     check_id,
     check_place,
 )
-from .stack import AccountIds, Connect, in_local_environment, on_stack
+from .stack import AccountIds, Connect, on_stack
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Add, list, change, enable, disable and remove accounts.",
+    help="Add, import, list, change, enable, disable and remove accounts.",
     epilog="Example: listenkeys accounts add alice",
 )
 
@@ -42,7 +44,6 @@ NewAccount = Annotated[
     ),
 ]
 _MAX_INPUT = 4096
-_KEY_LENGTH = 64
 
 
 # An extra argument could be an API key, and the parser's error would quote it.
@@ -233,6 +234,7 @@ def disable(
     _change(registry, accounts, {"enabled": {"BOOL": False}}, said, as_json)
 
 
+command(app, "accounts import accounts.csv", "import")(import_file)
 command(app, "accounts remove alice bob --with-secret")(remove)
 
 
@@ -263,7 +265,6 @@ def _api_key(account: str) -> str:
         key = sys.stdin.read(_MAX_INPUT).removeprefix("\ufeff").strip()
     if not key:
         raise CliError("no API key was given: enter it at the prompt, or pipe it in")
-    if len(key) != _KEY_LENGTH and not in_local_environment():
-        said = f"note: Binance's API keys have {_KEY_LENGTH} characters, this has {len(key)}: check it"
-        typer.echo(said, err=True)
+    if note := length_note(key):
+        typer.echo(note, err=True)
     return key

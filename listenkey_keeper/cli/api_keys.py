@@ -6,6 +6,8 @@ Nothing here prints, and no error quotes a secret.
 import contextlib
 import json
 import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,11 +16,14 @@ from botocore.exceptions import ClientError
 
 from listenkeys.aws.clients import error_code
 from listenkeys.aws.credentials import API_KEY
+from listenkeys.model import Account
 
 from .errors import CliError
+from .stack import in_local_environment
 
 MAX_SECRET_BYTES = 64 * 1024  # of Secrets Manager
 RECOVERY_DAYS = 30
+_KEY_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,19 @@ class TakenOut:
 
     what: str
     until: datetime | None = None
+
+
+def check_characters(key: str) -> None:
+    """Raise CliError for what cannot be an API key."""
+    if not API_KEY.fullmatch(key):
+        raise CliError("that is not an API key: it may have only letters, digits, - and _")
+
+
+def length_note(key: str) -> str | None:
+    """Return what to say of an API key that is not as long as Binance's; the local environment's are not."""
+    if len(key) == _KEY_LENGTH or in_local_environment():
+        return None
+    return f"note: Binance's API keys have {_KEY_LENGTH} characters, this has {len(key)}: check it"
 
 
 class _BeingDeleted(CliError):
@@ -44,24 +62,12 @@ class ApiKeys:
         self._client = secretsmanager
         self._kms_key = kms_key  # of secrets that are created; empty: AWS's own
 
-    def check_secret(self, secret_id: str, replace: bool, own: bool) -> str | None:
-        """Return what `put` does to this secret beside writing the key, if a person should know.
+    def check_secret(self, secret_id: str, replace: bool, own: bool, say: Callable[[str], None]) -> None:
+        """Give `say` what `put` does to this secret beside writing keys, if a person should know.
 
         Raises CliError when `put` could not write to it.
         """
-        try:
-            content = self._content(secret_id)
-        except _BeingDeleted:
-            if not replace:
-                raise
-            return f"the secret {secret_id} is being deleted: the command restores it"
-        except _NoObject:
-            if not (replace and own):
-                raise
-            return f"the secret {secret_id} is not a JSON object: the command replaces its whole content"
-        if content is None and secret_id.startswith("arn:"):
-            raise CliError("there is no secret with this ARN: pass a name to --secret to create one")
-        return None
+        self._writable(secret_id, replace, own, say, restore=False)
 
     def check_content(self, secret_id: str) -> None:
         """Raise CliError when `take_out` could not read the secret."""
@@ -76,38 +82,36 @@ class ApiKeys:
             return True
         return content is not None and field in content
 
-    def put(self, secret_id: str, field: str, key: str, replace: bool, own: bool) -> None:
-        """Write a key, and leave the secret's other fields as they are; create the secret if there is none.
+    def put(
+        self,
+        secret_id: str,
+        keys: Mapping[str, str],
+        replace: bool,
+        own: bool,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Write keys into their fields, in one version, and leave the secret's other fields as they are.
 
-        With `replace`, a secret that is being deleted is restored, and the account's `own` may hold anything.
-        Raises CliError, with nothing changed, for what cannot be an API key, for a secret that would be too
-        long and, unless `replace`, for a field that holds another key.
+        A secret that is not there is created. With `replace`, one that is being deleted is restored, and the
+        account's `own` may hold anything; `say` gets that. Raises CliError, with no key written, for what
+        cannot be an API key, for a secret that would be too long and, unless `replace`, for a field that
+        holds another key.
         """
-        if not API_KEY.fullmatch(key):
-            raise CliError("that is not an API key: it may have only letters, digits, - and _")
-        try:
-            content = self._content(secret_id)
-        except _BeingDeleted:
-            if not replace:
-                raise
-            self._client.restore_secret(SecretId=secret_id)
-            self.put(secret_id, field, key, replace, own)
-            return
-        except _NoObject:
-            if not (replace and own):
-                raise
-            content = {}
+        for key in keys.values():
+            check_characters(key)
+        content = self._writable(secret_id, replace, own, say, restore=True)
         if content is None:
-            self._create(secret_id, field, key)
+            self._create(secret_id, keys)
             return
-        if content.get(field) == key:
-            return  # an add that stopped half-way, done again
-        if field in content and not replace:
+        held = [field for field, key in keys.items() if field in content and content[field] != key]
+        if held and not replace:
             raise CliError(
-                f"field {field} of secret {secret_id} already holds another API key: overwrite it with "
-                "--replace"
+                f"secret {secret_id} already holds another API key in field {', '.join(held)}: overwrite it "
+                "with --replace"
             )
-        self._write(secret_id, {**content, field: key})
+        merged = {**content, **keys}
+        if merged != content:  # else it is an add that stopped half-way, done again
+            self._write(secret_id, merged)
 
     def take_out(self, secret_id: str, field: str) -> TakenOut:
         """Remove a key: its field, or the secret, with a recovery window, when nothing else is in it."""
@@ -123,6 +127,29 @@ class ApiKeys:
             return TakenOut("field")
         answer = self._client.delete_secret(SecretId=secret_id, RecoveryWindowInDays=RECOVERY_DAYS)
         return TakenOut("deleted", answer["DeletionDate"])
+
+    def _writable(
+        self, secret_id: str, replace: bool, own: bool, say: Callable[[str], None], *, restore: bool
+    ) -> dict[str, Any] | None:
+        """Return the fields that a key is added to, None for a secret that is created. Raises CliError."""
+        try:
+            content = self._content(secret_id)
+        except _BeingDeleted:
+            if not replace:
+                raise
+            say(f"the secret {secret_id} is being deleted: the command restores it")
+            if not restore:
+                return None
+            self._client.restore_secret(SecretId=secret_id)
+            return self._writable(secret_id, replace, own, say, restore=restore)
+        except _NoObject:
+            if not (replace and own):
+                raise
+            say(f"the secret {secret_id} is not a JSON object: the command replaces its whole content")
+            return {}
+        if content is None and secret_id.startswith("arn:"):
+            raise CliError("there is no secret with this ARN: give a name instead, and it is created")
+        return content
 
     def _content(self, secret_id: str) -> dict[str, Any] | None:
         """Return a secret's fields, None when there is no such secret, or no value in it."""
@@ -149,26 +176,50 @@ class ApiKeys:
             )
         return content
 
-    def _create(self, secret_id: str, field: str, key: str) -> None:
+    def _create(self, secret_id: str, keys: Mapping[str, str]) -> None:
         try:
             self._client.create_secret(
                 Name=secret_id,
                 Description="API keys for listenkey-keeper",
-                SecretString=json.dumps({field: key}),
+                SecretString=_text(secret_id, keys),
                 **({"KmsKeyId": self._kms_key} if self._kms_key else {}),
             )
         except ClientError as error:
             if error_code(error) != "ResourceExistsException":
                 raise
-            self._write(secret_id, {field: key})  # it is there, without a value
+            self._write(secret_id, keys)  # it is there, without a value
 
-    def _write(self, secret_id: str, content: dict[str, Any]) -> None:
-        text = json.dumps(content)
-        if len(text.encode()) > MAX_SECRET_BYTES:
+    def _write(self, secret_id: str, content: Mapping[str, Any]) -> None:
+        self._client.put_secret_value(SecretId=secret_id, SecretString=_text(secret_id, content))
+
+
+class Fields:
+    """Which accounts use which field of which secret."""
+
+    def __init__(self, accounts: Iterable[Account]) -> None:
+        self._users: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        for account in accounts:
+            for name in _names(account.secret_id):
+                self._users[name, account.secret_field].add(account.id)
+
+    def take(self, account_id: str, secret_id: str, field: str) -> None:
+        """Note that an account uses a field. Raises CliError when another does."""
+        places = [(name, field) for name in _names(secret_id)]
+        others = {user for place in places for user in self._users[place]} - {account_id}
+        if others:
             raise CliError(
-                f"the secret {secret_id} would exceed its limit of 64 KiB: use another with --secret"
+                f"field {field} of secret {secret_id} is for {min(others)}'s API key: choose another "
+                "field or secret"
             )
-        self._client.put_secret_value(SecretId=secret_id, SecretString=text)
+        for place in places:
+            self._users[place].add(account_id)
+
+
+def _text(secret_id: str, content: Mapping[str, Any]) -> str:
+    text = json.dumps(content)
+    if len(text.encode()) > MAX_SECRET_BYTES:
+        raise CliError(f"the secret {secret_id} would exceed its limit of 64 KiB: use another with --secret")
+    return text
 
 
 def same_secret(left: str, right: str) -> bool:

@@ -108,7 +108,7 @@ def _usage(error: Any, text: str) -> str:
         return f"put {option} after the command, such as `{path} {first} {option}`"
     if unknown and option == "--product":
         return "to change the product: `listenkeys accounts add --replace --product PRODUCT ACCOUNT`"
-    command = re.match(r"No such command '(add|list|set|enable|disable|remove)'", text)
+    command = re.match(r"No such command '(add|import|list|set|enable|disable|remove)'", text)
     if command:
         return f"there is no command {command[1]}: did you mean `listenkeys accounts {command[1]}`?"
     text = re.sub(r"^Got unexpected extra argument\S* \((.*)\)$", r"too many arguments: \1", text.rstrip("."))

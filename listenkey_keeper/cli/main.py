@@ -40,8 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Manage the accounts whose listenKeys listenkey-keeper keeps alive.",
     epilog="Exit codes: 0 ok; 1 action needed (status: an account is not ok; renew: an account was not "
-    "renewed; check: a check failed); 2 the command failed, or you answered no; 130 stopped by Ctrl-C "
-    "(listen and status --watch exit with 0); 141 the reader of a pipe closed it.\n\n"
+    "renewed; accounts import: one was not added; check: a check failed); 2 the command failed, or you "
+    "answered no; 130 stopped by Ctrl-C (listen and status --watch exit with 0); 141 the reader of a pipe "
+    "closed it.\n\n"
     "Example: listenkeys status",
 )
 app.add_typer(accounts.app, name="accounts")

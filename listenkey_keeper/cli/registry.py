@@ -13,11 +13,11 @@ from listenkeys.aws.accounts import SECRET_ID, Accounts
 from listenkeys.clock import SYSTEM_CLOCK
 from listenkeys.errors import ErrorCode
 from listenkeys.model import Account
-from listenkeys.products import LIVE, NOT_KEPT, PRODUCTS
+from listenkeys.products import LIVE
 
-from .api_keys import ApiKeys, TakenOut, same_secret
+from .api_keys import ApiKeys, Fields, TakenOut, same_secret
 from .errors import CliError
-from .rows import attributes, check_id, check_place, looks_like_a_key
+from .rows import attributes, check_id, check_place, check_product, looks_like_a_key
 from .stack import Stack
 
 _DEFAULT_FIELD = "apiKey"
@@ -44,7 +44,7 @@ class Registry:
 
     def __init__(self, stack: Stack) -> None:
         self._dynamodb = stack.client("dynamodb")
-        self._keys = ApiKeys(stack.client("secretsmanager"), stack.parameters.get("SecretsKmsKeyArn", ""))
+        self.keys = ApiKeys(stack.client("secretsmanager"), stack.parameters.get("SecretsKmsKeyArn", ""))
         self._table = stack.outputs["AccountsTableName"]
         self._prefix = stack.outputs["SecretPrefix"]
         self._accounts = Accounts(self._dynamodb, self._table, self._prefix, SYSTEM_CLOCK.sleep)
@@ -96,26 +96,62 @@ class Registry:
         Before that, `say` gets what else is overwritten. Returns the account, and what it was before, if
         anything. Raises CliError, with nothing changed.
         """
-        known = self._checked(wanted)
+        check_id(wanted.account_id)
+        known = self.find(wanted.account_id)
+        secret_id, field = self.place(wanted, known)
+        Fields(self.all()).take(wanted.account_id, secret_id, field)
+        if wanted.replace and not known and not self.keys.holds(secret_id, field):
+            raise CliError(
+                f"there is no account {wanted.account_id}, so no API key to replace: check the name with "
+                "`listenkeys accounts list`, or leave --replace out to add the account"
+            )
+        own = secret_id == self.own_secret(wanted.account_id)
+        self.keys.check_secret(secret_id, wanted.replace, own, say)
+        self.keys.put(secret_id, {field: ask()}, wanted.replace, own)
+        self.write_row(wanted, known, secret_id, field)
+        return self.get(wanted.account_id), known
+
+    def own_secret(self, account_id: str) -> str:
+        """Return the name of the secret that is an account's own."""
+        return f"{self._prefix}/{account_id}"
+
+    def place(self, wanted: Wanted, known: Account | None) -> tuple[str, str]:
+        """Return the secret and the field that the key goes into.
+
+        `known` is the account, if it is there. Reads nothing. Raises CliError when what is wanted makes no
+        sense, or the function could not read the secret.
+        """
+        attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
+        if wanted.product is not None:
+            check_product(wanted.product)
+        if known and not wanted.replace:
+            raise CliError(
+                f"{known.id} already exists: `listenkeys accounts list` shows its row, --replace replaces "
+                "its API key"
+            )
+        if known and known.problem:
+            raise CliError(
+                f"{known.id} cannot be changed ({known.problem.message}): correct the row, or remove the "
+                "account and add it again"
+            )
+        product, environment = (known.product, known.environment) if known else ("usdm", LIVE)
+        check_place(wanted.product or product, wanted.environment or environment)
+        own = self.own_secret(wanted.account_id)
+        secret_id = wanted.secret_id or (known.secret_id if known else own)
+        self._check_readable(secret_id)
+        if wanted.secret_field:
+            return secret_id, wanted.secret_field
+        if known and secret_id == known.secret_id:
+            return secret_id, known.secret_field
+        # In a secret of several accounts, each has the field of its own name by default.
+        return secret_id, _DEFAULT_FIELD if secret_id == own else wanted.account_id
+
+    def write_row(self, wanted: Wanted, known: Account | None, secret_id: str, field: str) -> None:
+        """Write the row of an account whose key is in this place, or what changes in it."""
         row = attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
-        secret_id, field = self._place(wanted, known)
-        if bad := _NOT_IN_A_NAME.search(secret_id.removeprefix("arn:")):
-            raise CliError(
-                f"the secret's name {secret_id!a} has {bad[0]!a}: only letters, digits and /_+=.@- "
-                "are allowed" + (" (was it read from a file with Windows line ends?)" * (bad[0] == "\r"))
-            )
-        if not self._readable(secret_id):
-            raise CliError(
-                f"the function reads only secrets under {self._prefix}/: pass --secret {self._prefix}/NAME"
-            )
-        self._check_place(wanted, known, secret_id, field)
-        own = secret_id == self._default_secret(wanted.account_id)
-        if said := self._keys.check_secret(secret_id, wanted.replace, own):
-            say(said)
-        self._keys.put(secret_id, field, ask(), wanted.replace, own)
         if wanted.product or not known:
             row["product"] = {"S": wanted.product or "usdm"}
-        if secret_id != (known.secret_id if known else self._default_secret(wanted.account_id)):
+        if secret_id != (known.secret_id if known else self.own_secret(wanted.account_id)):
             row["secretId"] = {"S": secret_id}
         if field != (known.secret_field if known else _DEFAULT_FIELD):
             row["secretField"] = {"S": field}
@@ -123,36 +159,6 @@ class Registry:
             self._update(known.id, row)
         elif not known:
             self._insert(wanted.account_id, row)
-        return self.get(wanted.account_id), known
-
-    def _default_secret(self, account_id: str) -> str:
-        return f"{self._prefix}/{account_id}"
-
-    def _place(self, wanted: Wanted, known: Account | None) -> tuple[str, str]:
-        """Return the secret and the field that the key goes into."""
-        default = self._default_secret(wanted.account_id)
-        secret_id = wanted.secret_id or (known.secret_id if known else default)
-        if wanted.secret_field:
-            return secret_id, wanted.secret_field
-        if known and secret_id == known.secret_id:
-            return secret_id, known.secret_field
-        # In a secret of several accounts, each has the field of its own name by default.
-        return secret_id, _DEFAULT_FIELD if secret_id == default else wanted.account_id
-
-    def _check_place(self, wanted: Wanted, known: Account | None, secret_id: str, field: str) -> None:
-        """Raise CliError where another account's key is, or where there is nothing to replace."""
-        for other in self.all():
-            taken = other.id != wanted.account_id and other.secret_field == field
-            if taken and same_secret(other.secret_id, secret_id):
-                raise CliError(
-                    f"field {field} of secret {secret_id} holds {other.id}'s API key: choose another with "
-                    "--field"
-                )
-        if wanted.replace and not known and not self._keys.holds(secret_id, field):
-            raise CliError(
-                f"there is no account {wanted.account_id}, so no API key to replace: check the name with "
-                "`listenkeys accounts list`, or leave --replace out to add the account"
-            )
 
     def change(self, account_id: str, row: dict[str, Any]) -> Account:
         """Set these attributes, remove those that are None, and return the account as it is then.
@@ -168,41 +174,29 @@ class Registry:
 
     def check_key(self, account: Account) -> None:
         """Raise CliError when `take_key` could not read the account's secret."""
-        self._keys.check_content(account.secret_id)
+        self.keys.check_content(account.secret_id)
 
     def take_key(self, account: Account) -> TakenOut:
         """Remove a removed account's key, unless another account uses the same."""
         for other in self.all():
             if other.secret_field == account.secret_field and same_secret(other.secret_id, account.secret_id):
                 return TakenOut("kept")
-        return self._keys.take_out(account.secret_id, account.secret_field)
+        return self.keys.take_out(account.secret_id, account.secret_field)
 
-    def _checked(self, wanted: Wanted) -> Account | None:
-        """Return the account if it is there. Raises CliError when what is wanted makes no sense."""
-        check_id(wanted.account_id)
-        attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
-        if wanted.product is not None and wanted.product not in PRODUCTS:
-            why = f" ({NOT_KEPT[wanted.product]})" if wanted.product in NOT_KEPT else ""
-            raise CliError(f"--product must be one of {', '.join(PRODUCTS)}{why}")
-        known = self.find(wanted.account_id)
-        if known and not wanted.replace:
-            raise CliError(
-                f"{known.id} already exists: `listenkeys accounts list` shows its row, --replace replaces "
-                "its API key"
-            )
-        if known and known.problem:
-            raise CliError(
-                f"{known.id} cannot be changed ({known.problem.message}): correct the row, or remove the "
-                "account and add it again"
-            )
-        product, environment = (known.product, known.environment) if known else ("usdm", LIVE)
-        check_place(wanted.product or product, wanted.environment or environment)
-        return known
-
-    def _readable(self, secret_id: str) -> bool:
+    def _check_readable(self, secret_id: str) -> None:
+        """Raise CliError for a secret that the function could not read."""
         name = secret_id.partition(":secret:")[2] if secret_id.startswith("arn:") else secret_id
         inside = name.startswith(f"{self._prefix}/") and name != f"{self._prefix}/"
-        return inside and bool(SECRET_ID.fullmatch(secret_id))
+        # Only of a name that begins like a secret's: another may be an API key in the wrong place.
+        if inside and (bad := _NOT_IN_A_NAME.search(secret_id.removeprefix("arn:"))):
+            raise CliError(
+                f"the secret's name {secret_id!a} has {bad[0]!a}: only letters, digits and /_+=.@- "
+                "are allowed" + (" (was it read from a file with Windows line ends?)" * (bad[0] == "\r"))
+            )
+        if not (inside and SECRET_ID.fullmatch(secret_id)):
+            raise CliError(
+                f"the function reads only secrets under {self._prefix}/: name it {self._prefix}/NAME"
+            )
 
     def _insert(self, account_id: str, row: dict[str, Any]) -> None:
         try:

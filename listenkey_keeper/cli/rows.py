@@ -7,11 +7,12 @@ import typer
 
 from listenkeys.aws.accounts import ACCOUNT_ID, MAX_RENEW_AFTER
 from listenkeys.model import Account
-from listenkeys.products import ENVIRONMENTS, PRODUCTS, endpoint_name
+from listenkeys.products import ENVIRONMENTS, NOT_KEPT, PRODUCTS, endpoint_name
 
 from .errors import CliError
 
 STACKS_OWN = "default"  # as --renew-after: the row has no value of its own, so the stack's parameter applies
+_LONGEST_QUOTED = 20
 _LOOKS_LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{64}")
 
 RenewAfter = Annotated[
@@ -45,6 +46,14 @@ def check_id(account_id: str) -> None:
         )
     if not ACCOUNT_ID.fullmatch(account_id):
         raise CliError("an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -")
+
+
+def check_product(product: str) -> None:
+    """Raise CliError for a product that is not kept. What may be an API key in its place is not quoted."""
+    if product not in PRODUCTS:
+        quoted = f", not {product!a}" if len(product) <= _LONGEST_QUOTED else ""
+        why = f" ({NOT_KEPT[product]})" if product in NOT_KEPT else ""
+        raise CliError(f"the product must be one of {', '.join(PRODUCTS)}{quoted}{why}")
 
 
 def check_place(product: str, environment: str) -> None:

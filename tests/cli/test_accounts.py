@@ -18,7 +18,7 @@ from tests.faults.matrix import SWEEP, TICK
 from .conftest import AwsFaults, Run
 
 OTHER = "OTHERkey".ljust(64, "8")
-PRODUCT = "--product must be one of usdm, coinm, portfolio, portfolio-pro, options"
+PRODUCT = "the product must be one of usdm, coinm, portfolio, portfolio-pro, options"
 ONLY = "only letters, digits and /_+=.@- are allowed"
 
 
@@ -178,8 +178,10 @@ def test_what_a_clipboard_or_a_file_puts_around_a_key_is_not_part_of_it(
     [
         (("a/b",), "an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -"),
         (("",), "an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -"),
-        (("alice", "--product", "moon"), PRODUCT),
-        (("alice", "--product", "spot"), f"{PRODUCT} ({NOT_KEPT['spot']})"),
+        (("alice", "--product", "moon"), f"{PRODUCT}, not 'moon'"),
+        (("alice", "--product", "m" * 20), f"{PRODUCT}, not '{'m' * 20}'"),
+        (("alice", "--product", "m" * 21), PRODUCT),
+        (("alice", "--product", "spot"), f"{PRODUCT}, not 'spot' ({NOT_KEPT['spot']})"),
         (("alice", "--environment", "moon"), "--environment must be one of live, demo, testnet"),
         (
             ("alice", "--product", "portfolio", "--environment", "demo"),
@@ -196,10 +198,11 @@ def test_what_a_clipboard_or_a_file_puts_around_a_key_is_not_part_of_it(
         *(
             (
                 ("alice", "--secret", name),
-                "the function reads only secrets under listenkeys/: pass --secret listenkeys/NAME",
+                "the function reads only secrets under listenkeys/: name it listenkeys/NAME",
             )
             for name in (
-                "elsewhere/alice", "listenkeys/", "arn:aws:secretsmanager:eu-west-1:1:secret:other/a-abcdef",
+                "elsewhere/alice", "elsewhere/a b", "listenkeys/", "listenkeys/" + "n" * 502,
+                "arn:aws:secretsmanager:eu-west-1:1:secret:other/a-abcdef",
             )
         ),
         (("alice", "--secret", "listenkeys/a b"), f"the secret's name 'listenkeys/a b' has ' ': {ONLY}"),
@@ -210,7 +213,7 @@ def test_what_a_clipboard_or_a_file_puts_around_a_key_is_not_part_of_it(
         ),
         (
             ("alice", "--secret", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:listenkeys/a-abcdef"),
-            "there is no secret with this ARN: pass a name to --secret to create one",
+            "there is no secret with this ARN: give a name instead, and it is created",
         ),
     ],
 )  # fmt: skip
@@ -373,8 +376,11 @@ def test_another_accounts_key_is_never_written_over(
     world.put_row("bob", **({"secretId": arn} if by_arn else {}))
     options = ["--secret", "listenkeys/bob", "--field", "apiKey", *(["--replace"] if replace else [])]
     done = run("accounts", "add", "alice", *options, stdin=api_key)
-    assert done.exit_code == 2
-    assert "holds bob's API key" in done.stderr
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "listenkeys: field apiKey of secret listenkeys/bob is for bob's API key: choose another field or "
+        "secret\n",
+    )
     assert secret(world, "listenkeys/bob") == {"apiKey": OTHER}
 
 

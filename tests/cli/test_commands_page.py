@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from tests.cli.conftest import AwsFaults, Run
 from tests.faults.matrix import add_live
 from tests.pages import blocks
 from tests.paths import ROOT
-from tests.waiting import SECONDS
 
 PAGE = (ROOT / "docs/command.md").read_text()
 EVERYWHERE = {"--stack-name", "--region", "--profile", "--json", "--help"}
@@ -51,7 +49,7 @@ def test_the_page_has_every_command_with_every_option() -> None:
 PERMISSIONS = dict(
     re.findall(r"^\| (`.+?) \| (.+) \|$", PAGE.partition("| command | permissions |")[2], re.MULTILINE)
 )
-# Lines that need all permissions of a row; what only removes is not counted for `accounts add`.
+# Lines that need all permissions of a row; what only removes is counted for `accounts remove` alone.
 LINES = {
     "status": ["status"],
     "history": ["history alice"],
@@ -61,6 +59,9 @@ LINES = {
     "accounts add": [
         "accounts add erin", "accounts add erin --replace --product coinm",
         "accounts remove erin --yes --with-secret", "accounts add erin --replace",
+    ],
+    "accounts import": [
+        "accounts import -", "accounts remove erin --yes --with-secret", "accounts import - --replace",
     ],
     "accounts set": ["accounts set alice --renew-after 5", "accounts disable alice", "accounts enable alice"],
     "accounts remove": [
@@ -81,8 +82,9 @@ def test_a_command_needs_the_permissions_that_the_page_names(
     used: set[str] = set()
     for number, line in enumerate(LINES[command]):
         faults.calls.clear()
-        assert run(*line.split(), stdin=f"sparekey0{number + 3}\n").exit_code < 2
-        if command != "accounts add" or "remove" not in line:
+        key = f"sparekey0{number + 3}\n"
+        assert run(*line.split(), stdin=f"erin,usdm,{key}" if "import" in line else key).exit_code < 2
+        if command == "accounts remove" or "remove" not in line:
             used |= set(faults.calls)
     [actions] = [actions for row, actions in PERMISSIONS.items() if row.startswith(f"`{command}`")]
     named = {action.partition(":")[2] for action in re.findall(r"`([a-z]+:[A-Z]\w+)`", actions)}
@@ -110,30 +112,11 @@ def _listed(action: str | list[str]) -> list[str]:
     return [action] if isinstance(action, str) else action
 
 
-@pytest.mark.parametrize(
-    ("replace", "owner"), [(False, ""), (False, ",fund-7"), (True, "")], ids=["add", "owners", "replace"]
-)
-def test_the_loop_for_many_accounts_takes_each_line_of_the_file(
-    replace: bool, owner: str, world: World, run: Run, tmp_path: Path
-) -> None:
-    [loop] = blocks(PAGE, "bash")
-    if replace:
-        loop = re.sub(r"--product.*?/ 50\)\)}\"", "--replace", loop, flags=re.DOTALL)
-        run("accounts", "add", "bot-51", stdin="sparekey01")
-    names = ["name", *(f"bot-{number}" for number in range(2, 52))]
-    lines = [f"{name},usdm,sparekey{number}{owner}" for number, name in enumerate(names, 1)]
-    (tmp_path / "accounts.csv").write_text("\r\n".join(lines))  # as a spreadsheet may write it
-    listenkeys = 'listenkeys() { echo "$* $(cat)"; [ "$3" != name ]; }'
-    said = subprocess.run(
-        ["bash", "-c", f"{listenkeys}\n{loop}"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=True,
-    ).stdout  # fmt: skip
-
-    typed = [line.split() for line in said.splitlines()]
-    assert [(line[2], line[-1]) for line in typed] == [tuple(line.split(",")[:3:2]) for line in lines]
-    assert (tmp_path / "failed.txt").read_text() == "name\n"
-    if not replace:
-        secrets = ["fund-7", "fund-7"] if owner else ["shared-1", "shared-2"]
-        assert [line[-2] for line in typed[49:]] == [f"listenkeys/{secret}" for secret in secrets]
-    *command, key = typed[50]
-    assert run(*command, stdin=key).exit_code == 0
+def test_the_lines_for_many_accounts_import_the_pages_file(world: World, run: Run, tmp_path: Path) -> None:
+    section = PAGE.partition("\n### Many accounts\n")[2].partition("\n### ")[0]
+    [file], [typed] = blocks(section, "text"), blocks(section, "console")
+    (tmp_path / "accounts.csv").write_text(file.replace("...", "7" * 60))
+    [line] = re.findall(r"^\$ listenkeys (.*)$", typed, re.MULTILINE)
+    done = run(*line.split())
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == typed.partition(line + "\n")[2].partition("$ rm")[0]

@@ -1,0 +1,199 @@
+"""`listenkeys accounts import`: adds the accounts of a file, all of which is checked first.
+
+Per secret, the keys are written in one version, then the rows: what a failure leaves behind is a secret with
+keys that no row names, and the same command again finishes the job.
+"""
+
+import csv
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from listenkeys.model import Account
+
+from .api_keys import Fields, check_characters, length_note, same_secret
+from .errors import CliError, explain
+from .output import plain, show, show_json
+from .registry import Registry, Wanted
+from .rows import check_id, check_product, looks_like_a_key
+from .stack import Connect, on_stack
+
+_FAILED = 1  # the exit code
+_FORMAT = "name,product,API key[,secret]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """An account to be written, and the field that its key goes into."""
+
+    wanted: Wanted
+    known: Account | None
+    secret_field: str
+    key: str = field(repr=False)
+
+
+@on_stack
+def import_file(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", show_default=False, help="The file, or - for standard input.")
+    ],
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The secret of lines that name none; by default SecretPrefix/ACCOUNT."
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the API keys of accounts that exist.")
+    ] = False,
+    *,
+    connect: Connect,
+    as_json: bool,
+) -> None:
+    """Add the accounts of a file.
+
+    Each line is `name,product,API key`, or `name,product,API key,secret`. Checks all lines before it changes
+    anything. Accounts that exist stay as they are: after a failure, run the same command again. Exits with 1
+    when an account could not be added.
+    """
+    stack = connect()
+    registry = Registry(stack)
+    results: dict[str, list[str]] = {"added": [], "replaced": [], "alreadyThere": [], "failed": []}
+    secrets = _check(_read(file), registry, secret, replace, results["alreadyThere"])
+    for secret_id, done in _write(registry, secrets, replace, results["failed"]):
+        for what, names in done.items():
+            results[what] += names
+        if secret_id and not as_json:
+            show(f"{secret_id}: {_counted(done)}")
+    if as_json:
+        show_json({"totals": {what: len(names) for what, names in results.items()}, **results})
+    else:
+        show(f"{_counted(results)}.")
+        if results["added"]:
+            sweep = stack.minutes("SweepExpression", 5)
+            show(f"The next sweep, within {sweep} minutes, creates their listenKeys.")
+            show("`listenkeys renew` does it now.")
+        if results["replaced"]:
+            tick = stack.minutes("ScheduleExpression", 30)
+            show(f"The next renewal uses the new API keys, within about {tick} minutes.")
+    if results["failed"]:
+        raise typer.Exit(_FAILED)
+
+
+def _read(file: str) -> str:
+    # No error names the file: what was typed may be an API key.
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise CliError(f"the file could not be read: {error.strerror}") from None
+    except ValueError:
+        raise CliError("the file is not text in UTF-8: save it as CSV UTF-8") from None
+
+
+def _check(
+    text: str, registry: Registry, secret: str | None, replace: bool, there: list[str]
+) -> dict[str, list[_Line]]:
+    """Return what to write, by secret; put into `there` what stays as it is. Raises CliError."""
+    accounts = registry.all()
+    known, fields = {account.id: account for account in accounts}, Fields(accounts)
+    numbers: dict[str, int] = {}
+    secrets: defaultdict[str, list[_Line]] = defaultdict(list)
+    bad = False
+    for number, row in enumerate(text.splitlines(), 1):
+        try:
+            if not (values := _values(row)):
+                continue
+            name, _, key = values[:3]
+            if name in numbers:
+                raise CliError(f"line {numbers[name]} has the same name")
+            numbers[name] = number
+            if name in known and not replace:
+                there.append(name)
+                continue
+            wanted = _wanted(values, known.get(name), secret, replace)
+            secret_id, to = registry.place(wanted, known.get(name))
+            fields.take(name, secret_id, to)
+            secrets[secret_id].append(_Line(wanted, known.get(name), to, key))
+            if note := length_note(key):
+                _say(f"line {number}: {note}")
+        except CliError as error:
+            _say(f"line {number}: {error}")
+            bad = True
+    if bad:
+        raise CliError("nothing was changed: correct these lines, and run the same command again")
+    if not numbers:
+        raise CliError(f"there is no account in the file: each line is {_FORMAT}")
+    return secrets
+
+
+def _values(line: str) -> list[str]:
+    """Return a line's values, none of an empty line. Raises CliError for what can be no account."""
+    try:
+        [row] = csv.reader([line], skipinitialspace=True, strict=True)
+    except csv.Error:
+        raise CliError("the quotes are not those of CSV") from None
+    values = [value.strip() for value in row]
+    while values and not values[-1]:  # as a spreadsheet fills its rows
+        values.pop()
+    if not values:
+        return []
+    if len(values) not in (3, 4):
+        raise CliError(f"a line has 3 or 4 values, {_FORMAT}; this has {len(values)}")
+    if looks_like_a_key(values[0]):
+        raise CliError("the name looks like an API key, and is not shown")
+    check_id(values[0])
+    check_product(values[1])
+    check_characters(values[2])
+    return values
+
+
+def _wanted(values: Sequence[str], known: Account | None, secret: str | None, replace: bool) -> Wanted:
+    name, product, _, *named = values
+    secret_id = named[0] if named else secret
+    if not known or known.problem:
+        return Wanted(name, product, secret_id, replace=replace)
+    if product != known.product:
+        raise CliError(f"the product of {name} is {known.product}: the import does not change it")
+    if secret_id and not same_secret(secret_id, known.secret_id):
+        raise CliError(f"{name}'s API key is in secret {known.secret_id}: the import does not move it")
+    return Wanted(name, replace=replace)
+
+
+def _write(
+    registry: Registry, secrets: Mapping[str, list[_Line]], replace: bool, failed: list[str]
+) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Yield each secret, empty for an account's own, and what was done in it; say at the end what failed."""
+    errors: defaultdict[str, list[str]] = defaultdict(list)
+    for secret_id, lines in secrets.items():
+        own = len(lines) == 1 and secret_id == registry.own_secret(lines[0].wanted.account_id)
+        done: dict[str, list[str]] = {"added": [], "replaced": []}
+        left = [line.wanted.account_id for line in lines]
+        try:
+            registry.keys.put(secret_id, {each.secret_field: each.key for each in lines}, replace, own, _say)
+            for each in lines:
+                registry.write_row(each.wanted, each.known, secret_id, each.secret_field)
+                done["replaced" if each.known else "added"].append(left.pop(0))
+        except Exception as error:  # noqa: BLE001 - the other secrets do not depend on this one
+            errors[explain(error)] += left
+        if any(done.values()):
+            yield "" if own else secret_id, done
+    for why, names in errors.items():
+        _say(f"listenkeys: {', '.join(names)} failed: {why}")
+        failed += names
+
+
+def _counted(results: Mapping[str, list[str]]) -> str:
+    """Return such as "2 accounts added, 1 replaced"."""
+    said = [f"{len(names)} {what}" for what, names in results.items() if names]
+    accounts = "account" if said[0].startswith("1 ") else "accounts"
+    return ", ".join(said).replace(" ", f" {accounts} ", 1).replace("alreadyThere", "already there")
+
+
+def _say(text: str) -> None:
+    typer.echo(plain(text), err=True)
