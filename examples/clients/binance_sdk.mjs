@@ -1,10 +1,12 @@
 // Binance's SDK receives the orders of an account whose listenKey the keeper keeps.
-// Needs @binance/derivatives-trading-usds-futures, its @binance/common, and @aws-sdk/client-dynamodb; and the
-// table's name in LISTEN_KEYS_TABLE.
+// Needs @binance/derivatives-trading-usds-futures, its @binance/common, @aws-sdk/client-dynamodb and
+// @aws-sdk/client-eventbridge; and the table's name in LISTEN_KEYS_TABLE.
 
+import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { DynamoDBClient, GetItemCommand } from "@aws-sdk/client-dynamodb";
+import { EventBridgeClient, PutEventsCommand } from "@aws-sdk/client-eventbridge";
 import { WebsocketStreamsBase } from "@binance/common";
 import {
   DERIVATIVES_TRADING_USDS_FUTURES_WS_STREAMS_PROD_URL,
@@ -14,13 +16,15 @@ import {
 const ACCOUNT = "alice";
 const LOOK_MS = 10_000; // between two looks at the table
 const DEAD_MS = 2_000; // the same while the key is dead
-const TABLE_MS = 5_000; // for an answer of the table
+const REPORT_MS = 35_000; // between two reports: the keeper ignores one within 30 s of its last attempt
+const AWS_MS = 5_000; // for an answer of AWS
 const PING_MS = 10_000; // between two pings: the SDK sends none. The answer has as long
 const MOST_MS = 60_000; // between two tries to connect
 const LINGER_MS = 2_000; // for so long a replaced socket is still heard: an order may be told twice
 const REOPEN_MS = 22 * 3_600_000; // the SDK would renew a connection after 23 hours, in the same way
 
 const dynamodb = new DynamoDBClient();
+const eventbridge = new EventBridgeClient();
 
 function end(why) {
   console.error(why);
@@ -34,7 +38,7 @@ async function readListenKey() {
       Key: { accountId: { S: ACCOUNT }, record: { S: "CURRENT" } },
       ConsistentRead: true,
     }),
-    { abortSignal: AbortSignal.timeout(TABLE_MS) }, // without it, it would wait forever
+    { abortSignal: AbortSignal.timeout(AWS_MS) }, // without it, it would wait forever
   );
   return Item?.listenKey?.S;
 }
@@ -51,6 +55,26 @@ async function follow() {
     } catch (error) {
       console.error(error.name);
     }
+  }
+}
+
+// Tell the keeper that the key is dead, until the table has another.
+async function report(listenKey) {
+  const fingerprint = createHash("sha256").update(listenKey).digest("hex").slice(0, 12);
+  const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
+  const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
+  while (listenKey === key) {
+    console.error("the listenKey has expired: telling the keeper");
+    try {
+      const abortSignal = AbortSignal.timeout(AWS_MS);
+      const answer = await eventbridge.send(new PutEventsCommand({ Entries }), { abortSignal });
+      if (answer.FailedEntryCount) {
+        console.error(`the keeper cannot be told: ${answer.Entries[0].ErrorCode}`);
+      }
+    } catch (error) {
+      console.error(`the keeper cannot be told: ${error.name}`);
+    }
+    await sleep(REPORT_MS);
   }
 }
 
@@ -85,9 +109,9 @@ class Line {
   hear(event) {
     if (event.e === "ORDER_TRADE_UPDATE" || event.e === "ALGO_UPDATE") {
       console.log(String(event.o.i ?? event.o.aid), event.o.s, event.o.X);
-    } else if (event.e === "listenKeyExpired") {
-      console.error("the listenKey has expired");
-      dead = this.key;
+    } else if (event.e === "listenKeyExpired" && this.key === key && key !== dead) {
+      dead = key;
+      report(dead);
     }
   }
 

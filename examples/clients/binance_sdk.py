@@ -26,6 +26,7 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
+REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 CALL_SECONDS = 5  # for an answer of AWS
 OPEN_SECONDS = 10  # for a socket to open, and for one to close
 PING_SECONDS = 10  # between two pings: the SDK sends none. The answer has as long
@@ -63,20 +64,31 @@ class Kept:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.dead.wait(), LOOK_SECONDS)
+            try:
+                found = (await call(KEYS.read, ACCOUNT)).key
+                if found != self.key:
+                    self.key = found
+                    self.dead.clear()
+            except Exception as error:
+                logging.warning("the table cannot be read (%s)", type(error).__name__)
             if self.dead.is_set():
-                logging.warning("the listenKey has expired")
-                asyncio.get_running_loop().run_in_executor(THREADS, KEYS.report_expired, ACCOUNT, self.key)
-            while True:
-                try:
-                    found = (await call(KEYS.read, ACCOUNT)).key
-                    if found != self.key:
-                        self.key = found
-                        self.dead.clear()
-                except Exception as error:
-                    logging.warning("the table cannot be read (%s)", type(error).__name__)
-                if not self.dead.is_set():
-                    break
                 await asyncio.sleep(DEAD_SECONDS)
+
+    def expire(self, key):
+        """Binance has said that this key has expired."""
+        if key == self.key and not self.dead.is_set():
+            self.dead.set()
+            self.reporting = asyncio.create_task(self.report(key))
+
+    async def report(self, key):
+        """Tell the keeper that the key is dead, until the table has another."""
+        while key == self.key:
+            logging.warning("the listenKey has expired: telling the keeper")
+            try:
+                await call(KEYS.report_expired, ACCOUNT, key)  # logs what AWS refuses
+            except Exception as error:
+                logging.warning("the keeper cannot be told (%s)", type(error).__name__)
+            await asyncio.sleep(REPORT_SECONDS)
 
 
 class Line:
@@ -110,8 +122,8 @@ class Line:
         if isinstance(event.actual_instance, OrderTradeUpdate | AlgoUpdate):
             order = event.actual_instance.to_dict()["o"]
             print(order.get("i") or order["aid"], order["s"], order["X"], flush=True)
-        elif isinstance(event.actual_instance, ListenKeyExpired) and self.key == self._kept.key:
-            self._kept.dead.set()
+        elif isinstance(event.actual_instance, ListenKeyExpired):
+            self._kept.expire(self.key)
 
     def _end(self):
         self.over = True

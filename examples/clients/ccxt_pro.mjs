@@ -1,20 +1,24 @@
 // ccxt receives the orders of an account whose listenKey the keeper keeps.
-// Needs ccxt and @aws-sdk/client-dynamodb, and the table's name in LISTEN_KEYS_TABLE.
+// Needs ccxt, @aws-sdk/client-dynamodb and @aws-sdk/client-eventbridge, and the table's name in LISTEN_KEYS_TABLE.
 
+import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { DynamoDBClient, GetItemCommand } from "@aws-sdk/client-dynamodb";
+import { EventBridgeClient, PutEventsCommand } from "@aws-sdk/client-eventbridge";
 import ccxt from "ccxt";
 
 const ACCOUNT = "alice";
 const LOOK_MS = 10_000; // between two looks at the table
 const DEAD_MS = 2_000; // the same while the key is dead
-const TABLE_MS = 5_000; // for an answer of the table
+const REPORT_MS = 35_000; // between two reports: the keeper ignores one within 30 s of its last attempt
+const AWS_MS = 5_000; // for an answer of AWS
 const PING_MS = 5_000; // a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
 const EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
 const NEVER = 1e15; // ccxt starts and extends a listenKey of its own once this time, in ms, is past
 
 const dynamodb = new DynamoDBClient();
+const eventbridge = new EventBridgeClient();
 
 function end(why) {
   console.error(why);
@@ -28,7 +32,7 @@ async function readListenKey() {
       Key: { accountId: { S: ACCOUNT }, record: { S: "CURRENT" } },
       ConsistentRead: true,
     }),
-    { abortSignal: AbortSignal.timeout(TABLE_MS) }, // without it, it would wait forever
+    { abortSignal: AbortSignal.timeout(AWS_MS) }, // without it, it would wait forever
   );
   return Item?.listenKey?.S;
 }
@@ -52,9 +56,29 @@ class KeptBinance extends ccxt.pro.binance {
   handleMessage(client, message) {
     if (message.e !== "listenKeyExpired") {
       super.handleMessage(client, message);
-    } else if (message.listenKey === this.key) {
-      console.error("the listenKey has expired"); // ccxt has no use for it
-      this.dead = this.key;
+    } else if (message.listenKey === this.key && this.key !== this.dead) {
+      this.dead = this.key; // ccxt has no use for this event
+      this.report(this.dead);
+    }
+  }
+
+  // Tell the keeper that the key is dead, until the table has another.
+  async report(listenKey) {
+    const fingerprint = createHash("sha256").update(listenKey).digest("hex").slice(0, 12);
+    const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
+    const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
+    while (listenKey === this.key) {
+      console.error("the listenKey has expired: telling the keeper");
+      try {
+        const abortSignal = AbortSignal.timeout(AWS_MS);
+        const answer = await eventbridge.send(new PutEventsCommand({ Entries }), { abortSignal });
+        if (answer.FailedEntryCount) {
+          console.error(`the keeper cannot be told: ${answer.Entries[0].ErrorCode}`);
+        }
+      } catch (error) {
+        console.error(`the keeper cannot be told: ${error.name}`);
+      }
+      await sleep(REPORT_MS);
     }
   }
 

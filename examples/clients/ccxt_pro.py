@@ -17,6 +17,7 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
+REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 CALL_SECONDS = 5  # for an answer of AWS
 PING_MS = 5000  # a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
 EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
@@ -58,26 +59,32 @@ class KeptBinance(ccxt.pro.binance):
     def handle_message(self, client, message):
         if message.get("e") != "listenKeyExpired":  # ccxt has no use for it
             super().handle_message(client, message)
-        elif message.get("listenKey") == self.key:
+        elif message.get("listenKey") == self.key and not self.expired.is_set():
             self.expired.set()
+            self.reporting = asyncio.create_task(self.report(self.key))
+
+    async def report(self, key):
+        """Tell the keeper that the key is dead, until the table has another."""
+        while key == self.key:
+            logging.warning("the listenKey has expired: telling the keeper")
+            try:
+                await call(KEYS.report_expired, ACCOUNT, key)  # logs what AWS refuses
+            except Exception as error:
+                logging.warning("the keeper cannot be told (%s)", type(error).__name__)
+            await asyncio.sleep(REPORT_SECONDS)
 
     async def follow(self):
         """Use the key that is in the table, for as long as the program runs."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.expired.wait(), LOOK_SECONDS)
+            try:
+                found = (await call(KEYS.read, ACCOUNT)).key
+                if found != self.key:
+                    self.use(found)
+            except Exception as error:
+                logging.warning("the table cannot be read (%s)", type(error).__name__)
             if self.expired.is_set():
-                logging.warning("the listenKey has expired")
-                asyncio.get_running_loop().run_in_executor(THREADS, KEYS.report_expired, ACCOUNT, self.key)
-            while True:
-                try:
-                    found = (await call(KEYS.read, ACCOUNT)).key
-                    if found != self.key:
-                        self.use(found)
-                except Exception as error:
-                    logging.warning("the table cannot be read (%s)", type(error).__name__)
-                if not self.expired.is_set():
-                    break
                 await asyncio.sleep(DEAD_SECONDS)
 
 

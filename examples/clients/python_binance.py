@@ -17,6 +17,7 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
+REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 CALL_SECONDS = 5  # for an answer of AWS
 PING = {"ping_interval": 10, "ping_timeout": 10}  # a network that is dead is noticed after 20 s
 MOST_SECONDS = 60  # between two tries to connect
@@ -59,6 +60,16 @@ class KeptClient(AsyncClient):
             logging.warning("the table cannot be read (%s)", type(error).__name__)
         return self.known
 
+    async def report(self, key):
+        """Tell the keeper that the key is dead, until the table has another."""
+        while key == self.known:
+            logging.warning("the listenKey has expired: telling the keeper")
+            try:
+                await call(KEYS.report_expired, ACCOUNT, key)  # logs what AWS refuses
+            except Exception as error:
+                logging.warning("the keeper cannot be told (%s)", type(error).__name__)
+            await asyncio.sleep(REPORT_SECONDS)
+
     async def futures_stream_get_listen_key(self):
         # python-binance puts it at the end of its URL, so the events can follow it.
         return await self.look() + EVENTS
@@ -96,8 +107,7 @@ async def main():
             try:
                 await listen(client)
                 failures, dead = 0, client.known
-                logging.warning("the listenKey has expired")
-                asyncio.get_running_loop().run_in_executor(THREADS, KEYS.report_expired, ACCOUNT, dead)
+                client.reporting = asyncio.create_task(client.report(dead))
                 while await client.look() == dead:
                     await asyncio.sleep(DEAD_SECONDS)
             except Exception as error:

@@ -16,6 +16,7 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 ACCOUNT = "alice"
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
+REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 SILENT_SECONDS = 30  # a stream's thread shows once a second that it lives
 MOST_SECONDS = 60  # between two streams, when one after the other fails
 EVENTS = ("ORDER_TRADE_UPDATE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "listenKeyExpired")
@@ -34,28 +35,35 @@ class Kept(threading.Thread):
 
     def run(self):
         while True:
-            if self.dead.wait(LOOK_SECONDS):
-                logging.warning("the listenKey has expired")
-                KEYS.report_expired(ACCOUNT, self.key)
-            while True:
-                try:
-                    found = KEYS.read(ACCOUNT).key
-                    if found != self.key:
-                        self.key = found
-                        self.dead.clear()
-                except Exception as error:
-                    logging.warning("the table cannot be read (%s)", type(error).__name__)
-                if not self.dead.is_set():
-                    break
+            self.dead.wait(LOOK_SECONDS)
+            try:
+                found = KEYS.read(ACCOUNT).key
+                if found != self.key:
+                    self.key = found
+                    self.dead.clear()
+            except Exception as error:
+                logging.warning("the table cannot be read (%s)", type(error).__name__)
+            if self.dead.is_set():
                 time.sleep(DEAD_SECONDS)
+
+    def report(self, key):
+        """Tell the keeper that the key is dead, until the table has another."""
+        while key == self.key:
+            logging.warning("the listenKey has expired: telling the keeper")
+            try:
+                KEYS.report_expired(ACCOUNT, key)  # logs what AWS refuses
+            except Exception as error:
+                logging.warning("the keeper cannot be told (%s)", type(error).__name__)
+            time.sleep(REPORT_SECONDS)
 
     def hear(self, message):
         event = json.loads(message)
         if event.get("e") in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE"):
             order = event["o"]
             print(order.get("i") or order["aid"], order["s"], order["X"], flush=True)
-        elif event.get("e") == "listenKeyExpired" and event["listenKey"] == self.key:
+        elif event.get("e") == "listenKeyExpired" and event["listenKey"] == self.key and not self.dead.is_set():
             self.dead.set()
+            threading.Thread(target=self.report, args=(self.key,), daemon=True).start()
 
 
 def main():

@@ -28,6 +28,7 @@ from tests.waiting import SECONDS, eventually
 RECIPES = ROOT / "examples" / "clients"
 STAND_IN = Path(__file__).parent / "stand_in"
 API_KEY = "alice".ljust(64, "0")
+REPORT = "Listen Key Expired"
 # Each recipe and the environment that `make clients` installs for it.
 ENVIRONMENTS = {
     "binance_sdk.py": ROOT / ".venv-binance-sdk" / "bin" / "python",
@@ -88,9 +89,16 @@ class Place:
         assert done.report is not None
         return str(self.world.ledger("alice")[-1]["outcome"])
 
-    def event_types(self) -> list[str]:
-        """Return the detail types of the events that were sent to the default bus."""
-        return [str(event["detail-type"]) for event in self.world.aws.sent_events()]
+    def reports(self) -> int:
+        """Return how often the keeper was told that a key is dead."""
+        return sum(event["detail-type"] == REPORT for event in self.world.aws.sent_events())
+
+    def hand_over_report(self, seconds: float = 0) -> str:
+        """Let time go by and hand the latest report to the keeper; return its last attempt's outcome."""
+        self.clock.advance(seconds=seconds)
+        report = [event for event in self.world.aws.sent_events() if event["detail-type"] == REPORT][-1]
+        self.function.invoke(report)
+        return str(self.world.current("alice")["outcome"])
 
     def listen_key_requests(self) -> list[tuple[str, str]]:
         """Return what the recipe's client has sent to Binance about listenKeys."""
@@ -136,7 +144,6 @@ class Recipe:
 
     def __init__(self, name: str, place: Place) -> None:
         self._place = place
-        self.in_python = name.endswith(".py")
         self._process = subprocess.Popen(
             command(name),
             env=place.environment(RECIPES / name),

@@ -4,6 +4,8 @@ import re
 import subprocess
 
 import pytest
+from moto.core.exceptions import JsonRESTError
+from moto.events.models import EventsBackend
 
 from tests.recipes.conftest import API_KEY, ENVIRONMENTS, RECIPES, another_process_takes_the_stream, command
 from tests.waiting import SECONDS, eventually
@@ -17,14 +19,17 @@ def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     recipe.hears_orders("that wait for their price", place.exchange.emit_algo_order)
 
     place.exchange.expire(API_KEY, "usdm")
-    if recipe.in_python:
-        eventually(lambda: "Listen Key Expired" in place.event_types(), lambda: "it never tells the keeper")
-    assert place.keep() == "RECREATED"
+    eventually(lambda: place.reports() == 1, lambda: "it never tells the keeper")
+    assert place.hand_over_report() == "CREATED"  # it has just tried, and ignores the report
+    eventually(lambda: place.reports() > 1, lambda: "it tells the keeper once and no more")
+    assert place.hand_over_report(seconds=35) == "RECREATED"
     recipe.hears_orders("once Binance has forgotten the key and the keeper made another")
+    reports = place.reports()
 
     another_process_takes_the_stream(place.exchange)
     assert place.keep() == "CHANGED"
     recipe.hears_orders("once another process has changed the key")
+    assert place.reports() == reports, "it tells the keeper of a key that was replaced"
 
     place.streams.close_connections()
     recipe.hears_orders("once the server has closed the socket")
@@ -70,6 +75,28 @@ def test_it_hears_orders_again_whatever_the_network_does(recipe, place):
     assert place.keep() == "CHANGED"
     place.way_to_the_table.live()
     recipe.hears_orders("once the table answers again, and has another key")
+
+
+@pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
+def test_a_report_that_aws_refuses_is_logged_and_made_again(recipe, place, monkeypatch):
+    def denied():
+        raise JsonRESTError("AccessDeniedException", "not authorized to perform: events:PutEvents")
+
+    def answer(bus, sent):
+        return refusals.pop(0)() if refusals else put_events(bus, sent)
+
+    refusals = [denied, lambda: [{"ErrorCode": "ThrottlingException"}]]
+    put_events = EventsBackend.put_events
+    monkeypatch.setattr(EventsBackend, "put_events", answer)
+    recipe.hears_orders("at first")
+    place.exchange.expire(API_KEY, "usdm")
+    eventually(lambda: place.reports() > 0, lambda: f"it gives up:\n{recipe.complaints}")
+
+    told = [line for line in recipe.complaints if "could not be told" in line or "cannot be told" in line]
+    assert ["AccessDeniedException" in told[0], "ThrottlingException" in told[1]] == [True, True]
+    assert sum("the listenKey has expired" in line for line in recipe.complaints) >= 3
+    assert place.hand_over_report(seconds=35) == "RECREATED"
+    recipe.hears_orders("once the keeper was told")
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
