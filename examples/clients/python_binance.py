@@ -48,7 +48,7 @@ async def first_key():
 class KeptClient(AsyncClient):
     """Takes the listenKey from the table, and sends nothing that starts, extends or ends one."""
 
-    known = None
+    known = socket = None
 
     async def look(self):
         """Return the listenKey; the one that is known when the table does not answer."""
@@ -75,7 +75,9 @@ class KeptClient(AsyncClient):
         return await self.look() + EVENTS
 
     async def futures_stream_keepalive(self, listenKey):  # noqa: N803
-        pass
+        # A key that changes while a socket opens: python-binance keeps the socket with the old one.
+        if self.socket.ws and listenKey not in self.socket.ws.request.path:
+            await self.socket.ws.close()
 
     async def futures_stream_close(self, listenKey):  # noqa: N803
         pass
@@ -86,7 +88,8 @@ async def listen(client):
     # It asks for the listenKey every `user_timeout` seconds, and reconnects when it has changed.
     manager = BinanceSocketManager(client, user_timeout=LOOK_SECONDS)
     manager.ws_kwargs = PING
-    async with manager.futures_user_socket() as socket:  # reconcile by REST from here on
+    client.socket = manager.futures_user_socket()
+    async with client.socket as socket:  # reconcile by REST from here on
         while True:
             event = await socket.recv()
             if event["e"] in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE"):

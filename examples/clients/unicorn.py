@@ -61,9 +61,14 @@ class Kept(threading.Thread):
         if event.get("e") in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE"):
             order = event["o"]
             print(order.get("i") or order["aid"], order["s"], order["X"], flush=True)
-        elif event.get("e") == "listenKeyExpired" and event["listenKey"] == self.key and not self.dead.is_set():
+        elif event.get("e") == "listenKeyExpired":
+            self.expire(event["listenKey"])
+
+    def expire(self, key):
+        """Binance has said that this key has expired."""
+        if key == self.key and not self.dead.is_set():
             self.dead.set()
-            threading.Thread(target=self.report, args=(self.key,), daemon=True).start()
+            threading.Thread(target=self.report, args=(key,), daemon=True).start()
 
 
 def main():

@@ -53,11 +53,14 @@ class Watched:
 
 
 class Streams(StreamServer):
-    """The stand-in's websockets, which refuse as many handshakes as they are told to."""
+    """The stand-in's websockets, which refuse as many handshakes as they are told to, or delay the next."""
 
     refusals = 0
+    delay = 0.0
 
     def _look(self, socket: ServerConnection, request: Request) -> Response | None:
+        delay, self.delay = self.delay, 0.0
+        time.sleep(delay)
         if not self.refusals:
             return super()._look(socket, request)
         self.refusals -= 1

@@ -67,6 +67,13 @@ def test_it_hears_orders_again_whatever_the_network_does(recipe, place):
     recipe.hears_orders("once six handshakes were answered with 429")
     assert not place.streams.refusals
 
+    place.streams.delay = 2
+    place.streams.drop_connections()
+    eventually(lambda: not place.streams.delay)
+    another_process_takes_the_stream(place.exchange)
+    assert place.keep() == "CHANGED"
+    recipe.hears_orders("once the key has changed while the socket was opening")
+
     place.way_to_the_table.die(black_hole=True)
     place.streams.drop_connections()
     recipe.hears_orders("while the table hangs and the socket was lost")
