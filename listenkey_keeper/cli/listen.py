@@ -43,7 +43,8 @@ def listen(
     """Show an account's events as they arrive, until Ctrl-C.
 
     Prints a line for each event: its time, its type and its symbol. "interrupted" means that events may be
-    missing from now on. "gap" means that events arrive again, and says from when to when some may be missing.
+    missing from now on. "gap" means that events arrive again, and says from when to when some may be missing;
+    the first one comes at the start, even if the key is dead already.
     """
     check_id(account)
     try:
