@@ -101,8 +101,9 @@ def test_the_policy_for_people_on_call_allows_what_their_commands_need() -> None
     allowed = {action for each in statements for action in _listed(each["Action"])}
     check = PAGE.partition("\n- always: ")[2].partition("\n- ")[0]
     shards = PAGE.partition("\n- with shards: ")[2].partition("\n- ")[0]
+    webhook = PAGE.partition("\n- with a webhook or a heartbeat: ")[2].partition("\n- ")[0]
     used = ("status", "history", "renew", "accounts list", "accounts add")
-    needed = "".join([PERMISSIONS[f"`{name}`"] for name in used]) + check + shards
+    needed = "".join([PERMISSIONS[f"`{name}`"] for name in used]) + check + shards + webhook
     missing = set(re.findall(r"`([a-z]+:[A-Z]\w+)`", needed)) - allowed
     # AWS's own policy allows the first; the second adds accounts, which `add --replace` does not.
     assert missing == {"cloudwatch:DescribeAlarms", "dynamodb:PutItem"}
