@@ -113,10 +113,10 @@ def _check(
             if name in numbers:
                 raise CliError(f"line {numbers[name]} has the same name")
             numbers[name] = number
+            wanted = _wanted(values, known.get(name), secret, replace)
             if name in known and not replace:
                 there.append(name)
                 continue
-            wanted = _wanted(values, known.get(name), secret, replace)
             secret_id, to = registry.place(wanted, known.get(name))
             fields.take(name, secret_id, to)
             secrets[secret_id].append(_Line(wanted, known.get(name), to, key))

@@ -206,7 +206,7 @@ def test_the_line_of_an_api_key_of_another_length_is_named(
 def test_accounts_that_are_there_stay_as_they_are(imported: Import, world: World) -> None:
     world.add_account("alice", OTHER, product="coinm")
     world.put_row("bob", product="spot")
-    lines = [line("alice"), line("bob", "usdm", "listenkeys/alice")]
+    lines = [line("alice", "coinm"), line("bob", "usdm", "listenkeys/alice")]
     done = imported(*lines)
     assert (done.exit_code, done.stdout, done.stderr) == (0, "2 accounts already there.\n", "")
     done = imported(*lines, line("carol"))
@@ -257,24 +257,27 @@ def test_replace_writes_the_keys_of_accounts_where_their_rows_say(imported: Impo
             ("--secret", "listenkeys/new"),
             "alice's API key is in secret listenkeys/all: the import does not move it",
         ),
-        (
-            "bob,usdm,KEY",
-            (),
-            f"bob cannot be changed (AccountsTable row: product spot: {NOT_KEPT['spot']}): correct the row, "
-            "or remove the account and add it again",
-        ),
     ],
 )
-def test_replace_refuses_what_a_row_says_otherwise(
-    imported: Import, world: World, text: str, options: tuple[str, ...], says: str
+@pytest.mark.parametrize("replace", [("--replace",), ()], ids=["replace", "add"])
+def test_a_line_that_its_row_contradicts_is_refused(
+    imported: Import, world: World, text: str, options: tuple[str, ...], says: str, replace: tuple[str, ...]
 ) -> None:
     world.put_secret("listenkeys/all", {"alice": OTHER})
     world.put_row("alice", secretId="listenkeys/all", secretField="alice")
-    world.put_row("bob", product="spot")
-    done = imported(text, line("carol"), options=("--replace", *options))
+    done = imported(text, line("carol"), options=(*replace, *options))
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"line 1: {says}\n{CORRECT}")
     assert secret(world, "listenkeys/all") == {"alice": OTHER}
-    assert sorted(rows(world)) == ["alice", "bob"]
+    assert sorted(rows(world)) == ["alice"]
+
+
+def test_replace_does_not_touch_an_account_whose_row_is_broken(imported: Import, world: World) -> None:
+    world.put_row("bob", product="spot")
+    done = imported(line("bob"), options=("--replace",))
+    why = f"AccountsTable row: product spot: {NOT_KEPT['spot']}"
+    says = f"bob cannot be changed ({why}): correct the row, or remove the account and add it again"
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"line 1: {says}\n{CORRECT}")
+    assert secret_names(world) == []
 
 
 def test_a_secret_may_be_named_as_its_row_does_not(imported: Import, world: World) -> None:
