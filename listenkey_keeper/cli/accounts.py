@@ -2,7 +2,6 @@
 
 import getpass
 import sys
-from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +14,7 @@ from .api_keys import length_note
 from .errors import CliError
 from .group import command
 from .importing import import_file
-from .output import Columns, Problems, show, show_json
+from .output import Columns, Problems, note, show, show_json
 from .registry import Registry, Wanted
 from .remove import remove
 from .rows import (
@@ -98,7 +97,7 @@ def add(
     check_id(account)
     stack = connect()
     wanted = Wanted(account, product, secret, field, create_if_missing, renew_after, replace, environment)
-    added, before = Registry(stack).add(wanted, lambda: _api_key(account), partial(typer.echo, err=True))
+    added, before = Registry(stack).add(wanted, lambda: _api_key(account), note)
     if as_json:
         show_json({**as_dict(added), "replaced": before is not None})
         return
@@ -265,6 +264,6 @@ def _api_key(account: str) -> str:
         key = sys.stdin.read(_MAX_INPUT).removeprefix("\ufeff").strip()
     if not key:
         raise CliError("no API key was given: enter it at the prompt, or pipe it in")
-    if note := length_note(key):
-        typer.echo(note, err=True)
+    if said := length_note(key):
+        note(said)
     return key

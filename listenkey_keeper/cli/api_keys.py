@@ -202,17 +202,19 @@ class Fields:
             for name in _names(account.secret_id):
                 self._users[name, account.secret_field].add(account.id)
 
+    def others(self, account_id: str, secret_id: str, field: str) -> set[str]:
+        """Return the ids of the other accounts that use this field."""
+        return {user for name in _names(secret_id) for user in self._users[name, field]} - {account_id}
+
     def take(self, account_id: str, secret_id: str, field: str) -> None:
         """Note that an account uses a field. Raises CliError when another does."""
-        places = [(name, field) for name in _names(secret_id)]
-        others = {user for place in places for user in self._users[place]} - {account_id}
-        if others:
+        if others := self.others(account_id, secret_id, field):
             raise CliError(
                 f"field {field} of secret {secret_id} is for {min(others)}'s API key: choose another "
                 "field or secret"
             )
-        for place in places:
-            self._users[place].add(account_id)
+        for name in _names(secret_id):
+            self._users[name, field].add(account_id)
 
 
 def _text(secret_id: str, content: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from .errors import CliError, explain, way_to
-from .output import plain
+from .output import note
 
+ACTION_NEEDED = 1
 COULD_NOT = 2
 NO_READER = 141  # as for a program that SIGPIPE ends
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -78,7 +79,7 @@ class OneLineErrors(TyperGroup):
             if debug and not usage:
                 typer.echo(way_to(error), err=True)
             line = _usage(error, usage()) if usage else explain(error)
-            typer.echo("listenkeys: " + plain(" ".join(line.split())), err=True)
+            note("listenkeys: " + " ".join(line.split()))
             raise typer.Exit(COULD_NOT) from None
 
 

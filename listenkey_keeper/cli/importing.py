@@ -18,12 +18,12 @@ from listenkeys.model import Account
 
 from .api_keys import Fields, check_characters, length_note, same_secret
 from .errors import CliError, explain
-from .output import plain, show, show_json
+from .group import ACTION_NEEDED
+from .output import note, show, show_json
 from .registry import Registry, Wanted
 from .rows import check_id, check_product, looks_like_a_key
 from .stack import Connect, on_stack
 
-_FAILED = 1  # the exit code
 _FORMAT = "name,product,API key[,secret]"
 
 
@@ -82,7 +82,7 @@ def import_file(
             tick = stack.minutes("ScheduleExpression", 30)
             show(f"The next renewal uses the new API keys, within about {tick} minutes.")
     if results["failed"]:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(ACTION_NEEDED)
 
 
 def _read(file: str) -> str:
@@ -120,10 +120,10 @@ def _check(
             secret_id, to = registry.place(wanted, known.get(name))
             fields.take(name, secret_id, to)
             secrets[secret_id].append(_Line(wanted, known.get(name), to, key))
-            if note := length_note(key):
-                _say(f"line {number}: {note}")
+            if said := length_note(key):
+                note(f"line {number}: {said}")
         except CliError as error:
-            _say(f"line {number}: {error}")
+            note(f"line {number}: {error}")
             bad = True
     if bad:
         raise CliError("nothing was changed: correct these lines, and run the same command again")
@@ -175,7 +175,7 @@ def _write(
         done: dict[str, list[str]] = {"added": [], "replaced": []}
         left = [line.wanted.account_id for line in lines]
         try:
-            registry.keys.put(secret_id, {each.secret_field: each.key for each in lines}, replace, own, _say)
+            registry.keys.put(secret_id, {each.secret_field: each.key for each in lines}, replace, own, note)
             for each in lines:
                 registry.write_row(each.wanted, each.known, secret_id, each.secret_field)
                 done["replaced" if each.known else "added"].append(left.pop(0))
@@ -184,7 +184,7 @@ def _write(
         if any(done.values()):
             yield "" if own else secret_id, done
     for why, names in errors.items():
-        _say(f"listenkeys: {', '.join(names)} failed: {why}")
+        note(f"listenkeys: {', '.join(names)} failed: {why}")
         failed += names
 
 
@@ -193,7 +193,3 @@ def _counted(results: Mapping[str, list[str]]) -> str:
     said = [f"{len(names)} {what}" for what, names in results.items() if names]
     accounts = "account" if said[0].startswith("1 ") else "accounts"
     return ", ".join(said).replace(" ", f" {accounts} ", 1).replace("alreadyThere", "already there")
-
-
-def _say(text: str) -> None:
-    typer.echo(plain(text), err=True)

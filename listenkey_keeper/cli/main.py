@@ -18,7 +18,7 @@ from .check import check as check_stack
 from .day import DAY, day_of
 from .errors import CliError
 from .findings import check_view, to_dict
-from .group import OneLineErrors, command, number
+from .group import ACTION_NEEDED, OneLineErrors, command, number
 from .history import expiry, history_table, read_history
 from .listen import listen
 from .output import can_draw, confirmed, console, show, show_json, waiting
@@ -29,9 +29,6 @@ from .rows import check_id
 from .stack import AccountId, Connect, Stack, in_local_environment, now, on_stack
 from .status import StatusTable, status_json
 from .watch import watch
-
-ACTION_NEEDED = 1
-
 
 app = typer.Typer(
     cls=OneLineErrors,

@@ -51,6 +51,11 @@ def show(*renderables: RenderableType) -> None:
             typer.echo(line.rstrip())
 
 
+def note(text: str) -> None:
+    """Print a line to standard error."""
+    typer.echo(plain(text), err=True)
+
+
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Show what the command waits for, and for how long so far: on standard error, in a terminal only."""

@@ -15,7 +15,7 @@ from listenkeys.errors import ErrorCode
 from listenkeys.model import Account
 from listenkeys.products import LIVE
 
-from .api_keys import ApiKeys, Fields, TakenOut, same_secret
+from .api_keys import ApiKeys, Fields, TakenOut
 from .errors import CliError
 from .rows import attributes, check_id, check_place, check_product, looks_like_a_key
 from .stack import Stack
@@ -178,9 +178,8 @@ class Registry:
 
     def take_key(self, account: Account) -> TakenOut:
         """Remove a removed account's key, unless another account uses the same."""
-        for other in self.all():
-            if other.secret_field == account.secret_field and same_secret(other.secret_id, account.secret_id):
-                return TakenOut("kept")
+        if Fields(self.all()).others(account.id, account.secret_id, account.secret_field):
+            return TakenOut("kept")
         return self.keys.take_out(account.secret_id, account.secret_field)
 
     def _check_readable(self, secret_id: str) -> None:

@@ -149,4 +149,7 @@ def test_only_this_machines_endpoint_is_the_local_environment(
 def test_the_local_environments_time_runs_at_its_speed() -> None:
     assert world_time("1000,5000,60", 1010).timestamp() == 5600
     assert world_time("1000,5000,60", 1010).utcoffset().total_seconds() == 0
+
+
+def test_a_rate_of_one_minute_is_not_taken_for_none() -> None:
     assert Stack("a", "b", {}, {"X": "rate(1 minute)"}, None).minutes("X", 9) == 1
