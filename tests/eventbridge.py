@@ -54,7 +54,7 @@ class Bus:
         for pattern, targets in self._rules:
             if matches(pattern, event):
                 for target in targets:
-                    transformer = target.get("InputTransformer")
+                    transformer = _filled(target.get("InputTransformer"), {})
                     match target["Arn"]:
                         case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
                             yield name, transformed(transformer, event) if transformer else json.dumps(event)
@@ -106,6 +106,10 @@ def _filled(node: Any, names: Mapping[str, str]) -> Any:
     match node:
         case {"Ref": name} | {"Fn::GetAtt": [name, "Arn"]}:
             return names[name]
+        case {"Fn::Sub": str(text)}:
+            return text.replace("${AWS::StackName}", "listenkey-keeper").replace(
+                "${AWS::Region}", "ap-northeast-1"
+            )
         case dict():
             return {key: _filled(value, names) for key, value in node.items()}
         case list():

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from listenkeys.aws.announcements import FAILING, NAMED, digests
 from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import choose, expand
 from tests.eventbridge import Bus, alarm_event, arn_of_alarm
@@ -80,10 +81,10 @@ def test_an_account_that_fails_is_told_by_name_with_what_to_do(world: Scene) -> 
     sent = world.aws.sent_events()
     bodies = [body for event in sent for body in posted(event, table)]
     assert [body["text"] == body["content"] for body in bodies] == [True, True]
+    end = "`listenkeys status` shows all. Stack listenkey-keeper, ap-northeast-1."
     assert [body["text"] for body in bodies] == [
-        f"FAILING 1 account. INVALID_API_KEY: alice (usdm). What to do: {REMEDIES['INVALID_API_KEY']}. "
-        "`listenkeys status` shows all.",
-        "RECOVERED 1 account. alice (usdm). `listenkeys status` shows all.",
+        f"FAILING 1 account. INVALID_API_KEY: alice (usdm). What to do: {REMEDIES['INVALID_API_KEY']}. {end}",
+        f"RECOVERED 1 account. alice (usdm). {end}",
     ]
     # Those of another stack are posted by that stack.
     assert [body for event in sent for body in posted(event, "another table")] == []
@@ -96,6 +97,25 @@ def test_a_row_whose_id_would_break_the_json_is_told_without_what_would(world: S
     table = world.aws.outputs["ListenKeysTableName"]
     [body] = [body for event in world.aws.sent_events() for body in posted(event, table)]
     assert body["text"].startswith("FAILING 1 account. INVALID_ACCOUNT: a?b?c? (?).")
+
+
+def test_the_longest_account_message_fits_into_a_post_to_discord() -> None:
+    codes = sorted(REMEDIES, key=lambda code: -len(REMEDIES[code]))
+    failing = [
+        {"accountId": f"{number:032}", "product": "portfolio-pro", "errorCode": codes[number % len(codes)]}
+        for number in range(NAMED)
+    ]
+    texts = [json.dumps({"detailType": FAILING, "detail": {**each, "outcome": "FAILED"}}) for each in failing]
+    [(kind, detail)] = digests(texts, [])
+    event = {
+        "source": "listenkey-keeper",
+        "detail-type": kind,
+        "detail": {**detail, "listenKeysTable": "the table"},
+    }
+
+    [body] = posted(event)
+    longest_stack_name = 128 - len("listenkey-keeper")
+    assert len(body["content"]) + longest_stack_name <= 2000
 
 
 def test_no_text_that_is_put_into_a_body_can_break_its_json() -> None:

@@ -28,7 +28,7 @@ RECOVERED = "Listen Key Recovered"
 DIGESTS = {FAILING: "Listen Keys Failing", RECOVERED: "Listen Keys Recovered"}
 COMPLETED = "Keepalive Run Completed"
 NAMED = 20  # accounts in a digest
-_NAMES, _REMEDIES = 600, 5  # characters and remedies in its text: Discord takes 2,000 characters
+_NAMES, _REMEDIES = 400, 5  # characters and remedies in its text: with the stack's name, Discord takes 2,000
 _BATCH = 10  # PutEvents' limit
 
 
