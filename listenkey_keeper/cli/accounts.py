@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from listenkeys.model import Account
 from listenkeys.products import LIVE
 from listenkeys.view.remedies import as_argument
 
 from .api_keys import length_note
+from .chosen import chosen
 from .errors import CliError
 from .group import command
 from .importing import import_file
@@ -27,7 +29,7 @@ from .rows import (
     check_id,
     check_place,
 )
-from .stack import AccountIds, Connect, on_stack
+from .stack import AccountIds, Connect, InSecret, on_stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -130,9 +132,10 @@ def add(
 
 @command(app, "accounts list", name="list")
 @on_stack
-def list_(*, connect: Connect, as_json: bool) -> None:
+def list_(secret: InSecret = None, *, connect: Connect, as_json: bool) -> None:
     """List the accounts and where their API keys are stored."""
-    accounts = Registry(connect()).all()
+    registry = Registry(connect())
+    accounts = registry.all() if secret is None else chosen(registry, None, secret)
     if as_json:
         show_json([as_dict(account) for account in accounts])
         return
@@ -166,7 +169,8 @@ def list_(*, connect: Connect, as_json: bool) -> None:
 @command(app, "accounts set alice --renew-after 5", name="set")
 @on_stack
 def set_(
-    accounts: AccountIds,
+    accounts: AccountIds = None,
+    secret: InSecret = None,
     renew_after: RenewAfter = None,
     create_if_missing: CreateIfMissing = None,
     environment: Environment = None,
@@ -184,6 +188,7 @@ def set_(
             "nothing to set: pass --renew-after, --environment, --create-if-missing or --no-create-if-missing"
         )
     stack = connect()
+    registry = Registry(stack)
     said = []
     if renew_after:
         minutes = (
@@ -195,13 +200,14 @@ def set_(
         said.append(f"gets {gets} if Binance has none for it")
     if environment:
         said.append(f"uses Binance's {environment} environment from its next renewal on")
-    _change(Registry(stack), accounts, row, " and ".join(said) + ".", as_json)
+    _change(registry, chosen(registry, accounts, secret), row, " and ".join(said) + ".", as_json)
 
 
 @command(app, "accounts enable alice")
 @on_stack
 def enable(
-    accounts: AccountIds,
+    accounts: AccountIds = None,
+    secret: InSecret = None,
     *,
     connect: Connect,
     as_json: bool,
@@ -212,13 +218,14 @@ def enable(
     """
     registry = Registry(connect())
     said = "is enabled. The next run renews it if it is due; `listenkeys renew NAME` renews it now."
-    _change(registry, accounts, {"enabled": {"BOOL": True}}, said, as_json)
+    _change(registry, chosen(registry, accounts, secret), {"enabled": {"BOOL": True}}, said, as_json)
 
 
 @command(app, "accounts disable alice bob")
 @on_stack
 def disable(
-    accounts: AccountIds,
+    accounts: AccountIds = None,
+    secret: InSecret = None,
     *,
     connect: Connect,
     as_json: bool,
@@ -230,20 +237,19 @@ def disable(
     """
     registry = Registry(connect())
     said = "is disabled. Its listenKey, if it has one, expires within 60 minutes, and no alarm is raised."
-    _change(registry, accounts, {"enabled": {"BOOL": False}}, said, as_json)
+    _change(registry, chosen(registry, accounts, secret), {"enabled": {"BOOL": False}}, said, as_json)
 
 
 command(app, "accounts import accounts.csv", "import")(import_file)
 command(app, "accounts remove alice bob --with-secret")(remove)
 
 
-def _change(registry: Registry, ids: list[str], row: dict[str, Any], said: str, as_json: bool) -> None:
-    known = registry.get_all(ids)
+def _change(registry: Registry, known: list[Account], row: dict[str, Any], said: str, as_json: bool) -> None:
     if "environment" in row:
         for account in known:
             check_place(account.product, row["environment"]["S"])
     changed = []
-    for id_ in ids:
+    for id_ in (account.id for account in known):
         # Printed as it is done: an error at a later account must not hide what was changed before it.
         account = registry.change(id_, row)
         changed.append(account)

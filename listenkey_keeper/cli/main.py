@@ -15,6 +15,7 @@ from listenkeys.view.status import AccountStatus, read_status
 
 from . import accounts
 from .check import check as check_stack
+from .chosen import chosen
 from .day import DAY, day_of
 from .errors import CliError
 from .findings import check_view, to_dict
@@ -26,7 +27,7 @@ from .paging import HOLD
 from .registry import Registry, no_such
 from .renew import event_of, failed, invoke, report_view
 from .rows import check_id
-from .stack import AccountId, Connect, Stack, in_local_environment, now, on_stack
+from .stack import AccountId, Connect, InSecret, Stack, in_local_environment, now, on_stack
 from .status import StatusTable, status_json
 from .watch import watch
 
@@ -70,6 +71,7 @@ def status(
         list[str] | None,
         typer.Argument(metavar="ACCOUNT", help="The accounts' ids; by default all.", show_default=False),
     ] = None,
+    secret: InSecret = None,
     everything: Annotated[
         bool, typer.Option("--all", help="List each account, also when there are more than 20.")
     ] = False,
@@ -95,6 +97,8 @@ def status(
     """
     stack = connect()
     dynamodb = stack.client("dynamodb")
+    if secret is not None:
+        ids = [account.id for account in chosen(Registry(stack), ids, secret)]
 
     def read() -> list[AccountStatus]:
         tables = stack.outputs["AccountsTableName"], stack.outputs["ListenKeysTableName"]
@@ -211,6 +215,7 @@ def renew(
             metavar="ACCOUNT", help="The accounts' ids; by default all that are enabled.", show_default=False
         ),
     ] = None,
+    secret: InSecret = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also renew accounts that were renewed less than 5 minutes ago.")
     ] = False,
@@ -226,10 +231,13 @@ def renew(
     Runs the function, waits until it has finished and shows its report. Skips accounts that were renewed less
     than 5 minutes ago, unless the last attempt failed. Exits with 1 when an account could not be renewed.
     """
-    event = event_of(ids or [], force, dry_run)
     stack = connect()
-    if ids:
-        Registry(stack).get_all(ids)
+    if ids or secret is not None:
+        known = chosen(Registry(stack), ids, secret)
+        # Of a secret, as of all, those that are enabled; never none, which would mean all.
+        wanted = known if ids else [account for account in known if account.enabled]
+        ids = [account.id for account in wanted or known]
+    event = event_of(ids or [], force, dry_run)
     function = stack.outputs["KeepaliveFunctionName"]
     with waiting("waiting for the run to end"):
         report = invoke(stack.client("lambda"), function, event)

@@ -9,16 +9,20 @@ from listenkeys.model import Account
 from listenkeys.view.remedies import as_argument
 
 from .api_keys import TakenOut
+from .chosen import chosen
 from .errors import CliError, explain
 from .output import confirmed, plain, show, show_json
 from .registry import Registry
 from .rows import as_dict
-from .stack import AccountIds, Connect, on_stack
+from .stack import AccountIds, Connect, InSecret, on_stack
+
+_MOST_NAMES = 20
 
 
 @on_stack
 def remove(
-    accounts: AccountIds,
+    accounts: AccountIds = None,
+    secret: InSecret = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     with_secret: Annotated[
         bool,
@@ -37,7 +41,7 @@ def remove(
     Asks for confirmation. The accounts' history stays, and their API keys stay unless you pass --with-secret.
     """
     registry = Registry(connect())
-    known = registry.get_all(accounts)
+    known = chosen(registry, accounts, secret)
     if with_secret:
         for account in known:
             try:
@@ -68,7 +72,9 @@ def remove(
 def _question(accounts: list[Account], with_secret: bool) -> str:
     if len(accounts) > 1:
         and_keys = " and their API keys" if with_secret else ""
-        names = plain(", ".join(account.id for account in accounts))
+        names = plain(", ".join(account.id for account in accounts[:_MOST_NAMES]))
+        if len(accounts) > _MOST_NAMES:
+            names += f" and {len(accounts) - _MOST_NAMES} more"
         return (
             f"Remove {len(accounts)} accounts{and_keys} ({names})? Their listenKeys expire within 60 minutes."
         )

@@ -42,9 +42,15 @@ StackName = Annotated[
 ACCOUNT_HELP = "The account's id, as in `listenkeys accounts list`."
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False, help=ACCOUNT_HELP)]
 AccountIds = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="ACCOUNT", show_default=False, help="One or more ids, as in `listenkeys accounts list`."
+    ),
+]
+InSecret = Annotated[
+    str | None,
+    typer.Option(
+        "--secret", metavar="NAME", help="Instead of ids: all accounts whose API keys are in this secret."
     ),
 ]
 Region = Annotated[

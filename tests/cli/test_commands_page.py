@@ -54,7 +54,7 @@ LINES = {
     "status": ["status"],
     "history": ["history alice"],
     "listen": [],
-    "renew": ["renew alice"],
+    "renew": ["renew alice", "renew --secret listenkeys/alice"],
     "accounts list": ["accounts list"],
     "accounts add": [
         "accounts add erin", "accounts add erin --replace --product coinm",
@@ -63,7 +63,10 @@ LINES = {
     "accounts import": [
         "accounts import -", "accounts remove erin --yes --with-secret", "accounts import - --replace",
     ],
-    "accounts set": ["accounts set alice --renew-after 5", "accounts disable alice", "accounts enable alice"],
+    "accounts set": [
+        "accounts set alice --renew-after 5", "accounts disable alice",
+        "accounts enable --secret listenkeys/alice",
+    ],
     "accounts remove": [
         "accounts remove alice --yes --with-secret", "accounts remove bob --yes --with-secret",
     ],

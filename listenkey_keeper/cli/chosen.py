@@ -1,0 +1,25 @@
+"""Which accounts a command is for: those that are named, or all whose API keys are in one secret."""
+
+from collections.abc import Sequence
+
+from listenkeys.model import Account
+
+from .api_keys import same_secret
+from .errors import CliError
+from .output import note
+from .registry import Registry
+
+
+def chosen(registry: Registry, ids: Sequence[str] | None, secret: str | None) -> list[Account]:
+    """Return the accounts that are named, or those of a secret, never none. Raises CliError."""
+    if bool(ids) == (secret is not None):
+        raise CliError("name accounts, or choose all of one secret with --secret: one of the two")
+    if secret is None:
+        return registry.get_all(ids or ())
+    accounts = registry.all()
+    found = [account for account in accounts if same_secret(account.secret_id, secret)]
+    if not secret or not found:
+        raise CliError("no account uses this secret: `listenkeys accounts list` shows each account's")
+    if broken := [account.id for account in accounts if account.problem]:
+        note(f"note: left out, as an invalid row's secret is not read: {', '.join(broken)}")
+    return found
