@@ -260,6 +260,15 @@ def test_contributing_names_each_file_with_the_placeholder_address() -> None:
     assert {*quoted(said), "CONTRIBUTING.md"} == having
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_says_what_contributing_says_not_to(page: Path) -> None:
+    table = CONTRIBUTING[CONTRIBUTING.index("| say | don't say |") : CONTRIBUTING.index("## Release")]
+    rows = [row for row in table.splitlines()[2:] if row]
+    words = [word for row in rows for word in row.rpartition(" | ")[2].strip(" |").split(", ")]
+    text = page.read_text().replace(table, "")
+    assert re.findall(rf"\b(?:{'|'.join(words)})\b", re.sub(r"\s+", " ", text)) == []
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 200
 
