@@ -89,13 +89,14 @@ class ApiKeys:
         replace: bool,
         own: bool,
         say: Callable[[str], None] = lambda _: None,
+        check: Callable[[Mapping[str, Any]], None] = lambda _: None,
     ) -> None:
         """Write keys into their fields, in one version, and leave the secret's other fields as they are.
 
         A secret that is not there is created. With `replace`, one that is being deleted is restored, and the
-        account's `own` may hold anything; `say` gets that. Raises CliError, with no key written, for what
-        cannot be an API key, for a secret that would be too long and, unless `replace`, for a field that
-        holds another key.
+        account's `own` may hold anything; `say` gets that. `check` gets what a secret holds, before anything
+        is written. Raises CliError, with no key written, for what cannot be an API key, for a secret that
+        would be too long and, unless `replace`, for a field that holds another key.
         """
         for key in keys.values():
             check_characters(key)
@@ -103,6 +104,7 @@ class ApiKeys:
         if content is None:
             self._create(secret_id, keys)
             return
+        check(content)
         held = [field for field, key in keys.items() if field in content and content[field] != key]
         if held and not replace:
             raise CliError(

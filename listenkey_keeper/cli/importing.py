@@ -7,10 +7,11 @@ keys that no row names, and the same command again finishes the job.
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +33,7 @@ class _Line:
     """An account to be written, and the field that its key goes into."""
 
     wanted: Wanted
+    product: str
     known: Account | None
     secret_field: str
     key: str = field(repr=False)
@@ -51,27 +53,38 @@ def import_file(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the API keys of accounts that exist.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check the file and the existing rows, and show what would be done."),
+    ] = False,
     *,
     connect: Connect,
     as_json: bool,
 ) -> None:
     """Add the accounts of a file.
 
-    Each line is `name,product,API key`, or `name,product,API key,secret`. Checks all lines before it changes
-    anything. Accounts that exist stay as they are: after a failure, run the same command again. Exits with 1
-    when an account could not be added.
+    Each line is `name,product,API key`, or `name,product,API key,secret`; those that begin with # are
+    skipped. Checks all lines before it changes anything. Accounts that exist stay as they are: after a
+    failure, run the same command again. Exits with 1 when an account could not be added.
     """
     stack = connect()
     registry = Registry(stack)
     results: dict[str, list[str]] = {"added": [], "replaced": [], "alreadyThere": [], "failed": []}
-    secrets = _check(_read(file), registry, secret, replace, results["alreadyThere"])
-    for secret_id, done in _write(registry, secrets, replace, results["failed"]):
+    text, replaced_in = _read(file), []
+    accounts = registry.all()
+    secrets = _check(text, registry, accounts, secret, replace, results["alreadyThere"])
+    for secret_id, own, done in _write(registry, secrets, accounts, replace, dry_run, results["failed"]):
         for what, names in done.items():
             results[what] += names
-        if secret_id and not as_json:
-            show(f"{secret_id}: {_counted(done)}")
+        if done["replaced"]:
+            replaced_in.append(secret_id)
+        if (dry_run or not own) and not as_json:
+            show(f"{secret_id}: {_counted(done, dry_run)}")
     if as_json:
-        show_json({"totals": {what: len(names) for what, names in results.items()}, **results})
+        totals = {what: len(names) for what, names in results.items()}
+        show_json({"dryRun": dry_run, "totals": totals, **results})
+    elif dry_run:
+        show(f"{_counted(results, dry_run)}.", "dry run: nothing was changed")
     else:
         show(f"{_counted(results)}.")
         if results["added"]:
@@ -80,7 +93,9 @@ def import_file(
             show("`listenkeys renew` does it now.")
         if results["replaced"]:
             tick = stack.minutes("ScheduleExpression", 30)
+            only = f" --secret {replaced_in[0]}" if len(replaced_in) == 1 else ""
             show(f"The next renewal uses the new API keys, within about {tick} minutes.")
+            show(f"`listenkeys renew --force{only}` uses them now.")
     if results["failed"]:
         raise typer.Exit(ACTION_NEEDED)
 
@@ -97,29 +112,37 @@ def _read(file: str) -> str:
 
 
 def _check(
-    text: str, registry: Registry, secret: str | None, replace: bool, there: list[str]
+    text: str,
+    registry: Registry,
+    accounts: Sequence[Account],
+    secret: str | None,
+    replace: bool,
+    there: list[str],
 ) -> dict[str, list[_Line]]:
     """Return what to write, by secret; put into `there` what stays as it is. Raises CliError."""
-    accounts = registry.all()
     known, fields = {account.id: account for account in accounts}, Fields(accounts)
     numbers: dict[str, int] = {}
+    users: dict[tuple[str, str], str] = {}
     secrets: defaultdict[str, list[_Line]] = defaultdict(list)
     bad = False
     for number, row in enumerate(text.splitlines(), 1):
         try:
             if not (values := _values(row)):
                 continue
-            name, _, key = values[:3]
+            name, product, key = values[:3]
             if name in numbers:
-                raise CliError(f"line {numbers[name]} has the same name")
+                raise CliError(f"{name} is on line {numbers[name]} too")
             numbers[name] = number
+            # It would be one listenKey for two accounts: nearly always a copy error.
+            if (user := users.setdefault((key, product), name)) != name:
+                raise CliError(f"{name} has the API key and the product of {user} on line {numbers[user]}")
             wanted = _wanted(values, known.get(name), secret, replace)
             if name in known and not replace:
                 there.append(name)
                 continue
             secret_id, to = registry.place(wanted, known.get(name))
             fields.take(name, secret_id, to)
-            secrets[secret_id].append(_Line(wanted, known.get(name), to, key))
+            secrets[secret_id].append(_Line(wanted, product, known.get(name), to, key))
             if said := length_note(key):
                 note(f"line {number}: {said}")
         except CliError as error:
@@ -133,7 +156,9 @@ def _check(
 
 
 def _values(line: str) -> list[str]:
-    """Return a line's values, none of an empty line. Raises CliError for what can be no account."""
+    """Return a line's values, none of an empty line or a comment. Raises CliError for what is no account."""
+    if line.lstrip().startswith("#"):
+        return []
     try:
         [row] = csv.reader([line], skipinitialspace=True, strict=True)
     except csv.Error:
@@ -143,6 +168,8 @@ def _values(line: str) -> list[str]:
         values.pop()
     if not values:
         return []
+    if len(values) > 1 and values[1].lower() == "product":
+        raise CliError("this is a header: delete it")
     if len(values) not in (3, 4):
         raise CliError(f"a line has 3 or 4 values, {_FORMAT}; this has {len(values)}")
     if looks_like_a_key(values[0]):
@@ -166,30 +193,55 @@ def _wanted(values: Sequence[str], known: Account | None, secret: str | None, re
 
 
 def _write(
-    registry: Registry, secrets: Mapping[str, list[_Line]], replace: bool, failed: list[str]
-) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """Yield each secret, empty for an account's own, and what was done in it; say at the end what failed."""
+    registry: Registry,
+    secrets: Mapping[str, list[_Line]],
+    accounts: Sequence[Account],
+    replace: bool,
+    dry_run: bool,
+    failed: list[str],
+) -> Iterator[tuple[str, bool, dict[str, list[str]]]]:
+    """Yield each secret, whether it is an account's own, and what was done; say at the end what failed.
+
+    In a dry run nothing is done, and no secret read.
+    """
     errors: defaultdict[str, list[str]] = defaultdict(list)
     for secret_id, lines in secrets.items():
         own = len(lines) == 1 and secret_id == registry.own_secret(lines[0].wanted.account_id)
         done: dict[str, list[str]] = {"added": [], "replaced": []}
         left = [line.wanted.account_id for line in lines]
         try:
-            registry.keys.put(secret_id, {each.secret_field: each.key for each in lines}, replace, own, note)
+            if not dry_run:
+                keys = {each.secret_field: each.key for each in lines}
+                others = [account for account in accounts if same_secret(account.secret_id, secret_id)]
+                check = partial(_check_copies, lines, others)
+                registry.keys.put(secret_id, keys, replace, own, note, check)
             for each in lines:
-                registry.write_row(each.wanted, each.known, secret_id, each.secret_field)
+                if not dry_run:
+                    registry.write_row(each.wanted, each.known, secret_id, each.secret_field)
                 done["replaced" if each.known else "added"].append(left.pop(0))
         except Exception as error:  # noqa: BLE001 - the other secrets do not depend on this one
             errors[explain(error)] += left
         if any(done.values()):
-            yield "" if own else secret_id, done
+            yield secret_id, own, done
     for why, names in errors.items():
         note(f"listenkeys: {', '.join(names)} failed: {why}")
         failed += names
 
 
-def _counted(results: Mapping[str, list[str]]) -> str:
+def _check_copies(lines: Sequence[_Line], accounts: Iterable[Account], content: Mapping[str, Any]) -> None:
+    """Raise CliError for an API key that the secret holds for another account of the same product."""
+    ids = {line.wanted.account_id for line in lines}
+    others = [account for account in accounts if account.id not in ids]
+    for line in lines:
+        for other in others:
+            if (content.get(other.secret_field), other.product) == (line.key, line.product):
+                name = line.wanted.account_id
+                raise CliError(f"{name} has the API key and the product of {other.id}, which is there")
+
+
+def _counted(results: Mapping[str, list[str]], dry_run: bool = False) -> str:
     """Return such as "2 accounts added, 1 replaced"."""
-    said = [f"{len(names)} {what}" for what, names in results.items() if names]
+    words = {"added": "to add", "replaced": "to replace"} if dry_run else {}
+    said = [f"{len(names)} {words.get(what, what)}" for what, names in results.items() if names]
     accounts = "account" if said[0].startswith("1 ") else "accounts"
     return ", ".join(said).replace(" ", f" {accounts} ", 1).replace("alreadyThere", "already there")

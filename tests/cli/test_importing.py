@@ -19,7 +19,10 @@ from .test_accounts import OTHER, PRODUCT, row, secret, secret_names
 
 Import = Callable[..., Result]
 SWEEP = "The next sweep, within 5 minutes, creates their listenKeys.\n`listenkeys renew` does it now.\n"
-RENEWAL = "The next renewal uses the new API keys, within about 30 minutes.\n"
+RENEWAL = (
+    "The next renewal uses the new API keys, within about 30 minutes.\n"
+    "`listenkeys renew --force` uses them now.\n"
+)
 EMPTY = "there is no account in the file: each line is name,product,API key[,secret]"
 ID = "an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -"
 NO_KEY = "that is not an API key: it may have only letters, digits, - and _"
@@ -117,7 +120,7 @@ def test_an_accounts_own_secret_can_be_shared(imported: Import, world: World) ->
     "text",
     [
         "\ufeff{0}\r\n\r\n{1}\r\n",
-        "{0}\n  \n,,,\n{1}",
+        "{0}\n  \n,,,\n# bob's\n #dave,usdm,x\n{1}",
         " alice , usdm ,\t{2} \n{1},,",
         '"alice", "usdm", "{2}", ""\n{1}',
     ],
@@ -154,7 +157,9 @@ def test_a_file_is_read_as_editors_and_spreadsheets_write_it(run: Run, world: Wo
         ("erin,KEY", "a line has 3 or 4 values, name,product,API key[,secret]; this has 2"),
         ("erin,usdm,KEY,,KEY", "a line has 3 or 4 values, name,product,API key[,secret]; this has 5"),
         ('erin,usdm,"KEY', "the quotes are not those of CSV"),
-        ("alice,usdm,KEY", "line 1 has the same name"),
+        ("alice,usdm,KEY", "alice is on line 1 too"),
+        (f"erin,usdm,{key('alice')}", "erin has the API key and the product of alice on line 1"),
+        ("Account,Product,Key", "this is a header: delete it"),
         (
             "apiKey,usdm,KEY,listenkeys/alice",
             "field apiKey of secret listenkeys/alice is for alice's API key: choose another field or secret",
@@ -285,8 +290,52 @@ def test_a_secret_may_be_named_as_its_row_does_not(imported: Import, world: Worl
     arn = world.aws.client("secretsmanager").describe_secret(SecretId="listenkeys/all")["ARN"]
     world.put_row("alice", secretId=arn, secretField="alice")
     done = imported(line("alice", "usdm", "listenkeys/all"), options=("--replace",))
-    assert (done.exit_code, done.stdout) == (0, f"{arn}: 1 account replaced\n1 account replaced.\n{RENEWAL}")
+    uses = RENEWAL.replace("--force", f"--force --secret {arn}")
+    assert (done.exit_code, done.stdout) == (0, f"{arn}: 1 account replaced\n1 account replaced.\n{uses}")
     assert secret(world, "listenkeys/all") == {"alice": key("alice")}
+
+
+def test_a_dry_run_says_what_goes_into_which_secret_and_changes_nothing(
+    imported: Import, world: World, faults: AwsFaults
+) -> None:
+    world.put_row("alice", secretId="listenkeys/all", secretField="alice")
+    world.add_account("bob", OTHER)
+    before = rows(world)
+    lines = [line(name, "usdm", "listenkeys/all") for name in ("alice", "carol", "dave")] + [line("erin")]
+    for options, all_, sums in (
+        ((), "2 accounts to add", "3 accounts to add, 1 already there."),
+        (("--replace",), "2 accounts to add, 1 to replace", "3 accounts to add, 1 to replace."),
+    ):
+        done = imported(*lines, options=("--dry-run", *options))
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert done.stdout == (
+            f"listenkeys/all: {all_}\nlistenkeys/erin: 1 account to add\n{sums}\n"
+            "dry run: nothing was changed\n"
+        )
+    assert set(faults.calls) == {"DescribeStacks", "Scan"}
+    found = json.loads(imported(*lines, options=("--dry-run", "--json")).stdout)
+    assert (found["dryRun"], found["added"]) == (True, ["carol", "dave", "erin"])
+    assert imported("erin,sun,KEY", options=("--dry-run",)).exit_code == 2
+    assert (rows(world), secret_names(world)) == (before, ["listenkeys/bob"])
+
+
+def test_an_api_key_of_another_account_of_the_secret_is_refused(imported: Import, world: World) -> None:
+    world.put_secret("listenkeys/all", {"alice": key("alice"), "apiKey": key("carol")})
+    world.put_row("alice", secretId="listenkeys/all", secretField="alice")
+    copied = f"bob,usdm,{key('alice')},listenkeys/all"
+    done = imported(copied, line("dave"))
+    assert (done.exit_code, done.stdout) == (1, f"1 account added, 1 failed.\n{SWEEP}")
+    assert (
+        done.stderr
+        == "listenkeys: bob failed: bob has the API key and the product of alice, which is there\n"
+    )
+    # Not what another product, or an account that gets another API key now, has.
+    assert imported(copied.replace("usdm", "coinm")).exit_code == 0
+    swapped = [f"alice,usdm,{key('x')},listenkeys/all", f"erin,usdm,{key('alice')},listenkeys/all"]
+    assert imported(*swapped, options=("--replace",)).exit_code == 0
+    assert secret(world, "listenkeys/all") == {
+        "alice": key("x"), "apiKey": key("carol"), "bob": key("alice"), "erin": key("alice"),
+    }  # fmt: skip
 
 
 def deleted(world: World) -> None:
@@ -338,7 +387,7 @@ def test_a_secret_that_cannot_be_written_fails_its_accounts_alone(
 
 
 def test_a_new_secret_is_not_longer_than_64_kib(imported: Import, world: World) -> None:
-    lines = [line(f"bot-{number}", "usdm", "listenkeys/all") for number in range(900)]
+    lines = [line(f"bot-{number:03}", "usdm", "listenkeys/all") for number in range(900)]
     done = imported(*lines)
     assert (done.exit_code, done.stdout) == (1, "900 accounts failed.\n")
     assert "failed: the secret listenkeys/all would exceed its limit of 64 KiB" in done.stderr
@@ -463,11 +512,11 @@ def test_the_json_has_the_totals_and_the_ids(imported: Import, world: World) -> 
         if not options:
             assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
             assert found == {
-                "totals": {"added": 1, "replaced": 0, "alreadyThere": 1, "failed": 1},
+                "dryRun": False, "totals": {"added": 1, "replaced": 0, "alreadyThere": 1, "failed": 1},
                 "added": ["bob"], "replaced": [], "alreadyThere": ["alice"], "failed": ["carol"],
             }  # fmt: skip
     assert (done.exit_code, found) == (0, {
-        "totals": {"added": 1, "replaced": 2, "alreadyThere": 0, "failed": 0},
+        "dryRun": False, "totals": {"added": 1, "replaced": 2, "alreadyThere": 0, "failed": 0},
         "added": ["carol"], "replaced": ["alice", "bob"], "alreadyThere": [], "failed": [],
     })  # fmt: skip
     assert row(world, "carol") is not None
