@@ -1,11 +1,12 @@
-"""What operators and bots install.
+"""The package that operators and bots install: the command `listenkeys`, and this library for bots.
 
-UserDataStream, SyncUserDataStream   an account's events, for bots; need the extra `stream`
-Interrupted, Gap                     events may be missing from now on; events arrive again
+UserDataStream, SyncUserDataStream   an account's events; they need the extra `stream`
+Interrupted, Gap                     items of a stream: events may be missing from now on; events arrive again
 ListenKeyChanges                     wakes streams when a key changes
-ListenKeys, read_listen_key          the listenKey itself, for a websocket of your own; they need boto3 alone
+ListenKeys, read_listen_key          the listenKey itself, for a websocket of your own; they need only boto3
 report_expired                       tells the keeper that a key is dead
-ListenKey, ListenKeyUnavailable      what these return and raise
+ListenKey                            what ListenKeys.read and read_listen_key return
+ListenKeyUnavailable                 what they raise
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from .stream.report import report_expired
     from .stream.user_data import UserDataStream
 
-# The one place of the number. Also here, held to it by .ci/release_notes.py: the template's
-# SemanticVersion and the newest entry of CHANGELOG.md.
+# The version is defined here. The template's SemanticVersion and the newest entry of CHANGELOG.md repeat it;
+# .ci/release_notes.py checks that they agree.
 __version__ = "0.1.0"
 __all__ = [
     "Gap",
@@ -42,10 +43,10 @@ _FILES = {
     "report_expired": "report",
 }
 
-if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that is there
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every misspelt name
 
     def __getattr__(name: str) -> Any:
-        # Only when they are asked for: to read a key needs no websockets, and the command none of it.
+        # Imported on first use: reading a key does not need websockets, and the command needs none of this.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

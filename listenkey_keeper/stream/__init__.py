@@ -1,18 +1,18 @@
-"""The user data stream of one account, for bots: it reads listenKeys that the keeper keeps alive.
+"""The user data stream of an account, for bots. It uses the listenKeys that the keeper keeps alive.
 
-    keys         ListenKeysTable, and the URL that a key opens
+    keys         reads ListenKeysTable and builds the websocket URL of a key
     report       tells the keeper that a key is dead
-    gaps         what may have been missed, and which events were heard before: logic without sockets
+    gaps         tracks which events may have been missed and drops duplicates: logic without sockets
     connection   one websocket
-    line         one in use: heard, pinged
-    follower     follows the key from socket to socket
-    outbox       what waits for the bot to take it
+    line         a connection together with its key: parses its messages and pings it
+    follower     keeps a socket open on the current key and replaces it when the key changes
+    outbox       the queue of items that the bot has not read yet
     user_data    UserDataStream
-    blocking     the same for code without asyncio
-    changes      a queue that says when to look at the table
-    threads      calls to AWS, out of the loop
-    pacing       how often a process may open sockets
-    clock        time, passed in
+    blocking     SyncUserDataStream, for code without asyncio
+    changes      ListenKeyChanges: reads a queue that says when to read the table
+    threads      runs calls to AWS outside the event loop
+    pacing       limits how often a process opens sockets
+    clock        the injected clock
 
 Nothing here sends POST, PUT or DELETE to Binance, and no key appears in a log line, a repr or an exception.
 """

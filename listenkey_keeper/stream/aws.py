@@ -1,4 +1,4 @@
-"""The boto3 clients that the library makes for itself."""
+"""The boto3 clients that the library makes when the caller passes none."""
 
 import os
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-# Of calls that a bot waits for, or whose answer is of no use later.
+# For calls that a bot waits for, or whose answer is useless if it comes late.
 QUICK = Config(
     connect_timeout=2,
     read_timeout=3,
@@ -16,8 +16,9 @@ QUICK = Config(
 
 
 def client(service: str, config: Config = QUICK, region: str | None = None) -> Any:
-    """Return a client of boto3's default session, in the region given or the one that AWS_REGION names.
+    """Return a client of boto3's default session for `region`, or else for the region in AWS_REGION.
 
-    boto3 itself reads AWS_DEFAULT_REGION alone. Raises NoRegionError where nothing names a region.
+    boto3 itself ignores AWS_REGION. If neither is given, it uses AWS_DEFAULT_REGION or the profile. Raises
+    NoRegionError if none of these names a region.
     """
     return boto3.client(service, region_name=region or os.environ.get("AWS_REGION"), config=config)

@@ -23,8 +23,8 @@ class SyncUserDataStream:
             for item in stream:
                 print(item)
 
-    A thread serves the socket, so that pings are answered while the bot is busy. For hundreds of accounts
-    use UserDataStream, which needs no thread for each.
+    The websocket has its own thread, so that pings are answered while the bot is busy. For hundreds of
+    accounts use UserDataStream, which does not need a thread for each.
     """
 
     def __init__(
@@ -46,30 +46,30 @@ class SyncUserDataStream:
 
     @property
     def account(self) -> str:
-        """The account whose events these are."""
+        """The account whose events the stream yields."""
         return self._stream.account
 
     @property
     def state(self) -> State:
-        """The state now."""
+        """The current state. Safe to read from any thread."""
         return self._stream.state
 
     @property
     def alive(self) -> bool:
-        """Whether events arrive, as far as is known: `state.listening`."""
+        """The same as `state.listening`: whether events arrive, as far as the stream knows."""
         return self._stream.alive
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the key expires, as last read from the table: aware UTC, None before the first reading."""
+        """When the key expires (aware UTC), as last read from the table. None before the first read."""
         return self._stream.expires_at
 
     def wake(self) -> None:
-        """Read the table now. Safe to call from any thread."""
+        """Make the stream read the table now instead of at its next turn. Safe to call from any thread."""
         self._stream.wake()
 
     def close(self) -> None:
-        """Close the stream and wait until its sockets are closed. Safe to call twice, and from any thread."""
+        """Close the stream and wait until its sockets are closed. Safe to call twice and from any thread."""
         if self._thread.ident is None:
             return
         self._stream.close()
@@ -77,10 +77,11 @@ class SyncUserDataStream:
             self._thread.join()
 
     def get(self, timeout: float | None = None) -> Item:
-        """Return the next item; with a timeout of 0, without waiting.
+        """Return the next item: an event (dict), an Interrupted or a Gap.
 
-        Raises TimeoutError if none comes within `timeout` seconds, and StopAsyncIteration once the stream is
-        closed and every item has been read.
+        Waits up to `timeout` seconds: without limit if it is None, not at all if it is 0. Raises TimeoutError
+        if no item arrives in time, StopAsyncIteration once the stream is closed and every item has been read,
+        ListenKeyUnavailable as UserDataStream does, and RuntimeError before the stream is entered.
         """
         if self._thread.ident is None:
             raise RuntimeError("a stream is open inside of `with` only")
@@ -109,7 +110,7 @@ class SyncUserDataStream:
         try:
             with asyncio.Runner() as runner:
                 runner.run(self._live())
-        except BaseException as error:  # noqa: BLE001 - raised to who waits: nobody else would know
+        except BaseException as error:  # noqa: BLE001 - raised in the bot's thread: this one has no caller
             if not self._open.done():
                 self._open.set_exception(error)
             self._stream.outbox.end(error)

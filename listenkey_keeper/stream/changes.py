@@ -1,4 +1,4 @@
-"""A queue that gets the keeper's `Listen Key Changed` events: it says when to read the table, not the key."""
+"""Reads a queue of the keeper's `Listen Key Changed` events: they say when to read the table, not the key."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ _RETRY_SECONDS = 5.0
 
 
 class ListenKeyChanges:
-    """Reads an SQS queue that a rule fills with `Listen Key Changed`, and wakes the streams of those
-    accounts.
+    """Wakes the streams of an account when its key changes, so that they read the table at once.
 
-    Use one object for all streams of a process, and one queue for each process: a message goes to one reader
-    only. `sqs` is a boto3 client that may wait 20 s for an answer, by default one of the default session.
-    Needs sqs:ReceiveMessage and sqs:DeleteMessage. A thread reads the queue while any stream is open, and
-    ends within `wait_seconds` after that.
+    Reads an SQS queue to which an EventBridge rule sends the `Listen Key Changed` events. Pass one object to
+    all streams of a process, and give each process its own queue: SQS delivers a message to one reader only.
+
+    `queue_url` is the queue's URL. `sqs` is a boto3 client whose read timeout is longer than `wait_seconds`;
+    by default one of the default session, for the region in AWS_REGION. `wait_seconds` (at most 20) is how
+    long one ReceiveMessage waits for messages. Needs sqs:ReceiveMessage and sqs:DeleteMessage.
+
+    A thread reads the queue while any stream is open, and ends within `wait_seconds` after the last one is
+    closed. If the queue cannot be read, the thread logs a warning and tries again every 5 s; the streams then
+    notice a change within a minute. Raises NoRegionError if no region is set and `sqs` is None.
     """
 
     def __init__(
@@ -44,18 +49,18 @@ class ListenKeyChanges:
         self._trouble = ""
 
     def subscribe(self, account: str, wake: Callable[[], None]) -> None:
-        """Call `wake` whenever the account's key has changed, from another thread."""
+        """Call `wake`, from another thread, whenever the account's key has changed."""
         with self._lock:
             self._subscribed.append((account, wake))
             if len(self._subscribed) == 1:
                 self._ended = threading.Event()
-                # A daemon: a reader that waits for SQS must not hold up the end of the program.
+                # A daemon thread: one that waits for SQS must not delay the end of the program.
                 threading.Thread(
                     target=self._read, args=(self._ended,), name="listen-key-changes", daemon=True
                 ).start()
 
     def unsubscribe(self, account: str, wake: Callable[[], None]) -> None:
-        """End a subscription."""
+        """End a subscription. Raises ValueError if there is none with these arguments."""
         with self._lock:
             self._subscribed.remove((account, wake))
             if not self._subscribed:
@@ -71,8 +76,8 @@ class ListenKeyChanges:
                     self._wake(message.get("Body", ""))
                     self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
                 self._trouble = ""
-            except Exception as error:  # noqa: BLE001 - or a bug would end the thread, and nobody be woken
-                if (code := error_code(error)) != self._trouble:  # once, not every few seconds
+            except Exception as error:  # noqa: BLE001 - a bug must not end the thread that wakes the streams
+                if (code := error_code(error)) != self._trouble:  # log it once, not every 5 s
                     log.warning("the queue of changes cannot be read (%s)", code)
                 self._trouble = code
                 ended.wait(_RETRY_SECONDS)

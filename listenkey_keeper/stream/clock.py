@@ -1,4 +1,4 @@
-"""Time, as the stream takes it: passed in, so that a test or a world that runs faster has its own."""
+"""The clock that a stream is given: tests and the local environment pass one that runs faster."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ T = TypeVar("T")
 
 
 class Timer(Protocol):
-    """What has been put off."""
+    """A callback that is scheduled for later."""
 
     def cancel(self) -> object:
-        """Do it not at all; nothing happens if it has been done."""
+        """Cancel the callback. Does nothing if it has already been called."""
 
 
 class Clock(Protocol):
-    """What the stream asks of time."""
+    """The clock that a stream needs."""
 
     def now(self) -> datetime:
         """Return the time, aware UTC."""
 
     def monotonic(self) -> float:
-        """Return seconds since some moment in the past, the same one for all streams of a process."""
+        """Return the seconds since a fixed moment in the past, the same one for all streams of a process."""
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call back in the running loop after this many seconds."""
+        """Call `callback` in the running event loop after this many seconds."""
 
 
 class SystemClock:
-    """The time of this machine."""
+    """The clock of this machine."""
 
     def now(self) -> datetime:
         """Return the time, aware UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds since some moment in the past."""
+        """Return the seconds since a fixed moment in the past."""
         return time.monotonic()
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call back in the running loop after this many seconds."""
+        """Call `callback` in the running event loop after this many seconds."""
         return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 class Bell:
-    """Wakes the one who waits for it, at once if it was rung before."""
+    """An event for a single waiter, which resets itself. If it was rung before, `wait` returns at once."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -56,12 +56,12 @@ class Bell:
         self._waiter: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
-        """Wake who waits, or the next one who will."""
+        """Wake the waiter; if there is none, let the next `wait` return at once."""
         self._rung = True
         self._wake()
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Return when it is rung, or after this many seconds."""
+        """Return when the bell is rung, or after this many seconds. None waits without limit."""
         timer = None
         if not self._rung:
             self._waiter = asyncio.get_running_loop().create_future()
@@ -85,7 +85,7 @@ async def sleep(clock: Clock, seconds: float) -> None:
 
 
 async def within(clock: Clock, seconds: float, work: asyncio.Future[T]) -> T:
-    """Return what the work returns; after this many seconds by the clock end it and raise TimeoutError."""
+    """Return the result of `work`. After this many seconds by the clock, cancel it and raise TimeoutError."""
     late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     timer = clock.call_later(seconds, late.cancel)
     try:

@@ -1,4 +1,4 @@
-"""One websocket. Its URL holds the listenKey: neither the library's log nor its exceptions get out."""
+"""One websocket. Its URL contains the listenKey, so the websockets library's logs and errors stay in here."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ except ImportError as missing:
     ) from None
 
 log = logging.getLogger("listenkey_keeper.stream")
-# The library writes URLs and frames at DEBUG, and tracebacks at ERROR. Not one of logging.getLogger's: those
-# can be switched on from outside.
+# The library logs URLs and frames at DEBUG, and tracebacks at ERROR. A logger from logging.getLogger could be
+# switched on from outside; this one cannot.
 _SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
 _OPEN_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
-_CLOSE_SECONDS = 1  # real ones: at the end, for the other side's goodbye
+_CLOSE_SECONDS = 1  # by the machine's clock: how long to wait for the other side's close frame
 _BANNED_SECONDS = 120.0  # HTTP 418 without Retry-After: Binance's shortest ban
 
 
 class ConnectionFailed(Exception):
-    """A websocket could not be opened; the text is the kind of error and never the URL.
+    """A websocket could not be opened. The text is the kind of error, never the URL.
 
-    `retry_after` is for how many seconds the server has refused more attempts, None where it has not.
+    `retry_after` is how many seconds the server wants us to wait before the next attempt, or None if it did
+    not say.
     """
 
     def __init__(self, why: str, retry_after: float | None = None) -> None:
@@ -45,9 +46,9 @@ class ConnectionFailed(Exception):
 
 
 class _Socket(ClientConnection):
-    """Hands on each message as it comes. The library's own way wakes a task for each."""
+    """Calls back for each message as it arrives. The library's own interface wakes a task for each."""
 
-    chunks = 0  # pieces of data that have come
+    chunks = 0  # how many pieces of data have arrived
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -88,18 +89,18 @@ class _Socket(ClientConnection):
 
 
 def _nobody(*_: object) -> None:
-    """Do nothing: the one who listened was told that this is over."""
+    """Do nothing. Replaces the callbacks after the listener was told that the connection is over."""
 
 
 class _Connect(connect):
     def process_redirect(self, exc: Exception) -> Exception:
-        """Follow no redirect: the key goes to the host that it is meant for."""
+        """Follow no redirect, so that the key is sent only to the host it is meant for."""
         return exc
 
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    # Loading the certificates takes tens of ms and a megabyte, which each connection would do again.
+    # Loading the certificates takes tens of ms and a megabyte: once for all connections.
     return ssl.create_default_context()
 
 
@@ -113,7 +114,10 @@ class Connection:
 
     @classmethod
     async def open(cls, url: str, clock: Clock) -> Connection:
-        """Open a websocket, through the environment's proxy if there is one. Raises ConnectionFailed."""
+        """Open a websocket, through the environment's proxy if one is set.
+
+        Raises ConnectionFailed, also if it takes longer than 10 s.
+        """
         opening = asyncio.ensure_future(_open(url))
         retry_after = None
         try:
@@ -129,22 +133,31 @@ class Connection:
                 retry_after = _BANNED_SECONDS
         except Exception as error:  # noqa: BLE001 - of the network, TLS, a proxy, the protocol
             why = type(error).__name__
-        # Out of the `except`: the library's error, which may quote the URL, would come along.
+        # Outside the `except`: the library's error, which may quote the URL, must not become its context.
         raise ConnectionFailed(why, retry_after)
 
     def listen(self, hear: Callable[[bytes], None], gone: Callable[[], None]) -> None:
-        """Hand each message to `hear`, from the first on; call `gone` once, when the connection is over."""
+        """Call `hear` for each message, including those that came before this call.
+
+        Call `gone` once, when the connection is over.
+        """
         self._socket.listen(hear, gone)
 
     @property
     def ending(self) -> str:
-        """How it was closed: code and reason, which may be anything but a key."""
+        """How the connection was closed: the code and at most 100 characters of the reason.
+
+        Long words in the reason are replaced by "...", because one could be a key.
+        """
         code, reason = self._socket.close_code, self._socket.close_reason
         reason = re.sub(r"[\w-]{20,}", "...", "".join(c for c in reason or "" if c.isprintable()))
         return f"close code {code}" + (f", {reason[:100]}" if reason else "")
 
     async def ping(self) -> bool:
-        """Tell whether a ping is answered, or anything else comes while its answer is waited for."""
+        """Send a ping, and return whether it is answered.
+
+        Waits 10 s for the answer, and another 10 s whenever data arrived meanwhile or reading is paused.
+        """
         pinging = asyncio.ensure_future(self._ping())
         try:
             while True:
@@ -153,7 +166,7 @@ class Connection:
                     await within(self._clock, _ANSWER_SECONDS, asyncio.shield(pinging))
                     return True
                 except TimeoutError:
-                    # A long backlog before the answer is a sign of life.
+                    # Data that arrives before the answer is a sign of life: there may be a long backlog.
                     if chunks == self._socket.chunks and not self._paused:
                         return False
         except Exception as error:  # noqa: BLE001 - closed, or broken
@@ -166,7 +179,7 @@ class Connection:
         await (await self._socket.ping())
 
     def pause(self) -> None:
-        """Leave what comes to the network; an ended connection may be paused, too."""
+        """Stop reading, so that the network holds the data back. Allowed on a closed connection too."""
         self._paused = True
         self._socket.transport.pause_reading()
 
@@ -176,11 +189,11 @@ class Connection:
         self._socket.transport.resume_reading()
 
     def abort(self) -> None:
-        """End the connection at once, without a word."""
+        """Close the connection at once, without a close frame."""
         self._socket.transport.abort()
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection with a close frame, and wait up to a second for the other side's."""
         await self._socket.close()
 
 
@@ -188,9 +201,9 @@ async def _open(url: str) -> _Socket:
     opened = await _Connect(
         url,
         ssl=_tls() if url.startswith("wss:") else None,
-        compression=None,  # events are small, and its buffers are not
+        compression=None,  # events are small, and compression needs large buffers
         open_timeout=None,
-        ping_interval=None,  # `Line` pings: when a ping was sent is what a gap begins with
+        ping_interval=None,  # `Line` pings: it needs the time at which each ping was sent
         close_timeout=_CLOSE_SECONDS,
         logger=_SILENT,
         create_connection=_Socket,
@@ -199,13 +212,13 @@ async def _open(url: str) -> _Socket:
 
 
 def _abort(opening: asyncio.Future[_Socket]) -> None:
-    """Close what was opened in the moment in which nobody wanted it any more."""
+    """Close a socket whose opening finished just as it was cancelled."""
     if not opening.cancelled() and not opening.exception():
         opening.result().transport.abort()
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return what Retry-After says: seconds, or a date; None where it says nothing."""
+    """Return the seconds that a Retry-After header asks for. It holds seconds or a date; None if neither."""
     try:
         if not retry_after or retry_after.strip().isdecimal():
             return float(retry_after) if retry_after else None

@@ -1,7 +1,7 @@
-"""Follows an account's listenKey from socket to socket, and notes where events may have been missed.
+"""Keeps a socket open on an account's current listenKey, and records when events may have been missed.
 
-Two tasks and some timers, all in one loop: one task reads the table, one opens sockets. Neither waits for
-the other, so that a table that hangs delays no socket.
+There are two tasks and some timers, all in one loop. One task reads the table, the other opens sockets.
+Neither waits for the other, so that a read that hangs does not delay a socket.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from .pacing import Urgency, gate_of
 from .threads import THREADS
 
 log = logging.getLogger("listenkey_keeper.stream")
-LOOK_SECONDS = 60.0  # between two reads of the table while all is ok
-RETRY_SECONDS = 5.0  # the same while nothing is heard
-# The same for a while after the keeper was told that the key is dead.
-SOON_SECONDS = 1.0
+LOOK_SECONDS = 60.0  # between two reads of the table while events arrive
+RETRY_SECONDS = 5.0  # between two reads while no events arrive
+SOON_SECONDS = 1.0  # between two reads for SOON seconds after the keeper was told that the key is dead
 SOON = 10.0
-OVERLOOKS_SECONDS = 31.0  # the keeper overlooks what comes within 30 s of its last attempt
-ASK_AGAIN_SECONDS = 35.0  # for a message that was lost
+OVERLOOKS_SECONDS = 31.0  # the keeper ignores a report within 30 s of its last attempt
+ASK_AGAIN_SECONDS = 35.0  # report again, in case the message was lost; doubles each time
 MOST_BETWEEN_QUESTIONS = 600.0
-LINGER_SECONDS = 5.0  # for so long a replaced socket is still heard: an event may be on its way there
-PROVEN_SECONDS = 60.0  # a socket that has lived so long makes up for earlier failures
+LINGER_SECONDS = 5.0  # a replaced socket stays open this long: an event may be on its way to it
+PROVEN_SECONDS = 60.0  # a socket that stayed open this long resets the count of failures
 MOST_BACKOFF = 60.0
-PATIENCE_SECONDS = 5.0  # for a bot that takes more slowly than the network brings
-SAY_AGAIN_SECONDS = 600.0
+PATIENCE_SECONDS = 5.0  # how long sockets are paused for a bot that reads too slowly
+SAY_AGAIN_SECONDS = 600.0  # before the same warning is logged again
 _GONE = "-1125"  # Binance: this listenKey does not exist
 
 
 class Follower:
-    """Keeps a socket open on the account's live key; what it hears goes into the outbox.
+    """Keeps a socket open on the account's current key, and puts its events into the outbox.
 
-    The stream answers for what happens from `since` on, or else from now on. `key` is the key as last read
-    from the table, `line` the socket that is listened to, None while there is none. Ringing `look` makes it
-    look at the table at once.
+    The stream accounts for all events from `since` on, by default from now on. `key` is the key as last read
+    from the table, None before the first read. `line` is the current socket, None while there is none. Ring
+    `look` to have the table read at once.
     """
 
     def __init__(
@@ -60,14 +59,14 @@ class Follower:
         self._open = Bell(clock)
         self._account, self._keys, self._clock = account, keys, clock
         self._start_is_ours = since is None
-        self._last: Line | None = None  # the same as `line`, or what was listened to last
+        self._last: Line | None = None  # `line`, or the last one that it was
         self._lines: set[Line] = set()
         self._missing = Missing(since or clock.now())
         self._seen = Seen()
         self._has_read = False
-        self._dead: tuple[str, datetime] | None = None  # a URL that Binance called expired, and when
+        self._dead: tuple[str, datetime] | None = None  # the URL whose key Binance called expired, and when
         self._hour: Timer | None = None
-        self._failures = 0  # to open a socket that lives, in a row
+        self._failures = 0  # sockets in a row that could not be opened or closed within PROVEN_SECONDS
         self._open_at = float("-inf")
         self._ask = ask
         self._asked: tuple[str, bool] | None = None
@@ -80,15 +79,15 @@ class Follower:
         self._events = self._opened = 0
 
     def now(self) -> datetime:
-        """Return the time, this machine's clock put right by what DynamoDB says."""
+        """Return the time of this machine's clock, corrected by its offset from DynamoDB's. Aware UTC."""
         return self._clock.now() + self._keys.clock_offset
 
     @property
     def state(self) -> State:
-        """What is known now."""
+        """The current state."""
         why, since = self._missing.why, self._missing.since
         if since is None and self.key and self.now() >= self.key.expires_at:
-            why, since = self._not_renewed(self.key), self.key.expires_at  # a moment before its timer
+            why, since = self._not_renewed(self.key), self.key.expires_at  # the timer fires in a moment
         deaf = since is not None
         return State(
             listening=not deaf,
@@ -102,10 +101,10 @@ class Follower:
         )
 
     async def run(self) -> None:
-        """Look at the table, open what it says, until cancelled; then close what is open.
+        """Read the table and keep a socket open until cancelled, then close all sockets.
 
-        Raises, in an ExceptionGroup, ListenKeyUnavailable if the table has never been read and asking again
-        does not help, and whatever else goes wrong before it was read.
+        Raises, in an ExceptionGroup, ListenKeyUnavailable if the table has never been read and retrying does
+        not help, and any other exception of a read before the first that succeeds.
         """
         self._loop = asyncio.get_running_loop()
         try:
@@ -125,7 +124,7 @@ class Follower:
 
     async def _keep_looking(self) -> None:
         while True:
-            self._ask_for_another()  # at once: the table may hang
+            self._ask_for_another()  # before the read, which may hang
             await self._look()
             self._judge()
             self._open.ring()
@@ -174,20 +173,20 @@ class Follower:
             self._last.key = key
             self._last.proof.extended(key.renewed_at)
         elif not self._is_dead(self._last.key):
-            # When the old key died is not known: at any time since it was last known to live.
+            # It is not known when the old key died: at some time after it was last known to be alive.
             self._begin(self._last.proof.complete_until, "key changed")
 
     def _is_dead(self, key: ListenKey) -> bool:
-        """Tell whether Binance has said that a key is dead, and nothing has proved the contrary since."""
+        """Return whether Binance has said that a key is dead, and the keeper has not renewed it since."""
         return self._dead is not None and self._dead[0] == key.url and key.renewed_at <= self._dead[1]
 
     def _is_gone(self, key: ListenKey) -> bool:
-        """Tell whether there is no hope of hearing by this key as it stands in the table."""
+        """Return whether no more events can come for a key: it is dead, unknown to Binance or expired."""
         forgotten = key.outcome == "REJECTED" and key.error_code == _GONE
         return self._is_dead(key) or forgotten or self.now() >= key.expires_at
 
     def _is_in_doubt(self) -> bool:
-        """Tell whether the key may have died while no socket of its own was there to hear of it."""
+        """Return whether the key may have died before its socket was open to receive listenKeyExpired."""
         line = self.line
         if not self._ask or line is None or not line.in_doubt:
             return False
@@ -198,7 +197,7 @@ class Follower:
         return "account rejected" if key.outcome == "REJECTED" else "key not renewed"
 
     def _judge(self) -> None:
-        """Find out whether the stream hears, and say so where that has changed."""
+        """Decide whether events arrive. If that has changed, tell the bot."""
         key = self.key
         if key is None:
             return
@@ -219,9 +218,10 @@ class Follower:
         self.look.ring()
 
     def _ask_for_another(self) -> None:
-        """Tell the keeper that the key is dead; it does not know, or it would have recorded another.
+        """Report the key to the keeper if it is dead, or if it may be.
 
-        Or that it may be: the keeper extends a key that lives, which proves it.
+        The keeper does not know that it is dead, or it would have recorded another. If the key is alive, the
+        keeper extends it, which proves that.
         """
         key, now = self.key, self._clock.monotonic()
         gone = key is not None and self._is_gone(key)
@@ -232,7 +232,7 @@ class Follower:
             self._asked, self._ask_at, self._ask_every = (key.url, gone), now, ASK_AGAIN_SECONDS
             if not gone:
                 self._ask_at += max(0.0, OVERLOOKS_SECONDS - (self.now() - key.renewed_at).total_seconds())
-        elif key.outcome == "REJECTED":  # it has tried, and needs a person
+        elif key.outcome == "REJECTED":  # the keeper has tried: a person must fix the account
             return
         if now < self._ask_at:
             return
@@ -259,7 +259,7 @@ class Follower:
                 self._failed(f"cannot connect ({type(error).__name__})")
 
     def _time_to_open(self) -> float | None:
-        """Return in how many seconds to open a socket; None when there is nothing to open."""
+        """Return in how many seconds to open a socket, or None if there is no key to open one with."""
         key, line = self.key, self.line
         if key is None or self._is_dead(key):
             return None
@@ -269,7 +269,7 @@ class Follower:
         return wait
 
     async def _connect(self) -> None:
-        """Open a socket, then leave the one before it."""
+        """Open a socket with the current key, then close the one before it."""
         if self.key is None:
             return
         gate = gate_of(urlsplit(self.key.url).netloc)
@@ -297,7 +297,8 @@ class Follower:
         if line.in_doubt:
             self.look.ring()
         self._open_at = float("-inf")
-        # The table may have been read in the meantime, and Binance may have called this very key dead.
+        # While the socket was opened, the table may have been read, and Binance may have said on the other
+        # socket that this key is dead.
         if self._is_dead(key):
             self._drop(line)
         else:
@@ -319,7 +320,10 @@ class Follower:
         self._open_at = self._clock.monotonic() + random.uniform(0, most)  # nosec B311 # noqa: S311 - not for secrets
 
     async def _leave(self, old: Line, new: Line) -> None:
-        """Hear the old socket out, and make sure that it was heard until the new one was."""
+        """Close the old socket after LINGER_SECONDS.
+
+        If it is not known to have worked until the new one was open, open a gap.
+        """
         await sleep(self._clock, LINGER_SECONDS)
         if old in self._lines:
             await old.ping()
@@ -332,10 +336,10 @@ class Follower:
                 self._end(new.opened_at)
         await old.close()
 
-    # What is heard
+    # The events of the sockets
 
     def heard(self, line: Line, event: Event, message: bytes) -> None:
-        """Take an event."""
+        """Put an event into the outbox, unless it is a duplicate."""
         now = self.now()
         if at := event_time(event, now):
             line.proof.heard(at)
@@ -350,16 +354,16 @@ class Follower:
             self._paused = self._clock.call_later(PATIENCE_SECONDS, self._lose_patience)
 
     def expired(self, line: Line, event: Event) -> None:
-        """Binance says that a key is dead: every socket with this key is silent from now on."""
+        """Handle listenKeyExpired: no socket with this key receives events any more."""
         last = self._last
         if last is None or last.key.url != line.key.url or self._is_dead(last.key):
             return
         if event.get("listenKey", line.key.key) != line.key.key:
             return
         at, alive = event_time(event, self.now()), last.proof.key_alive
-        # The event may come late: past the hour that the table knows of, only another event proves a life.
+        # The event may arrive late. After `expires_at`, only another event proves that the key was alive.
         died_at = max(alive, min(at, last.key.expires_at)) if at else alive
-        # A renewal proves the contrary if it came later by any clock.
+        # A renewal proves that the key lives only if it came later whatever the error between the clocks.
         self._dead = line.key.url, (at or self.now()) + self._keys.clock_error
         if self.line:
             self._drop(self.line)
@@ -367,7 +371,7 @@ class Follower:
         self.look.ring()
 
     def lost(self, line: Line) -> None:
-        """The line is over."""
+        """Handle the end of a line's connection: reconnect if it was the current one."""
         self._lines.discard(line)
         if line is not self.line:
             return
@@ -384,7 +388,7 @@ class Follower:
         self.line = None
         line.abort()
 
-    # What the bot is told
+    # What goes to the bot besides events
 
     def _begin(self, since: datetime, why: Why, more: str = "") -> None:
         if interrupted := self._missing.begin(since, why):
@@ -393,7 +397,7 @@ class Follower:
             self._warn(f"{self._account}: events may be missing ({why}{more})", PROVEN_SECONDS)
 
     def _end(self, at: datetime) -> None:
-        """Say that the stream hears again, if it does."""
+        """End the gap and tell the bot, if a socket is open on the current key and the outbox has room."""
         key, line = self.key, self.line
         if key is None or line is None or line.key.url != key.url or self.outbox.full:
             return
@@ -402,21 +406,21 @@ class Follower:
             log.info("%s: listening (%s)", self._account, key.product)
 
     def _warn(self, text: str, seconds: float = SAY_AGAIN_SECONDS) -> None:
-        """Log a warning, but not the same one every few seconds for a night."""
+        """Log a warning, unless the same text was logged less than `seconds` ago."""
         now = self._clock.monotonic()
         if now >= self._said.get(text, float("-inf")):
             self._said = {said: until for said, until in self._said.items() if until > now}
             self._said[text] = now + seconds
             log.warning("%s", text)
 
-    # The bot takes
+    # The bot reads slowly
 
     def _from_taker(self, callback: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(callback)
 
     def _caught_up(self) -> None:
-        """Everything was taken after it had been too much."""
+        """Accept events again: the bot has read everything after the outbox was full."""
         self.outbox.full = False
         self._judge()
 

@@ -1,4 +1,4 @@
-"""What may have been missed, and which events came before. No sockets and no clock of its own."""
+"""Tracks which events may have been missed, and recognises duplicates. No sockets and no clock of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Why = Literal[
     "key changed", "key not renewed", "account rejected", "read too slowly", "closed",
 ]  # fmt: skip
 
-# Both bounds of a gap are moved outwards by this much. Binance orders a connection's events by their time
-# within one type only ("Message Ordering Guarantee"), an event may be under way while a ping is answered, and
-# this machine's clock is not Binance's.
+# A gap is widened by this much at both ends. Binance orders a connection's events by time only within one
+# type ("Message Ordering Guarantee"), an event may be on its way while a ping is answered, and this machine's
+# clock differs from Binance's.
 MARGIN = timedelta(seconds=10)
 REMEMBERED_SECONDS = 60.0
 _REMEMBERED_MOST = 500_000
@@ -23,10 +23,11 @@ _TO_READ = "%Y-%m-%d %H:%M:%S"
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Events since `since` (aware UTC) may be missing.
+    """Events after `since` (aware UTC) may be missing.
 
-    Yielded as soon as the stream cannot be sure to receive every event. Exactly one Gap follows, when it
-    receives events again; it may begin earlier, if the stream has learned more by then. `why` is the reason:
+    Yielded as soon as the stream cannot be sure to receive every event. Exactly one Gap follows, when the
+    stream receives events again. The Gap may begin earlier than `since`, if the stream has learned by then
+    that more may be missing. `since` includes a margin of 10 s. `why` is the reason:
 
     "no key"            the table has no listenKey of the account: it is new, or its name is wrong
     "table unreadable"  the table could not be read when the stream was opened
@@ -35,7 +36,8 @@ class Interrupted:
     "key expired"       Binance sent listenKeyExpired
     "key changed"       the table has another key, and the old one may have been dead for some time
     "key not renewed"   60 minutes have passed since the key's last renewal
-    "account rejected"  the same, and a person must fix the account (`state.error_code`)
+    "account rejected"  the same, because Binance rejects the account: a person must fix it
+                        (`state.error_code`)
     "read too slowly"   events were dropped because the bot did not read them
     """
 
@@ -48,10 +50,11 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events between two times (aware UTC) may be missing: ask Binance by REST what happened then.
+    """Events between `since` and `until` (aware UTC) may be missing: ask Binance by REST what happened then.
 
-    Yielded when the gap is over: the stream yields later events. Some events of the gap may have been yielded
-    too. `why` is that of the Interrupted before it, or "started" for the first Gap of a stream.
+    Yielded when the gap is over and the stream receives events again. Some events of the gap may have been
+    yielded too. Both times include a margin of 10 s, so `until` may be up to 10 s in the future. `why` is the
+    reason of the Interrupted before it, or "started" for the first Gap of a stream.
     """
 
     since: datetime
@@ -66,11 +69,16 @@ class Gap:
 class State:
     """The state of a stream.
 
-    `listening`: a socket is open, and as far as is known its key is alive. If not, `why` is the reason
-    ("closed" at the end) and `since` (aware UTC) when that began. `expires_at`, `outcome` and `error_code`
-    are the account's record as last read from the table: when the key expires, how the keeper's last attempt
-    ended (EXTENDED, REJECTED, ...) and with which error. `events` counts the events received, `reconnects`
-    the sockets opened after the first.
+    listening    whether a socket is open whose key is alive, as far as the stream knows
+    why          None while listening; else the reason: one of Interrupted's, "started" or "closed"
+    since        None while listening; else the time (aware UTC) after which events may be missing
+    expires_at   when the key expires (aware UTC), None before the first read
+    outcome      how the keeper's last attempt ended: EXTENDED, REJECTED, ...; None if unknown
+    error_code   the error of that attempt, None if there was none
+    events       how many events were received, without duplicates
+    reconnects   how many sockets were opened after the first
+
+    `expires_at`, `outcome` and `error_code` come from the account's record as last read from the table.
     """
 
     listening: bool
@@ -85,38 +93,41 @@ class State:
 
 @dataclass(slots=True)
 class Proof:
-    """Until when one connection, and the key it was opened with, are known to have worked.
+    """The last time at which a connection and its key are known to have worked.
 
-    `delivered`: the network worked, and what was under way until then has arrived. `key_alive`: the key lived
-    then. An open socket proves neither: a dead key is silent, and so is a broken network.
+    Everything that was sent before `delivered` has arrived. At `key_alive` the key was alive. An open socket
+    proves neither: no data arrives with a dead key or over a broken network, and nothing says so.
     """
 
     delivered: datetime
     key_alive: datetime
 
     def heard(self, at: datetime) -> None:
-        """An event of this time has arrived, and so has everything before it."""
+        """Note that an event with this time has arrived, and so has everything before it."""
         if at > self.delivered:
             self.delivered = at
         if at > self.key_alive:
             self.key_alive = at
 
     def answered(self, ping_sent_at: datetime) -> None:
-        """A ping sent at this time was answered: what was sent before the answer came before it."""
+        """Note that a ping sent at this time was answered: what was sent before the answer has arrived."""
         self.delivered = max(self.delivered, ping_sent_at)
 
     def extended(self, at: datetime) -> None:
-        """The keeper has extended this very key at this time."""
+        """Note that the keeper extended this same key at this time."""
         self.key_alive = max(self.key_alive, at)
 
     @property
     def complete_until(self) -> datetime:
-        """Until when nothing was missed: the network worked, and the key lived."""
+        """The time until which nothing was missed: the network worked and the key was alive."""
         return min(self.delivered, self.key_alive)
 
 
 class Missing:
-    """The gap that is open, if any, in a stream that answers for what happens from `start` on."""
+    """The open gap, if there is one, of a stream that accounts for all events from `start` on.
+
+    `since` is when the gap began, None if none is open. `why` is its most recent reason.
+    """
 
     def __init__(self, start: datetime) -> None:
         self.start = start
@@ -126,9 +137,9 @@ class Missing:
         self._told = False
 
     def begin(self, since: datetime, why: Why) -> Interrupted | None:
-        """Note that events may be missing since then; of several beginnings the earliest holds.
+        """Open a gap at `since`. If one is open already, it begins at the earlier of the two times.
 
-        Return what the bot is told of it: nothing where it knows already.
+        Return the Interrupted for the bot, or None if it has had one for this gap.
         """
         if self.since is None:
             self.since, self._first = since, why
@@ -137,16 +148,17 @@ class Missing:
         return None if told else Interrupted(self.since - MARGIN, why)
 
     def end(self, at: datetime) -> Gap | None:
-        """Close the gap: the stream is heard since `at`. Return it, None when nothing was missing."""
+        """Close the open gap, if any, and return it. The stream receives events again since `at`."""
         since, self.since, self._told = self.since, None, False
-        # The keeper's clock, which says since when, may be ahead of this one.
+        # `since` may come from the keeper's clock, which may be ahead of this one.
         return Gap(min(since, at) - MARGIN, at + MARGIN, self._first) if since else None
 
 
 class Seen:
-    """The events of the last minute: a message that is the same, its time included, is the same event.
+    """Recognises events that were received in the last minute.
 
-    Of each it keeps a number of 64 bits.
+    Two messages with the same bytes are the same event: they contain its time. Only a 64-bit hash of each
+    message is kept.
     """
 
     def __init__(self) -> None:
@@ -155,7 +167,7 @@ class Seen:
         self._since = float("-inf")
 
     def is_new(self, message: bytes, now: float) -> bool:
-        """Remember the message; tell whether it was not seen in the last minute (`now` in seconds)."""
+        """Remember a message, and return whether it was not seen in the last minute. `now` is in seconds."""
         if now - self._since >= REMEMBERED_SECONDS or len(self._now) >= _REMEMBERED_MOST:
             old = now - self._since >= 2 * REMEMBERED_SECONDS
             self._before, self._now, self._since = set() if old else self._now, set(), now
@@ -167,7 +179,10 @@ class Seen:
 
 
 def event_time(event: Mapping[str, Any], now: datetime) -> datetime | None:
-    """Return when an event happened: its `E` (epoch ms, for options as text), but no later than now."""
+    """Return when an event happened, aware UTC and no later than `now`. None if it does not say.
+
+    The time is the event's `E`: milliseconds since the epoch, as a number or (options) as text.
+    """
     try:
         return min(datetime.fromtimestamp(int(event["E"]) / 1000, UTC), now)
     except (KeyError, TypeError, ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""ListenKeysTable as a bot reads it, and the URL that a listenKey opens. Reads only; needs boto3 alone."""
+"""Reads listenKeys from ListenKeysTable and builds their websocket URLs. Never writes; needs only boto3."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("listenkey_keeper.stream")
 
-# The user data events in the documentation of USDⓈ-M futures (its SDK 18.0 has the same).
+# The user data events in the documentation of USDⓈ-M futures (Binance's SDK 18.0 has the same).
 EVENTS = (
     "ORDER_TRADE_UPDATE", "TRADE_LITE", "ALGO_UPDATE", "CONDITIONAL_ORDER_TRIGGER_REJECT", "STRATEGY_UPDATE",
     "GRID_UPDATE", "ACCOUNT_UPDATE", "ACCOUNT_CONFIG_UPDATE", "MARGIN_CALL",
@@ -40,7 +40,7 @@ _URLS = {
     "portfolio-pro": ("wss://fstream.binance.com", "/pm-classic/ws/{key}"),
     "options": ("wss://fstream.binance.com", "/private/ws/{key}"),
 }
-# Asking again does not help: the table's name, the permission, the credentials or the host are wrong.
+# Errors that retrying does not fix: the table's name, the permission, the credentials or the host is wrong.
 _HOPELESS = {
     "AccessDeniedException", "ExpiredTokenException", "IncompleteSignatureException",
     "InvalidSignatureException", "NoAuthTokenError", "NoCredentialsError", "NoRegionError", "NO_STREAM_URL",
@@ -62,17 +62,21 @@ class _Reading(threading.local):
 
 
 _reading = _Reading()
-# At DEBUG botocore logs each answer whole; those that hold a listenKey it keeps to itself.
+# At DEBUG botocore logs every answer in full. The filter drops those that contain a listenKey.
 logging.getLogger("botocore.parsers").addFilter(lambda _record: not _reading.now)
 
 
 class ListenKeyUnavailable(Exception):
     """No listenKey can be read.
 
-    `code` is AWS's error code, the name of the exception, or one of NO_KEY (the account is new, or its name
-    is wrong), INVALID_RECORD and NO_STREAM_URL (the stack has a custom BinanceBaseUrl without
-    BinanceStreamUrl). `retryable` tells whether trying again may help. `outcome` and `error_code` are those
-    of the keeper's last attempt, if it has tried and there is no key.
+    `code` is AWS's error code, the name of the botocore or network exception, or one of:
+
+    NO_KEY           the table has no key of this account: it is new, or its name is wrong
+    INVALID_RECORD   the account's record cannot be understood
+    NO_STREAM_URL    the stack has a custom BinanceBaseUrl without BinanceStreamUrl
+
+    `retryable` is whether trying again may help. `outcome` and `error_code` are those of the keeper's last
+    attempt, or None if unknown.
     """
 
     def __init__(self, account: str, code: str, where: str, record: Mapping[str, Any]) -> None:
@@ -85,11 +89,15 @@ class ListenKeyUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListenKey:
-    """A listenKey as it was recorded. Keep `key` and `url` secret: either is enough to listen.
+    """A listenKey as recorded in the table.
 
-    `expires_at` is 60 minutes after `renewed_at`, when the last successful request for it was sent; both are
-    aware UTC. After `expires_at` the key is dead, or the keeper does not renew it. `outcome` is how the
-    keeper's last attempt ended (EXTENDED, FAILED, REJECTED, ...), `error_code` its error if it failed.
+    `key` is the listenKey, and `url` the wss:// URL that it opens. Keep both secret: either is enough to
+    receive the account's events. `product` is "usdm", "coinm", "portfolio", "portfolio-pro" or "options".
+
+    `renewed_at` is when the last successful request for the key was sent, and `expires_at` is 60 minutes
+    later (both aware UTC). If `expires_at` has passed, the keeper has not renewed the key: treat it as dead.
+    `outcome` is how the keeper's last attempt ended (EXTENDED, FAILED, REJECTED, ...), `error_code` its error
+    if it failed.
     """
 
     account: str
@@ -103,22 +111,24 @@ class ListenKey:
 
 
 class ListenKeys:
-    """The recorded listenKeys of all accounts. May be shared by many streams and threads.
+    """The recorded listenKeys of all accounts. Many streams and threads may share one object.
 
-    `table` is the name of ListenKeysTable (the stack's output ListenKeysTableName), by default the
-    environment's LISTEN_KEYS_TABLE. `dynamodb` is a boto3 client, by default one of the default session in
-    the region that AWS_REGION, AWS_DEFAULT_REGION or the profile names.
-    `base_url` replaces scheme and host of the websocket URLs, by default with the environment's
-    BINANCE_STREAM_URL; without either they are what the record says: those of the account's environment.
-    `events` are the names that a `usdm` URL asks for; listenKeyExpired is always added. The other products
-    send every event. `eventbridge` is a boto3 client for `report_expired`, by default one of the default
-    session for the table's region.
+    table         the name of ListenKeysTable (the stack's output ListenKeysTableName); by default the
+                  environment variable LISTEN_KEYS_TABLE
+    dynamodb      a boto3 client; by default one of the default session, for the region in AWS_REGION,
+                  AWS_DEFAULT_REGION or the profile
+    base_url      replaces scheme and host of the websocket URLs; by default the environment variable
+                  BINANCE_STREAM_URL. Without both, the account's record says where its stream is.
+    events        the names of the events to ask for (only `usdm`; the other products send every event);
+                  listenKeyExpired is always added
+    eventbridge   a boto3 client for `report_expired`; by default one of the default session, for the table's
+                  region
 
-    `clock_offset` is how far this machine's clock is behind DynamoDB's (a timedelta, by the Date of its
-    answers): zero as far as they do not say otherwise. `clock_error` is how far that may be wrong: about a
-    second after the first answer, less after more of them.
+    `clock_offset` (timedelta) is how far this machine's clock is behind DynamoDB's, measured with the Date
+    header of its answers. It is negative if this clock is ahead, and zero while no answer shows a difference.
+    `clock_error` (timedelta) is how far that may be wrong: about a second after the first answer, less later.
 
-    Raises ValueError without a table, without an AWS region, or for a `base_url` that is not a websocket's.
+    Raises ValueError without a table, without an AWS region, or if `base_url` is not the URL of a websocket.
     """
 
     def __init__(
@@ -150,10 +160,10 @@ class ListenKeys:
         self._offset_noticed = False
 
     def read(self, account: str) -> ListenKey:
-        """Return an account's listenKey, read consistently: one GetItem.
+        """Return an account's listenKey, with one consistent GetItem.
 
-        Raises ListenKeyUnavailable. Takes up to some 10 s when DynamoDB does not answer, or as long as a
-        client of your own does.
+        Raises ListenKeyUnavailable. Blocks for up to about 10 s if DynamoDB does not answer; a client of your
+        own has its own timeouts.
         """
         key: Any = {"accountId": {"S": account}, "record": {"S": "CURRENT"}}
         item: Any = {}
@@ -174,14 +184,14 @@ class ListenKeys:
         if "listenKey" in item:
             found = self._listen_key(account, item)
         if isinstance(found, str):
-            # Out of the `except`: botocore's own error would come along.
+            # Outside the `except`, so that botocore's error does not become its context.
             where = f"the table {self._table}" + (f" in {self._region}" if self._region else "")
             raise ListenKeyUnavailable(account, found, where, item)
         return found
 
     def report_expired(self, account: str, listen_key: str) -> bool:
-        """Tell the keeper that this key is dead: `listenkey_keeper.report_expired`."""
-        with self._making:  # boto3's default session is not made for threads
+        """Tell the keeper that this key is dead, as `listenkey_keeper.report_expired` does."""
+        with self._making:  # boto3's default session is not thread-safe
             if self._eventbridge is None:
                 self._eventbridge = client("events", region=self._region)
         return report_expired(account, listen_key, eventbridge=self._eventbridge)
@@ -189,12 +199,12 @@ class ListenKeys:
     def _compare_clocks(self, answer: Mapping[str, Any], sent: datetime, received: datetime) -> None:
         try:
             date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-            # It was between these two moments that the other clock showed this second.
+            # The other clock showed this second at some moment between these two.
             least, most = date - received, date + _SECOND - sent
         except (KeyError, TypeError, ValueError):
             return
         narrower = max(least, self._offset_between[0]), min(most, self._offset_between[1])
-        if narrower[0] <= narrower[1]:  # or else the clock was set since
+        if narrower[0] <= narrower[1]:  # if not, a clock was set since the last answer
             least, most = narrower
         self._offset_between, self.clock_error = (least, most), most - least
         if least <= timedelta() <= most:
@@ -210,12 +220,12 @@ class ListenKeys:
             )
 
     def _listen_key(self, account: str, item: Any) -> ListenKey | str:
-        """Return what an item says, or the code of what is wrong with it."""
+        """Return the ListenKey that an item describes, or an error code: NO_STREAM_URL or INVALID_RECORD."""
         try:
             key, product = item["listenKey"]["S"], item["product"]["S"]
             host, path = _URLS[product]
             if not (base := self._base_url):
-                # Records of before there was `environment` are all of Binance itself.
+                # Records without `environment` are older than that attribute, and all are of Binance itself.
                 older = "environment" not in item and "streamUrl" not in item
                 base = host if older else item.get("streamUrl", {}).get("S", "").rstrip("/")
             if not base:
@@ -237,10 +247,10 @@ def read_listen_key(
     base_url: str | None = None,
     events: Collection[str] = EVENTS,
 ) -> ListenKey:
-    """Return an account's listenKey, its product, its URL and when it expires, for a socket of your own.
+    """Return an account's listenKey, its product, its URL and when it expires, for a websocket of your own.
 
-    Takes the arguments of ListenKeys and raises what it and `ListenKeys.read` raise. Without `dynamodb` each
-    call makes a boto3 client; to read often, keep a ListenKeys.
+    Takes the arguments of ListenKeys. Raises ValueError as ListenKeys does, and ListenKeyUnavailable. If
+    `dynamodb` is None, each call makes a new boto3 client: to read often, keep a ListenKeys instead.
     """
     return ListenKeys(table, dynamodb=dynamodb, base_url=base_url, events=events).read(account)
 

@@ -1,4 +1,4 @@
-"""One socket in use: it is heard, pinged, and knows until when it has proved itself."""
+"""A socket in use: parses its messages, pings it, and records until when it is known to have worked."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ from .outbox import Event
 
 log = logging.getLogger("listenkey_keeper.stream")
 PING_SECONDS = 10.0
-# Binance ends a connection after 24 hours. The spread keeps apart what was started together.
+# Binance closes a connection after 24 hours. The spread keeps streams that were started together from
+# reconnecting together.
 OLDEST = timedelta(hours=23)
 SPREAD = timedelta(hours=1)
 
 
 class Listener(Protocol):
-    """Who is told what a line hears."""
+    """Receives the events of a line. The follower is the only implementation."""
 
     def now(self) -> datetime:
         """Return the time, aware UTC."""
 
     def heard(self, line: Line, event: Event, message: bytes) -> None:
-        """Take an event."""
+        """Handle an event. `message` is its JSON as it was received."""
 
     def expired(self, line: Line, event: Event) -> None:
-        """Take Binance's word that a key is dead."""
+        """Handle listenKeyExpired: Binance says that a key is dead."""
 
     def lost(self, line: Line) -> None:
-        """Take note that the line is over."""
+        """Handle the end of the line's connection."""
 
 
 class Line:
-    """A connection, the key it was opened with, and until when both are known to have worked."""
+    """A connection, its key, and the last time at which both are known to have worked.
+
+    `renew_at` is when to replace the connection: 22 to 23 hours after it was opened.
+    """
 
     def __init__(self, connection: Connection, key: ListenKey, clock: Clock, listener: Listener) -> None:
         self.key = key
@@ -47,13 +51,13 @@ class Line:
         self.opened = clock.monotonic()
         self.renew_at = self.opened_at + OLDEST - random.random() * SPREAD  # nosec B311 # noqa: S311 - not for secrets
         self.proof = Proof(self.opened_at, key.renewed_at)
-        self.in_doubt = False  # the key may have died unheard, before this socket was open
+        self.in_doubt = False  # the key may have died before this socket was open, which then cannot know
         self._connection, self._clock, self._listener = connection, clock, listener
         self._pinging: asyncio.Task[None] | None = None
         self._timer = clock.call_later(PING_SECONDS, self._ping_in_time)
 
     def listen(self) -> None:
-        """Hear the socket from its first message on."""
+        """Pass the socket's messages to the listener, including those that have already arrived."""
         self._connection.listen(self._hear, self._gone)
 
     @property
@@ -62,7 +66,7 @@ class Line:
         return self._connection.ending
 
     async def ping(self) -> bool:
-        """Tell whether a ping is answered."""
+        """Send a ping, and return whether it is answered."""
         sent_at = self._listener.now()
         answered = await self._connection.ping()
         if answered:
@@ -70,20 +74,20 @@ class Line:
         return answered
 
     def pause(self) -> None:
-        """Let the network wait."""
+        """Stop reading, so that the network holds the data back."""
         self._connection.pause()
 
     def resume(self) -> None:
-        """Hear on."""
+        """Read again."""
         self._connection.resume()
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close the connection at once, without a close frame."""
         self._stop()
         self._connection.abort()
 
     async def close(self) -> None:
-        """End it in due form, if the other side answers."""
+        """Close the connection with a close frame, then abort it if the other side has not answered."""
         self._stop()
         try:
             await self._connection.close()
@@ -105,7 +109,7 @@ class Line:
                 self._listener.expired(self, event)
             else:
                 self._listener.heard(self, event, message)
-        except Exception as error:  # noqa: BLE001 - a bug: what was not heard lies in the gap of this connection
+        except Exception as error:  # noqa: BLE001 - a bug: reconnect, so that the event is in a Gap
             log.error("%s: an event could not be taken (%s)", self.key.account, type(error).__name__)
             self._connection.abort()
 

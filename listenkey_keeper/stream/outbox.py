@@ -1,4 +1,4 @@
-"""What waits for the bot to take it. Put in by the stream's loop, taken there or in a thread of the bot's."""
+"""The queue between a stream and its bot. The stream's loop adds items; the bot takes them in any thread."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .gaps import Gap, Interrupted
 Event = dict[str, Any]
 Item = Event | Interrupted | Gap
 MOST = 10_000
-MOST_BYTES = 16_000_000  # of Binance's JSON; as Python's objects it takes several times as much
-HIGH = 1_000  # so many wait: let the network wait for the bot
-LOW = 500
+MOST_BYTES = 16_000_000  # of Binance's JSON; the Python objects take several times as much memory
+HIGH = 1_000  # from this many items on, the stream pauses its sockets
+LOW = 500  # down to this many, it reads again
 
 
 class Outbox:
-    """Items in their order. Once it has been full, it takes no event until `emptied` has been called back.
+    """A first-in, first-out queue of items. Once it is full, it drops events until `full` is set to False.
 
-    `emptied` and `low` are called, from whichever thread takes, when everything was taken after it has been
-    full, and when as few as LOW wait again.
+    Both callbacks are called in the thread that takes the item: `emptied` when the last item is taken from a
+    queue that was full, `low` when LOW items are left.
     """
 
     def __init__(self, emptied: Callable[[], None], low: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class Outbox:
         return len(self._items)
 
     def put(self, event: Event, size: int) -> bool:
-        """Add an event of so many bytes. Tell whether there was room; if not it is dropped."""
+        """Add an event of `size` bytes. Return whether there was room; if not, the event is dropped."""
         if self.full or len(self._items) >= MOST or self._bytes + size > MOST_BYTES:
             self.full = True
             return False
@@ -47,11 +47,11 @@ class Outbox:
         return True
 
     def tell(self, item: Interrupted | Gap) -> None:
-        """Add what the bot has to know, whether there is room or not."""
+        """Add an item that the bot must receive, even if there is no room."""
         self._add(item, 0)
 
     def end(self, error: BaseException) -> None:
-        """Raise this, once everything before it has been taken."""
+        """End the queue: once every item has been taken, taking another raises `error`."""
         self._end = self._end or error
         self.ended = True
         with self._arrived:
@@ -59,7 +59,7 @@ class Outbox:
         self._wake()
 
     async def ready(self) -> None:
-        """Return when there is something to take; in the loop in which it is put."""
+        """Return when there is an item to take, or the end. Call it in the stream's loop."""
         while not self._items and not self._end:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.add(waiter)
@@ -69,15 +69,19 @@ class Outbox:
                 self._waiters.discard(waiter)
 
     def wait(self, seconds: float | None) -> Item:
-        """Return the next item, in another thread. Raises TimeoutError, and what `end` was given."""
-        with self._arrived:  # to the end: another thread may take, too
+        """Return the next item; call it in another thread than the stream's.
+
+        Waits up to `seconds`, without limit if it is None. Raises TimeoutError if there is no item by then,
+        and the error passed to `end` after the last item.
+        """
+        with self._arrived:  # until the item is taken: another thread may take one too
             self._arrived.wait_for(lambda: self._items or self._end, seconds)
             if (taken := self.take()) is None:
                 raise TimeoutError
             return taken
 
     def take(self) -> Item | None:
-        """Return the next item, None when there is none; then raise what `end` was given."""
+        """Return the next item, None if there is none yet. After the last, raise the error given to `end`."""
         with self._arrived:
             if not self._items:
                 if self._end:

@@ -1,4 +1,4 @@
-"""How often a process may open websockets: many streams lose theirs at the same moment."""
+"""Limits how often a process opens websockets, because many streams may lose theirs at the same moment."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from enum import IntEnum
 
 from .clock import Clock, sleep
 
-# Binance documents 300 attempts in 5 minutes for spot's streams and nothing for these, and bans addresses
-# that reconnect too often.
+# Binance bans addresses that reconnect too often. It documents a limit of 300 attempts in 5 minutes for the
+# streams of spot, and none for these.
 A_SECOND = 5
 LONGEST_HOLD = 3 * 86400.0  # Binance's longest ban
 
 
 class Urgency(IntEnum):
-    """Who opens first."""
+    """Which stream opens its socket first: lower numbers go first. A deaf stream receives no events."""
 
     DEAF = 0
     DEAF_AFTER_FAILURES = 1
@@ -25,7 +25,7 @@ class Urgency(IntEnum):
 
 
 class Gate:
-    """Lets at most five openings a second pass to a host, the most urgent first. For all threads."""
+    """Allows at most five attempts a second to connect to a host, the most urgent first. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,19 +35,19 @@ class Gate:
         self._held_until = float("-inf")
 
     def hold(self, clock: Clock, seconds: float) -> None:
-        """Let nothing pass for this long: the host has said so."""
+        """Allow no attempt for this many seconds (at most 3 days), because the host has asked for that."""
         with self._lock:
             until = clock.monotonic() + min(seconds, LONGEST_HOLD)
             self._held_until = max(self._held_until, until)
 
     async def turn(self, clock: Clock, urgency: Urgency) -> None:
-        """Return when it is one's turn to open."""
+        """Return when the caller may connect."""
         me = (urgency, next(self._numbers))
         with self._lock:
             insort(self._waiting, me)
         try:
             while (seconds := self._wait(me, clock.monotonic())) > 0:
-                # Not longer: those before it may have left by then.
+                # At most 1 s: callers ahead in the queue may have given up by then.
                 await sleep(clock, min(seconds, 1.0))
         finally:
             with self._lock:
@@ -66,5 +66,5 @@ _gates: dict[str, Gate] = {}
 
 
 def gate_of(host: str) -> Gate:
-    """Return the process's gate to a host."""
+    """Return the gate for a host, the same one for all streams of the process."""
     return _gates.setdefault(host, Gate())

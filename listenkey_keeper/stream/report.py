@@ -1,4 +1,4 @@
-"""Tells the keeper that a listenKey is dead, so that it need not find out at its next run."""
+"""Tells the keeper that a listenKey is dead, so that it does not notice only at its next run."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ DETAIL_TYPE = "Listen Key Expired"
 
 
 def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeClient | None = None) -> bool:
-    """Tell the keeper that this listenKey of the account is dead: it renews the account within seconds.
+    """Tell the keeper that this listenKey of the account is dead: it then renews the account within seconds.
 
-    For programs with a websocket of their own, when Binance has sent listenKeyExpired; UserDataStream does it
-    itself. The event has the key's fingerprint, not the key. The keeper ignores it if another key is recorded
-    by now, or if it has tried in the last 30 seconds.
+    For programs with a websocket of their own, to call when Binance has sent listenKeyExpired; UserDataStream
+    does it by itself. Puts a `Listen Key Expired` event on the default event bus. The event contains the
+    key's fingerprint, not the key. The keeper ignores it if the table has another key by now, or if the
+    keeper has tried this account in the last 30 s.
 
-    `eventbridge` is a boto3 client for the region of the stack, by default one of the default session. Needs
-    events:PutEvents, which ReaderPolicy grants for this event alone. Blocks for up to some 10 s; in asyncio
-    call it in a thread. Returns whether EventBridge took the event. If not, the reason is logged, and the
-    keeper notices by itself at its next tick.
+    `eventbridge` is a boto3 client for the region of the stack; by default one of the default session. Needs
+    events:PutEvents, which ReaderPolicy grants for this event only.
+
+    Returns whether EventBridge accepted the event. Raises nothing for AWS or network errors: it logs the
+    reason and returns False, and the keeper notices by itself at its next tick. Blocks for up to about 10 s:
+    in asyncio, call it in a thread.
     """
     detail = {"accountId": account, "fingerprint": hashlib.sha256(listen_key.encode()).hexdigest()[:12]}
     try:

@@ -1,4 +1,4 @@
-"""Threads for calls to AWS: one that hangs in asyncio's own would stop the bot's and name resolution."""
+"""Threads for calls to AWS: in asyncio's own, a call that hangs would block the bot and DNS look-ups."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _Job = tuple[bool, int, asyncio.AbstractEventLoop, asyncio.Future[Any], Callable
 
 
 class Threads:
-    """Does blocking calls for all streams of a process, those of deaf streams first.
+    """Two threads that make blocking calls for all streams of a process, urgent ones first.
 
-    Daemons, made when they are first needed: a call that hangs does not hold up the end of the program.
+    They start on first use. They are daemon threads, so that a call that hangs does not delay the end of the
+    program.
     """
 
     def __init__(self) -> None:
@@ -28,11 +29,15 @@ class Threads:
         self._process = 0
 
     def call(self, work: Callable[[], T], urgent: bool = False) -> asyncio.Future[T]:
-        """Return what comes of the work. Cancelled before a thread has taken it, it is not done."""
+        """Run `work` in a thread, and return a future for its result or exception.
+
+        `urgent` puts it before all calls that are not. If the future is cancelled before a thread has started
+        the call, the call is not made.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         with self._lock:
-            if self._process != os.getpid():  # a fork takes no threads along
+            if self._process != os.getpid():  # a forked process does not inherit threads
                 self._process = os.getpid()
                 self._jobs: PriorityQueue[_Job] = PriorityQueue()
                 for _ in range(_COUNT):
@@ -54,7 +59,7 @@ def _do(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], work: Call
     result, failed = None, None
     try:
         result = work()
-    except Exception as error:  # noqa: BLE001 - it is raised to who waits
+    except Exception as error:  # noqa: BLE001 - raised to the caller by the future
         failed = error
     with suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(_settle, future, result, failed)

@@ -23,24 +23,36 @@ class UserDataStream:
             async for item in stream:
                 print(item)
 
-    Yields Binance's events as dicts, without the envelope of some URLs, each once. An Interrupted says that
-    events may be missing from now on. The Gap that follows it says that events arrive again, and for which
-    time to ask Binance. The first Gap is for the opening. listenKeyExpired is not yielded: it becomes an
-    Interrupted.
+    An item is one of three:
 
-    `table` is ListenKeysTable's name, or a ListenKeys, which many streams may share; by default the
-    environment's LISTEN_KEYS_TABLE. `since` (aware) is where the first Gap begins: for a bot that restarts,
-    the time of the last event it has handled; by default now. `changes` wakes the stream when the keeper
-    announces another key; without it the stream notices within a minute. With `ask` the stream reports a dead
-    key (`report_expired`), and the keeper creates another within seconds. It needs dynamodb:GetItem on the
-    table and events:PutEvents for that one event. To Binance it opens websockets, and sends nothing else.
-    Raises ValueError for a `since` without a timezone, and what ListenKeys raises.
+    dict          an event as Binance sends it (`{"e": "ORDER_TRADE_UPDATE", "E": 1700000000000, ...}`), once.
+                  The envelope that some URLs put around it is removed. listenKeyExpired is not yielded: it
+                  becomes an Interrupted.
+    Interrupted   events may be missing from now on
+    Gap           events arrive again. Ask Binance what happened between its two times. The first Gap covers
+                  the time until the stream was open.
 
-    The iterator does not end by itself. It raises ListenKeyUnavailable if the table has never been read and
-    retrying cannot help (its name, a permission, credentials). Later errors are logged, and the stream tries
-    again. An account that is not in the table raises nothing: it yields an Interrupted ("no key") and waits.
-    Reading the next item may be cancelled, as by asyncio.wait_for, and loses nothing. Up to 10,000 items or
-    16 MB of JSON wait to be read; events beyond them are dropped and lie in a Gap.
+    The arguments:
+
+    account   the account's name in the secret
+    table     the name of ListenKeysTable, or a ListenKeys, which many streams may share; by default the
+              environment variable LISTEN_KEYS_TABLE
+    since     when the first Gap begins (an aware datetime), by default now. A bot that restarts passes the
+              time of the last event that it has handled.
+    changes   wakes the stream when the keeper announces another key. Without it, the stream notices within a
+              minute.
+    ask       whether to report a dead key (`report_expired`): the keeper then creates another within seconds
+    clock     the source of time, for tests
+
+    Needs dynamodb:GetItem on the table and, to report, events:PutEvents for that one event. To Binance it
+    opens websockets, and sends nothing else. Raises ValueError if `since` has no timezone, and as ListenKeys
+    does.
+
+    The iterator ends only when the stream is closed. It raises ListenKeyUnavailable if the table has never
+    been read and retrying cannot help (wrong name, missing permission, no credentials). Later errors are
+    logged, and the stream tries again. If the account is not in the table, it yields an Interrupted
+    ("no key") and waits. Cancelling a wait for the next item, as asyncio.wait_for does, loses no item. Up to
+    10,000 items or 16 MB of JSON wait to be read; further events are dropped, and a Gap covers them.
     """
 
     def __init__(
@@ -69,33 +81,33 @@ class UserDataStream:
 
     @property
     def state(self) -> State:
-        """The state now. Safe to read from any thread."""
+        """The current state. Safe to read from any thread."""
         return self._follower.state
 
     @property
     def alive(self) -> bool:
-        """Whether events arrive, as far as is known: `state.listening`."""
+        """The same as `state.listening`: whether events arrive, as far as the stream knows."""
         return self.state.listening
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the key expires, as last read from the table: aware UTC, None before the first reading."""
+        """When the key expires (aware UTC), as last read from the table. None before the first read."""
         return self.state.expires_at
 
     def wake(self) -> None:
-        """Read the table now. Safe to call from any thread."""
+        """Make the stream read the table now instead of at its next turn. Safe to call from any thread."""
         self._call(self._follower.look.ring)
 
     def close(self) -> None:
-        """Begin to close the stream: waiting for an item ends with StopAsyncIteration.
+        """Start closing the stream, and return at once. After the items that are left, iteration stops.
 
-        Safe to call twice, and from any thread. `aclose` also waits until the sockets are closed.
+        Safe to call twice and from any thread. `aclose` also waits until the sockets are closed.
         """
         if self._task:
             self._call(self._task.cancel)
 
     async def aclose(self) -> None:
-        """Close the stream and wait until its sockets are closed. Safe to call twice, and in another loop."""
+        """Close the stream and wait until its sockets are closed. Safe to call twice and in another loop."""
         self.close()
         if self._loop is asyncio.get_running_loop():
             await self.closed()
@@ -104,7 +116,7 @@ class UserDataStream:
                 await asyncio.sleep(0.01)
 
     async def closed(self) -> None:
-        """Return when the stream has ended, for any reason; call it in the stream's loop."""
+        """Wait until the stream has ended, for any reason. Call it in the stream's loop."""
         if self._task:
             await asyncio.wait([self._task])
 
@@ -136,10 +148,10 @@ class UserDataStream:
                 self._loop.call_soon_threadsafe(what)
 
     async def _run(self) -> None:
-        error: BaseException = StopAsyncIteration()  # closed: who still waits for an item is told so
+        error: BaseException = StopAsyncIteration()  # if closed: ends a wait for the next item
         try:
             await self._follower.run()
-        except Exception as failed:  # noqa: BLE001 - raised to who takes the next item
+        except Exception as failed:  # noqa: BLE001 - raised when the bot takes the next item
             error = failed
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
