@@ -6,6 +6,7 @@ LISTEN_KEYS_TABLE.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +33,13 @@ OPEN_SECONDS = 10  # for a socket to open, and for one to close
 PING_SECONDS = 10  # between two pings: the SDK sends none. The answer has as long
 LINGER_SECONDS = 2  # for so long a replaced socket is still heard: an order may be told twice
 MOST_SECONDS = 60  # between two tries to connect
-try:
-    KEYS = ListenKeys()
-except ValueError as error:  # without LISTEN_KEYS_TABLE or AWS_REGION
-    sys.exit(str(error))
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
+
+
+@functools.cache
+def keys():
+    """Return the table's reader. Raises ValueError without LISTEN_KEYS_TABLE or AWS_REGION."""
+    return ListenKeys()
 
 
 async def call(function, *arguments):
@@ -48,8 +51,8 @@ async def call(function, *arguments):
 async def first_key():
     """Return the listenKey; end the program if there is none, or AWS does not answer."""
     try:
-        return (await call(KEYS.read, ACCOUNT)).key
-    except (ListenKeyUnavailable, TimeoutError) as error:
+        return (await call(keys().read, ACCOUNT)).key
+    except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
         sys.exit(str(error) or "AWS does not answer")
 
 
@@ -65,7 +68,7 @@ class Kept:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.dead.wait(), LOOK_SECONDS)
             try:
-                found = (await call(KEYS.read, ACCOUNT)).key
+                found = (await call(keys().read, ACCOUNT)).key
                 if found != self.key:
                     self.key = found
                     self.dead.clear()
@@ -85,7 +88,7 @@ class Kept:
         while key == self.key:
             logging.warning("the listenKey has expired: telling the keeper")
             try:
-                await call(KEYS.report_expired, ACCOUNT, key)  # logs what AWS refuses
+                await call(keys().report_expired, ACCOUNT, key)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("the keeper cannot be told (%s)", type(error).__name__)
             await asyncio.sleep(REPORT_SECONDS)

@@ -5,6 +5,7 @@ Needs listenkey-keeper and ccxt, and the table's name in LISTEN_KEYS_TABLE.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -22,11 +23,13 @@ CALL_SECONDS = 5  # for an answer of AWS
 PING_MS = 5000  # a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
 EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
 NEVER = 10**15  # ccxt starts and extends a listenKey of its own once this time, in ms, is past
-try:
-    KEYS = ListenKeys()
-except ValueError as error:  # without LISTEN_KEYS_TABLE or AWS_REGION
-    sys.exit(str(error))
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
+
+
+@functools.cache
+def keys():
+    """Return the table's reader. Raises ValueError without LISTEN_KEYS_TABLE or AWS_REGION."""
+    return ListenKeys()
 
 
 async def call(function, *arguments):
@@ -38,8 +41,8 @@ async def call(function, *arguments):
 async def first_key():
     """Return the listenKey; end the program if there is none, or AWS does not answer."""
     try:
-        return (await call(KEYS.read, ACCOUNT)).key
-    except (ListenKeyUnavailable, TimeoutError) as error:
+        return (await call(keys().read, ACCOUNT)).key
+    except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
         sys.exit(str(error) or "AWS does not answer")
 
 
@@ -68,7 +71,7 @@ class KeptBinance(ccxt.pro.binance):
         while key == self.key:
             logging.warning("the listenKey has expired: telling the keeper")
             try:
-                await call(KEYS.report_expired, ACCOUNT, key)  # logs what AWS refuses
+                await call(keys().report_expired, ACCOUNT, key)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("the keeper cannot be told (%s)", type(error).__name__)
             await asyncio.sleep(REPORT_SECONDS)
@@ -79,7 +82,7 @@ class KeptBinance(ccxt.pro.binance):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.expired.wait(), LOOK_SECONDS)
             try:
-                found = (await call(KEYS.read, ACCOUNT)).key
+                found = (await call(keys().read, ACCOUNT)).key
                 if found != self.key:
                     self.use(found)
             except Exception as error:

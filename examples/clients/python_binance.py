@@ -4,6 +4,7 @@ Needs listenkey-keeper and python-binance, and the table's name in LISTEN_KEYS_T
 """
 
 import asyncio
+import functools
 import logging
 import os
 import sys
@@ -22,13 +23,15 @@ CALL_SECONDS = 5  # for an answer of AWS
 PING = {"ping_interval": 10, "ping_timeout": 10}  # a network that is dead is noticed after 20 s
 MOST_SECONDS = 60  # between two tries to connect
 EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
-try:
-    KEYS = ListenKeys()
-except ValueError as error:  # without LISTEN_KEYS_TABLE or AWS_REGION
-    sys.exit(str(error))
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 
 KeepAliveWebsocket.TIMEOUT = 1  # so soon it acts on another key; 10 s by default
+
+
+@functools.cache
+def keys():
+    """Return the table's reader. Raises ValueError without LISTEN_KEYS_TABLE or AWS_REGION."""
+    return ListenKeys()
 
 
 async def call(function, *arguments):
@@ -40,8 +43,8 @@ async def call(function, *arguments):
 async def first_key():
     """Return the listenKey; end the program if there is none, or AWS does not answer."""
     try:
-        return (await call(KEYS.read, ACCOUNT)).key
-    except (ListenKeyUnavailable, TimeoutError) as error:
+        return (await call(keys().read, ACCOUNT)).key
+    except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
         sys.exit(str(error) or "AWS does not answer")
 
 
@@ -53,7 +56,7 @@ class KeptClient(AsyncClient):
     async def look(self):
         """Return the listenKey; the one that is known when the table does not answer."""
         try:
-            self.known = (await call(KEYS.read, ACCOUNT)).key
+            self.known = (await call(keys().read, ACCOUNT)).key
         except Exception as error:
             if not self.known:
                 raise
@@ -65,7 +68,7 @@ class KeptClient(AsyncClient):
         while key == self.known:
             logging.warning("the listenKey has expired: telling the keeper")
             try:
-                await call(KEYS.report_expired, ACCOUNT, key)  # logs what AWS refuses
+                await call(keys().report_expired, ACCOUNT, key)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("the keeper cannot be told (%s)", type(error).__name__)
             await asyncio.sleep(REPORT_SECONDS)

@@ -3,6 +3,7 @@
 Needs listenkey-keeper and unicorn-binance-websocket-api, and the table's name in LISTEN_KEYS_TABLE.
 """
 
+import functools
 import json
 import logging
 import sys
@@ -20,10 +21,12 @@ REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s o
 SILENT_SECONDS = 30  # a stream's thread shows once a second that it lives
 MOST_SECONDS = 60  # between two streams, when one after the other fails
 EVENTS = ("ORDER_TRADE_UPDATE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "listenKeyExpired")
-try:
-    KEYS = ListenKeys()
-except ValueError as error:  # without LISTEN_KEYS_TABLE or AWS_REGION
-    sys.exit(str(error))
+
+
+@functools.cache
+def keys():
+    """Return the table's reader. Raises ValueError without LISTEN_KEYS_TABLE or AWS_REGION."""
+    return ListenKeys()
 
 
 class Kept(threading.Thread):
@@ -37,7 +40,7 @@ class Kept(threading.Thread):
         while True:
             self.dead.wait(LOOK_SECONDS)
             try:
-                found = KEYS.read(ACCOUNT).key
+                found = keys().read(ACCOUNT).key
                 if found != self.key:
                     self.key = found
                     self.dead.clear()
@@ -51,7 +54,7 @@ class Kept(threading.Thread):
         while key == self.key:
             logging.warning("the listenKey has expired: telling the keeper")
             try:
-                KEYS.report_expired(ACCOUNT, key)  # logs what AWS refuses
+                keys().report_expired(ACCOUNT, key)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("the keeper cannot be told (%s)", type(error).__name__)
             time.sleep(REPORT_SECONDS)
@@ -73,8 +76,8 @@ class Kept(threading.Thread):
 
 def main():
     try:
-        kept = Kept(KEYS.read(ACCOUNT).key)
-    except ListenKeyUnavailable as error:
+        kept = Kept(keys().read(ACCOUNT).key)
+    except (ValueError, ListenKeyUnavailable) as error:
         sys.exit(str(error))
     kept.start()
     # It pings every 5 seconds, with 10 for the answer, and opens a lost socket again by itself.

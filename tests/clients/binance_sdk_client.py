@@ -1,4 +1,4 @@
-"""Binance's own SDK as its users know it; only the URLs are the stand-in's."""
+"""Binance's own SDK as its users know it; examples/clients/stand_in.py runs this, and moves its URLs."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ from binance_sdk_derivatives_trading_usds_futures.derivatives_trading_usds_futur
 )
 from talk import talk
 
-BASE, STREAM, API_KEY = sys.argv[1:]
+[API_KEY] = sys.argv[1:]
 
 
 class Session:
@@ -18,8 +18,8 @@ class Session:
 
     def __init__(self) -> None:
         self.client = DerivativesTradingUsdsFutures(
-            config_rest_api=ConfigurationRestAPI(api_key=API_KEY, base_path=BASE),
-            config_ws_streams=ConfigurationWebSocketStreams(stream_url=STREAM),
+            config_rest_api=ConfigurationRestAPI(api_key=API_KEY),
+            config_ws_streams=ConfigurationWebSocketStreams(),
         )
 
     def start(self) -> Any:

@@ -1,21 +1,15 @@
-"""ccxt as its users know it; only the URLs are the stand-in's."""
+"""ccxt as its users know it; examples/clients/stand_in.py runs this, and moves its URLs."""
 
+import asyncio
 import sys
 from typing import Any
 
 import ccxt.pro
+from ccxt_pro import KeptBinance
 from talk import talk
 
-BASE, STREAM, API_KEY = sys.argv[1:]
-
-
-def moved(url: Any) -> Any:
-    """Return ccxt's table of URLs with another scheme and host, and the same paths."""
-    if isinstance(url, dict):
-        return {name: moved(inner) for name, inner in url.items()}
-    scheme, _, rest = url.partition("://")
-    _, _, path = rest.partition("/")
-    return f"{STREAM if scheme == 'wss' else BASE}/{path}"
+[API_KEY] = sys.argv[1:]
+SYMBOL = "BTC/USDT:USDT"
 
 
 class Session:
@@ -27,7 +21,6 @@ class Session:
     def exchange(self) -> Any:
         if self._made is None:
             self._made = ccxt.pro.binance({"apiKey": API_KEY, "secret": self._secret})
-            self._made.urls["api"] = moved(self._made.urls["api"])
         return self._made
 
     async def forget(self, secret: str | None = None) -> None:
@@ -49,6 +42,36 @@ class Session:
         orders = await self.exchange().watch_orders(params=params)
         return [{name: order[name] for name in ("id", "symbol", "status")} for order in orders]
 
+    async def change_the_key(self, before: str, after: str) -> dict[str, str]:
+        """Change the key of the recipe's class while a bot watches; return how the watches of before ended.
+
+        Returns once an order has come with the new key.
+        """
+        exchange = KeptBinance({"apiKey": API_KEY, "secret": "any", "options": {"defaultType": "swap"}})
+        exchange.use(before)
+        await exchange.watch_positions()  # at first it returns what REST said
+        watches = {
+            "orders": exchange.watch_orders(),
+            "balance": exchange.watch_balance(),
+            "positions": exchange.watch_positions(),
+            "trades": exchange.watch_trades(SYMBOL),
+            "order book": exchange.watch_order_book(SYMBOL),
+        }
+        tasks = {name: asyncio.create_task(watch) for name, watch in watches.items()}
+        while sum(len(each.futures) for each in exchange.clients.values() if each.isConnected) < len(tasks):
+            await asyncio.sleep(0.01)
+        sockets = exchange.clients.copy()
+        exchange.use(after)
+        await exchange.watch_orders()
+        ends = {name: type(task.exception()).__name__ for name, task in tasks.items() if task.done()}
+        for url, socket in sockets.items():
+            assert ("listenKey=" in url) == socket.closed()
+        for task in tasks.values():
+            task.cancel()
+        await exchange.close()
+        return ends
+
 
 session = Session()
-talk({name: getattr(session, name) for name in ("forget", "call", "time", "load_markets", "watch_orders")})
+names = ("forget", "call", "time", "load_markets", "watch_orders", "change_the_key")
+talk({name: getattr(session, name) for name in names})

@@ -1,6 +1,7 @@
 """The stand-in, and foreign clients in environments of their own; `make clients` installs them."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,11 @@ from local.binance.limits import WEIGHT_LIMITS
 from local.binance.server import BinanceServer
 from local.binance.stream import StreamServer
 from local.clock import VirtualClock
-from tests.paths import ROOT
+from tests.paths import PYTHONPATH, ROOT
 from tests.waiting import eventually
 
 HERE = Path(__file__).parent
+STAND_IN = ROOT / "examples" / "clients" / "stand_in.py"
 ALICE = "alice" * 12
 
 
@@ -36,9 +38,15 @@ class Raised(Exception):
 class Client:
     """A client in its own environment; its calls are this object's methods."""
 
-    def __init__(self, name: str, *arguments: str) -> None:
+    def __init__(self, name: str, base: str, stream: str, api_key: str) -> None:
         self._process = subprocess.Popen(
-            [python_of(name), HERE / f"{name.replace('-', '_')}_client.py", *arguments],
+            [python_of(name), STAND_IN, HERE / f"{name.replace('-', '_')}_client.py", api_key],
+            env={
+                **os.environ,
+                "BINANCE_BASE_URL": base,
+                "BINANCE_STREAM_URL": stream,
+                "PYTHONPATH": f"{PYTHONPATH}:{STAND_IN.parent}",  # a client may import a recipe
+            },
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

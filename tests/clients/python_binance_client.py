@@ -1,4 +1,4 @@
-"""python-binance as its users know it; only the URLs are the stand-in's."""
+"""python-binance as its users know it; examples/clients/stand_in.py runs this, and moves its URLs."""
 
 import sys
 from typing import Any
@@ -6,34 +6,14 @@ from typing import Any
 from binance import AsyncClient, BinanceSocketManager, Client
 from talk import talk
 
-BASE, STREAM, API_KEY = sys.argv[1:]
-
-
-class Urls:
-    API_URL = f"{BASE}/api"
-    FUTURES_URL = f"{BASE}/fapi"
-    FUTURES_COIN_URL = f"{BASE}/dapi"
-    PAPI_URL = f"{BASE}/papi"
-
-
-class LocalClient(Urls, Client):
-    pass
-
-
-class LocalAsyncClient(Urls, AsyncClient):
-    pass
-
-
-class LocalSockets(BinanceSocketManager):
-    FSTREAM_URL = f"{STREAM}/"
-    DSTREAM_URL = f"{STREAM}/"
+[API_KEY] = sys.argv[1:]
 
 
 class Session:
     """The client, and the sockets that were opened with it."""
 
     def __init__(self) -> None:
-        self.client = LocalClient(API_KEY)  # pings when it is made
+        self.client = Client(API_KEY)  # pings when it is made
         self.sockets: dict[str, Any] = {}
 
     def start(self, product: str) -> str:
@@ -59,8 +39,8 @@ class Session:
 
     async def listen(self, product: str) -> str:
         """Open the user socket, which starts a listenKey of its own; return that."""
-        self.async_client = await LocalAsyncClient.create(API_KEY)  # pings, and asks for the time
-        sockets = LocalSockets(self.async_client)
+        self.async_client = await AsyncClient.create(API_KEY)  # pings, and asks for the time
+        sockets = BinanceSocketManager(self.async_client)
         socket = {
             "usdm": sockets.futures_user_socket,
             "coinm": sockets.coin_futures_user_socket,

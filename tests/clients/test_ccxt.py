@@ -51,3 +51,13 @@ def test_it_reads_the_time_and_loads_the_markets(client, clock, secret):
     client.forget(secret)
     assert client.time() == int(clock.timestamp() * 1000)
     assert client.load_markets() == ["BTC/USD:BTC", "BTC/USDT:USDT"]
+
+
+def test_a_key_change_ends_every_watch_of_the_account_and_no_other(client, exchange):
+    before = client.call("fapiPrivatePostListenKey")["listenKey"]
+    client.call("fapiPrivateDeleteListenKey")
+    after = client.call("fapiPrivatePostListenKey")["listenKey"]
+    client.send("change_the_key", before, after)
+    wait_for_listeners(exchange, "usdm")
+    exchange.emit_order(ALICE)
+    assert client.answer() == dict.fromkeys(["orders", "balance", "positions"], "NetworkError")

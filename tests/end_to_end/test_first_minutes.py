@@ -67,6 +67,15 @@ OF_A_BOT = [
     Line("docs/stream.md", "pip install '.[stream]'"),
     Line("docs/local.md", ".local/with python bot.py", "ORDER_TRADE_UPDATE", ends=STOPPED),
 ]
+# In the same environment, beside the same world.
+STAND_IN = ".local/with .venv-bot/bin/python examples/clients/stand_in.py"
+OF_A_CLIENT = [
+    Line("docs/clients.md", "python3 -m venv .venv-bot"),
+    Line("docs/clients.md", ".venv-bot/bin/pip install . ccxt==4.5.90", "Successfully installed"),
+    Line("docs/clients.md", ".venv-bot/bin/pip install python-binance==1.0.37", "Successfully installed"),
+    Line("docs/clients.md", f"{STAND_IN} ccxt_pro.py", "BTC/USDT:USDT", ends=STOPPED),
+    Line("docs/clients.md", f"{STAND_IN} python_binance.py", "BTCUSDT", ends=STOPPED),
+]
 # In a clone of its own.
 TO_CHANGE_IT = [
     Line("CONTRIBUTING.md", "make install"),
@@ -74,10 +83,8 @@ TO_CHANGE_IT = [
     Line("CONTRIBUTING.md", ".venv/bin/python -m pytest tests/unit -q", " passed"),
 ]
 
-PAGES = [
-    f"docs/{name}.md"
-    for name in ("first-key", "local", "stream", "command", "operations", "alarms", "scaling", "simulation")
-]
+NAMES = "clients first-key local stream command operations alarms scaling simulation"
+PAGES = [f"docs/{name}.md" for name in NAMES.split()]
 # Lines of the pages that no test types, and why.
 NOT_TYPED = {
     "python bot.py": "needs an account at Binance; .local/with runs the same bot",
@@ -184,6 +191,7 @@ def test_a_bot_hears_in_the_local_world_as_the_pages_say(account: Account) -> No
     readme = page_text("README.md")
     (folder / "bot.py").write_text(readme.partition("```python\n")[2].partition("```")[0])
     type_in(account, OF_A_BOT[:-1], "cd listenkey-keeper")
+    type_in(account, OF_A_CLIENT[:-2], "cd listenkey-keeper")
     # Its socket is open after a while; orders happen until then.
     beside = """
     cd listenkey-keeper
@@ -193,16 +201,16 @@ def test_a_bot_hears_in_the_local_world_as_the_pages_say(account: Account) -> No
     . .venv-bot/bin/activate
     (while [ -x .local/binance ]; do sleep 1; .local/binance order alice; done) > /dev/null 2>&1 &
     """
-    type_in(account, OF_A_BOT[-1:], beside)
+    type_in(account, OF_A_BOT[-1:] + OF_A_CLIENT[-2:], beside)
 
 
 def test_every_line_that_runs_something_is_typed_or_says_why_not() -> None:
-    typed = {line.text for line in [*FIRST, *OF_A_BOT, *TO_CHANGE_IT]} | {"make up"}  # by the bot's test
+    typed = {line.text for line in [*FIRST, *OF_A_BOT, *OF_A_CLIENT, *TO_CHANGE_IT]}
+    typed.add("make up")  # by the bot's test
     found = set()
     for page in ("README.md", "CONTRIBUTING.md", "examples/bot/README.md", *PAGES):
-        for text in re.findall(
-            r"^ *\$ ((?:git|make|pip|python3?|sam|\.local/with)\b.*)$", page_text(page), re.MULTILINE
-        ):
+        programs = r"git|make|pip|python3?|sam|\.local/with|\.venv-bot/bin/pip"
+        for text in re.findall(rf"^ *\$ ((?:{programs})\b.*)$", page_text(page), re.MULTILINE):
             found.add(re.sub(r" +#.*", "", text))
     assert found - typed == set(NOT_TYPED)
 

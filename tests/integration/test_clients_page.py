@@ -8,7 +8,11 @@ import pytest
 from tests.paths import ROOT
 
 PAGE = (ROOT / "docs/clients.md").read_text()
-FILES = sorted(file for file in (ROOT / "examples/clients").iterdir() if file.suffix in (".py", ".mjs"))
+FILES = sorted(
+    file
+    for file in (ROOT / "examples/clients").iterdir()
+    if file.suffix in (".py", ".mjs") and file.name != "stand_in.py"
+)
 # Which lock a row's version comes from: a requirements file, or the examples' package.json.
 LOCKED = {
     "ccxt pro": ("clients-ccxt.txt", "ccxt"),
@@ -48,3 +52,9 @@ def test_the_versions_on_the_page_are_those_that_are_installed(client: str) -> N
     name, _, language = client.partition(", ")
     [version] = [v for n, rest, v in rows if n == name and language in rest and (language or n != "ccxt")]
     assert version == locked(*LOCKED[client])
+
+
+def test_the_page_installs_the_versions_that_are_tested() -> None:
+    pinned = re.findall(r"(\S+)==(\S+)", PAGE)
+    assert pinned
+    assert [version for _, version in pinned] == [locked(f"clients-{name}.txt", name) for name, _ in pinned]

@@ -79,6 +79,7 @@ class Place:
         self.watched = Watched(self.exchange)
         self._rest = BinanceServer(self.watched, ssl_context=context)  # type: ignore[arg-type]
         self.streams = Streams(self.exchange, events_required=True, ssl_context=context)
+        self._plain_streams = StreamServer(self.exchange, events_required=True)
         self.network = Network(self.streams.port)
         table = world.aws.dynamodb_url or world.aws.endpoint_url
         self.way_to_the_table = Network(int(table.rpartition(":")[2]))
@@ -127,7 +128,17 @@ class Place:
             "AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{self.way_to_the_table.port}",
         }
 
+    def local_environment(self) -> dict[str, str]:
+        """Return the environment of a program under .local/with."""
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{PYTHONPATH}:{RECIPES}",
+            **self.world.environment(),
+            "BINANCE_STREAM_URL": self._plain_streams.url,
+        }
+
     def close(self) -> None:
+        self._plain_streams.stop()
         self.network.close()
         self.way_to_the_table.close()
         self.streams.stop()
@@ -145,11 +156,11 @@ def command(name: str) -> list[str]:
 class Recipe:
     """A recipe that runs: what it prints is an order a line, `number symbol status`."""
 
-    def __init__(self, name: str, place: Place) -> None:
+    def __init__(self, place: Place, started: list[str], environment: dict[str, str]) -> None:
         self._place = place
         self._process = subprocess.Popen(
-            command(name),
-            env=place.environment(RECIPES / name),
+            started,
+            env=environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -211,7 +222,7 @@ def place(world: World, clock: VirtualClock, function: Any, tmp_path: Path) -> I
 
 @pytest.fixture
 def recipe(request: pytest.FixtureRequest, place: Place) -> Iterator[Recipe]:
-    made = Recipe(request.param, place)
+    made = Recipe(place, command(request.param), place.environment(RECIPES / request.param))
     yield made
     made.end()
 

@@ -2,15 +2,26 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from moto.core.exceptions import JsonRESTError
 from moto.events.models import EventsBackend
 
-from tests.recipes.conftest import API_KEY, ENVIRONMENTS, RECIPES, another_process_takes_the_stream, command
+from tests.paths import PYTHONPATH, ROOT
+from tests.recipes.conftest import (
+    API_KEY,
+    ENVIRONMENTS,
+    RECIPES,
+    Recipe,
+    another_process_takes_the_stream,
+    command,
+)
 from tests.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.clients
+PYTHON = [name for name in ENVIRONMENTS if name.endswith(".py")]
+[THREADS] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/clients.md").read_text(), re.DOTALL)
 
 
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
@@ -62,7 +73,7 @@ def test_it_hears_orders_again_whatever_the_network_does(recipe, place):
     place.network.die()
     recipe.hears_orders("once the network has died without a word: half-open TCP")
 
-    place.streams.refusals = 6  # python-binance gives up after five
+    place.streams.refusals = 6  # python-binance gives up after four
     place.streams.drop_connections()
     recipe.hears_orders("once six handshakes were answered with 429")
     assert not place.streams.refusals
@@ -120,3 +131,34 @@ def test_what_is_missing_at_the_start_is_one_line(name, place):
     key = {"accountId": {"S": "alice"}, "record": {"S": "CURRENT"}}
     place.world.aws.client("dynamodb").delete_item(TableName=complete["LISTEN_KEYS_TABLE"], Key=key)
     assert re.fullmatch(r"alice: .* the account is new, or its name is wrong\)?\n", says(complete))
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_a_bot_imports_a_recipe_before_its_settings_are_there(name):
+    python, recipe = command(name)
+    environment = {"PYTHONPATH": f"{PYTHONPATH}:{RECIPES}"}
+    done = subprocess.run([python, "-c", f"import {Path(recipe).stem}"], env=environment, timeout=SECONDS)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", [*PYTHON, "threads.py"])
+def test_stand_in_runs_it_unchanged_and_with_an_api_key_it_knows(name, place, tmp_path):
+    program = RECIPES / name
+    if name == "threads.py":  # the page's program for ThreadedWebsocketManager
+        name, program = "python_binance.py", tmp_path / name
+        program.write_text(THREADS)
+    started = [command(name)[0], str(RECIPES / "stand_in.py"), str(program)]
+    place.exchange.add_account("sparekey01")
+    environment = {**place.local_environment(), "BINANCE_API_KEY": "one of the reader's"}
+    running = Recipe(place, started, environment)
+    try:
+        running.hears_orders("on the stand-in")
+    finally:
+        running.end()
+    assert [request.path for request in place.exchange.requests if request.status == 401] == []
+
+    # And what is missing ends it, also in a thread.
+    del environment["LISTEN_KEYS_TABLE"]
+    done = subprocess.run(started, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 1
+    assert "set LISTEN_KEYS_TABLE" in done.stderr
