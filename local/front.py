@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import Any, NoReturn
 
 from listenkeys.aws.accounts import Accounts
 from listenkeys.aws.credentials import ApiKey, Credentials
@@ -223,11 +223,10 @@ def main() -> None:
     elif verb not in _FOR_ALL and (not account or any(more)):
         wrong = f"{verb} needs one account, such as `.local/binance {verb} alice`"
     if wrong:
-        print(f"{wrong} (see `.local/binance --help`)", file=sys.stderr)
-        raise SystemExit(2)
+        _fail(f"{wrong} (see `.local/binance --help`)")
     found = running_world()
     if not found or CONTROLS not in found["environment"]:
-        raise SystemExit("no local environment is running: start one with `make up`")
+        _fail("no local environment is running: start one with `make up`")
     quoted = urllib.parse.quote(account, safe="", errors="replace")
     url = f"{found['environment'][CONTROLS]}/controls/{verb}/{quoted}"
     # Not through a proxy: this machine serves it.
@@ -236,11 +235,14 @@ def main() -> None:
         with opener.open(urllib.request.Request(url, method="POST"), timeout=10) as answer:
             print(json.load(answer)["done"])
     except urllib.error.HTTPError as error:
-        raise SystemExit(json.load(error)["error"]) from None
+        _fail(json.load(error)["error"])
     except OSError:
-        raise SystemExit(
-            "the local environment does not answer: stop it with `make down`, then start it again"
-        ) from None
+        _fail("the local environment does not answer: stop it with `make down`, then start it again")
+
+
+def _fail(said: str) -> NoReturn:
+    print(said, file=sys.stderr)
+    raise SystemExit(2)  # as `listenkeys` ends
 
 
 if __name__ == "__main__":

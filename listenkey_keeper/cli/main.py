@@ -106,7 +106,7 @@ def status(
         if unknown := set(ids or ()) - {row.account.id for row in rows}:
             for id_ in unknown:
                 check_id(id_)  # it may be an API key
-            raise no_such(", ".join(sorted(unknown)))
+            raise no_such(sorted(unknown), [row.account.id for row in rows])
         return [row for row in rows if not ids or row.account.id in ids]
 
     if watching:

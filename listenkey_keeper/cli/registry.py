@@ -4,14 +4,16 @@ The key is written first, so what a failure leaves behind is a secret that no ro
 again finishes the job. Nothing here prints.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from listenkeys.aws.accounts import SECRET_ID, Accounts
 from listenkeys.clock import SYSTEM_CLOCK
-from listenkeys.errors import ErrorCode
+from listenkeys.errors import ErrorCode, Unavailable
 from listenkeys.model import Account
 from listenkeys.products import LIVE
 
@@ -21,6 +23,7 @@ from .rows import attributes, check_id, check_place, check_product, looks_like_a
 from .stack import Stack
 
 _DEFAULT_FIELD = "apiKey"
+_MOST_GUESSED = 5
 _LONGEST_KEY = 2048  # bytes, of DynamoDB
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9/_+=.@:-]")  # of a secret; the colon is of ARNs
 
@@ -68,7 +71,7 @@ class Registry:
             account = self.find(account_id)
         if account is None:
             check_id(account_id)
-            raise no_such(account_id)
+            raise self._no_such(account_id)
         return account
 
     def check_known(self, account_id: str) -> None:
@@ -85,7 +88,7 @@ class Registry:
         named = self._accounts.named(list(dict.fromkeys(ids)))
         unknown = [a.id for a in named if a.problem and a.problem.code == ErrorCode.ACCOUNT_NOT_FOUND]
         if unknown:
-            raise no_such(", ".join(unknown))
+            raise self._no_such(*unknown)
         return named
 
     def add(
@@ -99,11 +102,13 @@ class Registry:
         check_id(wanted.account_id)
         known = self.find(wanted.account_id)
         secret_id, field = self.place(wanted, known)
-        Fields(self.all()).take(wanted.account_id, secret_id, field)
+        accounts = self.all()
+        Fields(accounts).take(wanted.account_id, secret_id, field)
         if wanted.replace and not known and not self.keys.holds(secret_id, field):
+            asked = did_you_mean([wanted.account_id], [account.id for account in accounts])
             raise CliError(
-                f"there is no account {wanted.account_id}, so no API key to replace: check the name with "
-                "`listenkeys accounts list`, or leave --replace out to add the account"
+                f"there is no account {wanted.account_id}, so no API key to replace:{asked} `listenkeys "
+                "accounts list` shows the accounts; leave --replace out to add it"
             )
         own = secret_id == self.own_secret(wanted.account_id)
         self.keys.check_secret(secret_id, wanted.replace, own, say)
@@ -197,6 +202,14 @@ class Registry:
                 f"the function reads only secrets under {self._prefix}/: name it {self._prefix}/NAME"
             )
 
+    def _no_such(self, *unknown: str) -> CliError:
+        known: list[str] = []
+        with contextlib.suppress(
+            Unavailable
+        ):  # such as for want of the permission: then it only guesses less
+            known = [account.id for account in self.all()]
+        return no_such(unknown, known)
+
     def _insert(self, account_id: str, row: dict[str, Any]) -> None:
         try:
             self._dynamodb.put_item(
@@ -227,12 +240,22 @@ class Registry:
                 **request,
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
-            raise no_such(account_id) from None
+            raise self._no_such(account_id) from None
 
 
-def no_such(account_id: str) -> CliError:
-    """Return what to say of an id that no row has, or of several."""
-    return CliError(f"there is no account {account_id}: `listenkeys accounts list` shows the accounts")
+def no_such(unknown: Sequence[str], known: Iterable[str]) -> CliError:
+    """Return what to say of ids that no row has, with the ids that may be meant."""
+    return CliError(
+        f"there is no account {', '.join(unknown)}:{did_you_mean(unknown, known)} `listenkeys accounts list` "
+        "shows the accounts"
+    )
+
+
+def did_you_mean(unknown: Sequence[str], known: Iterable[str]) -> str:
+    """Return such as " did you mean alice?", empty if no known id is like one of the first few unknown."""
+    known = list(known)
+    near = [match for id_ in unknown[:_MOST_GUESSED] for match in get_close_matches(id_, known, n=1)]
+    return f" did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
 
 
 def _present(row: dict[str, Any]) -> dict[str, Any]:

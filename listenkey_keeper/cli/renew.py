@@ -121,15 +121,17 @@ def _sum(report: dict[str, Any], count: int, skipped: int, at: datetime) -> Text
 
 
 def _who_has_none(report: dict[str, Any], count: int, at: datetime) -> str:
-    """Say whose listenKey is dead or missing, unless the report does not name all problems."""
+    """Say whose listenKey is dead or missing; if the report names not all problems, how many at least."""
     failed = [problem for problem in report["problems"] if problem["outcome"] in _NOT_OK]
     none = [
         str(problem["accountId"])
         for problem in failed
         if not problem["expiresAt"] or datetime.fromisoformat(problem["expiresAt"]) <= at
     ]
-    if not none or len(failed) < sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK):
+    if not none:
         return f"{count} accounts; not all have a live listenKey"
+    if len(failed) < sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK):
+        return f"at least {len(none)} of {count} accounts have no live listenKey"
     if count == 1:
         return f"{none[0]} has no live listenKey"
     more = f" and {len(none) - _NAMED} more" if len(none) > _NAMED else ""

@@ -88,7 +88,7 @@ class StatusTable:
     def problems(self) -> Problems | None:
         """Return what is wrong with the enabled accounts, None when nothing is."""
         found = [
-            (row.account.id, *(row.problem or (None, row.to_do)))
+            (row.account.id, *(row.problem or (None, _not_tried(row))))
             for row in self.rows
             if row.account.enabled and (row.problem or row.at_risk)
         ]
@@ -159,6 +159,12 @@ def _account(row: AccountStatus) -> dict[str, Any]:
         "errorCode": problem[0],
         "errorMessage": problem[1],
     }
+
+
+def _not_tried(row: AccountStatus) -> str | None:
+    """Return what to do about an account whose last try succeeded: else its outcome would be a riddle."""
+    since = "" if row.tried_minutes_ago is None else "not tried since the last renewal: "
+    return f"{since}{row.to_do}"
 
 
 def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:

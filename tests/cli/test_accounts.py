@@ -289,7 +289,7 @@ def test_replace_of_a_name_that_is_not_there_adds_nothing(
     world.put_secret("listenkeys/all", {"alice": OTHER})
     done = run("accounts", "add", "alcie", "--replace", *options, stdin=api_key)
     assert done.exit_code == 2
-    assert "there is no account alcie, so no API key to replace" in done.stderr
+    assert "there is no account alcie, so no API key to replace: did you mean alice? " in done.stderr
     assert row(world, "alcie") is None
     assert secret_names(world) == ["listenkeys/alice", "listenkeys/all"]
     assert secret(world, "listenkeys/all") == {"alice": OTHER}
@@ -513,7 +513,19 @@ def test_set_of_nothing_or_of_nonsense_changes_nothing(
 @pytest.mark.parametrize(
     "command", [("enable",), ("disable",), ("set", "--renew-after", "5"), ("remove", "--yes")]
 )
-def test_an_account_that_is_not_there_is_not_made(run: Run, world: World, command: tuple[str, ...]) -> None:
+def test_an_account_that_is_not_there_is_not_made(
+    run: Run, world: World, faults: AwsFaults, command: tuple[str, ...]
+) -> None:
+    world.put_row("norbert")
+    done = run("accounts", *command, "nobert")
+    meant = "there is no account nobert: did you mean norbert? `listenkeys accounts list` shows the accounts"
+    assert (done.exit_code, done.stderr) == (2, f"listenkeys: {meant}\n")
+    faults.fail("Scan", "AccessDeniedException")
+    done = run("accounts", *command, "nobert")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"listenkeys: {meant.replace(' did you mean norbert?', '')}\n",
+    )
     done = run("accounts", *command, "nobody")
     assert done.exit_code == 2
     assert done.stderr == (
@@ -599,7 +611,7 @@ def test_nothing_is_removed_if_one_of_several_cannot_be(run: Run, world: World) 
     world.add_account("bob", OTHER)
     world.aws.client("secretsmanager").put_secret_value(SecretId="listenkeys/bob", SecretString="plain")
     for names, says in (
-        (("alice", "bobby", "bert"), "there is no account bobby, bert: "),
+        (("alice", "bobby", "bert"), "there is no account bobby, bert: did you mean bob? "),
         (("alice", "bob"), "bob was not removed: the secret listenkeys/bob is not a JSON object"),
     ):
         done = run("accounts", "remove", *names, "--with-secret", "--yes")

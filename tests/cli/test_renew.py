@@ -193,7 +193,7 @@ def test_a_report_of_more_problems_than_it_names_says_so(run: Run, world: World,
     for number in range(60):
         world.add_account(f"desk-{number:02}", f"{number:02}".ljust(20, "x"), known=False)
     lines = run("renew").stdout.splitlines()
-    assert "60 accounts; not all have a live listenKey" in lines
+    assert "at least 50 of 60 accounts have no live listenKey" in lines
     assert "  50 accounts: desk-00, " in "\n".join(lines)
     assert lines[-1] == "10 more are not listed: `listenkeys status` shows them"
 
@@ -249,9 +249,16 @@ ONE_SKIPPED = ["outcome  accounts", "SKIPPED         1", ""]
         (
             {"accounts": 3, "failed": 3, "minRemainingSeconds": 0, "problems": [
                 problem("bob", outcome="FAILED"), problem("carol", "OTHER", "FAILED")]},
-            ["outcome  accounts", "FAILED          3", "", "3 accounts; not all have a live listenKey", "",
+            ["outcome  accounts", "FAILED          3", "",
+             "at least 2 of 3 accounts have no live listenKey", "",
              "NO_REMEDY: refused", "  bob", "OTHER: refused", "  carol", "",
              "1 more are not listed: `listenkeys status` shows them"], 1,
+        ),
+        (
+            {"accounts": 2, "failed": 1, "created": 1, "minRemainingSeconds": 0, "problems": [
+                problem("bob", outcome="FAILED", until="2026-01-01T00:00:00.400Z")]},
+            ["outcome  accounts", "CREATED         1", "FAILED          1", "",
+             "2 accounts; not all have a live listenKey", "", "NO_REMEDY: refused", "  bob"], 1,
         ),
         (
             {"accounts": 7, "rejected": 6, "created": 1, "minRemainingSeconds": 0,

@@ -140,7 +140,9 @@ def test_accounts_that_are_named_are_shown_alone_and_decide_the_exit_code(
     assert [each["accountId"] for each in json.loads(done.stdout)["accounts"]] == ["bob"]
     done = run("status", "alice", "zoe")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith("listenkeys: there is no account zoe: ")
+    assert done.stderr.startswith("listenkeys: there is no account zoe: `")
+    said = run("status", "alicia", "zoe", "barol").stderr
+    assert "no account alicia, barol, zoe: did you mean alice, carol? `" in said
     done = run("status", "k" * 64)
     assert (done.exit_code, "k" * 64 in done.output) == (2, False)
 
@@ -151,7 +153,8 @@ def test_a_key_that_nothing_has_renewed_in_time_says_what_to_check(
     put(world, clock, "alice", -40)
     lines = run("status").stdout.splitlines()
     assert lines[3].startswith(
-        "Wait for the next sweep, or run listenkeys renew; if that fails, see listenkeys check"
+        "Not tried since the last renewal: wait for the next sweep, or run listenkeys renew; if that fails, "
+        "see listenkeys check."
     )
     assert lines[4] == "  alice"
 

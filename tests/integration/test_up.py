@@ -280,7 +280,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     done = subprocess.run(
         [str(tmp_path / ".local/binance"), "revoke", "nobody"], capture_output=True, text=True
     )
-    assert (done.returncode, "there is no account nobody" in done.stderr) == (1, True)
+    assert (done.returncode, "there is no account nobody" in done.stderr) == (2, True)
     run = subprocess.run(
         [sys.executable, "-m", "local", "run", str(ROOT / "events/force-all.json")],
         cwd=tmp_path,
@@ -371,11 +371,18 @@ def test_an_option_that_makes_no_sense_is_one_line(options: str, says: str) -> N
         ("revoke a b", 2, "revoke needs one account"),
         ("down alice", 2, "down takes nothing, or one of 403, 418, 429, 451, 500, 503"),
         ("up alice", 2, "up takes no account"),
+        ("order alice", 2, "no local environment is running: start one with `make up`"),
     ],
 )
 def test_the_stand_ins_command_says_how_it_is_typed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, code: int, says: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    typed: str,
+    code: int,
+    says: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [".local/binance", *typed.split()])
     with pytest.raises(SystemExit) as ended:
         front_main()
