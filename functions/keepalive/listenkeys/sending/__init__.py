@@ -1,1 +1,1 @@
-"""Sending: one thread decides who may send and when; the pool's threads send, take weight and record."""
+"""Sends requests. One thread decides which account goes next and when; the pool's threads do the I/O."""

@@ -1,4 +1,4 @@
-"""Who may begin: weight from the counter that all runs share, and what other runs have recorded meanwhile."""
+"""Admits accounts: takes weight from the counter that all runs share, skips what other runs have renewed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from .weight import Budget, Minute
 
 @dataclass(slots=True)
 class Admission:
-    """Admits a host's accounts, a portion at a time, ahead of `workers` requests."""
+    """Admits a host's accounts in portions, early enough to keep `workers` requests ready."""
 
     budget: Budget
     records: Records
@@ -28,11 +28,11 @@ class Admission:
     clock: Clock
     due_rule: DueRule
     workers: int
-    _asking: set[str] = field(init=False, default_factory=set)  # groups
-    _kept: int = field(init=False, default=0)  # the last minute in which the run took the next one, too
+    _asking: set[str] = field(init=False, default_factory=set)  # groups whose weight is being taken
+    _kept: int = field(init=False, default=0)  # the minute in which `keep` last took the next one
 
     def opens_at(self, host: Host) -> float:
-        """Return when a request may go; NEVER where that depends on an answer. Asks for what is missing."""
+        """Return when (monotonic) the host may send, NEVER while it waits for weight. Takes what it lacks."""
         at = self.budget.opens_at(host.group)
         if at > self.clock.monotonic():
             return at
@@ -44,9 +44,9 @@ class Admission:
         return NEVER if asking else self.budget.next_minute()
 
     def keep(self, groups: Mapping[str, object], flying: int) -> float:
-        """Return when to look again: in a minute's last second, to take the next if something is under way.
+        """Return when to look again. In a minute's last second, take the next minute if work is under way.
 
-        No other run then asks for what is not answered or not recorded yet.
+        Otherwise another run could take it, and renew accounts whose results are not recorded yet.
         """
         left = self.budget.ends_in()
         if left > 0:
@@ -59,7 +59,7 @@ class Admission:
         return NEVER
 
     def _ask(self, host: Host, minute: Minute) -> None:
-        """Admit the next portion if few are ready, and get the weight that is missing."""
+        """Start to admit the next portion if few renewals are ready, and to take the weight it lacks."""
         group, now = host.group, self.clock.monotonic()
         if group in self._asking:
             return
@@ -78,9 +78,9 @@ class Admission:
     def _take(
         self, group: str, minute: int, weight: int, own: bool, portion: list[Renewal]
     ) -> tuple[int | None, Mapping[str, Current]]:
-        """In the pool: take weight and the minute, and read the portion's records again.
+        """Take weight and the minute, and read the portion's records again. Runs in the pool.
 
-        Not in the minute in which the run read them first: since then no other run has begun any.
+        In the minute in which the run began, nothing is read: no other run has begun an account since then.
         """
         got = self.budget.take(group, minute, weight, own)
         if got is None or minute == self.budget.began or self.budget.trouble:
@@ -88,7 +88,7 @@ class Admission:
         try:
             return got, dict(self.records.read(renewal.id for renewal in portion))
         except Unavailable:
-            return got, {}  # go by what was read first
+            return got, {}  # use the records that the run read first
 
     def _taken(
         self,
@@ -102,7 +102,7 @@ class Admission:
         self._asking.discard(host.group)
         self.budget.taken(host.group, minute, weight, got)
         if got is None or minute != self.budget.minute() or host.backlog[: -len(portion) - 1 : -1] != portion:
-            return  # it is not the run's minute, or they have been reported as not attempted
+            return  # another run's minute, a past one, or the portion was reported as not attempted
         del host.backlog[len(host.backlog) - len(portion) :]
         due_rule = replace(self.due_rule, now=self.clock.now())
         for renewal in portion:

@@ -1,6 +1,6 @@
-"""When to hold back: pure logic about the answers and their times. No locks, no clock, no sleeping.
+"""Decides from Binance's answers when to pause or stop. Pure logic: no locks, no clock, no sleeping.
 
-Refusals (429, 418, 451, 403) hold for every host of a weight group, failures (timeouts, 5xx) for one host.
+A refusal (429, 418, 451, 403) affects every host of a weight group, a failure (timeout, 5xx) one host.
 Times are seconds of any monotonic clock.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import Blocked, ErrorCode, RateLimited, Refused
 from ..timing import BACKOFF_BASE, BACKOFF_CAP, NOW, PROBE_CAP
 
-MAX_ATTEMPTS = 4  # of one account in a run, while the host serves others
+MAX_ATTEMPTS = 4  # of one account in a run, if the host has served others
 SUSPECT_AFTER = 3  # failures in a row: one request at a time from here on
 DOWN_AFTER = 4  # failures in a row: the host is down
 MAX_PAUSES = 3  # 429s that a run waits out
@@ -18,7 +18,7 @@ MAX_PAUSES = 3  # 429s that a run waits out
 
 @dataclass(slots=True)
 class Gate:
-    """What the gates of a group and of a host have in common."""
+    """The part common to both gates. `alone`: send one request at a time; `opens_at`: send nothing before."""
 
     alone: bool = True
     alone_since: float = NOW
@@ -26,7 +26,7 @@ class Gate:
     stopped: ErrorCode | None = None
 
     def stop(self, code: ErrorCode) -> None:
-        """Let nothing more through in this run; the first reason counts."""
+        """Send nothing more in this run. The first reason is kept."""
         self.stopped = self.stopped or code
 
     def _narrow(self, now: float) -> None:
@@ -39,23 +39,23 @@ class Gate:
 
 @dataclass(slots=True)
 class GroupGate(Gate):
-    """What Binance holds against this IP address. `in_flight`: requests that are not answered yet."""
+    """The gate of a weight group, which refusals close. `in_flight` counts requests without an answer yet."""
 
     in_flight: int = 0
     _pauses: int = 0
     _blocked: str = ""
 
     def answered(self, started: float) -> None:
-        """Note an answer that was no refusal."""
+        """Note an answer that is not a refusal."""
         self._widen(started)
         if not self.alone:
             self._blocked = ""
 
     def refused(self, account: str, error: Refused, now: float) -> bool:
-        """Note a refusal; return whether the account may be asked for again in this run."""
+        """Note a refusal. Return whether the account may be tried again in this run."""
         if isinstance(error, RateLimited):
             if error.retry_after is None:
-                self.stop(error.code)  # no usable Retry-After: the next run comes late enough
+                self.stop(error.code)  # no usable Retry-After: leave it to the next run
                 return True
             if now >= self.opens_at:
                 self._pauses += 1
@@ -74,10 +74,10 @@ class GroupGate(Gate):
 
 @dataclass(slots=True)
 class HostGate(Gate):
-    """A host's failures in a row."""
+    """The gate of a host, which failures in a row close."""
 
     failures: int = 0
-    _failing: str = ""  # the account that all failures in a row belong to; empty where it is several
+    _failing: str = ""  # the only account among the failures in a row; empty if there are several
     _served: bool = False
 
     def served(self, started: float) -> None:
@@ -86,19 +86,19 @@ class HostGate(Gate):
         self._widen(started)
 
     def rejected(self, started: float) -> None:
-        """Note the refusal of one account: the host can be reached, but nothing shows that it works."""
+        """Note that Binance rejected one account: the host is reachable, but may still not work."""
         if not self.failures:
             self._widen(started)
 
     def failed(
         self, account: str, attempts: int, started: float, now: float, at_risk: bool, others_at_risk: bool
     ) -> float | None:
-        """Note a failure; return the time of the account's next try, None where it has had enough.
+        """Note a failure. Return when to try the account again, or None if it has used up its attempts.
 
-        An account that fails alone, on a host that has served others, gets MAX_ATTEMPTS. A host that fails
-        everybody is down after DOWN_AFTER. Neither is given up while a key would die before the next run.
+        An account gets MAX_ATTEMPTS on a host that has served others. A host that serves nobody is down after
+        DOWN_AFTER failures in a row. Neither limit applies while a key may die before the next run.
         """
-        if started >= self.alone_since:  # requests already in flight when it narrowed don't count again
+        if started >= self.alone_since:  # requests in flight when it narrowed do not count again
             if not self.failures:
                 self._failing = account
             elif self._failing != account:
@@ -114,12 +114,12 @@ class HostGate(Gate):
             return now + _spread(attempts, BACKOFF_CAP, 0.0)
         if self.failures >= DOWN_AFTER and not (at_risk or others_at_risk):
             self.stop(ErrorCode.EXCHANGE_DOWN)
-        # Between half and the whole of a doubling interval: a run's probes are few and far between.
+        # Wait between half and all of the interval: a run's probes should be few and well apart.
         self.opens_at = max(self.opens_at, now + _spread(self.failures, PROBE_CAP, 0.5))
         return now
 
 
 def _spread(failures: int, cap: float, least: float) -> float:
-    """Return seconds to wait: a random part, at least `least`, of an interval that doubles with failures."""
+    """Return seconds to wait: a random share, from `least` to 1, of an interval that doubles up to `cap`."""
     interval = min(cap, BACKOFF_BASE * 2.0 ** min(failures, 30))
     return interval * random.uniform(least, 1.0)  # nosec B311 # noqa: S311 - not for secrets

@@ -1,4 +1,4 @@
-"""A host's renewals, from the backlog to the answer, and its gates. No clock, no threads."""
+"""The queues of a host's renewals, from the backlog to the answer. No clock, no threads."""
 
 import heapq
 from bisect import insort
@@ -16,12 +16,12 @@ PORTION = 100  # accounts admitted at a time: as many records as one BatchGetIte
 
 @dataclass(eq=False, slots=True)
 class Host:
-    """A host's renewals: not yet admitted (most urgent last), ready, waiting for their time, in flight."""
+    """A host's renewals: not yet admitted (`backlog`, most urgent last), ready, waiting, in flight."""
 
     group: str
     group_gate: GroupGate
     gate: HostGate
-    weight: int  # of a renewal
+    weight: int  # that one renewal takes
     backlog: list[Renewal]
     ready: list[Renewal] = field(default_factory=list)
     waiting: list[tuple[float, int, Renewal]] = field(default_factory=list)
@@ -30,12 +30,12 @@ class Host:
 
     @property
     def stopped(self) -> ErrorCode | None:
-        """Why nothing more is sent in this run, None while it may be."""
+        """Why the host sends nothing more in this run, or None if it may send."""
         return self.group_gate.stopped or self.gate.stopped
 
     @property
     def alone(self) -> bool:
-        """Whether one request goes at a time."""
+        """Whether only one request may be under way at a time."""
         return self.group_gate.alone or self.gate.alone
 
     def left(self) -> Iterator[Renewal]:
@@ -46,14 +46,14 @@ class Host:
         yield from reversed(self.backlog)
 
     def opens_at(self, now: float) -> float:
-        """Return when the gates let the next one go; NEVER where that depends on what is in flight."""
+        """Return when (monotonic) the gates allow the next request; NEVER if one in flight must end first."""
         if (self.gate.alone and self.flying) or (self.group_gate.alone and self.group_gate.in_flight):
             return NEVER
         ready_at = now if self.ready or self.backlog else self.waiting[0][0]
         return max(ready_at, self.gate.opens_at, self.group_gate.opens_at)
 
     def make_ready(self, now: float, minute: int) -> None:
-        """Move what has waited long enough; what was admitted in an earlier minute must be admitted again."""
+        """Move what has waited long enough to `ready`. In a new minute, move untried ones to the backlog."""
         while self.waiting and self.waiting[0][0] <= now:
             self.add(heapq.heappop(self.waiting)[-1])
         if minute != self.minute:
@@ -62,11 +62,11 @@ class Host:
             self.ready = [renewal for renewal in self.ready if renewal.attempts]
 
     def add(self, renewal: Renewal) -> None:
-        """Add a renewal that may be sent."""
+        """Add a renewal to `ready`, in the order of `rank`."""
         insort(self.ready, renewal, key=attrgetter("rank"))
 
     def next(self, ahead: int, most: int) -> list[Renewal]:
-        """Return whom to admit so that `ahead` are ready; as a probe, one that was not tried is best."""
+        """Return up to `most` to admit; none if `ahead` are ready or, while alone, an untried one is."""
         enough = (
             any(not renewal.attempts for renewal in self.ready) if self.alone else len(self.ready) >= ahead
         )
@@ -74,11 +74,11 @@ class Host:
         return self.backlog[: -count - 1 : -1] if count > 0 else []
 
     def first(self) -> Renewal:
-        """Return the next that is ready: the most urgent; as a probe, the one that was tried least."""
+        """Return the next one to send: the most urgent or, while alone, the one with the fewest attempts."""
         return min(self.ready, key=attrgetter("attempts")) if self.alone else self.ready[0]
 
     def launch(self, now: float) -> Renewal:
-        """Take the next out of the queue."""
+        """Take the next renewal out of `ready` and count it as in flight."""
         renewal = self.first()
         self.ready.remove(renewal)
         self.flying.add(renewal)
@@ -88,7 +88,7 @@ class Host:
         return renewal
 
     def land(self, renewal: Renewal, error: AccountError | None, now: float) -> float | None:
-        """Take one back and tell the gates how it went; return when it may go again, None for never."""
+        """Take a renewal back and pass its outcome to the gates. Return when it may go again, or None."""
         self.flying.discard(renewal)
         self.group_gate.in_flight -= 1
         if error and error.code == ErrorCode.INTERNAL:

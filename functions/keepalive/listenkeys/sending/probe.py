@@ -1,4 +1,4 @@
-"""Does Binance serve this function, and which IP address does it see? Asked with a made-up key."""
+"""Tests with a made-up API key whether Binance serves this function, and which IP address it sees."""
 
 import re
 from typing import Any
@@ -16,7 +16,7 @@ _ADDRESS = re.compile(r"request ip: ([0-9A-Fa-f:.]{2,45})")
 
 
 def probe(binance: BinanceClient, budget: Budget, clock: Clock) -> dict[str, Any]:
-    """Return the report's `probe`: an API key refused (-2014, -2015) shows that the request arrived."""
+    """Return the report's `probe`. If Binance refuses the API key (-2014, -2015), it serves the function."""
     group = ENDPOINTS[ENDPOINT].group
     clock.sleep(max(0.0, budget.opens_at(group) - clock.monotonic()))
     minute = budget.now(group)

@@ -1,4 +1,4 @@
-"""One account's renewal: PUT, compare the key, POST where Binance forgot it. `send` decides when."""
+"""One account's renewal: PUT, compare the key, POST if Binance forgot it. The module `send` says when."""
 
 import traceback
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from ..timing import CANNOT_WAIT, LAST_RUN
 
 @dataclass(eq=False, slots=True)
 class Renewal:
-    """An account on its way from due to a result.
+    """The renewal of one due account, until there is a result.
 
     `rank` is its place in the order; lower goes first. `dies_at` is the monotonic time at which a live key
-    dies, NEVER where there is none to save. `wants_more`: the last request failed, and a different one may
+    dies, NEVER if there is none to save. `wants_more`: the last request failed, but a different one may
     succeed.
     """
 
@@ -29,12 +29,12 @@ class Renewal:
     dies_at: float
     api_key: ApiKey = field(init=False)
     attempts: int = 0
-    started: float = 0.0  # the last request, monotonic
-    sent_at: datetime | None = None  # the last request
-    error: AccountError | None = None  # the last one
-    forgotten: bool = False
+    started: float = 0.0  # when the last request was started, monotonic
+    sent_at: datetime | None = None  # when the last request was sent
+    error: AccountError | None = None  # the last, of a request or of reading the API key
+    forgotten: bool = False  # Binance has no live key, and POST is to create one
     posting: bool = False  # the next request is POST
-    posted: bool = False  # the last one was
+    posted: bool = False  # the last request was POST
     was_reread: bool = False
     wants_more: bool = False
     used_weight: int = 0  # what Binance says the IP address used in this minute
@@ -45,15 +45,15 @@ class Renewal:
         return self.account.id
 
     def at_risk(self, now: float) -> bool:
-        """Whether there is a key to save, and later runs may come too late."""
+        """Whether the key is alive, but may die before a later run can renew it."""
         return now < self.dies_at < now + LAST_RUN
 
     def dying(self, now: float) -> bool:
-        """Whether a key would die while its run waits for another run's minute to end."""
+        """Whether the key may die while its run waits for another run's minute to end."""
         return now < self.dies_at < now + CANNOT_WAIT
 
     def send(self, binance: BinanceClient) -> Result | None:
-        """Send the next request; return the result, None if it takes one more. Raises AccountError."""
+        """Send the next request. Return the result, or None if another must follow. Raises AccountError."""
         endpoint = self.account.endpoint
         ask = binance.start if self.posting else binance.keepalive
         self.posted, self.wants_more, self.used_weight, self.sent_at = self.posting, False, 0, self.now()
@@ -72,7 +72,7 @@ class Renewal:
             raise
         self.used_weight = answer.used_weight or 0
         if not answer.listen_key:
-            # {}, as some products answer: a key is alive, and only POST says which. It creates none then.
+            # Some products answer {}: a key is alive, but only POST returns it. It creates none then.
             self.posting = True
             return None
         result = self.ended(Outcome.CREATED if self.forgotten else Outcome.EXTENDED, answer.sent_at)
@@ -82,21 +82,21 @@ class Renewal:
         return result
 
     def failure(self, to_record: bool = True) -> Result:
-        """Return the result of a renewal that its last error ended; without one, no answer came in time."""
+        """Return the result of a renewal that ended with its last error, or without any answer in time."""
         error = self.error or Transient(ErrorCode.TIMEOUT, "no answer before the run had to end")
         comes = isinstance(error, ListenKeyNotFound) and self.account.create_if_missing
         outcome = Outcome.FAILED if error.retryable or comes else Outcome.REJECTED
         return self.ended(outcome, to_record=to_record).explain(error)
 
     def left(self, why: ErrorCode) -> Result:
-        """Return the result of a renewal that the run ended for lack of time or because Binance refuses."""
+        """Return an unfinished renewal's result: its failure if it was tried, else DEFERRED with `why`."""
         if self.attempts:
             return self.failure()
         result = self.ended(Outcome.DEFERRED, to_record=False)
         return result.explain(AccountError(why, "not tried in this run"))
 
     def ended(self, outcome: Outcome, at: datetime | None = None, to_record: bool = True) -> Result:
-        """Return the result of a renewal that has come to this."""
+        """Return a result with this outcome, as of `at`, the last request or now."""
         at = at or self.sent_at or self.now()
         result = Result(self.id, self.account.product, outcome, at, self.before, to_record=to_record)
         result.attempts = self.attempts
@@ -104,7 +104,7 @@ class Renewal:
 
 
 def internal(bug: Exception) -> Transient:
-    """Return a bug as an AccountError: where it happened, never what it said or held."""
+    """Return an AccountError that says where a bug happened, without its message or any value."""
     frames = traceback.extract_tb(bug.__traceback__)[-4:]
     where = " < ".join(
         f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[::-1]

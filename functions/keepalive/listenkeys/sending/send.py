@@ -1,4 +1,4 @@
-"""A run's requests: who goes next, who waits, who is left. One thread decides; the pool's only send."""
+"""Decides which of a run's renewals is sent next. One thread decides; the pool's threads only send."""
 
 import heapq
 import logging
@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Sending:
-    """Sends a run's renewals; each comes to the journal once. Nothing starts after `deadline` (monotonic).
+    """Sends renewals and adds each one's result to the journal. Starts nothing after `deadline` (monotonic).
 
-    `go` starts what may go now, the pool's `land` takes in what came of it.
+    `go` starts what may be sent now; the pool's `land` handles the outcomes.
     """
 
     binance: BinanceClient
@@ -41,7 +41,7 @@ class Sending:
     _gates: dict[str, GroupGate] = field(init=False, default_factory=dict)
 
     def add(self, renewals: Iterable[Renewal]) -> None:
-        """Add renewals, most urgent first. A host begins with one whose last attempt did not fail."""
+        """Add renewals, most urgent first. A host begins with one whose last attempt did not fail, if any."""
         hosts: dict[tuple[str, str], list[Renewal]] = {}
         for renewal in renewals:
             name = renewal.account.endpoint
@@ -55,7 +55,7 @@ class Sending:
             self._hosts[url, group] = Host(group, gate, HostGate(), weight, [*own[::-1], probe])
 
     def go(self) -> float | None:
-        """Start what may go now; return when to look again, None when there is nothing left to wait for."""
+        """Start what may be sent now. Return when to call again, or None if there is nothing to wait for."""
         while True:
             now = self.clock.monotonic()
             flying = sum(len(host.flying) for host in self._hosts.values())
@@ -70,15 +70,15 @@ class Sending:
             self.pool.start(partial(_send, renewal, self.binance), partial(self._landed, best, renewal))
 
     def settle(self) -> None:
-        """End those that are left: FAILED if they were tried, DEFERRED if not."""
+        """Report the renewals without a result: with their failure if they were tried, else as DEFERRED."""
         for host in self._hosts.values():
             for renewal in list(host.left()):
                 self.journal.add(renewal.left(host.stopped or ErrorCode.DEADLINE))
-            host.flying, host.backlog = set(), []  # what lands from now on has been reported
+            host.flying, host.backlog = set(), []  # an answer that arrives later is ignored
         self._hosts.clear()
 
     def _choose(self, now: float) -> tuple[Host | None, float | None]:
-        """Return the host whose turn it is; else when to look again, None where nothing is left to send."""
+        """Return the host to send next, if any, and when to look again: None if nothing is left to send."""
         best: Host | None = None
         wake: float | None = None
         for host in self._hosts.values():
@@ -98,9 +98,9 @@ class Sending:
         return best, wake
 
     def _landed(self, host: Host, renewal: Renewal, came: Result | AccountError | None) -> None:
-        """Take in what came of a request: the account's result, or when it goes again."""
+        """Handle the outcome of a request: report the account's result, or queue its next request."""
         if renewal not in host.flying:
-            return  # it has been reported as unanswered
+            return  # already reported as unanswered
         now = self.clock.monotonic()
         self.budget.observe(host.group, renewal.used_weight)
         error = came if isinstance(came, AccountError) else None
@@ -115,12 +115,12 @@ class Sending:
 
 
 def _send(renewal: Renewal, binance: BinanceClient) -> Result | AccountError | None:
-    """In the pool: send the next request. Return the result, the error, or None if it takes one more."""
+    """Send the next request, in the pool. Return the result, the error, or None if another must follow."""
     try:
         return renewal.send(binance)
     except AccountError as trouble:
         error = trouble
-    except Exception as bug:  # noqa: BLE001 - one account's bug is not the others'
+    except Exception as bug:  # noqa: BLE001 - one account's bug must not stop the others
         error = internal(bug)
     _log.debug("failure", extra={"accountId": renewal.id, "errorCode": error.code, "why": error.message})
     return error

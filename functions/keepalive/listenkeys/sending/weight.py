@@ -1,10 +1,10 @@
-"""The weight budget that all runs of a stack share, as one of them sees it. No locks, no waiting.
+"""One run's view of the weight budget that all runs of a stack share. No locks, no waiting.
 
 Runs overlap (a tick, a sweep, Lambda's retry, shards), each in a process of its own, and Binance counts what
 they send together, by clock minute. So a run takes weight from a shared counter before it sends.
 
-The scheduled run that is the first to begin accounts in a minute has that minute of the group to itself: no
-other begins any, so no two runs renew the same account. A killed run holds up others for its minute only.
+The first scheduled run that begins accounts of a group in a minute reserves that minute. The others wait, so
+that no two runs renew the same account. A run that is killed blocks the others for that minute only.
 """
 
 import logging
@@ -16,17 +16,17 @@ from ..errors import Unavailable
 from ..products import GROUP_WEIGHT
 from ..timing import EDGE, NOW
 
-# Leave a twentieth of what the IP address has to whatever else is behind it.
+# Leave a twentieth of the IP address's limit to other programs that use it.
 _CEILING = 0.95
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Minute:
-    """A group's weight in one clock minute, by its number.
+    """A group's weight in one clock minute. `number`: minutes since 1970. `free`: taken and not used yet.
 
-    `room`: what may still be taken, as far as is known; `free`: in hand. `mine`: whether this run may begin
-    accounts, None until the counter was asked. `closed`: Binance says that the address is near its limit.
+    `room`: what may still be taken, as far as is known. `mine`: whether this run may begin accounts, None
+    before it has asked the counter. `closed`: Binance says that the address is near its limit.
     """
 
     number: int
@@ -37,7 +37,7 @@ class Minute:
 
 
 class Budget:
-    """Keeps all runs of a stack under the cap of each group in a clock minute. Only `take` is thread-safe."""
+    """Keeps all runs of a stack together under each group's cap per minute. Only `take` is thread-safe."""
 
     def __init__(self, counter: WeightCounter, per_minute: int, clock: Clock) -> None:
         self._counter, self._clock = counter, clock
@@ -47,7 +47,7 @@ class Budget:
         self.begin(None)
 
     def begin(self, run_id: str | None) -> None:
-        """Begin a run, which asks the counter whatever the last one was told. No id: it shares any minute."""
+        """Begin a run, which must ask the counter anew. Without an id it shares every minute with others."""
         self._run_id = run_id
         self.trouble: str | None = None
         self.used_weight = 0  # the most that Binance has reported
@@ -68,21 +68,21 @@ class Budget:
         return minute
 
     def ends_in(self) -> float:
-        """Return the seconds until nothing more is sent in this minute: its last second is the edge."""
+        """Return the seconds until EDGE before the minute's end, when sending stops; negative after that."""
         return 60.0 - EDGE - self._clock.now().timestamp() % 60
 
     def next_minute(self) -> float:
-        """Return the monotonic time at which the next minute begins, and not a rounding error before."""
+        """Return the monotonic time at which the next minute begins, with a margin for rounding."""
         return self._clock.monotonic() + self.ends_in() + EDGE + 0.01
 
     def opens_at(self, group: str) -> float:
-        """Return from when (monotonic) a request may go for which there is weight."""
+        """Return when (monotonic) a request may be sent, if there is weight for it."""
         return NOW if self.ends_in() > 0 and not self.now(group).closed else self.next_minute()
 
     def take(self, group: str, minute: int, weight: int, own: bool) -> int | None:
-        """Take a minute's weight, and the minute if it is to be the run's `own`. In any thread.
+        """Take weight from a minute and, with `own`, reserve the minute for this run. May run in any thread.
 
-        Return how much of the weight is under the cap, all where the counter fails; None in another's minute.
+        Return how much is under the cap (all, if the counter fails), or None if another run has the minute.
         """
         if not self.trouble:
             try:
@@ -94,7 +94,7 @@ class Budget:
         return weight
 
     def taken(self, group: str, minute: int, weight: int, got: int | None) -> None:
-        """Note what came of taking weight in that minute."""
+        """Note what `take` returned for this minute."""
         now = self.now(group)
         if now.number == minute:
             now.mine = got is not None and now.mine is not False
@@ -109,7 +109,7 @@ class Budget:
             self.now(group).closed = True
 
     def end(self, leave: bool) -> None:
-        """Return the weight in hand, and `leave` the run's minutes to other runs. Best effort."""
+        """Give back unused weight and, with `leave`, let other runs have the minutes. Only logs errors."""
         for group in self._minutes:
             minute = self.now(group)
             weight, minute.free = minute.free, 0
