@@ -1,4 +1,4 @@
-"""Handles a run's results: reported, recorded in batches as they come, then announced."""
+"""Handles a run's results: adds them to the report, records them in batches, announces what changed."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,11 +13,11 @@ from .report import Report
 from .timing import FLUSH, FLUSH_PAUSE_CAP, NEVER
 from .trigger import TICK
 
-_GIVE_UP_AFTER = 3  # failures in a row at the end of the run
+_GIVE_UP_AFTER = 3  # batches in a row that `drain` could not record
 
 
 class Journal:
-    """Takes in results, records them in batches in the pool, one at a time, then announces what changed."""
+    """Records results in the pool, one batch at a time, and announces what changed after each batch."""
 
     def __init__(
         self, records: Records, announcer: Announcer, pool: Pool, clock: Clock, report: Report
@@ -29,18 +29,18 @@ class Journal:
         self._announced: set[str] = set()
         self._sent: dict[str, Sequence[str]] = {}
         self._next_flush = clock.monotonic() + FLUSH
-        self._failures = 0  # to record, in a row
+        self._failures = 0  # batches in a row that could not be recorded
         self._bus_works = True
         self._why = ""
 
     def add(self, result: Result) -> None:
-        """Report a result; `flush` and `close` record it."""
+        """Add a result to the report and, if it is to be recorded, to the queue."""
         self._report.results.append(result)
         if result.to_record:
             self.unsaved.append(result)
 
     def flush(self) -> float:
-        """Begin to record what has come in, once it is a batch or a second old; return when to call again."""
+        """Start to record a batch if one is full or enough time has passed. Return when to call again."""
         if self.saving or not self.unsaved:
             return NEVER
         full = len(self.unsaved) >= BATCH and not self._failures
@@ -50,7 +50,7 @@ class Journal:
         return NEVER
 
     def drain(self) -> None:
-        """Record what there is, and wait for it, unless DynamoDB takes nothing."""
+        """Record the whole queue and wait until it is done. Give up if DynamoDB keeps failing."""
         self._failures = 0
         while self.saving or (self.unsaved and self._failures < _GIVE_UP_AFTER):
             if not self.saving:
@@ -58,7 +58,7 @@ class Journal:
             self._pool.land(FLUSH)
 
     def close(self, current: Mapping[str, Current]) -> None:
-        """Record the rest, and announce what earlier runs could not."""
+        """Record the rest, and announce what earlier runs could not announce."""
         self.drain()
         if self.unsaved:
             for result in self.unsaved:
@@ -68,7 +68,7 @@ class Journal:
         self._announce({id_: texts for id_, texts in earlier.items() if texts})
 
     def conclude(self) -> None:
-        """Tell people who began to fail and who recovered, and of a finished tick; clear what was sent."""
+        """Send the digests of failures and recoveries and a tick's heartbeat; clear what was announced."""
         report = self._report
         events = digests((text for texts in self._sent.values() for text in texts), report.results)
         finished = report.trigger == TICK and not report.accounts_unread and not report.trouble
@@ -87,7 +87,7 @@ class Journal:
         self._pool.start(partial(self._record, self.saving), self._recorded)
 
     def _record(self, batch: list[Result]) -> Saved | Unavailable:
-        """In the pool: record a batch, and announce what it holds."""
+        """Record a batch and announce its changes. Runs in the pool."""
         try:
             saved = self._records.save(batch, self._report.run_id)
         except Unavailable as error:
@@ -103,7 +103,7 @@ class Journal:
         return saved
 
     def _recorded(self, saved: Saved | Unavailable) -> None:
-        """Take in what came of a batch; what DynamoDB did not take comes after the others."""
+        """Handle the outcome of a batch. Results that DynamoDB did not accept go to the end of the queue."""
         batch, self.saving = self.saving, []
         if isinstance(saved, Unavailable):
             self._why = str(saved)
@@ -115,7 +115,7 @@ class Journal:
                 if result.account_id in saved.lost:
                     _not_recorded(result, "its record in ListenKeysTable does not take the write")
                 elif result.account_id in saved.superseded:
-                    # Another run's later attempt is recorded, and is what counts.
+                    # Another run has recorded a later attempt, and that one counts.
                     result.outcome, result.error_code, result.error_message = Outcome.SKIPPED, None, None
         pause = min(FLUSH_PAUSE_CAP, FLUSH * 2**self._failures)
         self._next_flush = self._clock.monotonic() + pause
@@ -135,7 +135,7 @@ class Journal:
 
 
 def _not_recorded(result: Result, why: str) -> None:
-    """Report a success as failed: readers of the record don't see it, and another run does it again."""
+    """Report a success as failed: readers of the record do not see it, and another run will repeat it."""
     if result.outcome in SUCCESSES:
         result.outcome, result.error_message = Outcome.FAILED, why
         result.error_code = ErrorCode.RECORD_UNAVAILABLE

@@ -1,4 +1,4 @@
-"""A run: select who is due, renew them, record and announce what came of it. No AWS, no HTTP."""
+"""A run: select the due accounts, renew their keys, record and announce the results. No AWS, no HTTP."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from .trigger import Trigger
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """The collaborators of a run. `overdue` says for a row's renewAfterMinutes when a sweep renews a key."""
+    """What all runs share. `overdue`: from a row's renewAfterMinutes, the age when a sweep renews a key."""
 
     accounts: Accounts
     credentials: Credentials
@@ -106,7 +106,7 @@ class _Run:
         try:
             self.current.update(self.keeper.records.read(ids))
         except Unavailable as error:
-            # Without its record nobody knows whether an account is due. Lambda's retry reads the rest.
+            # Whether an account is due cannot be known without its record. Lambda's retry reads the rest.
             unread = unread or str(error)
             accounts = [a for a in accounts if a.id in self.current or not a.enabled]
         self.report.accounts_unread = unread
@@ -127,7 +127,7 @@ class _Run:
             )
 
     def _renew(self, due: list[Account]) -> None:
-        """Renew the due accounts; while a key is at risk, go on with those whose secret could not be read."""
+        """Renew the due accounts. While a live key is at risk, retry those whose secret could not be read."""
         wait, left = SECRETS_AGAIN, self._renewals(due)
         while left:
             left = self._send(_keyed(left, self.keeper.credentials, self.report))
@@ -142,7 +142,7 @@ class _Run:
             wait *= 2
 
     def _send(self, renewals: list[Renewal]) -> list[Renewal]:
-        """Renew those whose API key could be read; return those whose secret may be readable later."""
+        """Renew those whose API key could be read. Return those whose secret may be readable later."""
         unread = [renewal for renewal in renewals if renewal.error and renewal.error.retryable]
         refused = [renewal for renewal in renewals if renewal.error and not renewal.error.retryable]
         for renewal in refused:
@@ -154,7 +154,7 @@ class _Run:
         return unread
 
     def _renewals(self, due: list[Account]) -> list[Renewal]:
-        """Return the due accounts' renewals. A run for which somebody waits does not wait to save a key."""
+        """Return the accounts' renewals. Only scheduled runs set `dies_at`: nobody waits for their answer."""
         now, monotonic, made = self.clock.now(), self.clock.monotonic(), list[Renewal]()
         for rank, account in enumerate(due):
             before, dies_at = self.current.get(account.id, NOTHING), NEVER
@@ -165,7 +165,7 @@ class _Run:
 
 
 def _keyed(renewals: list[Renewal], credentials: Credentials, report: Report) -> list[Renewal]:
-    """Read the renewals' API keys; where that fails, it is the renewal's error."""
+    """Read the renewals' API keys. If one cannot be read, set the renewal's `error`."""
     fetched = credentials.fetch(renewal.account for renewal in renewals)
     for renewal in renewals:
         key = fetched.keys[renewal.id]

@@ -1,4 +1,4 @@
-"""An account, what is recorded of its listenKey, and what became of it in a run. No AWS, no HTTP."""
+"""An account, the record of its listenKey, and its result in a run. No AWS, no HTTP."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ LEASE = timedelta(minutes=LEASE_MINUTES)
 
 
 def fingerprint(listen_key: str) -> str:
-    """Return what stands for a listenKey in the ledger and in events: no key can be made of it."""
+    """Return 12 hex digits that stand for a listenKey in the ledger and in events and do not reveal it."""
     return hashlib.sha256(listen_key.encode()).hexdigest()[:12]
 
 
@@ -24,9 +24,9 @@ def iso(moment: datetime) -> str:
 
 
 class Outcome(StrEnum):
-    """What became of one account in one run."""
+    """What happened to one account in one run."""
 
-    EXTENDED = "EXTENDED"  # PUT ok: the same key, or the first time it is learnt
+    EXTENDED = "EXTENDED"  # PUT ok: the recorded key, or none was recorded
     CHANGED = "CHANGED"  # PUT ok, but Binance extended another key than the recorded one
     CREATED = "CREATED"  # no key existed: POST made the first one
     RECREATED = "RECREATED"  # Binance had forgotten the recorded key: POST made a new one
@@ -42,7 +42,7 @@ RETRYABLE = frozenset({Outcome.FAILED, Outcome.DEFERRED})
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account whose key is to be kept alive, or the id of a row that has a `problem`."""
+    """A row of AccountsTable. If it has a `problem` (invalid or missing), only `id` and `enabled` count."""
 
     id: str
     product: str = ""
@@ -62,7 +62,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """What is recorded of an account's listenKey; None where nothing is."""
+    """The record of an account's listenKey; None stands for what is not recorded."""
 
     listen_key: str | None = field(default=None, repr=False)
     outcome: str | None = None
@@ -72,10 +72,10 @@ class Current:
     consecutive_failures: int = 0
     error_code: str | None = None
     error_message: str | None = None
-    only_error: str | None = None  # of all failures in a row; empty where they differ
+    only_error: str | None = None  # the code of all failures in a row; empty if they differ
     unannounced: tuple[str, ...] = ()
     run_id: str | None = None
-    attempted: str | None = None  # attemptedAt as it is recorded, even if that is no time
+    attempted: str | None = None  # attemptedAt as recorded, even if it is not a valid time
 
 
 NOTHING = Current()
@@ -83,13 +83,13 @@ NOTHING = Current()
 
 @dataclass(slots=True)
 class Result:
-    """What became of one account.
+    """What happened to one account.
 
     `at` is when the last request was sent; without one, when the outcome was known. `before` is the record
-    that it is judged by, `expires_at` when the key dies by what is known after it. `latency_ms` is of
-    the last request, `attempts` counts all of them. `stream_url` is the scheme and host of the key's stream,
-    empty where they are not known. `unannounced` are the announcements to be recorded with
-    it, as JSON texts.
+    that the outcome is derived from, `expires_at` when the key dies as far as is known now. `latency_ms` is
+    that of the last request; `attempts` counts all requests. `stream_url` is the scheme and host of the key's
+    stream, empty if they are not known. `unannounced` holds the announcements to record with the result, as
+    JSON texts.
     """
 
     account_id: str
@@ -113,24 +113,24 @@ class Result:
 
     @property
     def late(self) -> bool:
-        """Whether a later attempt is recorded; one over an hour ahead is a clock's mistake, no attempt."""
+        """Whether a later attempt is recorded. One over an hour later is a clock error and does not count."""
         recorded = self.before.attempted_at
         return recorded is not None and self.at < recorded <= self.at + timedelta(hours=1)
 
     @property
     def renews(self) -> bool:
-        """Whether it is a success and none that was sent later is recorded."""
+        """Whether this is a success and no later success is recorded."""
         renewed_at = self.before.renewed_at
         return self.outcome in SUCCESSES and (renewed_at is None or renewed_at <= self.at)
 
     def against(self, record: Current) -> None:
-        """Judge the result by another record: is its key another than the recorded one?"""
+        """Set `before` to another record and derive the outcome from it: is the key the recorded one?"""
         self.before = record
         key, known = self.listen_key or record.listen_key, record.listen_key
         if self.outcome not in SUCCESSES:
             self.expires_at = record.expires_at
         elif self.late and not self.renews:
-            pass  # it was true before the recorded success
+            pass  # the outcome was right before the recorded success
         elif key == known:
             self.outcome = Outcome.EXTENDED
         elif self.outcome in (Outcome.CREATED, Outcome.RECREATED):
@@ -139,7 +139,7 @@ class Result:
             self.outcome = Outcome.CHANGED if known else Outcome.EXTENDED
 
     def explain(self, error: AccountError) -> "Result":
-        """Take over what an error says; returns the result itself."""
+        """Copy an error's code, message and status into the result. Return the result itself."""
         self.error_code, self.error_message = error.code, error.message
         self.http_status = error.http_status
         if isinstance(error, ListenKeyNotFound) and self.expires_at:

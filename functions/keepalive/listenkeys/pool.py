@@ -1,4 +1,4 @@
-"""A run's threads. One thread decides: it starts work here and takes in what came of it, one by one."""
+"""A run's threads. One thread decides: it starts work here and handles the outcomes, one at a time."""
 
 import threading
 from collections.abc import Callable
@@ -19,16 +19,16 @@ class Pool:
         self._busy = 0
 
     def start(self, work: Callable[[], Any], then: Callable[[Any], object]) -> None:
-        """Do the work in a thread; `land` calls `then` with what it returns, or raises what it raises."""
+        """Do `work` in a thread. `land` calls `then` with its return value, or raises its exception."""
         self._busy += 1
         self._work.put((work, then))
         if self._busy > self._threads:
             self._threads += 1
-            # A daemon: one that hangs in name resolution must not outlive the process.
+            # A daemon thread: if it hangs in name resolution, the process can still end.
             threading.Thread(target=self._serve, daemon=True).start()
 
     def land(self, seconds: float) -> None:
-        """Take in what is done by now; where nothing is, wait for something, at most for so long."""
+        """Handle the outcomes of all finished work. If there are none, wait up to `seconds` for one."""
         if not self._busy:
             self._clock.sleep(seconds)
             return
@@ -42,7 +42,7 @@ class Pool:
             done = None if self._done.empty() else self._done.get()
 
     def close(self) -> None:
-        """Let the threads end once they have done what they are at."""
+        """End each thread as soon as it has finished its work."""
         for _ in range(self._threads):
             self._work.put(None)
 

@@ -15,7 +15,7 @@ MAX_PLAN = 1000
 
 @dataclass(slots=True)
 class Report:
-    """A run. `trouble` makes it incomplete; `warnings` are what a person should know."""
+    """The report of a run. `trouble` makes the run incomplete; `warnings` are for people to read."""
 
     run_id: str
     trigger: str
@@ -33,7 +33,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def close(self, now: datetime, at_risk: float, seconds: float) -> None:
-        """Note the run's length, and how long the keys live: 0 for a dead or missing one."""
+        """Set the run's duration, and how long the keys still live: 0 for a dead or missing one."""
         self.duration_ms = round(seconds * 1000)
         remaining = [
             max(0, int((result.expires_at - now).total_seconds())) if result.expires_at else 0
@@ -44,16 +44,16 @@ class Report:
         self.keys_at_risk = sum(left < at_risk for left in remaining)
 
     def count(self) -> Counter[Outcome]:
-        """Return how many accounts came to each outcome."""
+        """Return how many accounts have each outcome."""
         return Counter(result.outcome for result in self.results)
 
     def problems(self) -> Iterator[Result]:
-        """Yield the results that are no success, those that need a person first."""
+        """Yield the results that have an error code, first those that need a person."""
         for outcome in (Outcome.REJECTED, Outcome.FAILED, Outcome.DEFERRED, Outcome.SKIPPED):
             yield from (r for r in self.results if r.outcome is outcome and r.error_code)
 
     def incomplete(self) -> str | None:
-        """Return why the run is not complete, in one line; None where nothing is left worth another try."""
+        """Return in one line why the run is incomplete, or None if nothing is left to try again."""
         left = [r for r in self.results if r.outcome in RETRYABLE]
         codes = Counter(f"{r.outcome} {r.error_code}" for r in left)
         reasons = [f"{n} {what}" for what, n in codes.most_common()] + self.trouble

@@ -1,4 +1,4 @@
-"""Who is due in a run, in which order and why, and the results of the others. Reads and sends nothing."""
+"""Decides which accounts are due, why and in which order; the others get a result at once. No I/O."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +10,7 @@ from .model import LEASE, NOTHING, SUCCESSES, Account, Current, Outcome, Result,
 from .timing import CLOCK_SLACK, FRESH, LAST_TRY, REJECTED_AGAIN
 from .trigger import EXPIRED, MANUAL, SWEEP, TICK, Trigger
 
-# Since the last attempt, until a bot may ask for another: copies of an event, and many bots, ask at once.
+# Bots' events have no effect for this long after an attempt: many bots, and copies of events, ask at once.
 TRIED = timedelta(seconds=30)
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
 _DISABLED = AccountError(ErrorCode.ACCOUNT_DISABLED, "enabled is false: set it to true to renew it")
@@ -28,7 +28,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class DueRule:
-    """Decides whether an account is due, by trigger, run id, start and settings (`overdue`: see Keeper)."""
+    """Decides whether an account is due for this trigger and run at the time `now`. `overdue`: see Keeper."""
 
     trigger: Trigger
     run_id: str
@@ -58,19 +58,19 @@ class DueRule:
         if failed or (rejected and self.trigger.name == MANUAL):
             return True, f"the last attempt failed, {said}"
         if not sweep:
-            # Lambda's retry and a shard's message that comes back carry the run's id, and what a long run
-            # renewed first is no longer fresh by then.
+            # Lambda's retry and a shard's returned message have the same run id. By then, what a long run
+            # renewed first is no longer FRESH.
             again = before.run_id == self.run_id and before.outcome in SUCCESSES and age < LAST_TRY
             return age >= FRESH and not (self.trigger.name == TICK and again), said
         overdue = age >= self.overdue(account.renew_after)
         if rejected:
-            # A person is needed, and asking goes on often only while there is a key to save.
+            # It needs a person. Frequent tries make sense only while there is a live key to save.
             return (overdue if age < LEASE else retry), f"rejected, {said}"
         return overdue, said
 
 
 def select(accounts: Iterable[Account], current: Mapping[str, Current], due_rule: DueRule) -> Selection:
-    """Divide the accounts; due ones by urgency: live keys first, the soonest to expire before others."""
+    """Select the due accounts, live keys first, the soonest to expire before others. Settle the rest."""
     selection = Selection()
     trigger = due_rule.trigger
     for account in accounts:
@@ -83,7 +83,7 @@ def select(accounts: Iterable[Account], current: Mapping[str, Current], due_rule
         elif account.problem and not (trigger.name == SWEEP and before.outcome == Outcome.REJECTED):
             settled.outcome = Outcome.REJECTED
             settled.explain(account.problem)
-            # An id that no row has is not recorded, nor is what a dry run or a bot's question finds.
+            # A problem is not recorded if the id has no row, in a dry run, or for a bot's event.
             unknown = account.problem.code == ErrorCode.ACCOUNT_NOT_FOUND
             settled.to_record = not (unknown or trigger.dry_run or trigger.name == EXPIRED)
         else:
@@ -94,7 +94,7 @@ def select(accounts: Iterable[Account], current: Mapping[str, Current], due_rule
                 selection.why[account.id] = why
                 continue
             if before.outcome == Outcome.REJECTED:
-                # It still needs a person: reported as it stands, so that its alarm stays on.
+                # It still needs a person: report the recorded error again, so that the alarm stays on.
                 settled.outcome = Outcome.REJECTED
                 settled.error_code, settled.error_message = before.error_code, before.error_message
         selection.settled.append(settled)
