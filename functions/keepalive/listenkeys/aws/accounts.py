@@ -1,4 +1,4 @@
-"""Rows of AccountsTable, only read. An invalid row is an account with a `problem`."""
+"""Reads AccountsTable. An invalid row becomes an account with a `problem`."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from .clients import DynamoDB, batch_get, scan
 from .shards import Shard
 
 _NAME = "AccountsTable"
-MAX_RENEW_AFTER = 38  # minutes: what RenewAfterMinutes allows
+MAX_RENEW_AFTER = 38  # minutes, as for RenewAfterMinutes
 ID_CHARACTERS = "A-Za-z0-9._-"
 ACCOUNT_ID = re.compile(f"[{ID_CHARACTERS}]{{1,64}}")
 # Names as Secrets Manager's CreateSecret allows them; an ARN adds colons.
@@ -21,7 +21,7 @@ SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}|arn:aws[a-z-]*:secretsmanager
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """AccountsTable, read."""
+    """Reads AccountsTable."""
 
     dynamodb: DynamoDB
     table: str
@@ -29,13 +29,13 @@ class Accounts:
     sleep: Callable[[float], None]
 
     def pages(self, shard: Shard | None = None) -> Iterator[list[Account]]:
-        """Yield every account, or a shard's, by pages of 1 MB. Raises Unavailable if one cannot be read."""
+        """Yield all accounts, or a shard's, a page at a time. Raises Unavailable if a page cannot be read."""
         part: Any = {"Segment": shard.segment, "TotalSegments": shard.total} if shard else {}
         for rows in scan(self.dynamodb, self.table, _NAME, **part):
             yield [self._account(row) for row in rows]
 
     def named(self, ids: Sequence[str]) -> list[Account]:
-        """Return these accounts, in order; an unknown one has a problem. Raises Unavailable."""
+        """Return these accounts in the order of `ids`. An unknown one has a `problem`. Raises Unavailable."""
         keys = [{"accountId": {"S": id_}} for id_ in ids]
         rounds = batch_get(self.dynamodb, self.table, _NAME, keys, self.sleep)
         found = {account.id: account for _, rows in rounds for account in map(self._account, rows)}

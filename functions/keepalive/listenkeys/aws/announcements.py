@@ -1,10 +1,10 @@
-"""Events on the default event bus: a key changed, is failing, or has recovered. At least once, never the key.
+"""Events on the default event bus: a key changed, is failing, or has recovered. None contains a listenKey.
 
-Copies of an event have the same `id` in their detail.
+An event is sent at least once. Copies have the same `id` in their detail.
 
 An announcement is recorded with the account first (`unannounced`), then sent, then cleared: a run that dies
-in between, or a bus that does not answer, delays it but does not lose it. It is cleared only after people
-have been told, in one message for all accounts that began to fail in a run, and one for those that recovered.
+in between, or a bus that does not answer, delays it but does not lose it. It is cleared only after
+people were sent a digest: one of all accounts that began to fail in a run, and one of those that recovered.
 """
 
 import contextlib
@@ -28,15 +28,15 @@ RECOVERED = "Listen Key Recovered"
 DIGESTS = {FAILING: "Listen Keys Failing", RECOVERED: "Listen Keys Recovered"}
 COMPLETED = "Keepalive Run Completed"
 NAMED = 20  # accounts in a digest
-_NAMES, _REMEDIES = 400, 5  # characters and remedies in its text: with the stack's name, Discord takes 2,000
+_NAMES, _REMEDIES = 400, 5  # at most: characters of names, and remedies, so that Discord takes it (2,000)
 _BATCH = 10  # PutEvents' limit
 
 
 def news(result: Result) -> list[str]:
-    """Return the announcements that a result calls for, as JSON texts to be recorded with it."""
+    """Return the announcements of a result, as JSON texts to record with it."""
     before, kinds = result.before, []
     if result.outcome in SUCCESSES:
-        # A first key, too: a run that has made it may have died, or be late, before it could record it.
+        # Also if no key was recorded: a run that created it may have died, or be late, before it records it.
         if result.outcome is not Outcome.EXTENDED or not before.listen_key:
             kinds.append(CHANGED)
         if before.consecutive_failures and not result.late:
@@ -57,7 +57,7 @@ def news(result: Result) -> list[str]:
     }
     if result.error_code:
         detail["remedy"] = remedy(result.error_code, id_)
-    at = iso(result.at)  # an event's id is the same however often it is recorded or sent
+    at = iso(result.at)  # so an event's id stays the same however often it is recorded or sent
     return [
         json.dumps({"detailType": kind, "detail": {"id": f"{id_}/{at}/{kind.rpartition(' ')[2]}", **detail}})
         for kind in kinds
@@ -65,10 +65,10 @@ def news(result: Result) -> list[str]:
 
 
 def digests(texts: Iterable[str], results: Sequence[Result]) -> list[tuple[str, dict[str, Any]]]:
-    """Return what people are told of these announcements: at most one event of each kind, with its detail.
+    """Return the events that tell people of these announcements: at most one of each kind, with its detail.
 
-    While a host is down each run tries a few more of its accounts: `results`, the whole run's, show which
-    error has been told, the one that an account has had since it began to fail.
+    While a host is down, each run tries a few more of its accounts. People already know an error that another
+    account has had since it began to fail: `results`, those of the whole run, show which. These are left out.
     """
     deferred = sum(result.outcome is Outcome.DEFERRED for result in results)
     told = {r.before.only_error for r in results if deferred and not r.before.unannounced}
@@ -103,10 +103,10 @@ def _digest(kind: str, details: list[dict[str, Any]], deferred: int) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class Announcer:
-    """The default event bus. Each event names ListenKeysTable: other stacks use this bus, too.
+    """Sends events to the default event bus. Each names ListenKeysTable, as other stacks use the bus, too.
 
-    `heartbeat`: whether anybody listens for finished ticks. In a cold tick the event for it costs as much CPU
-    time as two accounts' renewals: another client, and another TLS connection.
+    `heartbeat`: whether to send an event for a completed tick. In a cold tick it costs as much CPU time as
+    two accounts' renewals, because it needs another client and another TLS connection.
     """
 
     events: EventBridge
@@ -114,7 +114,7 @@ class Announcer:
     heartbeat: bool = False
 
     def send(self, unannounced: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-        """Send the announcements; return those all of whose account's went out. Raises Unavailable."""
+        """Send the announcements. Return those of accounts for which all were sent. Raises Unavailable."""
         events = [
             (id_, event) for id_, texts in unannounced.items() for event in map(_recorded, texts) if event[0]
         ]
@@ -123,12 +123,12 @@ class Announcer:
         return {id_: texts for id_, texts in unannounced.items() if id_ not in failed}
 
     def tell(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        """Send events that are not recorded. Raises Unavailable when one of them did not go out."""
+        """Send events that are not recorded. Raises Unavailable if one of them was not accepted."""
         if not all(self._put(events)):
             raise Unavailable("EventBridge did not take all of the run's events")
 
     def _put(self, events: Sequence[tuple[str, dict[str, Any]]]) -> list[bool]:
-        """Return of each event whether the bus took it."""
+        """Send events. Return for each whether the bus accepted it."""
         entries: Any = [
             {
                 "Source": SOURCE,
@@ -146,7 +146,7 @@ class Announcer:
 
 
 def _recorded(text: str) -> tuple[str, dict[str, Any]]:
-    """Return an announcement's kind and detail; no kind where no version of this program recorded it."""
+    """Return an announcement's kind and detail; the kind is empty if the text is not an announcement."""
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         recorded = json.loads(text)
         kind, detail = recorded["detailType"], recorded["detail"]

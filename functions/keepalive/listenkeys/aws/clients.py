@@ -27,19 +27,19 @@ EventBridge: TypeAlias = "EventBridgeClient"
 SecretsManager: TypeAlias = "SecretsManagerClient"
 Sqs: TypeAlias = "SQSClient"
 
-MAX_TRIES = 5  # in a row in which DynamoDB does nothing, on top of botocore's own retries of a failed call
-_SCAN = 1000  # a whole MB of records would be 10 MB more of peak memory
+MAX_TRIES = 5  # in a row without progress at DynamoDB, besides botocore's own retries of a failed call
+_SCAN = 1000  # items a page: pages of 1 MB would add 10 MB to the peak memory
 _BATCH_GET = 100  # keys in a BatchGetItem
 
-# A VPC without a route does not fail, it hangs: botocore's own 60 s + 60 s, five to ten times over,
-# would outlive the function. No attempt starts that could outlast the run (`Deadline`).
+# In a VPC without a route a call does not fail, it hangs: botocore's default, 60 s + 60 s five to ten times,
+# would outlast the function. No attempt starts that could outlast the run (`Deadline`).
 NOT_AGAIN = -1.0
 CLIENT_CONFIG = Config(
     connect_timeout=AWS_CONNECT,
     read_timeout=AWS_READ,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=10,
-    # The services check what they get, and say so by code; doing it here too is a sixth of a run's CPU.
+    # The services validate requests themselves; to do it here too takes a sixth of a run's CPU time.
     parameter_validation=False,
 )
 
@@ -53,7 +53,7 @@ class OutOfTime(BotoCoreError):
 
 
 class Deadline:
-    """When a run's calls have to be over (monotonic seconds): no attempt starts that could outlast it."""
+    """When a run's AWS calls must have ended (monotonic). No attempt starts that could outlast it."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -62,11 +62,11 @@ class Deadline:
 
     @contextmanager
     def brief(self, again_within: float = AT_ONCE) -> Iterator[None]:
-        """Let this thread's calls be tried again only if they fail at once, not if they hang.
+        """Retry this thread's calls only if they fail within `again_within` seconds, not if they hang.
 
-        NOT_AGAIN: not even then. A write that may not arrive twice is never repeated.
+        NOT_AGAIN: never retry. It is for a write that must not be done twice.
         """
-        self._thread.at = None  # set by the first attempt: preparing it may take a slow processor its time
+        self._thread.at = None  # set by the first attempt, because a slow processor takes long to prepare it
         self._thread.again_within = again_within
         try:
             yield
@@ -85,7 +85,7 @@ class Deadline:
 
 
 class _Loader(Loader):
-    """Knows our services. botocore looks into the directories of all 400, twice, to find that it has one."""
+    """Lists only our services. To find one, botocore would look into the directories of all 400, twice."""
 
     def list_available_services(self, type_name: str) -> list[str]:
         return ["dynamodb", "events", "secretsmanager", "sqs"]
@@ -99,15 +99,15 @@ def _session() -> boto3.Session:
 
 
 def client(service: str, deadline: Deadline) -> Any:
-    """Return a boto3 client whose every attempt, retries included, keeps the deadline."""
+    """Return a boto3 client. Each of its attempts, retries included, keeps the deadline."""
     made: Any = _session().client(service, config=CLIENT_CONFIG)
     made.meta.events.register("before-send", deadline.check)
-    made.exceptions  # noqa: B018 - botocore makes them at the first use: two threads would get different ones
+    made.exceptions  # noqa: B018 - made on first use: two threads at once would get different classes
     return made
 
 
 def error_code(error: Exception) -> str:
-    """Return the error's code or class, without its message: that may carry what was sent."""
+    """Return the error's code or class name, without its message, which may contain what was sent."""
     if isinstance(error, ClientError):
         code: Any = error.response.get("Error", {}).get("Code")
         return str(code or "Unknown")
@@ -115,12 +115,12 @@ def error_code(error: Exception) -> str:
 
 
 def call(trouble: str, operation: Callable[..., Any], **request: Any) -> Any:
-    """Return an operation's answer. Raises Unavailable, which says `trouble` and the error's code."""
+    """Call an operation and return its answer. Raises Unavailable with `trouble` and the error's code."""
     try:
         return operation(**request)
     except AwsError as error:  # botocore has tried three times already
         code = error_code(error)
-    # Raised outside the except block: the error, whose message may carry what was sent, would be the context.
+    # Raised outside the except block, or the error, which may contain what was sent, would be its context.
     raise Unavailable(f"{trouble}: {code}")
 
 
@@ -130,7 +130,7 @@ def jitter(attempt: int) -> float:
 
 
 def scan(dynamodb: DynamoDB, table: str, name: str, **how: Any) -> Iterator[list[dict[str, Any]]]:
-    """Yield a table's items, a page at a time. Raises Unavailable, which calls the table `name`."""
+    """Yield a table's items, a page at a time. Raises Unavailable, whose message calls the table `name`."""
     while True:
         page = call(f"{name} could not be read", dynamodb.scan, TableName=table, Limit=_SCAN, **how)
         yield page["Items"]
@@ -146,10 +146,10 @@ def batch_get(
     keys: Sequence[dict[str, Any]],
     sleep: Callable[[float], None],
 ) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    """Yield keys and their items, read consistently, to the last key. Raises Unavailable."""
+    """Yield keys and their items, in consistent reads, until all keys are read. Raises Unavailable."""
     for start in range(0, len(keys), _BATCH_GET):
         left = list(keys[start : start + _BATCH_GET])
-        tried = 0  # rounds since the last that got anywhere
+        tried = 0  # rounds since the last that read a key
         while left:
             if tried == MAX_TRIES:
                 raise Unavailable(f"{name} could not be read: unprocessed keys remained")

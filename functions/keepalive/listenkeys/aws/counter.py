@@ -1,8 +1,8 @@
 """The weight counters of a stack: in LedgerTable, one item for each weight group and clock minute.
 
-accountId  "#weight:<group>", which no account can be called
+accountId  "#weight:<group>", which is not a valid account id
 record     the clock minute in UTC, as Binance counts: "2026-11-24T09:31Z"
-used (N), runId (S, the run whose minute it is), ttl (N)
+used (N), runId (S, the run that has reserved the minute), ttl (N)
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class WeightCounter:
     def add(
         self, group: str, minute: int, weight: int, run_id: str | None = None, leave: bool = False
     ) -> int | None:
-        """Add weight to a minute; return how much is used then. Raises Unavailable, at once.
+        """Add weight to a minute and return its new total. Raises Unavailable without long retries.
 
-        With a run's id the minute is to be that run's; None where it is another's. `leave` ends that. A write
-        whose answer was lost is repeated and counts twice, which wastes weight; but not one that gives back.
+        With `run_id`, reserve the minute for that run; return None if another has it. `leave` releases it.
+        A write may be repeated and count twice, which wastes weight. A negative `weight` is never repeated.
         """
         at = datetime.fromtimestamp(minute * 60, UTC)
         values = {":weight": {"N": str(weight)}, ":ttl": {"N": str(minute * 60 + COUNTER_KEPT)}}

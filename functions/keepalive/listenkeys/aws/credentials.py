@@ -1,4 +1,4 @@
-"""The accounts' API keys, read in every run: no cache goes stale. No repr or message shows a secret."""
+"""Reads the accounts' API keys, afresh in every run: no cache is stale. No repr or message shows a secret."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from ..model import Account
 from .clients import AwsError, SecretsManager, error_code
 
 BATCH = 20  # BatchGetSecretValue's limit
-# Each reader has a connection, and for each botocore reads the CA bundle again, which takes a small function
+# Each reader opens a connection, for which botocore reads the CA bundle again. In a small function that takes
 # longer than some batches do.
 _READERS, _BATCHES_OF_A_READER = 4, 10
 _GIVE_UP_AFTER = 3  # calls in a row without an answer: the service is down, not one secret
@@ -22,7 +22,7 @@ _SIGNING_SECRETS = ("apiSecret", "secretKey")
 _NOT_FOUND = {"ResourceNotFoundException"}
 _DENIED = {"AccessDeniedException", "DecryptionFailure", "KMSAccessDeniedException"}
 _BAD_REQUEST = {"InvalidParameterException", "InvalidRequestException", "ValidationException"}
-# Errors of one secret, such as one without a value, that refuse a whole call; the others in it may be fine.
+# Errors of one secret, such as one without a value, that fail a whole call; the others in it may be fine.
 _OF_ONE = _BAD_REQUEST | _NOT_FOUND | {"DecryptionFailure", "KMSAccessDeniedException"}
 
 
@@ -35,7 +35,7 @@ class ApiKey:
 
 @dataclass(slots=True)
 class Fetched:
-    """The keys of a run, or why an account has none; and whether a secret holds a signing secret."""
+    """Each account's API key, or why it has none, and whether any secret contains a signing secret."""
 
     keys: dict[str, ApiKey | AccountError]
     signing_secret_seen: bool = False
@@ -43,15 +43,15 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Secrets Manager, read in batches."""
+    """Reads API keys from Secrets Manager, in batches."""
 
     secretsmanager: SecretsManager
 
     def fetch(self, accounts: Iterable[Account]) -> Fetched:
         """Return each account's API key, or why it has none.
 
-        Every secret is read once, however many accounts it serves. Never raises for a secret:
-        Transient SECRET_UNAVAILABLE where Secrets Manager did not answer, Rejected otherwise.
+        Every secret is read once, however many accounts use it. Its errors are returned, not raised:
+        Transient SECRET_UNAVAILABLE if Secrets Manager did not answer, Rejected otherwise.
         """
         accounts = list(accounts)
         ids = list(dict.fromkeys(account.secret_id for account in accounts))
@@ -69,7 +69,7 @@ class Credentials:
             return found
 
         readers = min(_READERS, 1 + len(batches) // _BATCHES_OF_A_READER)
-        with ThreadPoolExecutor(readers) as pool:  # a lone reader is this thread
+        with ThreadPoolExecutor(readers) as pool:  # with one reader, this thread reads
             for found in (pool.map if readers > 1 else map)(read, batches):
                 contents |= found
         return Fetched(
@@ -90,7 +90,7 @@ class Credentials:
             while True:
                 answer = self.secretsmanager.batch_get_secret_value(**request)
                 for secret in answer.get("SecretValues", ()):
-                    # Its name, or its ARN, in full or without its random end.
+                    # The request may use the name, the ARN, or the ARN without its random suffix.
                     arn = str(secret.get("ARN"))
                     note((secret.get("Name"), arn, arn[:-7]), _parse(secret))
                 for refused in answer.get("Errors", ()):
@@ -103,8 +103,8 @@ class Credentials:
         left = [id_ for id_ in ids if id_ not in found]
         if alone or (code and code not in _OF_ONE):
             return found | dict.fromkeys(left, _problem(code))
-        # An error of one secret refuses the whole call, and AWS may write an id in another form than it was
-        # asked for in: ask for each half, until the one that is meant stands alone.
+        # One secret's error fails the whole call, and AWS may return an id in another form than requested.
+        # So ask for each half, until the secret with the error is alone.
         for half in (left[: len(left) // 2], left[len(left) // 2 :]):
             if half:
                 found |= self._read(half)

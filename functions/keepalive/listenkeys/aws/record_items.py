@@ -1,4 +1,4 @@
-"""Items of ListenKeysTable and LedgerTable. A missing or broken attribute counts as unknown."""
+"""Items of ListenKeysTable and LedgerTable. A missing or invalid attribute counts as unknown."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from ..model import LEASE, SUCCESSES, Current, Outcome, Result, fingerprint, iso
 
 CURRENT = "CURRENT"
 MAX_UNANNOUNCED = 20
-# What `read` looks at. Parsing is most of a sweep's CPU, and the other attributes are a third of a record.
+# What `read` needs. Parsing is most of a sweep's CPU time, and the other attributes are a third of a record.
 READ = (
     "accountId", "listenKey", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
     "errorCode", "errorMessage", "onlyErrorCode", "unannounced", "runId",
@@ -22,7 +22,7 @@ def key_of(account_id: str) -> dict[str, Any]:
 
 
 def read(item: dict[str, Any]) -> Current:
-    """Return what an item says."""
+    """Return an item's content."""
     failures, code = item.get("consecutiveFailures", {}).get("N", "0"), item.get("errorCode", {}).get("S")
     attempted_at, expires_at = _moment(item, "attemptedAt"), _moment(item, "expiresAt")
     if code == ErrorCode.LISTEN_KEY_NOT_FOUND and attempted_at and expires_at:
@@ -44,7 +44,7 @@ def read(item: dict[str, Any]) -> Current:
 
 
 def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
-    """Return how a result changes the record that it was judged by; None if nothing of it is new."""
+    """Return the update that records a result, or None if later attempts leave nothing of it to record."""
     before, success, why = result.before, result.outcome in SUCCESSES, result.error_code or ""
     if result.late and not result.renews:
         return None
@@ -67,7 +67,7 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
             new |= _error(result) | {"onlyErrorCode": {"S": why if before.only_error in (None, why) else ""}}
     sets, values = [f"{name} = :{name}" for name in new], {f":{name}": value for name, value in new.items()}
     if result.unannounced and len(before.unannounced) < MAX_UNANNOUNCED:
-        # Appended: another run may have cleared what was there.
+        # Append, because another run may have cleared the list.
         values |= {":news": _texts(result.unannounced), ":none": {"L": []}}
         sets.append("unannounced = list_append(if_not_exists(unannounced, :none), :news)")
     elif result.unannounced:
@@ -83,7 +83,7 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
 
 
 def entry_of(result: Result, run_id: str, keep: timedelta) -> dict[str, Any]:
-    """Return a result as an entry of the ledger, kept for so long."""
+    """Return a result as an item of LedgerTable that expires after `keep`."""
     at = iso(result.at)
     entry: dict[str, Any] = {
         "accountId": {"S": result.account_id},
@@ -107,13 +107,13 @@ def entry_of(result: Result, run_id: str, keep: timedelta) -> dict[str, Any]:
 
 
 def repeats(result: Result) -> bool:
-    """Whether a result says the same as the last one: the known key was extended, as before."""
+    """Whether a result repeats the last one: the same key was extended again."""
     before = result.before
     return result.outcome == before.outcome == Outcome.EXTENDED and _listen_key(result) == before.listen_key
 
 
 def clearing_of(account_id: str, sent: Sequence[str]) -> dict[str, Any]:
-    """Return how announcements that were sent are cleared, refused where there are more by now."""
+    """Return the update that clears announcements that were sent. It fails if there are more by now."""
     return {
         "Key": key_of(account_id),
         "ConditionExpression": "unannounced = :sent",
@@ -123,7 +123,7 @@ def clearing_of(account_id: str, sent: Sequence[str]) -> dict[str, Any]:
 
 
 def _still(name: str, known: str | None, values: dict[str, Any]) -> str:
-    """Return the condition that an attribute is what was read of it: this text, or none."""
+    """Return the condition that an attribute is still the text that was read, or still is not a text."""
     values[f":was_{name}"] = {"S": "S" if known is None else known}
     return f"NOT attribute_type({name}, :was_{name})" if known is None else f"{name} = :was_{name}"
 

@@ -1,4 +1,4 @@
-"""ListenKeysTable, what is known of each listenKey now, and LedgerTable, the attempts."""
+"""Reads and writes ListenKeysTable (each listenKey's current record) and LedgerTable (every attempt)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from .announcements import news
 from .clients import MAX_TRIES, AwsError, DynamoDB, batch_get, error_code, jitter, scan
 from .record_items import READ, clearing_of, entry_of, key_of, read, repeats, update_of
 
-BATCH = 50  # accounts in a TransactWriteItems: 100 items, two for each
+BATCH = 50  # accounts in a TransactWriteItems, which takes 100 items: two for each
 _NAME = "ListenKeysTable"
 _REFUSED = "ConditionalCheckFailed"
 _HOPELESS = {"ValidationError", "ItemCollectionSizeLimitExceeded", "AccessDenied"}
@@ -19,7 +19,7 @@ _HOPELESS = {"ValidationError", "ItemCollectionSizeLimitExceeded", "AccessDenied
 
 @dataclass(slots=True)
 class Saved:
-    """The accounts whose record says later (`superseded`), or does not take the write (`lost`)."""
+    """Accounts with a later attempt on record (`superseded`), or whose write failed for good (`lost`)."""
 
     superseded: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
@@ -27,7 +27,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Both tables, read and written. `ledger_mode` "changes": no EXTENDED after an EXTENDED."""
+    """Both tables. With `ledger_mode` "changes", an EXTENDED that repeats the last is not in the ledger."""
 
     dynamodb: DynamoDB
     table: str
@@ -37,7 +37,7 @@ class Records:
     sleep: Callable[[float], None]
 
     def read(self, account_ids: Iterable[str] | None = None) -> Iterator[tuple[str, Current]]:
-        """Yield the current records of these accounts, or all; NOTHING where none is. Raises Unavailable."""
+        """Yield (id, record) of these accounts, NOTHING if one has none, or of all. Raises Unavailable."""
         if account_ids is None:
             how = {"ConsistentRead": True, "ProjectionExpression": ",".join(READ)}
             for page in scan(self.dynamodb, self.table, _NAME, **how):
@@ -51,11 +51,11 @@ class Records:
                 yield key["accountId"]["S"], found.get(key["accountId"]["S"], NOTHING)
 
     def save(self, results: Sequence[Result], run_id: str) -> Saved:
-        """Record results, with what they call for to be announced; current state and ledger entry together.
+        """Record up to BATCH results and their announcements, as current records and ledger entries.
 
-        Takes up to BATCH of them, in one transaction: an account whose write is refused is left out
-        and the others are written. Raises Unavailable when DynamoDB did not take the rest; saving the same
-        results again writes none of them twice.
+        All are in one transaction. If the write of an account is refused, the others are written without it.
+        Raises Unavailable if DynamoDB does not accept the rest. The same results can safely be saved again:
+        none is written twice.
         """
         saved, by_id = Saved(), {result.account_id: result for result in results}
         failed = self._transact({r.account_id: self._writes(r, run_id, saved) for r in results})
@@ -64,21 +64,21 @@ class Records:
         for id_, record in self.read(refused):
             result = by_id[id_]
             if (record.run_id, record.attempted) == (run_id, iso(result.at)):
-                continue  # it is recorded: the answer was lost
+                continue  # it is recorded, only the answer was lost
             result.against(record)
             again[id_] = self._writes(result, run_id, saved)
         saved.lost = failed.keys() - refused | self._transact(again).keys()
         return saved
 
     def announced(self, sent: dict[str, Sequence[str]]) -> None:
-        """Clear what has been announced, unless more has come in the meantime. Raises Unavailable."""
+        """Clear the announcements that were sent, unless more were added meanwhile. Raises Unavailable."""
         ids = list(sent)
         for start in range(0, len(ids), 2 * BATCH):
             part = ids[start : start + 2 * BATCH]
             self._transact({id_: [self._update(clearing_of(id_, sent[id_]))] for id_ in part})
 
     def _transact(self, groups: dict[str, list[Any]]) -> dict[str, str]:
-        """Write each account's items, all or none; return the accounts refused for good, and why."""
+        """Write each account's items, all or none. Return the accounts refused for good, with the code."""
         failed: dict[str, str] = {}
         tried, why = 0, ""
         while items := [(id_, item) for id_, items in groups.items() for item in items]:
@@ -91,7 +91,7 @@ class Records:
                 self.dynamodb.transact_write_items(TransactItems=[item for _, item in items])
                 break
             except self.dynamodb.exceptions.TransactionCanceledException as cancelled:
-                # Reasons come by position; None stands for an item that had nothing against it.
+                # One reason for each item, in order. Its code is None if nothing was wrong with the item.
                 reasons: Any = cancelled.response.get("CancellationReasons", ())
             except AwsError as error:  # botocore has tried three times already
                 tried, why = MAX_TRIES, error_code(error)

@@ -1,4 +1,4 @@
-"""A tick or a sweep as one message per shard, and a shard as a segment of AccountsTable."""
+"""Splits a tick or a sweep into shards: one message, and one segment of AccountsTable, for each."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ class WorkQueue:
     shards: int
 
     def send(self, run_id: str, trigger: str) -> int:
-        """Send a run's messages; return how many. Raises Unavailable when some did not go out."""
+        """Send a run's messages and return how many. Raises Unavailable if some were not accepted."""
         failed: set[str] = set()
         for start in range(0, self.shards, _BATCH):
             segments = range(start, min(start + _BATCH, self.shards))
@@ -38,12 +38,12 @@ class WorkQueue:
             send = self.sqs.send_message_batch
             answer = call("WorkQueue did not take the shards", send, QueueUrl=self.url, Entries=entries)
             failed |= {entry["Code"] for entry in answer.get("Failed", ())}
-        if failed:  # Lambda's retry sends all again; a shard that has just run costs only reads
+        if failed:  # Lambda's retry sends all again; to repeat a shard that has just run costs only reads
             raise Unavailable(f"WorkQueue did not take all shards: {', '.join(sorted(failed))}")
         return self.shards
 
     def retry(self, receipt_handle: str, seconds: int) -> None:
-        """Have a received message come back after `seconds`, not after the queue's visibility timeout."""
+        """Make a received message visible after `seconds`, instead of the queue's visibility timeout."""
         with contextlib.suppress(*AwsError):  # then it comes back later
             self.sqs.change_message_visibility(
                 QueueUrl=self.url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds

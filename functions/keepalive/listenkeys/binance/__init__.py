@@ -1,1 +1,1 @@
-"""Binance: the wire, and what its answers mean."""
+"""Binance: the HTTP requests, and what the answers mean."""

@@ -1,4 +1,4 @@
-"""What Binance's answers mean: a status, headers and a body become an Answer or an AccountError."""
+"""Turns Binance's answers (status, headers and body) into an Answer or an AccountError."""
 
 import json
 import re
@@ -9,9 +9,9 @@ from datetime import datetime
 from ..errors import Blocked, ErrorCode, ListenKeyNotFound, RateLimited, Refused, Rejected, Transient
 
 MAX_BODY = 64 * 1024  # bytes, after decompression; a real answer has under 200
-MAX_RETRY_AFTER = 3600.0  # seconds; a longer one is taken for nonsense
+MAX_RETRY_AFTER = 3600.0  # seconds; a longer one is ignored
 
-# Lost or unknown outcomes: PUT and POST may be repeated.
+# The outcome is lost or unknown: PUT and POST may be repeated.
 _TRANSIENT_CODES = {-1000, -1001, -1006, -1007, -1008, -1016}
 _KEY_CODES = {-2014, -2015, -1002, -2008, -2017, -4109, -1011, -1099}
 _LISTEN_KEY = re.compile(r"[\x21-\x7e]{1,256}")
@@ -20,7 +20,7 @@ _CREDENTIAL = re.compile(r"[A-Za-z0-9_-]{24,}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200. `listen_key` is None where the answer held none; `used_weight` is the IP's in this minute."""
+    """A 200. `listen_key` is None if it has none; `used_weight` is that of the IP address in this minute."""
 
     sent_at: datetime
     listen_key: str | None = field(repr=False)
@@ -28,9 +28,9 @@ class Answer:
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes, sent_at: datetime) -> Answer:
-    """Return a 200 as an Answer; raise what any other answer means.
+    """Return a 200 as an Answer; raise the AccountError that any other answer means.
 
-    By status and Binance's code alone: the text differs from the documentation and changes.
+    Only the status and Binance's code decide: the text differs from the documentation and changes.
     https://developers.binance.com/docs/derivatives/usds-margined-futures/error-code
     """
     content = _json(body)
@@ -86,7 +86,7 @@ def _listen_key(content: object) -> str | None:
 
 
 def _text(content: object) -> str:
-    """Return Binance's own words, shortened and without credentials: they name the IP address it saw."""
+    """Return Binance's message, shortened and without credentials. It can name the IP address it saw."""
     text = content.get("msg") if isinstance(content, dict) else None
     if not isinstance(text, str):
         return ""

@@ -1,4 +1,4 @@
-"""The wire: PUT and POST of a listenKey. No AWS, no pacing, no retries.
+"""Binance's API: PUT and POST of a listenKey. No AWS, no pacing, no retries.
 
 https://developers.binance.com/docs/derivatives/usds-margined-futures/user-data-streams
 """
@@ -13,7 +13,7 @@ from .answers import Answer, read_answer
 
 
 class BinanceClient:
-    """Start and keep alive listenKeys. Shared by all workers of all runs."""
+    """Starts listenKeys and keeps them alive. All threads of all runs share it."""
 
     def __init__(
         self,
@@ -35,11 +35,11 @@ class BinanceClient:
         return self._base_url or ENDPOINTS[endpoint].host
 
     def stream_of(self, endpoint: str) -> str:
-        """Return the scheme and host of its streams; empty if they are not Binance's and not known."""
+        """Return the scheme and host of an endpoint's streams; empty if only the REST host was replaced."""
         return self._stream_url or ("" if self._base_url else ENDPOINTS[endpoint].stream)
 
     def forget_idle_connections(self) -> None:
-        """Close idle connections: after the minutes between two runs they are dead, or about to be."""
+        """Close idle connections: after the minutes between two runs they are dead or soon will be."""
         self._transport.close_idle()
 
     def keepalive(self, endpoint: str, api_key: str) -> Answer:
@@ -51,7 +51,7 @@ class BinanceClient:
         return self._request("PUT", endpoint, api_key)
 
     def start(self, endpoint: str, api_key: str) -> Answer:
-        """POST: return the live listenKey, extended by 60 minutes, or a new one. Weight 1. As `keepalive`."""
+        """POST: extend and return the live listenKey, or create one. Weight 1. Raises as `keepalive` does."""
         answer = self._request("POST", endpoint, api_key)
         if answer.listen_key is None:
             raise Transient(ErrorCode.BAD_RESPONSE, "Binance answered POST without a listenKey", 200)

@@ -1,7 +1,7 @@
-"""HTTP that always ends: for a request, `requests` bounds only the wait for the next byte.
+"""HTTP with a deadline for the whole answer: `requests` limits only the wait for the next byte.
 
-A server that sends one byte a second never runs into a read timeout. Here the whole answer, its
-status line and headers too, has a deadline, in real time as a socket's timeouts are.
+A server that sends one byte a second never causes a read timeout. Here the whole answer, with its
+status line and headers, has a deadline, in real time as a socket's timeouts are.
 """
 
 import http.client
@@ -30,8 +30,8 @@ class Transport:
 
     def __init__(self, urls: Iterable[str], pool_size: int, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
-        # Not by a Session: it would look for cookies in each answer, and send a netrc's Authorization header.
-        # Only the context gets to know the CA bundle: told of it, urllib3 reads it for each connection.
+        # No Session: it would look for cookies in each answer, and send a netrc's Authorization header.
+        # Only the TLS context has the CA bundle: if urllib3 had it too, it would read it for each connection.
         self._adapter = BoundedAdapter(timeouts, pool_size, tls_context())
         self.close_idle = self._adapter.close
         self._proxies = {url: get_environ_proxies(url) for url in urls}
@@ -42,7 +42,7 @@ class Transport:
         }
 
     def exchange(self, method: str, url: str, api_key: str) -> tuple[int, Mapping[str, str], bytes]:
-        """Return an answer's status, headers and body, up to MAX_BODY and a byte. Raises Transient."""
+        """Send a request; return status, headers and body (at most MAX_BODY + 1 bytes). Raises Transient."""
         request = self._prepared[method, url].copy()
         request.headers["X-MBX-APIKEY"] = api_key
         try:
@@ -56,8 +56,8 @@ class Transport:
                 return response.status_code, response.headers, body
         except (OSError, HTTPError) as error:  # all of requests' errors are OSErrors
             trouble = _connection_trouble(error)
-        # Raised outside the except block: the client's own exception holds the request and its headers, and
-        # would come along as the context.
+        # Raised outside the except block, or the client's own exception, which holds the request and its
+        # headers, would be its context.
         raise trouble
 
 
@@ -71,7 +71,7 @@ def _connection_trouble(error: Exception) -> AccountError:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return one TLS context, with the bundle of `requests`: parsing it costs as much as many requests."""
+    """Return a TLS context with the CA bundle of `requests`, to be shared: it is expensive to parse."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)
@@ -92,7 +92,7 @@ class _TimedReader(io.RawIOBase):
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long as a whole")
-        if left < self._read:  # until then the connection's own timeout is the nearer one
+        if left < self._read:  # until then the connection's own timeout comes first
             self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
@@ -129,4 +129,4 @@ class BoundedAdapter(HTTPAdapter):
         return manager
 
     def cert_verify(self, *_: Any) -> None:
-        """Leave the pool as it is: the context verifies, and has its CA bundle already."""
+        """Change nothing: the TLS context verifies certificates, and already has the CA bundle."""
