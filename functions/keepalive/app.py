@@ -44,9 +44,9 @@ metrics = Metrics()
 
 
 class Lazy:
-    """Stands in for what `make` returns, made at the first use: most runs are sweeps with nothing to do."""
+    """A proxy that calls `make` on first use. Most runs are sweeps with nothing to do and never need it."""
 
-    # One for all: boto3 makes one client at a time, and any of the workers may be the first to ask.
+    # One lock for all: boto3 can make only one client at a time, and any thread may be the first to ask.
     _making = threading.Lock()
 
     def __init__(self, make: Callable[[], object]) -> None:
@@ -61,7 +61,7 @@ class Lazy:
 def build(
     settings: Settings, clock: Clock, lazy: Callable[[Callable[[], object]], Any] = Lazy
 ) -> tuple[Keeper, WorkQueue | None]:
-    """Make what every run needs once; the queue is None where one function does the work itself."""
+    """Create what all runs share. The queue is None if one function does all the work."""
     deadline = Deadline(clock.monotonic)
     dynamodb = client("dynamodb", deadline)
     table, ledger = settings.listen_keys_table, settings.ledger_table
@@ -108,9 +108,9 @@ def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str,
 
 @logger.inject_lambda_context
 def shard_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Keep the listenKeys of one shard alive; a shard that is not complete comes back after a minute.
+    """Keep the listenKeys of one shard alive. An incomplete shard is tried again after a minute.
 
-    Anything else that goes wrong is raised: Lambda counts it as an error, which CrashedShardsAlarm reads.
+    Any other error is raised: Lambda counts it, and CrashedShardsAlarm uses that count.
     """
     [record] = event["Records"]  # the template asks for one message at a time
     try:
@@ -132,7 +132,7 @@ def shard_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, 
 def run(
     trigger: Trigger, run_id: str, context: "LambdaContext", shard: Shard | None = None
 ) -> dict[str, Any]:
-    """Run, log and emit metrics; return the report, or raise KeepaliveIncomplete as `lambda_handler` says."""
+    """Do a run, log it, emit its metrics and return the report, or raise as `lambda_handler` says."""
     report = keeper.run(trigger, run_id, context.get_remaining_time_in_millis() / 1000, shard)
     publish(report, shard)
     incomplete = report.incomplete()
@@ -155,19 +155,19 @@ def publish(report: Report, shard: Shard | None = None) -> None:
             log = logger.info if result.outcome in SUCCESSES else logger.error
             log("account", product=result.product or None, **result.as_problem())
     if report.trigger not in (TICK, SWEEP) or report.accounts_unread:
-        return  # neither shows that the rules work
+        return  # such a run does not show that the rules work
     if not report.trouble:  # MissedRunsAlarm has to see a stack that can't record or announce
         metrics.add_metric("SweepsCompleted", MetricUnit.Count, int(report.trigger == SWEEP))
         metrics.add_metric("TicksCompleted", MetricUnit.Count, int(report.trigger == TICK))
     counts = report.count()
-    # CloudWatch's free tier is ten custom metrics: a new key is one number, however it came.
+    # CloudWatch's free tier has ten custom metrics, so one counts the new keys of all kinds.
     changed = counts[Outcome.CHANGED] + counts[Outcome.CREATED] + counts[Outcome.RECREATED]
     metrics.add_metric("KeysChanged", MetricUnit.Count, changed)
     for outcome in (Outcome.EXTENDED, Outcome.FAILED, Outcome.DEFERRED, Outcome.REJECTED):
         metrics.add_metric(f"Keys{outcome.capitalize()}", MetricUnit.Count, counts[outcome])
-    # Also when it is 0: KeyAtRiskAlarm must clear, whatever happened to the last account at risk.
+    # Even if it is 0: KeyAtRiskAlarm must clear, whatever happened to the last account at risk.
     metrics.add_metric("KeysAtRisk", MetricUnit.Count, report.keys_at_risk)
     if report.min_remaining_seconds is not None:
         metrics.add_metric("MinRemainingSeconds", MetricUnit.Seconds, report.min_remaining_seconds)
     metrics.add_metric("UsedWeight", MetricUnit.Count, report.used_weight)
-    metrics.flush_metrics()  # not by the decorator, which warns of runs without metrics
+    metrics.flush_metrics()  # the decorator would warn of runs without metrics

@@ -1,7 +1,7 @@
-"""The handler of the dashboard's widget: CloudWatch calls it, and shows the HTML that it returns.
+"""The handler of the dashboard's widget: CloudWatch calls it and shows the HTML that it returns.
 
 It is not in app.py because its role may read two tables and nothing else, and because a person waits for it:
-it makes one client, and imports neither Powertools nor what a run needs.
+it makes only one client, and imports neither Powertools nor what only a run needs.
 """
 
 import json
@@ -23,7 +23,7 @@ DESCRIPTION = """## Accounts of listenkey-keeper
 Every account, the most urgent first, and what to do. The parameter `renew`, the ARN of `KeepaliveFunction`,
 adds a button to each that renews it, with the permissions of the person who presses it.
 """
-# The function has 5 s. The widget says what did not answer by then.
+# The function has 5 s. Before that, the widget says which service did not answer.
 _IMPATIENT = Config(connect_timeout=1, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2})
 
 settings = Settings.from_env()
@@ -46,7 +46,7 @@ def handler(event: dict[str, Any], context: object) -> str:
 
 
 def _button(row: AccountStatus, endpoint: str) -> str:
-    """Return a button, and after it what CloudWatch does when it is pressed."""
+    """Return a button, followed by the action that CloudWatch performs when it is pressed."""
     name = escape(row.account.id)
     event = escape(json.dumps({"accounts": [row.account.id]}))
     return (

@@ -1,4 +1,4 @@
-"""Time, passed in: the program never asks the system for it."""
+"""The clock, which is passed in, so that tests can use another."""
 
 import time
 from collections.abc import Callable

@@ -1,10 +1,10 @@
-"""Everything that can go wrong. No message holds part of a request, a header or a page: it is logged."""
+"""Everything that can go wrong. Messages are logged: none contains part of a request, a header or a page."""
 
 from enum import StrEnum, auto
 
 
 class ErrorCode(StrEnum):
-    """Why an account was not renewed. Stable: records, reports, events and docs/reference.md have them."""
+    """Why an account was not renewed. Stable: records, reports, events and docs/reference.md use them."""
 
     @staticmethod
     def _generate_next_value_(name: str, *_: object) -> str:
@@ -35,7 +35,7 @@ class ErrorCode(StrEnum):
 
 
 class SettingsError(Exception):
-    """The environment is incomplete or makes no sense: nothing runs."""
+    """An environment variable is missing or invalid: nothing runs."""
 
 
 class InvalidEvent(Exception):
@@ -51,7 +51,7 @@ class Unavailable(Exception):
 
 
 class AccountError(Exception):
-    """One account's trouble. `retryable`: another try may help without a person."""
+    """Why one account was not renewed. `retryable`: another try may succeed without a person's help."""
 
     retryable = False
 
@@ -63,7 +63,7 @@ class AccountError(Exception):
 
 
 class Rejected(AccountError):
-    """Needs a person: the key, its permissions, its addresses, the secret or the row."""
+    """A person must correct the API key, its permissions, its IP addresses, the secret or the row."""
 
 
 class ListenKeyNotFound(AccountError):
@@ -77,7 +77,7 @@ class Transient(AccountError):
 
 
 class Refused(Transient):
-    """Binance wants nothing more from this IP address for now: 418 or 451."""
+    """Binance refuses all requests from this IP address for now: 418 or 451."""
 
 
 class Blocked(Refused):
@@ -85,7 +85,7 @@ class Blocked(Refused):
 
 
 class RateLimited(Refused):
-    """429, or code -1003. `retry_after` is in seconds, None where the answer gave nothing usable."""
+    """429, or code -1003. `retry_after` is in seconds, None if the answer has no usable value."""
 
     def __init__(self, message: str, retry_after: float | None, http_status: int = 429) -> None:
         super().__init__(ErrorCode.RATE_LIMITED, message, http_status)

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 LIVE = "live"
-# Request weight a minute that Binance allows one IP address, all API keys together. USDⓈ-M and COIN-M share
-# theirs since 2026-06-30 ("Important CM-UM Integration Notice"); the other two as ccxt paces them.
+# The request weight that Binance allows an IP address in a minute, for all API keys together. USDⓈ-M and
+# COIN-M share one limit since 2026-06-30 ("Important CM-UM Integration Notice"); ccxt uses the other two.
 _WEIGHTS = {"futures": 2400, "portfolio": 6000, "options": 400}
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where one environment has a product's listenKeys and their streams (scheme and host each).
+    """Where an environment has a product's listenKeys (`host`, `path`) and streams. Hosts include the scheme.
 
-    `group` names the endpoints that share a weight limit. `weight` is what a renewal takes: 2 where PUT does
-    not name the key, so that a POST follows.
+    Endpoints with the same `group` share a weight limit. `weight` is that of a renewal: 2 if PUT does not
+    return the key, so that a POST follows.
     """
 
     host: str
@@ -35,14 +35,14 @@ _PRODUCTS = {
     "portfolio-pro": ("/fapi/v1/listenKey", "futures", 1),
     "options": ("/eapi/v1/listenKey", "options", 2),
 }
-# Why other products are refused. Both keys that are left would need code of their own: stocks have no PUT.
+# Why other products are refused. The two that have a listenKey would need special code: stocks have no PUT.
 NOT_KEPT = {
     "spot": "Binance removed its listenKeys on 2026-02-20",
     "margin": "Binance removed its listenKeys on 2026-02-20, all but the cross-margin risk stream's, "
     "which is not supported",
     "stocks": "Binance has listenKeys for it, which are not supported",
 }
-# Hosts of REST and of the streams. Binance has Portfolio Margin in no other environment than the live one.
+# The hosts of the REST API and of the streams. Binance has Portfolio Margin in the live environment only.
 _HOSTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     LIVE: {
         "usdm": ("fapi.binance.com", "fstream.binance.com"),
@@ -73,11 +73,11 @@ def _in(environment: str, name: str) -> str:
 
 
 def endpoint_name(product: str, environment: str) -> str | None:
-    """Return the name in ENDPOINTS of a product in an environment; None where Binance has none."""
+    """Return a product's name in ENDPOINTS for an environment, or None if Binance does not have it there."""
     return _in(environment, product) if product in _HOSTS[environment] else None
 
 
-# By name: a live one has its product's, such as "usdm", another its environment's before it: "demo-usdm".
+# By name: that of the product if live, such as "usdm", else with the environment before it: "demo-usdm".
 ENDPOINTS: Mapping[str, Endpoint] = {
     _in(environment, product): Endpoint(
         f"https://{host}", f"wss://{stream}", _PRODUCTS[product][0],

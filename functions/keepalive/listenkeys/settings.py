@@ -1,4 +1,4 @@
-"""What the environment says, read and checked once. The defaults are in template.yaml."""
+"""The settings, read from the environment and checked once. The defaults are in template.yaml."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def _base_url(scheme: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The function's settings, each from the variable of its name; in minutes where that says so."""
+    """The function's settings, each from the environment variable of the same name in upper case."""
 
     accounts_table: str = _text()
     listen_keys_table: str = _text()
@@ -45,8 +45,8 @@ class Settings:
     ledger_mode: str = _text("all|changes", "all or changes")
     ledger_days: int = _number(1, 3650)
     shard_count: int = _number(1, 10_000)
-    work_queue_url: str = _text(".*")  # empty where one function does all the work
-    # Empty where nobody listens for finished ticks. The function never reads the secret.
+    work_queue_url: str = _text(".*")  # empty if one function does all the work
+    # Empty if nothing uses the event of a completed tick. The function never reads the secret.
     heartbeat_secret_id: str = _text(".*")
 
     @classmethod
@@ -60,12 +60,12 @@ class Settings:
         return settings
 
     def overdue_after(self, renew_after_minutes: int | None = None) -> int:
-        """Return the age in minutes from which the sweep renews a key; a row may ask for its own.
+        """Return the age in minutes from which the sweep renews a key; a row may have a setting of its own.
 
-        EventBridge fires anywhere within the minute. Where the tick comes every RenewAfterMinutes or sooner,
-        the sweep waits a minute longer, so that it has nothing to do while all is ok. Where the sweep
-        renews, it does so half an interval early: a key that was renewed late in its minute, or at the end
-        of a long run, may be a second too young, and the next sweep is a whole interval away.
+        EventBridge fires anywhere within the minute. If the tick comes every RenewAfterMinutes or sooner, the
+        sweep waits a minute longer, so that it has nothing to do while all is ok. Otherwise the sweep renews
+        the keys, and does so half an interval early: a key that was renewed late in its minute, or at the end
+        of a long run, may be a second too young, and the next sweep comes a whole interval later.
         """
         after = renew_after_minutes or self.renew_after_minutes
         if (rate_minutes(self.schedule_expression) or 30) <= after:
@@ -88,6 +88,6 @@ def _read(environ: Mapping[str, str], name: str, allowed: str | range, must_be: 
         fits = bool(re.fullmatch(allowed, value))
     if given is None or not (value or fits):
         raise SettingsError(f"{name} is not set: the template sets it, deploy with it")
-    if not fits:  # what it is stays unsaid: a URL may hold a password
+    if not fits:  # the value is not shown: a URL may contain a password
         raise SettingsError(f"{name} must be {must_be}")
     return int(value) if isinstance(allowed, range) else value

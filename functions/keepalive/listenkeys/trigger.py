@@ -1,4 +1,4 @@
-"""An event: a tick, a sweep, a manual run, a bot whose listenKey is dead, or why it is none of them."""
+"""Reads the event of a run: a tick, a sweep, a manual run, or a bot's report that its listenKey is dead."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ class Trigger:
 
     @property
     def scheduled(self) -> bool:
-        """Whether a rule's schedule asks. Anybody else waits for the answer, and asks for few accounts."""
+        """Whether a schedule started the run. Otherwise somebody waits for it, and asks for few accounts."""
         return self.name in (TICK, SWEEP)
 
     @classmethod
@@ -56,7 +56,7 @@ class Trigger:
 
 
 def _expired(detail: Any) -> Trigger:
-    """Read what a bot says. Nonsense asks for nothing: raising would try it again, and end in an alarm."""
+    """Read a bot's event. An invalid one selects no account: raising would cause retries and an alarm."""
     detail = detail if isinstance(detail, dict) else {}
     id_, fingerprint = detail.get("accountId"), detail.get("fingerprint")
     if _is_id(id_) and isinstance(fingerprint, str) and fingerprint:

@@ -1,1 +1,1 @@
-"""What people look at: the status of every account, what to do about trouble, and the page."""
+"""What people see: the status of every account, what to do about errors, and the page."""

@@ -19,7 +19,7 @@ def page(
     theme: str = "auto",
     action: Callable[[AccountStatus], str] | None = None,
 ) -> str:
-    """Return one `div`: the totals, the SHOWN most urgent, what the rest is. `action` returns HTML."""
+    """Return one `div`: totals, the SHOWN most urgent, a summary of the rest. `action`: HTML of one cell."""
     ordered = by_urgency(rows)
     shown, rest = ordered[:SHOWN], ordered[SHOWN:]
     theme = theme if theme in ("light", "dark") else "auto"

@@ -5,7 +5,7 @@ from ..errors import ErrorCode
 _IF_IT_LASTS = "if it lasts, check Binance's status page and the function's outbound access"
 _ADDRESS = "if it lasts, see docs/alarms.md, Binance refuses the address"
 _THEN = "then: listenkeys renew NAME"
-# An option stands before the name: one after `--` is no option.
+# Options come before the name: after `--` they would not be read as options.
 _REPLACE = f"listenkeys accounts add --replace NAME; {_THEN}"
 REMEDIES: dict[str, str] = {
     ErrorCode.LISTEN_KEY_NOT_FOUND: (
@@ -54,5 +54,5 @@ def remedy(code: str, account_id: str) -> str | None:
 
 
 def as_argument(account_id: str) -> str:
-    """Return an id as it is typed after a command: one that begins with a dash goes after `--`."""
+    """Return an id as an argument of a command: after `--` if it begins with a dash."""
     return f"-- {account_id}" if account_id.startswith("-") else account_id

@@ -1,4 +1,4 @@
-"""How every account stands now, read from the two tables: for the terminal, the page and the widget."""
+"""The current status of every account, from the two tables: for the terminal, the page and the widget."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ STATES = {
     "ok": "ok",
     "disabled": "disabled",
 }
-# What is read of a record: everything that is shown, and never the listenKey.
+# The attributes of a record that are read: all that is shown, never the listenKey.
 ATTRIBUTES = tuple(name for name in READ if name not in ("listenKey", "onlyErrorCode", "unannounced"))
-LATE_MINUTES = 24  # of a key's life: a tick and a sweep have left the account alone
+LATE_MINUTES = 24  # left of a key's life: by then, a tick and a sweep have passed without trying the account
 
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """One account: its row, its record, how long its key lives (None: no key), the last try's age.
+    """One account: its row, its record, its key's minutes left (None: no key), the last attempt's age.
 
-    `host_error`: the error of the newest attempt at the account's host, if that failed. A run that meets it
-    tries a few accounts, and records nothing of the others.
+    `host_error`: the error of the newest attempt at the account's host, if that failed. A run that gets this
+    error tries a few accounts, and records nothing for the others.
     """
 
     account: Account
@@ -82,18 +82,18 @@ class AccountStatus:
 
     @property
     def outcome(self) -> str:
-        """The last outcome; DISABLED, and NEW where there is none."""
+        """The last outcome; NEW if there is none, DISABLED for a disabled account."""
         return (self.current.outcome or "NEW") if self.account.enabled else "DISABLED"
 
 
 def by_urgency(rows: Iterable[AccountStatus]) -> list[AccountStatus]:
-    """Return the accounts, trouble first, then what expires soonest; the same minutes stay as they come."""
+    """Return the accounts by state, the worst first, then by whole minutes left. Ties keep their order."""
     order = list(STATES)
     return sorted(rows, key=lambda row: (order.index(row.state), int(row.minutes_left or 0)))
 
 
 def ago(minutes: float) -> str:
-    """Return how long ago something was."""
+    """Return as text how long ago something was."""
     if minutes < 1:
         return "just now"
     if minutes < 120:
