@@ -58,3 +58,28 @@ def test_the_page_installs_the_versions_that_are_tested() -> None:
     pinned = re.findall(r"(\S+)==(\S+)", PAGE)
     assert pinned
     assert [version for _, version in pinned] == [locked(f"clients-{name}.txt", name) for name, _ in pinned]
+
+
+def constant(recipe: str, before: str) -> int:
+    """Return the first number after this text in a recipe."""
+    found = re.search(rf"{re.escape(before)}(\d+)", (ROOT / "examples/clients" / recipe).read_text())
+    assert found
+    return int(found[1])
+
+
+def test_how_long_a_recipe_is_deaf_is_what_its_constants_come_to() -> None:
+    def most(event: str) -> list[int]:
+        [row] = [row for row in PAGE.splitlines() if row.startswith(f"| {event}")]
+        return [int(re.findall(r"(\d+) s\b", cell)[-1]) for cell in row.split("|")[2:4]]
+
+    pause, reconnect = constant("ccxt_pro.py", "asyncio.sleep("), 2  # python-binance waits up to 2 s itself
+    assert most("Binance closes the socket") == [pause, reconnect]
+    missed_pings = 3 * constant("ccxt_pro.py", "PING_MS = ") // 1000
+    unanswered = sum(constant("python_binance.py", f'"ping_{part}": ') for part in ("interval", "timeout"))
+    assert most("the network dies silently") == [missed_pings + pause, unanswered + reconnect]
+    look = constant("ccxt_pro.py", "LOOK_SECONDS = ")
+    assert look == constant("python_binance.py", "LOOK_SECONDS = ")
+    replaced = [look + pause, look + constant("python_binance.py", "TIMEOUT = ") + reconnect]
+    assert [most("the keeper has replaced the key"), most("AWS is down")] == [replaced, replaced]
+    dead = [constant(recipe, "DEAD_SECONDS = ") for recipe in ("ccxt_pro.py", "python_binance.py")]
+    assert most("the key dies, `listenKeyExpired` comes") == [dead[0] + pause, dead[1] + 1]
