@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -115,15 +115,15 @@ class ApiKeys:
         if merged != content:  # else it is an add that stopped half-way, done again
             self._write(secret_id, merged)
 
-    def take_out(self, secret_id: str, field: str) -> TakenOut:
-        """Remove a key: its field, or the secret, with a recovery window, when nothing else is in it."""
+    def take_out(self, secret_id: str, fields: Collection[str]) -> TakenOut:
+        """Remove keys: their fields, or the secret, with a recovery window, when nothing else is in it."""
         try:
             content = self._content(secret_id)
         except _BeingDeleted:
             content = None
         if content is None:
             return TakenOut("gone")
-        rest = {name: value for name, value in content.items() if name != field}
+        rest = {name: value for name, value in content.items() if name not in fields}
         if rest:
             self._write(secret_id, rest)
             return TakenOut("field")

@@ -178,14 +178,21 @@ class Registry:
         self._dynamodb.delete_item(TableName=self._table, Key={"accountId": {"S": account.id}})
 
     def check_key(self, account: Account) -> None:
-        """Raise CliError when `take_key` could not read the account's secret."""
+        """Raise CliError when `take_keys` could not read the account's secret."""
         self.keys.check_content(account.secret_id)
 
-    def take_key(self, account: Account) -> TakenOut:
-        """Remove a removed account's key, unless another account uses the same."""
-        if Fields(self.all()).others(account.id, account.secret_id, account.secret_field):
-            return TakenOut("kept")
-        return self.keys.take_out(account.secret_id, account.secret_field)
+    def take_keys(self, accounts: Sequence[Account]) -> dict[str, TakenOut]:
+        """Remove the keys of removed accounts, all of one secret, unless another account uses the same."""
+        used = Fields(self.all())
+        fields = {
+            account.id: account.secret_field
+            for account in accounts
+            if not used.others(account.id, account.secret_id, account.secret_field)
+        }
+        taken = self.keys.take_out(accounts[0].secret_id, fields.values()) if fields else None
+        return {
+            account.id: taken if taken and account.id in fields else TakenOut("kept") for account in accounts
+        }
 
     def _check_readable(self, secret_id: str) -> None:
         """Raise CliError for a secret that the function could not read."""

@@ -42,31 +42,36 @@ def remove(
     """
     registry = Registry(connect())
     known = chosen(registry, accounts, secret)
+    groups: dict[str, list[Account]] = {}
+    for account in known:
+        groups.setdefault(account.secret_id if with_secret else account.id, []).append(account)
     if with_secret:
-        for account in known:
+        for first, *_ in groups.values():
             try:
-                if account.secret_id:
-                    registry.check_key(account)
+                if first.secret_id:
+                    registry.check_key(first)
             except CliError as error:  # before the row is removed, which names the secret
-                raise CliError(f"{account.id} was not removed: {error}") from None
+                raise CliError(f"{first.id} was not removed: {error}") from None
     if not yes:
         if not sys.stdin.isatty():
             raise CliError("remove asks for confirmation, but this is not a terminal: pass --yes")
         if not confirmed(_question(known, with_secret)):
             raise CliError("nothing was removed")
-    removed: list[dict[str, Any]] = []
-    for account in known:
-        # Printed as it is done: an error at a later account must not hide what was removed before it.
-        taken = _remove(registry, account, with_secret)
-        if as_json:
-            until = taken.until.isoformat() if taken and taken.until else None
-            key = taken.what if taken else "kept"
-            removed.append({**as_dict(account), "key": key, "restorableUntil": until})
-            continue
-        history = f"`listenkeys history {as_argument(account.id)}` shows it"
-        show(f"{account.id} was removed. {_of_key(account, taken)}", f"Its history stays: {history}.")
+    removed: list[tuple[Account, TakenOut | None]] = []
+    for group in groups.values():
+        gone: list[Account] = []
+        try:
+            for account in group:
+                registry.remove(account)
+                gone.append(account)
+        finally:  # an error at a later account must not hide what was removed before it
+            taken = _taken(registry, gone) if with_secret else {}
+            for account in gone:
+                removed.append((account, taken.get(account.id)))
+                if not as_json:
+                    _report(account, taken.get(account.id))
     if as_json:
-        show_json(removed)
+        show_json([_as_dict(account, key) for account, key in removed])
 
 
 def _question(accounts: list[Account], with_secret: bool) -> str:
@@ -83,18 +88,29 @@ def _question(accounts: list[Account], with_secret: bool) -> str:
     return f"Remove {plain(accounts[0].id)}{and_key}? {ends}"
 
 
-def _remove(registry: Registry, account: Account, with_secret: bool) -> TakenOut | None:
-    registry.remove(account)
-    if not (with_secret and account.secret_id):
-        return None
+def _taken(registry: Registry, gone: list[Account]) -> dict[str, TakenOut]:
+    """Remove the API keys of removed accounts, all of one secret, in one version of it."""
+    if not (gone and gone[0].secret_id):
+        return {}
     try:
-        return registry.take_key(account)
-    except Exception as error:  # noqa: BLE001 - the row has been removed all the same
-        # The row is gone, so a second `remove` would not find the secret.
+        return registry.take_keys(gone)
+    except Exception as error:  # noqa: BLE001 - the rows have been removed all the same
+        # The rows are gone, so a second `remove` would not find the secret.
+        names = ", ".join(account.id for account in gone)
+        were, their = ("were", "their API keys are") if len(gone) > 1 else ("was", "its API key is")
         raise CliError(
-            f"{account.id} was removed, but its API key is still in secret {account.secret_id}: "
-            f"{explain(error)}"
+            f"{names} {were} removed, but {their} still in secret {gone[0].secret_id}: {explain(error)}"
         ) from None
+
+
+def _report(account: Account, taken: TakenOut | None) -> None:
+    history = f"`listenkeys history {as_argument(account.id)}` shows it"
+    show(f"{account.id} was removed. {_of_key(account, taken)}", f"Its history stays: {history}.")
+
+
+def _as_dict(account: Account, taken: TakenOut | None) -> dict[str, Any]:
+    until = taken.until.isoformat() if taken and taken.until else None
+    return {**as_dict(account), "key": taken.what if taken else "kept", "restorableUntil": until}
 
 
 def _of_key(account: Account, taken: TakenOut | None) -> str:

@@ -688,6 +688,44 @@ def test_with_secret_only_ones_own_field_goes_from_a_shared_secret(
     assert secret(world, "listenkeys/all") == {"bob": api_key}
 
 
+def olivias(world: World, *names: str) -> None:
+    world.put_secret("listenkeys/olivia", dict.fromkeys(names, OTHER))
+    for name in names:
+        world.put_row(name, secretId="listenkeys/olivia", secretField=name)
+
+
+def test_the_keys_of_several_accounts_leave_a_secret_in_one_version(run: Run, world: World) -> None:
+    olivias(world, "alice", "bob", "carol")
+    assert run("accounts", "remove", "bob", "alice", "--yes", "--with-secret").exit_code == 0
+    assert secret(world, "listenkeys/olivia") == {"carol": OTHER}
+    versions = world.aws.client("secretsmanager").get_secret_value(
+        SecretId="listenkeys/olivia", VersionStage="AWSPREVIOUS"
+    )
+    assert json.loads(versions["SecretString"]) == dict.fromkeys(("alice", "bob", "carol"), OTHER)
+
+    done = run("accounts", "remove", "--secret", "listenkeys/olivia", "--yes", "--with-secret")
+    assert done.stdout.startswith("carol was removed. The secret listenkeys/olivia was deleted; ")
+    assert secret_names(world) == []
+
+
+def test_after_an_error_the_keys_of_the_accounts_removed_are_gone(
+    run: Run, world: World, faults: AwsFaults
+) -> None:
+    olivias(world, "alice", "bob", "carol")
+
+    def next_one(answer: bytes) -> bytes:
+        faults.fail("DeleteItem", "AccessDeniedException")
+        return answer
+
+    faults.edits["DeleteItem"] = next_one
+    done = run("accounts", "remove", "--secret", "listenkeys/olivia", "--yes", "--with-secret")
+    assert done.exit_code == 2
+    [gone] = re.findall(r"^(\w+) was removed\. Its API key was removed from field \1 of secret", done.stdout)
+    left = {"alice", "bob", "carol"} - {gone}
+    assert {name for name in ("alice", "bob", "carol") if row(world, name)} == left
+    assert secret(world, "listenkeys/olivia").keys() == left
+
+
 def test_with_secret_a_key_that_another_account_uses_stays(run: Run, world: World) -> None:
     world.add_account("alice", OTHER)
     world.put_row("bob", product="coinm", secretId="listenkeys/alice")
