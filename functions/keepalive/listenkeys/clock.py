@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """`now` is aware UTC, the others are in seconds. `get` returns None if nothing comes in time."""
+    """`now` returns an aware time in UTC, the others use seconds. `get` returns None if it times out."""
 
     now: Callable[[], datetime]
     monotonic: Callable[[], float]

@@ -39,15 +39,15 @@ class SettingsError(Exception):
 
 
 class InvalidEvent(Exception):
-    """The event is not one of those documented: nothing is done."""
+    """The event is not one of the documented ones: nothing is done."""
 
 
 class KeepaliveIncomplete(Exception):
-    """A run ended with something left that is worth another try."""
+    """A run ended with work left that is worth another try."""
 
 
 class Unavailable(Exception):
-    """An AWS service did not answer, after its retries."""
+    """A call to AWS failed, and so did its retries."""
 
 
 class AccountError(Exception):

@@ -34,7 +34,7 @@ class Journal:
         self._why = ""
 
     def add(self, result: Result) -> None:
-        """Add a result to the report and, if it is to be recorded, to the queue."""
+        """Add a result to the report and, if it is to be recorded, to `unsaved`."""
         self._report.results.append(result)
         if result.to_record:
             self.unsaved.append(result)

@@ -28,7 +28,7 @@ RECOVERED = "Listen Key Recovered"
 DIGESTS = {FAILING: "Listen Keys Failing", RECOVERED: "Listen Keys Recovered"}
 COMPLETED = "Keepalive Run Completed"
 NAMED = 20  # accounts in a digest
-_NAMES, _REMEDIES = 400, 5  # at most: characters of names, and remedies, so that Discord takes it (2,000)
+_NAMES, _REMEDIES = 400, 5  # limits on its text (names in characters): Discord accepts 2,000 in all
 _BATCH = 10  # PutEvents' limit
 
 

@@ -54,8 +54,8 @@ class Records:
         """Record up to BATCH results and their announcements, as current records and ledger entries.
 
         All are in one transaction. If the write of an account is refused, the others are written without it.
-        Raises Unavailable if DynamoDB does not accept the rest. The same results can safely be saved again:
-        none is written twice.
+        Raises Unavailable if DynamoDB does not accept the rest. It is safe to save the same results
+        again: none is written twice.
         """
         saved, by_id = Saved(), {result.account_id: result for result in results}
         failed = self._transact({r.account_id: self._writes(r, run_id, saved) for r in results})

@@ -56,8 +56,7 @@ class Transport:
                 return response.status_code, response.headers, body
         except (OSError, HTTPError) as error:  # all of requests' errors are OSErrors
             trouble = _connection_trouble(error)
-        # Raised outside the except block, or the client's own exception, which holds the request and its
-        # headers, would be its context.
+        # Raised outside the except block: its context would be an exception that holds the request's headers.
         raise trouble
 
 

@@ -32,7 +32,7 @@ class Admission:
     _kept: int = field(init=False, default=0)  # the minute in which `keep` last took the next one
 
     def opens_at(self, host: Host) -> float:
-        """Return when (monotonic) the host may send, NEVER while it waits for weight. Takes what it lacks."""
+        """Return when (monotonic) the host may send; NEVER while it waits for weight, which this asks for."""
         at = self.budget.opens_at(host.group)
         if at > self.clock.monotonic():
             return at
@@ -80,7 +80,8 @@ class Admission:
     ) -> tuple[int | None, Mapping[str, Current]]:
         """Take weight and the minute, and read the portion's records again. Runs in the pool.
 
-        In the minute in which the run began, nothing is read: no other run has begun an account since then.
+        Return the weight, None if another run has the minute, and the records. None are read in the minute in
+        which the run began, because no other run has begun an account since.
         """
         got = self.budget.take(group, minute, weight, own)
         if got is None or minute == self.budget.began or self.budget.trouble:

@@ -98,7 +98,7 @@ class HostGate(Gate):
         An account gets MAX_ATTEMPTS on a host that has served others. A host that serves nobody is down after
         DOWN_AFTER failures in a row. Neither limit applies while a key may die before the next run.
         """
-        if started >= self.alone_since:  # requests in flight when it narrowed do not count again
+        if started >= self.alone_since:  # requests in flight when it narrowed do not count
             if not self.failures:
                 self._failing = account
             elif self._failing != account:
