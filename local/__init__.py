@@ -1,1 +1,1 @@
-"""A whole world on one machine: AWS made from template.yaml, a Binance stand-in, the handler run on both."""
+"""The local environment: AWS made from template.yaml, a Binance stand-in, and the handler that uses both."""

@@ -1,4 +1,4 @@
-"""`python -m local COMMAND`: what make's targets of these names call."""
+"""`python -m local COMMAND`, which the make targets call."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def main() -> int:
     if sys.argv[1:2] == [] or sys.argv[1] not in COMMANDS:
         raise SystemExit(f"python -m local needs a command: {', '.join(COMMANDS)}")
     try:
-        # Imported here, so that Ctrl-C during the import, which takes a while, is handled, too.
+        # Imported here because it takes a while: Ctrl-C during the import is handled too.
         return int(import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:]))
     except KeyboardInterrupt:
         print(file=sys.stderr)

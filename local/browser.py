@@ -16,7 +16,7 @@ from local.document import document
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# Without a sandbox, as CI runs as root; and without what a browser asks of the network by itself.
+# No sandbox, because CI runs as root. No requests that a browser makes by itself.
 _FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--no-first-run",
     "--no-proxy-server", "--disable-background-networking", "--disable-component-update",
@@ -25,8 +25,8 @@ _FLAGS = [
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start the browser that CHROMIUM names, or Debian's, and end it."""
-    from playwright.sync_api import sync_playwright  # everything else here does without it
+    """Start the browser that CHROMIUM names, or Debian's, and close it when the block ends."""
+    from playwright.sync_api import sync_playwright  # imported here: nothing else needs it
 
     with sync_playwright() as playwright:
         path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -43,7 +43,7 @@ def picture(
     width: int = 1000,
     theme: Literal["light", "dark"] = "light",
 ) -> None:
-    """Write the accounts, as the page and the widget show them, as a PNG of this width in pixels."""
+    """Write a PNG of the accounts as the page and the widget show them, `width` pixels wide."""
     shown = browser.new_page(viewport={"width": width, "height": 100}, color_scheme=theme)
     shown.set_content(document("accounts", page(rows, now)))
     shown.locator(".lk").screenshot(path=path)

@@ -1,10 +1,10 @@
-"""A whole HTML document: the program makes a piece of one, for CloudWatch to put into its own."""
+"""A whole HTML document. The program itself makes only a fragment, which CloudWatch puts into its page."""
 
 from html import escape
 
 
 def document(title: str, body: str, head: str = "") -> str:
-    """Return a whole page around a piece of HTML; `title` is escaped, the rest is not."""
+    """Return a whole page around a piece of HTML. `title` is escaped; `body` and `head` are not."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

@@ -1,4 +1,4 @@
-"""Two small services beside moto's: Lambda's Invoke, which moto cannot do, and controls for the stand-in.
+"""Two small services that complement moto: Lambda's Invoke, and the controls of the Binance stand-in.
 
 `python -m local.front revoke ACCOUNT` uses the controls of the running local environment.
 """
@@ -27,7 +27,7 @@ from local.service import Service
 from local.world import World
 
 CONTROLS = "LOCAL_CONTROLS"
-# Each command with what it does, and what is said when it is done.
+# Each command with its help text and what it prints when it is done.
 VERBS = {
     "revoke": ("refuses the account's API key", "Binance no longer knows ACCOUNT's API key"),
     "restore": ("accepts the account's API key again", "Binance accepts ACCOUNT's API key"),
@@ -49,16 +49,17 @@ _INVOKE = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?:
 
 
 class Controls:
-    """Changes the stand-in by account id, as nobody remembers the API keys."""
+    """Changes how the stand-in treats an account. Takes account ids, because nobody remembers API keys."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._outage: Fault | None = None
 
     def do(self, verb: str, account_id: str) -> str:
-        """Change the stand-in and return what changed in one line. Raises ValueError with one line.
+        """Change the stand-in and return in one line what changed. Raises ValueError with one line.
 
-        `down` takes a status in place of the account; the page sends the account that is chosen there.
+        `down` takes an HTTP status in place of the account; anything else counts as 503, because the page
+        sends the account that is chosen there.
         """
         if not self._world.binance:
             raise ValueError("this environment uses the real Binance: there is no stand-in to change")
@@ -117,7 +118,11 @@ class Controls:
 
 
 class Front(Service):
-    """Serve both on 127.0.0.1, at a free port, until `stop`."""
+    """Serves Invoke and the controls at a free port of 127.0.0.1 until `stop`.
+
+    `function` is the name of the function. `invoke` runs it for a synchronous invocation, and `send` for an
+    asynchronous one.
+    """
 
     def __init__(
         self,
@@ -229,7 +234,7 @@ def main() -> None:
         _fail("no local environment is running: start one with `make up`")
     quoted = urllib.parse.quote(account, safe="", errors="replace")
     url = f"{found['environment'][CONTROLS]}/controls/{verb}/{quoted}"
-    # Not through a proxy: this machine serves it.
+    # Without a proxy: the service is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(urllib.request.Request(url, method="POST"), timeout=10) as answer:

@@ -1,4 +1,4 @@
-"""The handler in this process, as the Lambda runtime would call it, under a given environment."""
+"""Calls the handler in this process as the Lambda runtime does, with given environment variables."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 from listenkeys.clock import SYSTEM_CLOCK, Clock
 from listenkeys.settings import Settings
 
-_loading = threading.RLock()  # os.environ is the process's: two threads would put back each other's
+_loading = threading.RLock()  # os.environ is shared: two threads would restore each other's variables
 
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have these variables in os.environ, and no other settings of AWS, for a while."""
+    """Set these variables in os.environ and remove all other AWS_ ones, until the block ends."""
     before = dict(os.environ)
     for name in before:
         if name.startswith("AWS_"):
@@ -46,13 +46,13 @@ class Context:
     invoked_function_arn: str = "arn:aws:lambda:eu-west-1:123456789012:function:KeepaliveFunction"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return what is left of the invocation, in milliseconds."""
+        """Return the time that is left for the invocation, in milliseconds."""
         return int(self.remaining_seconds * 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What an invocation returned or raised, and everything it printed."""
+    """The result of an invocation: what it returned or raised, and everything it printed."""
 
     report: dict[str, Any] | None
     error: Exception | None
@@ -60,15 +60,16 @@ class Invocation:
 
 
 class LocalFunction:
-    """The function with its module loaded, like a warm environment: `invoke` it as often as you like.
+    """The function with its module loaded, as in a warm Lambda environment.
 
-    A `clock` replaces the real one.
+    `variables` are its environment variables. `clock` replaces the real clock. `invoke` may be called many
+    times.
     """
 
     def __init__(self, variables: Mapping[str, str], clock: Clock | None = None) -> None:
         self._variables = dict(variables)
         with _loading, environment(self._variables):
-            # Powertools keeps one logger per service and the stream that it first saw.
+            # Powertools keeps one logger per service, which writes to the stream it was made with.
             earlier = logging.getLogger(self._variables["POWERTOOLS_SERVICE_NAME"])
             earlier.handlers.clear()
             for mark in ("init", "powertools_handler"):
@@ -88,7 +89,7 @@ class LocalFunction:
     def invoke(
         self, event: Any, context: Context | None = None, handler: str = "lambda_handler"
     ) -> Invocation:
-        """Call a handler with an event."""
+        """Call a handler with an event. What it raises is in the result, as `error`."""
         output = io.StringIO()
         report, error = None, None
         for stream in self.app.logger.handlers:
@@ -96,6 +97,6 @@ class LocalFunction:
         with environment(self._variables), redirect_stdout(output):
             try:
                 report = getattr(self.app, handler)(event, context or Context())
-            except Exception as raised:  # noqa: BLE001 - the runtime catches everything, too
+            except Exception as raised:  # noqa: BLE001 - the runtime catches everything too
                 error = raised
         return Invocation(report, error, output.getvalue())

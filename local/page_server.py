@@ -1,7 +1,7 @@
-"""The local environment in a browser: the accounts as in the dashboard's widget, and buttons.
+"""The local environment in a browser: the accounts as the dashboard's widget shows them, and buttons.
 
-Listens on 127.0.0.1 only. A request must name this host, so that no other site's name can be pointed here.
-One that changes something must have this page's Origin.
+Listens on 127.0.0.1 only. The Host header of a request must be this server's, so that another site cannot
+point its own name here (DNS rebinding). A request that changes something must have this page's Origin.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ pre{margin:0;padding:10px 12px;overflow-x:auto;white-space:pre-wrap;background:#
 @media(prefers-color-scheme:dark){body{color:#e9ebed;background:#0f141a}
 button,select,pre{background:#16202c}button:focus-visible,select:focus-visible{outline-color:#7cc0ff}}
 </style>"""
-# Focus stays on the button that has it, though the button is a new one each time.
+# Each refresh replaces the buttons, so the script gives the focus back to the button that had it.
 _SCRIPT = """
 const live = document.getElementById('live');
 async function refresh() {
@@ -69,11 +69,15 @@ setTimeout(refresh, 1000);
 
 
 class PageServer(Service):
-    """Serve the page at a free port of 127.0.0.1 until `stop`.
+    """Serves the page at a free port of 127.0.0.1 until `stop`.
 
-    `read` returns the accounts and `now` the time there; `change` changes the stand-in (None where
-    the other side is Binance itself) and `renew` renews an account. Both return one line or raise
-    ValueError; `runs` returns the last runs' lines.
+    read     returns the status of all accounts
+    now      returns the environment's time
+    change   changes the stand-in, by command and account: `Controls.do`; None if there is no stand-in
+    renew    renews an account, by its id
+    runs     returns the lines of the last runs
+
+    `change` and `renew` return one line to show, or raise ValueError with one.
     """
 
     def __init__(
@@ -142,7 +146,7 @@ class PageServer(Service):
         super().__init__(Handler)
 
     def do(self, form: Mapping[str, str]) -> None:
-        """Do what the form says; the page then shows the result."""
+        """Perform the action of a submitted form. The page then shows the result."""
         verb, account = form.get("do", ""), form.get("account", "")
         self._pressed = f"renew-{account}" if verb == "renew" else verb
         if verb not in _FOR_ALL:
@@ -156,19 +160,19 @@ class PageServer(Service):
             self._said = str(error)
 
     def live(self) -> str:
-        """Return the part of the page that changes by itself."""
+        """Return the HTML that the page replaces every second: the accounts and the last runs."""
         lines = "\n".join(self._runs()) or "none yet"
         accounts = page(self._read(), self._now(), action=_renew_button)
         return f'<div id="accounts">{accounts}</div><h2>Last runs</h2><pre>{escape(lines)}</pre>'
 
     def whole(self, nonce: str) -> str:
-        """Return the whole page."""
+        """Return the whole page. Its script carries the nonce of the Content-Security-Policy."""
         body = (
             f"<main><h1>listenkey-keeper: local environment</h1>{self._controls()}"
             f'<output id="said">{escape(self._said)}</output><div id="live">{self.live()}</div></main>'
             f'<script nonce="{nonce}">{_SCRIPT}</script>'
         )
-        if self._pressed:  # the keyboard focus stays where it was
+        if self._pressed:  # keep the keyboard focus on the button that was pressed
             button = f'id="{escape(self._pressed)}"'
             body = body.replace(button, f"{button} autofocus", 1)
         return document("listenkey-keeper: local environment", body, _STYLE)

@@ -1,9 +1,9 @@
-"""`make pictures`: the documentation's pictures, made by a real run.
+"""`make pictures`: make the documentation's pictures from a real run.
 
-A day is played on a virtual clock: the function in the local AWS, against the stand-in, with an outage and
-two accounts in trouble. status.svg, history.svg and page-*.png are what the command and the page then show;
-outage.svg is the simulation's. The same code makes the same pictures, and test_pictures.py says when one is
-out of date.
+Plays a day on a virtual clock: the function runs in the local AWS, against the stand-in, with an outage and
+two accounts in trouble. status.svg, history.svg and page-*.png show what the command and the page show then.
+outage.svg comes from the simulation. The same code always makes the same pictures, so test_pictures.py can
+tell when one is out of date.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ from simulation.picture import svg as outage
 
 DOCS = Path(__file__).parent.parent / "docs"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-# One request at a time, and all accounts in one weight group: the order decides on times and listenKeys.
+# One request at a time, and all accounts in one weight group: times and listenKeys depend on the order.
 IN_TURN = {"MAX_CONCURRENCY": "1"}
 COLUMNS = 80
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 TICK, SWEEP = {"source": "aws.events", "detail-type": "Scheduled Event"}, {"overdueOnly": True}
-# Minutes from the start: Binance goes down and comes up again, an API key is deleted, the firewall refuses an
+# Minutes from the start: Binance goes down, answers again, an API key is deleted, the firewall refuses an
 # account, and the pictures are taken.
 _DOWN, _UP, _REVOKED, _BLOCKED, _END = 1240, 1320, 1415, 1445, 1457
-# In a font that is there, not in one that would have to be fetched.
+# Use a font of the reader's system. rich's own template would fetch one.
 _SVG = re.sub(r"@font-face {{.*?}}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
     "Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 )
 
 
 class Distant(Exchange):
-    """A stand-in whose answers take a moment of the virtual clock."""
+    """A stand-in whose answers take 40 to 140 ms on the virtual clock."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(now=clock.timestamp)
@@ -69,13 +69,13 @@ class Distant(Exchange):
     def handle(
         self, method: str, path: str, headers: Mapping[str, str], address: str = "127.0.0.1"
     ) -> Answer:
-        """Answer a request, some time later."""
+        """Answer a request after this latency."""
         self._clock.advance(seconds=self._latency.uniform(0.04, 0.14))
         return super().handle(method, path, headers, address)
 
 
 def play(world: World, clock: VirtualClock, function: LocalFunction) -> None:
-    """Play the day. Ticks come every half hour; sweeps, where there is something for them to find."""
+    """Play the day: a tick every half hour, and sweeps only when there is something for them to find."""
     exchange = world.exchange
     for name, product in (("alice", "usdm"), ("bob", "coinm"), ("carol", "usdm"), ("dave", "usdm")):
         world.add_account(name, _api_key(name), product=product)
@@ -99,7 +99,7 @@ def play(world: World, clock: VirtualClock, function: LocalFunction) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The pictures in docs/: SVG by file name, and the accounts that the page shows."""
+    """The pictures in docs/: the SVG files by name, and the accounts that the page shows at `at`."""
 
     svg: dict[str, str]
     accounts: list[AccountStatus]
@@ -107,19 +107,19 @@ class Pictures:
 
     @property
     def html(self) -> str:
-        """The page that is photographed."""
+        """The page of which the screenshots are taken."""
         return document("accounts", page(self.accounts, self.at))
 
     @property
     def digest(self) -> str:
-        """What stands in a photograph of this page and of no other."""
+        """A hash of the page. It is stored in each screenshot, to tell whether that is out of date."""
         return hashlib.sha256(self.html.encode()).hexdigest()
 
 
 def make(world: World, clock: VirtualClock, function: LocalFunction) -> Pictures:
     """Play the day and return its pictures."""
     before = random.getstate()
-    random.seed(1)  # of the pauses between tries
+    random.seed(1)  # for the pauses between tries
     play(world, clock, function)
     random.setstate(before)
     tables = world.aws.outputs["AccountsTableName"], world.aws.outputs["ListenKeysTableName"]
@@ -133,7 +133,7 @@ def make(world: World, clock: VirtualClock, function: LocalFunction) -> Pictures
 
 
 def screen(world: World, clock: VirtualClock, *arguments: str) -> str:
-    """Run `listenkeys` in a terminal and return what it shows, as SVG."""
+    """Run `listenkeys` in a terminal, and return an SVG of what it shows."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LISTENKEYS_"))},
         **world.environment(), "LISTENKEYS_STACK_NAME": world.aws.stack_name, "COLUMNS": str(COLUMNS),
@@ -153,12 +153,12 @@ def screen(world: World, clock: VirtualClock, *arguments: str) -> str:
 
 
 def _read(terminal: int) -> str:
-    """Return everything that comes out of a terminal until nobody has it open any more."""
+    """Return everything that is written to a terminal until the last process has closed it."""
     parts = []
     try:
         while part := os.read(terminal, 65536):
             parts.append(part)
-    except OSError:  # how Linux says that it is closed
+    except OSError:  # Linux raises EIO once it is closed
         pass
     os.close(terminal)
     return b"".join(parts).decode()

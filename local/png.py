@@ -1,4 +1,4 @@
-"""A note inside a PNG: what the picture was made from."""
+"""A note inside a PNG file, which says what the picture was made from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _KEYWORD = b"Source\0"
 
 
 def note(png: bytes) -> str | None:
-    """Return a picture's note, None where it has none."""
+    """Return the note of a picture, or None if it has none."""
     found = (content for kind, content in _chunks(png) if kind == b"tEXt" and content.startswith(_KEYWORD))
     return next((content.removeprefix(_KEYWORD).decode("latin-1") for content in found), None)
 
 
 def with_note(png: bytes, text: str) -> bytes:
-    """Return the picture with a note, before its end."""
+    """Return the picture with a note added as a tEXt chunk at its end."""
     content = b"tEXt" + _KEYWORD + text.encode("latin-1")
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     end = png.rindex(b"IEND") - 4

@@ -1,7 +1,7 @@
-"""ACCOUNT=real: your own account at Binance instead of the stand-in's.
+"""ACCOUNT=real: your own account at Binance instead of the stand-in.
 
-Prints the host, then prompts for the API key, and sends nothing before that. BINANCE_API_KEY and similar
-variables are not read: traders have them exported, and would send a request without wanting to.
+Prints the host, then prompts for the API key, and sends nothing before that. It does not read
+BINANCE_API_KEY or similar variables: traders have them exported, and would send a request unintentionally.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from local.world import World
 
 @dataclass(frozen=True, slots=True)
 class RealAccount:
-    """An account at Binance; `host` is empty for the one of its product and environment."""
+    """An account at Binance. `host` is "" for the usual host of its product and environment."""
 
     product: str
     environment: str
     host: str
 
     def world(self) -> World:
-        """Prompt for the API key and make a world with this account. Raises SystemExit with one line."""
+        """Prompt for the API key, and make a world with this account. Raises SystemExit with one line."""
         name = endpoint_name(self.product, self.environment)
         if not name:
             raise SystemExit(f"Binance has no {self.product} in the {self.environment} environment")
@@ -50,7 +50,7 @@ class RealAccount:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what make passes on of ACCOUNT, PRODUCT, ENVIRONMENT and HOST."""
+    """Add the options that make sets from ACCOUNT, PRODUCT, ENVIRONMENT and HOST."""
     parser.add_argument("--account", default="demo", help="real: your own account at Binance")
     parser.add_argument("--product", default="", help="of the real account")
     parser.add_argument("--environment", default="", help="of the real account")
@@ -58,7 +58,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(options: argparse.Namespace) -> RealAccount | None:
-    """Return the real account, None for the stand-in's. Raises SystemExit with one line."""
+    """Return the real account that the options describe, or None for the stand-in.
+
+    Raises SystemExit with one line.
+    """
     product, environment, host = options.product, options.environment, options.host.rstrip("/")
     if options.account not in ("demo", "real"):
         raise SystemExit(
@@ -80,7 +83,7 @@ def chosen(options: argparse.Namespace) -> RealAccount | None:
 
 
 def _reach(url: str) -> None:
-    """Raise SystemExit if the host does not answer at all: the function would try for minutes."""
+    """Raise SystemExit if the host does not answer at all: the function would retry for minutes."""
     try:
         requests.get(url, timeout=(3, 5), allow_redirects=False).close()
     except requests.RequestException as error:

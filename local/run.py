@@ -22,7 +22,7 @@ from local.running import STATE, running_environment, running_world
 from local.terminal import Parser, doing
 from local.world import MAKING, STREAM_URL, demo_world
 
-# Only with the stand-in: a real account is not meant to fail.
+# Printed only with the stand-in: a real account is not meant to fail.
 FIRST = """Of the four demo accounts, alice starts with a live listenKey, bob with none, and carol with one
 that Binance has forgotten. dave is meant to fail: the stand-in for Binance does not know his API key.
 """
@@ -35,7 +35,10 @@ REPEATED = {"level", "message", "location", "timestamp", "service", "cold_start"
 def options(
     command: str, description: str | None, arguments: list[str]
 ) -> tuple[Any, bool, RealAccount | None]:
-    """Return the event, whether the world stays up, and a real account; raises SystemExit with one line."""
+    """Return the event, whether to keep the environment running, and the real account, None if there is none.
+
+    Raises SystemExit with one line if an option is wrong.
+    """
     parser = Parser(prog=f"make {command}", description=description)
     parser.add_argument("event", help="a file of events/")
     parser.add_argument("--keep", action="store_true", help="keep the environment running for the next run")
@@ -76,9 +79,9 @@ def world(keep: bool, real: RealAccount | None) -> Iterator[Mapping[str, str]]:
 
 
 def shortened(line: str, report: dict[str, Any] | None) -> str:
-    """Return a log line without what Powertools adds to each, and without this report.
+    """Return a log line without the fields that Powertools adds to every line, and without this report.
 
-    Anything that is no JSON object is returned as it is.
+    A line that is not a JSON object is returned unchanged.
     """
     try:
         fields = dict(json.loads(line))
@@ -101,7 +104,7 @@ def show(
     variables: Mapping[str, str],
     clock: ScaledClock,
 ) -> None:
-    """Print the plan or the status of every account; then the log, and what came back or was raised."""
+    """Print the plan or the status of every account, then the log, then the function's result or error."""
     if report and report.get("dryRun"):
         output.show(report_view(report, clock.now()))
     else:
@@ -128,10 +131,10 @@ def _head(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     event, keep, real = options("run", __doc__, arguments)
-    told = running_world() is not None  # what its accounts are, and what is next
+    told = running_world() is not None  # `make up` or an earlier run has printed FIRST and NEXT
     with world(keep, real) as variables:
         demo = variables.get(STREAM_URL) and not told
-        # In the environment of `make up` time may run faster.
+        # Time may run faster in the environment of `make up`.
         clock = ScaledClock.of(variables[CLOCK]) if CLOCK in variables else ScaledClock()
         done = LocalFunction(variables, clock.clock).invoke(event, Context())
         error = f"{type(done.error).__name__}: {done.error}"

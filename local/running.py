@@ -1,4 +1,4 @@
-"""The running local environment: how other processes find it, and the commands in .local that use it.
+"""How other processes find the running local environment, and the commands in .local that use it.
 
 `python -m local down` stops it.
 """
@@ -24,7 +24,7 @@ START_SECONDS, END_SECONDS = 60, 10
 IN_USE = 3  # exit code of a second environment in the same directory
 _ROOT = Path(__file__).resolve().parent.parent
 _PYTHONPATH = f"{_ROOT}/functions/keepalive:{_ROOT}"
-# moto fails with a traceback where there is no such region, and has no stack in any other.
+# moto fails with a traceback for a region that does not exist, and has no stack in any other region.
 _ONE_REGION = """
 case " $*" in *" --region"*)
   echo '.local/listenkeys: the local environment has one region: leave --region out' >&2; exit 2
@@ -46,7 +46,7 @@ exec "$@"
 
 
 def running_world() -> dict[str, Any] | None:
-    """Return the state of the environment that is running, None when none is."""
+    """Return `pid` and `environment` (variables) of the running environment, or None if none is running."""
     try:
         found: dict[str, Any] = json.loads(STATE.read_text())
         os.kill(found["pid"], 0)
@@ -56,13 +56,16 @@ def running_world() -> dict[str, Any] | None:
 
 
 def running_environment() -> Mapping[str, str]:
-    """Return the variables of the running environment; start one in the background if none runs."""
+    """Return the variables of the running environment. If none is running, start one in the background.
+
+    Raises SystemExit if it does not start within 60 s.
+    """
     found = running_world()
     if found is None:
         log = STATE.with_name("world.log")
         log.parent.mkdir(exist_ok=True)
         with log.open("w") as output:
-            # With this process's output, `make run KEEP=1 | less` would only end with the environment.
+            # If it inherited our output, `make run KEEP=1 | less` would not end before the environment does.
             process = subprocess.Popen(
                 [sys.executable, "-m", "local", "up", "--still"],
                 stdin=subprocess.DEVNULL,
@@ -71,7 +74,7 @@ def running_environment() -> Mapping[str, str]:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
-        # If another process has just started one, ours ends and the other is found.
+        # If another process has just started one, ours exits with IN_USE and we find the other.
         while (found := running_world()) is None:
             if process.poll() not in (None, IN_USE) or time.monotonic() > deadline:
                 raise SystemExit(f"the local environment did not start: see {log}")
@@ -81,7 +84,7 @@ def running_environment() -> Mapping[str, str]:
 
 
 class StopSignal:
-    """Says whether this process must end: after Ctrl-C, after `make down`, or when its terminal is closed."""
+    """Records that this process must end: after Ctrl-C, `make down`, or when its terminal is closed."""
 
     def __init__(self) -> None:
         self.received = False
@@ -94,13 +97,13 @@ class StopSignal:
             time.sleep(0.1)
 
     def _receive(self, *_: object) -> None:
-        # Not an Event: signals come in twos, the second while the first's handler holds the lock.
+        # Not an Event: a second signal may come while the handler of the first holds the Event's lock.
         self.received = True
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold the directory's lock. Raises BlockingIOError when another environment holds it."""
+    """Hold the directory's lock. Raises BlockingIOError if another environment holds it."""
     STATE.parent.mkdir(exist_ok=True)
     folder = os.open(STATE.parent, os.O_RDONLY)
     try:
@@ -140,9 +143,10 @@ def commands(environment: Mapping[str, str]) -> Iterator[None]:
     ]
     scripts = {
         listenkeys: "\n".join(lines) + f'{_ONE_REGION}\n{path}{python} listenkey_keeper.cli "$@"\n',
-        # It looks for .local/world.json.
+        # local.front looks for .local/world.json in the current directory.
         binance: f'cd {shlex.quote(os.getcwd())} || exit\n{path}{python} local.front "$@"\n',
-        # Runs the user's own program with the variables. Where there is no `python`, with this one.
+        # Runs the user's own program with the variables. Our `python` comes last on the PATH, in case they
+        # have none.
         with_it: "\n".join(lines)
         + _WITH_USAGE
         + f'\nexport PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}'

@@ -1,4 +1,4 @@
-"""A small HTTP service on 127.0.0.1, in a thread of its own."""
+"""A small HTTP service on 127.0.0.1, in its own thread."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Self
 
 
 class Service:
-    """Serve this handler at a free port of 127.0.0.1, `url`, until `stop`."""
+    """Serves this handler at a free port of 127.0.0.1 until `stop`. `url` is its address."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
-        # Not HTTPServer: it looks up the host's name when it binds.
+        # Not HTTPServer, which looks up the host's name when it binds.
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -26,7 +26,7 @@ class Service:
         self.stop()
 
     def stop(self) -> None:
-        """Refuse new connections; what is being answered goes on."""
+        """Refuse new connections. Requests that are being answered are finished."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""Says what takes a while (a spinner in a terminal, a line elsewhere), and what is wrong, in one line."""
+"""Shows progress (a spinner in a terminal, lines elsewhere), and errors in one line."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rich.progress import track
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads a command's options, without a usage text above an error."""
+    """A parser of options that prints no usage text above an error."""
 
     def error(self, message: str) -> NoReturn:
-        """End with one line."""
+        """Raise SystemExit with one line."""
         raise SystemExit(f"{self.prog}: {message}")
 
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Say what is being done."""
+    """Say on standard error what is being done, until the block ends."""
     console = Console(stderr=True)
     if console.is_terminal:
         with console.status(f"{what} ..."):
@@ -34,7 +34,7 @@ def doing(what: str) -> Iterator[None]:
 
 
 def wait_for(futures: Collection[Future[Any]], what: str) -> None:
-    """Wait until all of these are done, and count them."""
+    """Wait until all futures are done, and show on standard error how many are."""
     console, done = Console(stderr=True), as_completed(futures)
     if console.is_terminal:
         for _ in track(done, what, total=len(futures), console=console):

@@ -33,11 +33,15 @@ from local.world import MAKING, SPARE_KEYS, World, demo_world
 
 FASTEST = 600.0
 LOG = STATE.with_name("function.log")
-_PATIENCE = 3.0  # real seconds that a run still in progress gets when the environment stops
+_PATIENCE = 3.0  # real seconds that a run in progress gets when the environment stops
 
 
 class Runs:
-    """Runs the function, one run at a time. Prints one line for each and writes its log to a file."""
+    """Runs the function, one run at a time. Prints one line for each run and appends its log to LOG.
+
+    `read` returns the status of all accounts, and `messages` the account messages so far. `ended` is set if
+    the terminal is gone.
+    """
 
     def __init__(
         self,
@@ -52,14 +56,14 @@ class Runs:
         self._sent = 0
         self._ended = ended
         self._clock = clock
-        self._out = sys.stdout  # a run redirects it
+        self._out = sys.stdout  # kept, because a run redirects sys.stdout
         self._lock = threading.Lock()
-        self.last: deque[str] = deque(maxlen=10)  # their lines, newest first
+        self.last: deque[str] = deque(maxlen=10)  # the lines of the last runs, newest first
         LOG.parent.mkdir(exist_ok=True)
         LOG.write_text("")
 
     def invoke(self, event: Any, context: Context | None = None, if_it_fails: str = "") -> Invocation:
-        """Run the function with an event."""
+        """Run the function with an event. `if_it_fails` says what happens after a failure, for the line."""
         with self._lock:
             at = self._clock.now()
             done = self._function.invoke(event, context)
@@ -92,7 +96,7 @@ class Runs:
         return _counts(done.report, rows)
 
     def say(self, text: str) -> None:
-        """Print. Without a terminal to print to, stop the environment."""
+        """Print a line. If that fails because the terminal is gone, stop the environment."""
         try:
             print(text, file=self._out, flush=True)
         except OSError:
@@ -108,11 +112,11 @@ def _kind(event: Any) -> str:
 
 
 def _counts(report: dict[str, Any], rows: list[AccountStatus]) -> str:
-    """Return how many accounts came to what in this run, and who is without a live key after it."""
+    """Return one line: how many accounts had which outcome, and which have no live listenKey now."""
     if report.get("dryRun"):
         sent = "only the probe sent" if report.get("probe") else "nothing sent"
         return f"dry run: {len(report['plan'])} due, {report['skipped']} not due, {sent}"
-    # A sweep counts as rejected also those whom it leaves alone, because Binance rejected them before.
+    # A sweep's `rejected` includes accounts that it did not try because Binance rejected them before.
     of_run = [row.current.outcome for row in rows if row.current.run_id == report["runId"]]
     tried = min(of_run.count(Outcome.REJECTED), report["rejected"])
     counts = {o.lower(): report[o.lower()] for o in Outcome}
@@ -129,7 +133,7 @@ def _counts(report: dict[str, Any], rows: list[AccountStatus]) -> str:
 
 
 def account_messages(world: World) -> list[str]:
-    """Return the texts of FAILING and RECOVERED so far, which AWS would send by email and to a chat."""
+    """Return the texts of the FAILING and RECOVERED messages that AWS would have sent by email and chat."""
     with suppress(KeyError):  # the environment is stopping
         details = (event["detail"] for event in world.aws.sent_events())
         return [detail["text"] for detail in details if "text" in detail]
@@ -137,8 +141,8 @@ def account_messages(world: World) -> list[str]:
 
 
 def serve(speed: float, still: bool = False, real: RealAccount | None = None) -> None:
-    """Run the environment until Ctrl-C; with `still`, no rule fires."""
-    made = real.world() if real else None  # its prompt ends with Ctrl-C
+    """Run the environment until Ctrl-C. With `still`, no rule fires."""
+    made = real.world() if real else None  # before StopSignal, so that Ctrl-C ends its prompt
     stop, ended = StopSignal(), threading.Event()
     clock = ScaledClock(speed)
     with doing("creating AWS from template.yaml on this machine" if real else MAKING):
@@ -179,7 +183,7 @@ def serve(speed: float, still: bool = False, real: RealAccount | None = None) ->
             with commands(environment), state(environment):
                 runs.say(f"Status page: {page.url}\n")
                 greet(world, scheduler, clock, runs)
-                # A daemon: a run that hangs must not outlive Ctrl-C.
+                # A daemon thread: a run that hangs must not delay the exit after Ctrl-C.
                 thread = threading.Thread(target=scheduler.run, args=(ended, speed), daemon=True)
                 thread.start()
                 stop.wait(ended)

@@ -19,16 +19,18 @@ from local.binance.stream import StreamServer
 from local.clock import ScaledClock
 
 MAKING = "creating AWS from template.yaml and a Binance stand-in on this machine"
-# What comes before the path of a websocket, in the environment of a world that serves them.
+# The environment variable with the base URL of the websockets; empty if the world does not serve them.
 STREAM_URL = "BINANCE_STREAM_URL"
-# API keys that the stand-in knows and no account has yet, to try things out with.
+# API keys that the stand-in accepts and no account has yet, for the user to try out.
 SPARE_KEYS = [f"sparekey{number:02}" for number in range(1, 6)]
 
 
 class World:
-    """The deployed template and the stand-in; none with a `binance_url` ("" for Binance itself).
+    """The deployed template and the stand-in.
 
-    With `streams`, the stand-in serves its websockets, too.
+    With a `binance_url` there is no stand-in: the function calls that host, or Binance itself if it is "".
+    With `streams`, the stand-in also serves websockets. A world that is given an `aws` resets it at the end;
+    otherwise it makes and closes its own.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class World:
         self.close()
 
     def close(self) -> None:
-        """Stop every server."""
+        """Stop every server. An `aws` that was passed in is reset, not stopped."""
         if self.streams:
             self.streams.stop()
         if self.binance:
@@ -64,22 +66,22 @@ class World:
 
     @property
     def exchange(self) -> Exchange:
-        """The stand-in's engine."""
+        """The engine of the stand-in. Fails if the world uses another Binance."""
         assert self.binance, "this world uses another Binance"
         return self.binance.exchange
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a process that is the function in this world."""
+        """Return the environment variables of a process that runs the function in this world."""
         urls = {"BINANCE_BASE_URL": self.binance_url, STREAM_URL: self.stream_url}
         return {**self.aws.environment(), **urls}
 
     def put_row(self, account_id: str, **attributes: Any) -> None:
-        """Write a row of AccountsTable; attributes in DynamoDB's notation, or a plain string or boolean."""
+        """Write a row of AccountsTable. Attributes are strings, booleans or values in DynamoDB's notation."""
         item = {name: _attribute(value) for name, value in {"accountId": account_id, **attributes}.items()}
         self.aws.client("dynamodb").put_item(TableName=self.aws.outputs["AccountsTableName"], Item=item)
 
     def put_secret(self, name: str, content: Any) -> None:
-        """Write a secret, or a new version of it; anything but a string becomes JSON."""
+        """Write a secret, or a new version of it. Content other than a string is stored as JSON."""
         text = content if isinstance(content, str) else json.dumps(content)
         client = self.aws.client("secretsmanager")
         try:
@@ -88,7 +90,7 @@ class World:
             client.put_secret_value(SecretId=name, SecretString=text)
 
     def add_account(self, account_id: str, api_key: str, known: bool = True, **attributes: Any) -> None:
-        """Add an account: its row, its secret and, unless it is not `known`, its API key at the stand-in."""
+        """Add an account: its row, its secret and, if `known`, its API key at the stand-in."""
         if known and self.binance:
             self.exchange.add_account(api_key)
         prefix = self.aws.parameters["SecretPrefix"]
@@ -96,7 +98,10 @@ class World:
         self.put_row(account_id, **attributes)
 
     def put_current(self, account_id: str, listen_key: str, renewed_at: datetime, **attributes: Any) -> None:
-        """Write a current record as the function would have: extended at `renewed_at`."""
+        """Write a current record as the function does when it has extended the key at `renewed_at`.
+
+        `attributes` replaces or adds attributes; None leaves one out.
+        """
         renewed, expires = iso(renewed_at), iso(renewed_at + LEASE)
         record = {
             "accountId": account_id, "record": "CURRENT", "listenKey": listen_key, "product": "usdm",
@@ -108,12 +113,12 @@ class World:
         self.aws.client("dynamodb").put_item(TableName=self.aws.outputs["ListenKeysTableName"], Item=item)
 
     def records(self, account_id: str) -> list[dict[str, Any]]:
-        """Return all that is recorded of an account: the ledger, oldest first, and the current record."""
+        """Return an account's records: the ledger, oldest first, then the current record if there is one."""
         current = self.current(account_id)
         return self.ledger(account_id) + ([current] if current else [])
 
     def all_records(self) -> Iterator[dict[str, Any]]:
-        """Yield everything that ListenKeysTable and LedgerTable hold."""
+        """Yield every item of ListenKeysTable and LedgerTable."""
         scan = self.aws.client("dynamodb").get_paginator("scan")
         for table in ("ListenKeysTableName", "LedgerTableName"):
             for page in scan.paginate(TableName=self.aws.outputs[table]):
@@ -121,7 +126,7 @@ class World:
                     yield {name: _plain(value) for name, value in item.items()}
 
     def current(self, account_id: str) -> dict[str, Any]:
-        """Return an account's current record; empty without one."""
+        """Return an account's current record, or an empty dict if there is none."""
         answer = self.aws.client("dynamodb").get_item(
             TableName=self.aws.outputs["ListenKeysTableName"], Key=key_of(account_id), ConsistentRead=True
         )
@@ -137,7 +142,7 @@ class World:
         return [{name: _plain(value) for name, value in item.items()} for item in answer["Items"]]
 
     def add_demo_accounts(self, now: datetime) -> None:
-        """Add four accounts: a live key, a new account, a key that Binance forgot, a bad API key."""
+        """Add alice (a live key), bob (no key), carol (a key that Binance forgot), dave (a bad API key)."""
         earlier = now - timedelta(minutes=34)
         for name in ("alice", "bob", "carol"):
             self.add_account(name, f"demo{name}".ljust(64, "0"))
@@ -151,7 +156,7 @@ class World:
 
 
 def demo_world(clock: ScaledClock | None = None) -> World:
-    """Make a world of the demo accounts, with the stand-in's websockets."""
+    """Make a world with the demo accounts and the stand-in's websockets."""
     clock = clock or ScaledClock()
     world = World(exchange=Exchange(now=clock.timestamp), streams=True)
     world.add_demo_accounts(clock.now())

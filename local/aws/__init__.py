@@ -1,1 +1,1 @@
-"""AWS on this machine: the stack, its rules, the runtime."""
+"""AWS on this machine: the stack, its rules and Lambda's runtime."""

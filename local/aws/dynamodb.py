@@ -1,4 +1,4 @@
-"""moto's DynamoDB where it differs from AWS's in what the program relies on: atomic writes, transactions."""
+"""Patches moto's DynamoDB, which lacks what the program relies on: atomic writes and transactions."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _one_at_a_time = Lock()
 def make_atomic(dynamodb: Any, table_names: list[str]) -> None:
     """Make moto's writes atomic, and its TransactWriteItems undo the items it wrote.
 
-    moto checks an update's condition, then writes: of two updates at the same time both may pass.
+    moto checks the condition of an update and then writes: two updates at the same time may both pass.
 
-    In a transaction it copies the whole table for each item and, when it is refused, puts the copy in its
-    place. That takes minutes with 5,000 rows and loses what other threads have written in the meantime. And
-    where an update does not fit the item it meets, it refuses the call; AWS cancels it and says which item it
-    was.
+    In a transaction, moto copies the whole table for each item, and restores the copy if the transaction is
+    refused. That takes minutes with 5,000 rows, and loses what other threads have written in the meantime.
+    If an update does not fit the existing item, moto refuses the call as invalid; AWS cancels the transaction
+    and says which item was the reason.
     """
     for name in table_names:
         table = dynamodb.tables[name]
-        # The copy that moto would put back is the table itself.
+        # A copy of the table is the table itself, so that moto's copying and restoring does nothing.
         table.__deepcopy__ = partial(lambda itself, memo: itself, table)
     if "transact_write_items" in vars(dynamodb):
         return

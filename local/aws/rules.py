@@ -1,7 +1,6 @@
-"""The deployed stack's rules, fired as EventBridge fires them, and Lambda's way with asynchronous events.
+"""Fires the deployed stack's rules as EventBridge does, and retries asynchronous events as Lambda does.
 
-Everything that says when, with which event and how often again is read from the deployed stack. Time is the
-world's.
+Schedules, events and numbers of retries are read from the deployed stack. The clock is the environment's.
 """
 
 from __future__ import annotations
@@ -25,15 +24,16 @@ from local.invoke import Context, Invocation
 FUNCTION = "KeepaliveFunction"
 TICK, SWEEP, EXPIRED = RULES
 _RETRY_AFTER = (60.0, 120.0)  # seconds: Lambda Developer Guide, "How Lambda handles errors and retries"
-_LONGEST_BACK_OFF = 300.0  # seconds between two tries of an event while Lambda is throttled: the same page
-_LONGEST_WAIT = 0.2  # real seconds until a new event or the end is noticed
+_LONGEST_BACK_OFF = 300.0  # seconds between two tries of an event while Lambda is throttled (same page)
+_LONGEST_WAIT = 0.2  # real seconds until `run` notices a new event or the end
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule whose target is the function; `seconds` between two firings, `event` None for the plain one.
+    """A rule whose target is the function.
 
-    `id` is the logical id in the template.
+    It fires every `seconds`. `event` is the target's Input, None if EventBridge sends its own event. `id` is
+    the logical id in the template.
     """
 
     id: str
@@ -47,7 +47,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One try of an asynchronous event: `rule` is empty for an event that no rule sent, `attempt` from 0."""
+    """One try of an asynchronous event.
+
+    `rule` is the id of the rule that sent it, "" if none did. `since` is when it was sent (monotonic
+    seconds), and `attempt` counts from 0. `if_it_fails` says what happens after a failure.
+    """
 
     event: Any
     rule: str
@@ -58,7 +62,7 @@ class Call:
 
     @property
     def context(self) -> Context:
-        """Lambda's context object; a retry has the request id of the first try."""
+        """Lambda's context object. A retry has the request id of the first try."""
         return Context(aws_request_id=self.request_id)
 
 
@@ -68,7 +72,7 @@ class _Firing:
 
 
 def read_rules(aws: LocalAws) -> list[Rule]:
-    """Return the rules that call the function, as they stand now. Raises SystemExit for a cron expression."""
+    """Return the function's rules as they are now, most frequent first. Raises SystemExit for a cron rule."""
     events, function = aws.client("events"), aws.resources[FUNCTION]
     ids = {physical: logical for logical, physical in aws.resources.items()}
     rules = []
@@ -97,11 +101,12 @@ def read_rules(aws: LocalAws) -> list[Rule]:
 
 
 class Scheduler:
-    """Fire the rules; `invoke` runs the function, `give_up` takes what failed for good.
+    """Fires the rules and runs the function with their events.
 
-    `first` says how many seconds from now a rule fires for the first time; by default a rate starts to run
-    when its rule is made. While `throttled`, Lambda starts nothing and keeps an event until it is too old;
-    `throttles` has the time of each refusal. All times are the monotonic clock's.
+    `invoke` runs the function. `give_up` is called with the dead letter of an event that failed for good.
+    `first` gives, by rule id, the seconds until a rule fires for the first time; the default is the rule's
+    rate. While `throttled` is True, Lambda does not start the function, and keeps an event until it is too
+    old; `throttles` has the time of each refusal. All times are monotonic seconds of `clock`.
     """
 
     def __init__(
@@ -138,17 +143,17 @@ class Scheduler:
             self._push(start + (first or {}).get(rule.id, rule.seconds), _Firing(rule.id))
 
     def send(self, event: Any, rule: str = "") -> None:
-        """Take an asynchronous event, as Lambda's queue would."""
+        """Queue an asynchronous event for the function, as Lambda does."""
         now = self._clock.monotonic()
         self._push(now, Call(event, rule, now, str(uuid.uuid4())))
 
     def run(self, ended: threading.Event, speed: float) -> None:
-        """Do what is due until the end, where the clock runs at this speed."""
+        """Run what is due until `ended` is set. `speed` is how fast the clock runs."""
         while not ended.is_set():
             ended.wait(min(_LONGEST_WAIT, self.step() / speed))
 
     def step(self) -> float:
-        """Do one thing that is due; return the seconds until the next one is."""
+        """Run one job if one is due. Return the seconds until the next is due, 0 after running one."""
         now = self._clock.monotonic()
         with self._lock:
             due = self._jobs[0][0] if self._jobs else now + _LONGEST_WAIT
@@ -162,12 +167,12 @@ class Scheduler:
         return 0.0
 
     def waiting(self) -> list[float]:
-        """Return the ages in seconds of the events that Lambda holds."""
+        """Return the ages (in seconds) of the events that wait in Lambda's queue."""
         now = self._clock.monotonic()
         return [now - job.since for *_, job in self._jobs if isinstance(job, Call)]
 
     def rule(self, id_: str) -> Rule | None:
-        """Return a rule as it stands now; None when it is gone."""
+        """Return a rule as it is now, or None if it no longer exists."""
         return next((rule for rule in read_rules(self._aws) if rule.id == id_), None)
 
     def _push(self, due: float, job: _Firing | Call) -> None:
@@ -179,7 +184,7 @@ class Scheduler:
         if rule is None:
             return
         now = self._clock.monotonic()
-        while due <= now:  # what the machine was too slow for is left out
+        while due <= now:  # skip firings for which the machine was too slow
             due += rule.seconds
         self._push(due, _Firing(id_))
         if rule.enabled:
@@ -221,7 +226,7 @@ class Scheduler:
 
 
 def error_payload(error: Exception) -> dict[str, Any]:
-    """Return what Lambda answers for a function that raised."""
+    """Return the payload that Lambda returns for a function that raised."""
     trace = traceback.format_list(traceback.extract_tb(error.__traceback__))
     return {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": trace}
 

@@ -36,30 +36,30 @@ _RUNTIME = ROOT / ".venv-runtime/bin/python"
 _EMULATORS = {"x86_64": "x86_64", "aarch64": "arm64"}
 _START_SECONDS = 10.0
 _PATH = "/2015-03-31/functions/function/invocations"
-# How this machine reaches Binance itself; all else is the deployed function's.
+# The variables with which this machine reaches Binance. All others are those of the deployed function.
 _OF_THIS_MACHINE = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "REQUESTS_CA_BUNDLE")
 
 
 class Unusable(Exception):
-    """This machine cannot run the emulator, or something has to be built first; the text says what to do."""
+    """This machine cannot run the emulator, or something must be built first. The text says what to do."""
 
 
 class FunctionError(NamedTuple):
-    """What Lambda reports of an invocation that failed; `type` is the exception's name."""
+    """The error that Lambda reports for a failed invocation. `type` is the name of the exception."""
 
     type: str
     message: str
 
 
 class Answer(NamedTuple):
-    """What the function returned, or the error that it ended with."""
+    """What the function returned, or the error with which it ended. The other is None."""
 
     payload: Any
     error: FunctionError | None
 
 
 def emulator() -> Path:
-    """Return the path of the emulator for this machine."""
+    """Return the path of the emulator for this machine. Raises Unusable if there is none."""
     if sys.platform != "linux":
         raise Unusable("AWS's runtime emulator runs on Linux only: `make run` needs no emulator")
     name = f"aws-lambda-rie-{_EMULATORS.get(platform.machine(), platform.machine())}"
@@ -69,10 +69,12 @@ def emulator() -> Path:
 
 
 class RuntimeEmulator:
-    """One execution environment of the function in `code`, a directory with what is in the zip.
+    """One execution environment of the function in `code`, a directory with what the zip contains.
 
-    `environment` is all it sees; `timeout` and `memory` (MB) are the function's. Nothing runs before
-    the first invocation, and one runs at a time. A context manager; `close()` ends every process of it.
+    The function gets the variables in `environment` and those that Lambda sets. `timeout` (seconds) and
+    `memory` (MB) are the function's settings. The function's code is loaded at the first invocation, and one
+    invocation runs at a time. Use it as a context manager, or call `close()`, which ends all its processes.
+    Raises Unusable.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class RuntimeEmulator:
             raise Unusable(f"{runtime} is not there: `make .venv-runtime/.installed` makes it")
         self._timeout = timeout
         api, self._port = _free_ports()
-        # A file, not a pipe: nobody has to read it for the function to go on.
+        # A file, not a pipe: a full pipe that nobody reads would stop the function.
         self._log = tempfile.NamedTemporaryFile(prefix="rie-", suffix=".log")  # noqa: SIM115 - closed by close()
         command = [
             str(emulator()),
@@ -110,7 +112,7 @@ class RuntimeEmulator:
                 "AWS_DEFAULT_REGION": REGION,
                 "AWS_LAMBDA_FUNCTION_NAME": "KeepaliveFunction",
                 "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-                # What was built is not to change by being run.
+                # Running the built code must not change it.
                 "PYTHONDONTWRITEBYTECODE": "1",
                 **environment,
                 "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
@@ -135,7 +137,7 @@ class RuntimeEmulator:
         self.close()
 
     def invoke(self, event: Any) -> Answer:
-        """Call the function with an event and wait for what it returns."""
+        """Call the function with an event, and wait for its result."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout + 30)
         reports = self.log.count("\nREPORT RequestId")
         try:
@@ -143,14 +145,14 @@ class RuntimeEmulator:
             body = connection.getresponse().read()
         finally:
             connection.close()
-        # The emulator answers before it writes its last lines, and takes the next invocation after them only.
+        # The emulator answers before it writes its last lines, and takes the next invocation only after them.
         self._wait(lambda: self.log.count("\nREPORT RequestId") > reports, 1.0)
         return _answer(body)
 
     @property
     def log(self) -> str:
         """Everything that the function and its runtime have printed."""
-        # Not read_text(): a traceback is one line, in which carriage returns stand for line breaks.
+        # Not read_text(), which changes carriage returns: a traceback is one line that contains them.
         return Path(self._log.name).read_bytes().decode(errors="replace")
 
     @property
@@ -159,7 +161,7 @@ class RuntimeEmulator:
         return len(re.findall(r"^.*\(rapid\) INIT START\(.*$", self.log, re.MULTILINE))
 
     def runtime_pid(self) -> int | None:
-        """Return the process id of the runtime, None before the first invocation or after a crash."""
+        """Return the process id of the runtime, or None before the first invocation and after a crash."""
         with suppress(OSError):
             for task in Path(f"/proc/{self._process.pid}/task").iterdir():
                 for child in (task / "children").read_text().split():
@@ -167,15 +169,15 @@ class RuntimeEmulator:
         return None
 
     def kill(self) -> None:
-        """Kill the runtime process, as the kernel does to one that has used up its memory."""
+        """Kill the runtime process, as the kernel does when it runs out of memory."""
         pid = self.runtime_pid()
         if pid is None:
             raise RuntimeError("no runtime is running")
         os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the emulator and what it has started."""
-        # The emulator leaves behind what it has started.
+        """End the emulator and the runtime process."""
+        # The emulator does not end the runtime process that it has started.
         runtime = self.runtime_pid()
         self._process.kill()
         if runtime is not None:
@@ -212,7 +214,7 @@ def function_of(template: Path) -> dict[str, Any]:
 
 
 def _free_ports() -> list[int]:
-    """Return two ports that are free; the emulator cannot be told to choose one itself."""
+    """Return two free ports, because the emulator cannot choose them itself."""
     with socket.socket() as first, socket.socket() as second:
         for each in (first, second):
             each.bind(("127.0.0.1", 0))
@@ -224,7 +226,7 @@ def _answer(body: bytes) -> Answer:
     try:
         payload = json.loads(text)
     except ValueError:
-        # A timeout comes as plain text.
+        # The emulator reports a timeout as plain text.
         return Answer(
             None, FunctionError("Sandbox.Timedout" if "timed out" in text else "Unknown", text.strip())
         )
@@ -252,7 +254,7 @@ def main(arguments: list[str]) -> int:
             ) as lambda_:
                 answer = lambda_.invoke(event)
                 log = lambda_.log
-            # Of the emulator's own lines, the two that show how long the start took.
+            # Of the emulator's own lines, keep only the two that show how long the start took.
             lines = [line for line in log.splitlines() if "(rapid)" not in line or " INIT " in line]
             error = f"{answer.error.type}: {answer.error.message}" if answer.error else ""
             show(answer.payload, error, lines, variables, clock)

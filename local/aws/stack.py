@@ -1,8 +1,9 @@
-"""AWS on this machine: template.yaml expanded as SAM would, and created in moto's server on 127.0.0.1.
+"""AWS on this machine: expands template.yaml as SAM does, and creates it in moto's server on 127.0.0.1.
 
-Owns the local stack and what a process needs to reach it. Describes no table, queue or role itself: the
-template is the only source. moto leaves out what it does not know (alarms, policies of queues and topics), so
-what the others rely on is looked up once after the deployment. moto runs no rule and checks no permission.
+Owns the local stack and the environment variables with which a process reaches it. The template is the only
+source of tables, queues and roles. moto leaves out what it does not know (alarms, policies of queues and
+topics), so the resources that the program relies on are looked up once after the deployment. moto runs no
+rule and checks no permission.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _CODE = {"Bucket": "local-code", "Key": "function.zip"}
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 _NO_SETTINGS = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 _EVENTS = "local-events"
-# moto would warn of each in a thread of its own and go on; a type that is missing here therefore shows.
+# Types that moto does not support. It would warn of each in a thread and go on. So a type that is missing
+# here shows as a warning.
 _NOT_IN_MOTO = {
     "AWS::CloudWatch::Alarm",
     "AWS::Lambda::EventInvokeConfig",
@@ -48,16 +50,16 @@ RULES = ("KeepaliveFunctionTick", "KeepaliveFunctionSweep", "KeepaliveFunctionEx
 _NO_VALUE = {"Ref": "AWS::NoValue"}
 _open_worlds: set[LocalAws] = set()
 _numbers = count(1)
-# A line for each request, and a complaint at exit about metrics that only AWS publishes.
+# Silence werkzeug's line for each request, and samtranslator's complaint at exit about AWS's own metrics.
 logging.getLogger("werkzeug").setLevel(logging.WARNING)
 logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
 
 
 def _session() -> boto3.Session:
-    """Return a session of the local AWS.
+    """Return a boto3 session for the local AWS.
 
-    It takes the AWS settings of the person at the keyboard out of this process: a profile would be looked up,
-    and might lead to real AWS.
+    Removes the user's AWS settings from this process: boto3 would read a profile, which might lead to real
+    AWS.
     """
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
@@ -66,24 +68,24 @@ def _session() -> boto3.Session:
 
 
 def expand(template_path: Path = TEMPLATE) -> dict[str, Any]:
-    """Return the plain CloudFormation template that SAM makes of this one; needs no network."""
+    """Return the plain CloudFormation template that SAM makes of this one. Needs no network."""
     source = yaml_parse(template_path.read_text())
     for resource in source["Resources"].values():
-        # `sam package` has put a place in S3 there already.
+        # A template from `sam package` already has a location in S3.
         if resource["Type"] == "AWS::Serverless::Function" and "://" not in str(
             resource["Properties"].get("CodeUri")
         ):
             resource["Properties"]["CodeUri"] = _CODE
-    # The managed policies would be listed from IAM: this template names none.
+    # Without a map, the translator would list the managed policies of IAM. This template uses none.
     translator = Translator(managed_policy_map={}, sam_parser=Parser(), boto_session=_session())
     template: dict[str, Any] = translator.translate(source, parameter_values={})
     return template
 
 
 def choose(template: dict[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Return an expanded template with its conditions decided for these parameters and the losing sides gone.
+    """Return an expanded template with its conditions evaluated for these parameters, and the rest removed.
 
-    moto would leave a null in a list in which CloudFormation leaves nothing.
+    moto would leave a null in a list from which CloudFormation removes the element.
     """
     values = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()}
     values.update(parameters)
@@ -102,7 +104,7 @@ def choose(template: dict[str, Any], parameters: Mapping[str, str]) -> dict[str,
                 return all(map(decide, inner))
             case {"Fn::Or": inner}:
                 return any(map(decide, inner))
-            # A list parameter's value is the text with commas: as good for comparing it with nothing.
+            # The value of a list parameter is one text with commas. It is only compared with "".
             case {"Fn::Join": [_, inner]}:
                 return decide(inner)
             case str() | int():
@@ -133,7 +135,7 @@ def choose(template: dict[str, Any], parameters: Mapping[str, str]) -> dict[str,
 def known_to_moto(template: dict[str, Any]) -> dict[str, Any]:
     """Return a template without the resources that moto would leave out with a warning.
 
-    Where another resource's text names one (`${KeyAtRiskAlarm.Arn}`), its logical id stands instead.
+    If the text of another resource refers to one (`${KeyAtRiskAlarm.Arn}`), its logical id replaces that.
     """
     resources = template["Resources"].items()
     unknown = [name for name, resource in resources if resource["Type"] in _NOT_IN_MOTO]
@@ -143,7 +145,7 @@ def known_to_moto(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def _backend(service: str) -> Any:
-    """Return what moto keeps in this process for a service."""
+    """Return moto's backend of a service: its state in this process."""
     backends: Any = get_backend(service)  # type: ignore[call-overload]
     return backends[DEFAULT_ACCOUNT_ID][REGION]
 
@@ -151,8 +153,9 @@ def _backend(service: str) -> Any:
 class LocalAws:
     """The deployed template. Use it as a context manager, or call `close()`.
 
-    Two at once in one process have tables and queues of their own but, being one account, share the secrets
-    and the event bus, and `reset()` empties the queues of both.
+    Two objects in one process have their own tables and queues. But both are the same AWS account: they share
+    the secrets and the event bus, and `reset()` empties the queues of both. Raises ValueError if the template
+    does not have one of the `parameters`.
     """
 
     def __init__(self, parameters: Mapping[str, str] | None = None, template_path: Path = TEMPLATE) -> None:
@@ -170,10 +173,10 @@ class LocalAws:
         _open_worlds.add(self)
         host, port = self._server.get_host_and_port()
         self.endpoint_url = f"http://{host}:{port}"
-        # Where the tables are, if not in moto.
+        # The URL of the DynamoDB that has the tables; "" if moto has them.
         self.dynamodb_url = os.environ.get("DYNAMODB_URL", "")
         self._tables: list[str] = []
-        # Takes the events that a rule hands to the function.
+        # Called with each event that a rule passes to the function.
         self.on_event: Callable[[dict[str, Any]], object] = lambda _: None
         self._session = _session()
         self._clients: dict[str, Any] = {}
@@ -190,30 +193,30 @@ class LocalAws:
         self.close()
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client for the local AWS; the same one each time."""
+        """Return a boto3 client for the local AWS, the same one for each call."""
         if service not in self._clients:
             self._clients[service] = self._session.client(
                 service,
                 endpoint_url=(service == "dynamodb" and self.dynamodb_url) or self.endpoint_url,
                 aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
                 aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-                # moto makes a stack in one call, which takes a busy machine seconds. No proxies: this machine
-                # is not behind one.
+                # A long read timeout: moto creates a stack in one call, which takes seconds on a busy
+                # machine. No proxies: the server is on this machine.
                 config=Config(
                     connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 1}, proxies={}
                 ),
             )
-            self._clients[service].exceptions  # noqa: B018 - made here, not by two threads at once
+            self._clients[service].exceptions  # noqa: B018 - made now, not by two threads at once
         return self._clients[service]
 
     def function_environment(self, logical_id: str = "KeepaliveFunction") -> dict[str, str]:
         """Return the environment variables that the template gave the deployed function."""
         deployed = self.client("lambda").get_function_configuration(FunctionName=self.resources[logical_id])
-        # moto keeps a number a number; in Lambda every value is text.
+        # moto keeps a number as a number. In Lambda every value is text.
         return {name: str(value) for name, value in deployed["Environment"]["Variables"].items()}
 
     def environment(self) -> dict[str, str]:
-        """Return what a process needs in `os.environ` to be the function against this AWS."""
+        """Return the variables that a process needs in `os.environ` to run the function with this AWS."""
         direct = f"{os.environ.get('no_proxy') or os.environ.get('NO_PROXY') or ''},127.0.0.1".lstrip(",")
         return {
             **_CREDENTIALS,
@@ -222,7 +225,7 @@ class LocalAws:
             **({"AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url} if self.dynamodb_url else {}),
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            # Without it botocore may spend seconds looking for the instance it runs on.
+            # Without it, botocore may spend seconds looking for EC2's metadata service.
             "AWS_EC2_METADATA_DISABLED": "true",
             "NO_PROXY": direct,
             "no_proxy": direct,
@@ -234,24 +237,25 @@ class LocalAws:
         return [json.loads(message.body) for message in _backend("sqs").queues[_EVENTS]._messages]
 
     def account_events(self) -> list[dict[str, Any]]:
-        """Return those of the sent events that are of one account: for programs, not for people."""
+        """Return the sent events that are about one account: those for programs, not those for people."""
         return [event for event in self.sent_events() if "accountId" in event["detail"]]
 
     def items(self, table: str) -> Iterator[dict[str, Any]]:
-        """Yield every item of a table, by its logical id, in DynamoDB's notation."""
+        """Yield every item of a table, in DynamoDB's notation. `table` is its logical id."""
         name = self.resources[table]
         if self.dynamodb_url:
             for page in self.client("dynamodb").get_paginator("scan").paginate(TableName=name):
                 yield from page["Items"]
             return
-        # From moto's memory: through its API this takes a test longer than everything else.
+        # Read from moto's memory: through its API this would be the slowest part of a test.
         for stored in _backend("dynamodb").tables[name].items.values():
             for item in stored.values() if isinstance(stored, dict) else [stored]:
                 yield {key: value.to_json() for key, value in item.attrs.items()}
 
     def reset(self) -> None:
-        """Empty the tables, the queues, the secrets and the sent events; the stack stays."""
-        # In moto's memory: through its API 10,000 rows take seconds, and a queue is purged once a minute.
+        """Delete all items, messages, secrets and sent events. The stack stays."""
+        # Done in moto's memory: through its API, 10,000 rows take seconds, and a queue can be purged only
+        # once a minute.
         for table in self._tables:
             if self.dynamodb_url:
                 other_dynamodb.empty(self.client("dynamodb"), table)
@@ -264,7 +268,7 @@ class LocalAws:
         _backend("secretsmanager").secrets.clear()
 
     def close(self) -> None:
-        """Stop the server; moto forgets everything with the last one of this process."""
+        """Stop the server. When the last one of this process stops, moto's state is deleted."""
         if self not in _open_worlds:
             return
         _open_worlds.remove(self)
@@ -303,8 +307,8 @@ class LocalAws:
             if resource["Type"] != "AWS::DynamoDB::Table":
                 continue
             self._tables.append(self.resources[name])
-            # The one thing moto's CloudFormation forgets of a table. Not in DynamoDB Local: it deletes by the
-            # real time, and a test's time is behind it.
+            # moto's CloudFormation does not set a table's TTL. It is not set in DynamoDB Local, which deletes
+            # by the real time: the virtual time of a test is earlier.
             forgotten = resource["Properties"].get("TimeToLiveSpecification")
             if forgotten and not self.dynamodb_url:
                 self.client("dynamodb").update_time_to_live(
@@ -315,7 +319,7 @@ class LocalAws:
 
     def _create_stack(self, parameters: Mapping[str, str]) -> None:
         s3 = self.client("s3")
-        # Only so that there is code to point at: moto does not run it.
+        # The template must refer to some code in S3. moto does not run it.
         location = {"LocationConstraint": REGION}
         if _CODE["Bucket"] not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
             s3.create_bucket(Bucket=_CODE["Bucket"], CreateBucketConfiguration=location)
@@ -328,7 +332,7 @@ class LocalAws:
         )
 
     def _look_up(self) -> None:
-        """Ask each service for what the stack says it made; what a service then answers is raised."""
+        """Ask each service for the resources of the stack. Raises ClientError if one does not exist."""
         ids = self.resources
         for table in TABLES:
             self.client("dynamodb").describe_table(TableName=ids[table])
@@ -339,9 +343,9 @@ class LocalAws:
         self.client("lambda").get_function_configuration(FunctionName=ids["KeepaliveFunction"])
 
     def _listen(self) -> None:
-        """Keep what is sent to the default bus, for `sent_events()`: the bus itself keeps nothing."""
-        # moto hands every event to rules that have but a schedule, and PutEvents then fails at the function.
-        # Nor does it call a function, or know a topic as a target.
+        """Send all events of the default bus to a queue, which `sent_events()` reads."""
+        # moto sends every event to rules that have only a schedule too, and PutEvents then fails, because it
+        # cannot call a function. It does not know topics as targets either.
         for name in ("AccountsRule", *RULES):
             rule = _backend("events").describe_rule(self.resources[name], None)
             rule.send_to_targets = lambda *_, **__: None

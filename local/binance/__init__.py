@@ -1,1 +1,1 @@
-"""Binance on this machine: the stand-in."""
+"""The Binance stand-in."""

@@ -1,4 +1,4 @@
-"""What exchangeInfo says: the one symbol of each host that the stand-in's orders are for, and the limits."""
+"""The answers of exchangeInfo: for each host the one symbol of the stand-in's orders, and the limits."""
 
 _FILTERS = [
     {"filterType": "PRICE_FILTER", "minPrice": "0.1", "maxPrice": "1000000", "tickSize": "0.1"},
@@ -36,7 +36,7 @@ _SYMBOLS: dict[str, dict[str, object]] = {
 
 
 def exchange_info(host: str, now_ms: int, weight_limit: int) -> dict[str, object]:
-    """Return what a host (fapi, dapi, ...) answers to GET exchangeInfo."""
+    """Return the answer of a host (fapi, dapi, ...) to GET exchangeInfo."""
     limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_limit}
     common = {"timezone": "UTC", "serverTime": now_ms, "rateLimits": [limit], "exchangeFilters": []}
     return common | _SYMBOLS.get(host, {"symbols": []})

@@ -1,4 +1,4 @@
-"""What Binance answers about an account's orders of USDⓈ-M, made from the events that were sent."""
+"""Binance's answers about an account's USDⓈ-M orders, computed from the events that were sent."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -32,9 +32,10 @@ PATHS = {
 
 
 def answer(path: str, query: Mapping[str, str], events: Orders, recent: int) -> object:
-    """Return the answer to a query of orders, made from an account's updates; None for an unknown order.
+    """Return the answer to a query for orders, computed from an account's events. None for an unknown order.
 
-    allOrders has the `recent` latest, whatever the query says: what its startTime means is not documented.
+    allOrders returns the latest `recent` orders, whatever the query says, because the meaning of its
+    startTime is not documented.
     """
     last: dict[tuple[bool, int], Mapping[str, Any]] = {}
     trades = []

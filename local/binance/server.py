@@ -1,7 +1,7 @@
-"""The Binance stand-in on a real socket: HTTP/1.1 around an Exchange.
+"""The REST side of the Binance stand-in: HTTP/1.1 around an Exchange.
 
-Owns sockets, threads and bad deliveries (hang, drip, reset, truncate); what is answered is exchange.py's.
-Not built on http.server: its header parser alone costs more than everything here, and it looks up the
+Owns sockets, threads and bad deliveries (hang, drip, reset, truncate). exchange.py decides what is answered.
+Not built on http.server: its header parser alone costs more time than everything here, and it looks up the
 host's name when it binds.
 """
 
@@ -27,12 +27,12 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.do_handshake()  # here, and not where it would keep others from connecting
+            self.connection.do_handshake()  # in this thread, so that other clients can connect meanwhile
         while self._one_request():
             pass
 
     def _one_request(self) -> bool:
-        """Read and answer one request; tell whether the connection goes on."""
+        """Read and answer one request. Return whether the connection stays open."""
         words = self.rfile.readline(_LONGEST_LINE).decode("latin-1").split()
         if len(words) != 3:
             return False
@@ -41,14 +41,14 @@ class _Handler(socketserver.StreamRequestHandler):
         while True:
             line = self.rfile.readline(_LONGEST_LINE).decode("latin-1")
             if not line.endswith("\n"):
-                return False  # the client died while it was sending: no request
+                return False  # the client went away in the middle of the request
             if not line.strip():
                 break
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         self.rfile.read(int(headers.get("content-length", 0)))
         answer = self.server.exchange.handle(method, path, headers, self.client_address[0])
-        # A chunked body is not read, so nothing after it can be.
+        # A chunked body is not read, so no request after it can be read either.
         last = headers.get("connection", "").lower() == "close" or "transfer-encoding" in headers
         return self._send(answer, head=method == "HEAD") and version == "HTTP/1.1" and not last
 
@@ -67,7 +67,7 @@ class _Handler(socketserver.StreamRequestHandler):
             return False
         if answer.transport == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
-            # Close before socketserver does: it would send a FIN first.
+            # Close before socketserver does, which would send a FIN first.
             self.rfile.close()
             self.connection.close()
             return False
@@ -104,7 +104,7 @@ class _Server(socketserver.TCPServer):
             )
         return connection, address
 
-    # Not ThreadingMixIn: it keeps no daemon thread, so nobody could wait for them to end.
+    # Not ThreadingMixIn: it keeps no list of its daemon threads, and `stop` has to wait for them.
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(target=self._serve, args=(request, client_address), daemon=True)
         with self.lock:
@@ -118,7 +118,7 @@ class _Server(socketserver.TCPServer):
             pass  # the client left, or stop() ended the connection
         finally:
             with self.lock:
-                # In the lock, or stop() could shut down another connection that got the same descriptor.
+                # In the lock: otherwise stop() could shut down another connection with the same descriptor.
                 self.shutdown_request(request)
                 del self.connections[request]
 
@@ -129,17 +129,19 @@ class _Server(socketserver.TCPServer):
         with self.lock:
             threads = list(self.connections.values())
             for connection in self.connections:
-                with contextlib.suppress(OSError):  # it was the client who left
-                    # The plain socket's: an SSLSocket's own would let its thread read on unencrypted.
+                with contextlib.suppress(OSError):  # the client has already left
+                    # The plain socket's method: after an SSLSocket's, its thread would go on reading, but
+                    # without TLS.
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
         for thread in threads:
             thread.join(timeout=60)
 
 
 class BinanceServer:
-    """Serve an exchange on 127.0.0.1, at a free port, from construction until `stop`.
+    """Serves an exchange at a free port of 127.0.0.1, from construction until `stop`.
 
-    With `ssl_context` it speaks https. Delays are real seconds, whatever the exchange's clock.
+    `url` is its base URL: https with an `ssl_context`. Delays are in real seconds, whatever the clock of the
+    exchange.
     """
 
     def __init__(
@@ -153,7 +155,7 @@ class BinanceServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Refuse new connections, end the open ones, and wait for both; safe to call twice."""
+        """Refuse new connections, end the open ones, and wait for both. Safe to call twice."""
         if self._thread.is_alive():
             self._server.stop()
             self._thread.join()

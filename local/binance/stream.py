@@ -1,7 +1,7 @@
 """The websocket side of the Binance stand-in: a listenKey opens a stream of its account's events.
 
-Owns sockets and routes; who may hear what is exchange.py's. As at Binance a connection always opens, whatever
-its key: with a dead one, or on another product's route, it stays silent.
+Owns sockets and routes. exchange.py decides which listener receives which event. As at Binance, a connection
+opens with any key: with a dead one, or on the route of another product, it receives nothing.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from websockets.sync.server import ServerConnection, serve
 from local.binance.exchange import Exchange
 from local.binance.user_data import Event
 
-# The stand-in is all hosts at once, so a route's products are those of every host that has it. USDⓈ-M left
-# /ws on 2026-04-23: what is still opened there hears nothing. COIN-M's documentation names both.
+# The stand-in is all hosts at once, so a route has the products of every host with this route. USDⓈ-M left
+# /ws on 2026-04-23: a connection there receives nothing. COIN-M's documentation names both.
 _ROUTES: dict[str, set[str]] = {
     "": {"coinm"},
     "/private": {"usdm", "coinm", "options"},
     "/pm": {"portfolio"},
     "/pm-classic": {"usdm"},
-    # Market data, of which there is none here; Binance's SDK opens these too.
+    # Routes for market data, which Binance's SDK opens too. The stand-in has no market data.
     "/public": set(),
     "/market": set(),
 }
-# Portfolio Margin Pro's events come on its own route, and no others but the key's last.
+# Portfolio Margin Pro's events arrive on its own route only, and no others but listenKeyExpired arrive there.
 _PRO_EVENTS = {"RISK_LEVEL_CHANGE", "PM_PRO_ACCOUNT_UPDATE"}
 _PATH = re.compile(rf"({'|'.join(_ROUTES)})/(ws|stream)(?:/([^/]+))?")
 _LONGEST_CONNECTION = 86400.0  # "a single connection is only valid for 24 hours"
 _PING_INTERVAL = 180.0
 _PING_TIMEOUT = 600.0
 _TICK = 0.02
-# A client that leaves without a close is nothing to log, and the library's DEBUG lines hold the listenKey.
+# Disabled: a client that leaves without a close frame is normal, and DEBUG lines contain the listenKey.
 _logger = logging.getLogger("local.binance.stream")
 _logger.disabled = True
 
 
 def _wanted(target: str) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield the listenKeys that a URL names, each with the events it is limited to (empty: all)."""
+    """Yield each listenKey in a URL with the events that it asks for. An empty set means all events."""
     url = urlsplit(target)
     found = _PATH.fullmatch(url.path)
     if found and found[3]:
         yield unquote(found[3]), frozenset()
     listen_key, events = "", frozenset[str]()
-    # `events` belongs to the `listenKey` before it.
+    # `events` applies to the `listenKey` before it.
     for name, value in parse_qsl(url.query):
         if name == "streams":
             yield from ((key, frozenset[str]()) for key in value.split("/"))
@@ -70,7 +70,7 @@ def _wanted(target: str) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 class _Connection:
-    """One websocket: what it asked for, and what waits to be sent on it."""
+    """One websocket: the listenKeys it has joined, and the messages that wait to be sent."""
 
     def __init__(
         self, socket: ServerConnection, server: StreamServer, target: str, route: str, mode: str
@@ -89,7 +89,7 @@ class _Connection:
             self._join(listen_key, events, self._products - unheard)
 
     def run(self) -> None:
-        """Send what there is to hear until the client leaves."""
+        """Send events and answer requests until the client leaves."""
         sender = threading.Thread(target=self._send, daemon=True)
         sender.start()
         try:
@@ -103,8 +103,8 @@ class _Connection:
             sender.join()
 
     def leave(self) -> None:
-        """Hear nothing more; safe to call twice, also from two threads at once."""
-        with contextlib.suppress(KeyError):  # popitem's, when nothing is left
+        """Leave all listenKeys. Safe to call twice, also from two threads at once."""
+        with contextlib.suppress(KeyError):  # popitem raises it when nothing is left
             while True:
                 self._leave.popitem()[1]()
 
@@ -114,7 +114,7 @@ class _Connection:
                 return
             if event["e"] != "listenKeyExpired" and (event["e"] in _PRO_EVENTS) != self._pro:
                 return
-            # The options pages say that their events come in the envelope everywhere.
+            # According to the documentation of options, their events are in the envelope on every route.
             enveloped = self._combined or product == "options"
             self._put({"stream": listen_key, "data": event} if enveloped else event)
 
@@ -142,14 +142,14 @@ class _Connection:
         self._outbox.put(json.dumps(message, separators=(",", ":")))
 
     def _send(self) -> None:
-        # A thread of its own: a client that does not read must not hold up the exchange.
+        # In its own thread: a client that does not read must not block the exchange.
         with contextlib.suppress(ConnectionClosed):
             while (text := self._outbox.get()) is not None:
                 self.socket.send(text)
 
 
 class _Socket(ServerConnection):
-    """Calls `gone` when it has closed. A client that leaves in the handshake never reaches the handler."""
+    """Calls `gone` when it is closed: the handler never runs for a client that leaves in the handshake."""
 
     gone: Callable[[], None] = staticmethod(lambda: None)
 
@@ -159,12 +159,14 @@ class _Socket(ServerConnection):
 
 
 class StreamServer:
-    """Serve an exchange's user data streams on 127.0.0.1, at a free port, from construction until `stop`.
+    """Serves an exchange's user data streams at a free port of 127.0.0.1, from construction until `stop`.
 
-    `url` is what comes before a route: `url + "/private/ws?listenKey=..."`. With `events_required` a USDⓈ-M
-    listenKey in a URL without `events` hears nothing, as some users of Binance report and others do not
-    (unicorn-binance-websocket-api #446, go-binance #812). While it is `down` it answers 503 to a new
-    connection. Both may be set at any time. With `ssl_context` it speaks TLS.
+    `url` is the base URL, to which a route is added: `url + "/private/ws?listenKey=..."`. With `ssl_context`
+    it uses TLS.
+
+    While `events_required` is True, a USDⓈ-M listenKey in a URL without `events` receives nothing. Some users
+    of Binance report that, and others do not (unicorn-binance-websocket-api #446, go-binance #812). While
+    `down` is True, a new connection is answered with 503. Both may be set at any time.
     """
 
     def __init__(
@@ -207,17 +209,17 @@ class StreamServer:
             return len(self._connections)
 
     def drop_connections(self) -> None:
-        """End every connection without a close frame, as a broken network does."""
+        """End all connections without a close frame, as a broken network does."""
         for socket in self._sockets():
             socket.close_socket()
 
     def close_connections(self) -> None:
-        """Close every connection with a close frame, as Binance does after a day."""
+        """Close all connections with a close frame, as Binance does after a day."""
         for socket in self._sockets():
             socket.close()
 
     def stop(self) -> None:
-        """Refuse new connections, close the open ones, and wait for both; safe to call twice."""
+        """Refuse new connections, close the open ones, and wait for both. Safe to call twice."""
         self._stopping.set()
         self._server.shutdown()
         for thread in self._threads:
@@ -228,7 +230,7 @@ class StreamServer:
             return list(self._connections)
 
     def _look(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Refuse what is no stream; otherwise listen from now on: an open socket has missed nothing."""
+        """Refuse a path that is not a stream. Join the listenKeys before the socket is open."""
         found = _PATH.fullmatch(urlsplit(request.path).path)
         if not found:
             return socket.respond(http.HTTPStatus.NOT_FOUND, "404 Not found\n")
@@ -252,7 +254,7 @@ class StreamServer:
             connection.leave()
 
     def _tick(self) -> None:
-        """Notice what only time brings about: dead listenKeys, connections that are a day old."""
+        """Handle what happens only because time passes: listenKeys that expire, connections a day old."""
         while not self._stopping.wait(_TICK):
             self.exchange.notice_expired()
             now = self.exchange.now()

@@ -1,10 +1,10 @@
-"""What a user data stream says: order updates, and the last words of a listenKey. No sockets, no clock."""
+"""The events of user data streams: order updates and listenKeyExpired. No sockets, no clock."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 Event = Mapping[str, object]
-Hear = Callable[[str, Event], None]  # the product, and what happened; must not block
+Hear = Callable[[str, Event], None]  # called with the product and the event; must not block
 
 _SYMBOLS = {
     "usdm": "BTCUSDT",
@@ -12,28 +12,29 @@ _SYMBOLS = {
     "portfolio": "BTCUSDT",
     "options": "BTC-261225-100000-C",
 }
-# What a futures order has and an option has not.
+# Fields that the orders of futures have and those of options do not.
 _FUTURES_ONLY = {"sp": "0", "wt": "CONTRACT_PRICE", "ps": "BOTH", "cp": False, "pP": False, "si": 0, "ss": 0}
 
 
 @dataclass(slots=True)
 class Audience:
-    """Who listens to one listenKey."""
+    """The listeners of one listenKey."""
 
     api_key: str
     product: str
     hears: list[Hear] = field(default_factory=list)
 
     def tell(self, event: Event) -> None:
-        """Send it to every listener, in the order of the calls."""
+        """Pass an event to every listener, in the order in which they joined."""
         for hear in list(self.hears):
             hear(self.product, event)
 
 
 def order_update(product: str, at: float, order_id: int, fields: Mapping[str, object]) -> Event:
-    """Return an ORDER_TRADE_UPDATE of a new limit order at `at` (epoch s); `fields` replace those of `o`.
+    """Return the ORDER_TRADE_UPDATE of a new limit order at `at` (epoch seconds).
 
-    Shape: "Event: Order Update" of each product's user data streams.
+    `fields` replace those of `o`. Its shape is documented in "Event: Order Update" of each product's user
+    data streams.
     """
     ms = int(at * 1000)
     order: dict[str, object] = {
@@ -51,9 +52,10 @@ def order_update(product: str, at: float, order_id: int, fields: Mapping[str, ob
 
 
 def algo_update(at: float, algo_id: int, fields: Mapping[str, object]) -> Event:
-    """Return an ALGO_UPDATE of a new take-profit order of USDⓈ-M; `fields` replace those of `o`.
+    """Return the ALGO_UPDATE of a new take-profit order of USDⓈ-M at `at` (epoch seconds).
 
-    Shape: "Event: Algo Order Update". Stop and take-profit orders have numbers of their own.
+    `fields` replace those of `o`. Its shape is documented in "Event: Algo Order Update". Stop and take-profit
+    orders are numbered separately from other orders.
     """
     ms = int(at * 1000)
     order: dict[str, object] = {
@@ -66,6 +68,6 @@ def algo_update(at: float, algo_id: int, fields: Mapping[str, object]) -> Event:
 
 
 def listen_key_expired(product: str, at: float, listen_key: str) -> Event:
-    """Return the last event of a listenKey, at `at` (epoch s). Only USDⓈ-M's is known to name the key."""
+    """Return a listenKeyExpired at `at` (epoch seconds). Only USDⓈ-M's is known to contain the key."""
     event: dict[str, object] = {"e": "listenKeyExpired", "E": int(at * 1000)}
     return event | {"listenKey": listen_key} if product == "usdm" else event
