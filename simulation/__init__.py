@@ -1,1 +1,1 @@
-"""A month on a virtual clock."""
+"""Simulates a month of outages on a virtual clock, for this program and for the loops that it replaces."""

@@ -1,7 +1,7 @@
-"""AWS in memory, on the simulation's clock: as much of each client as the program's own classes call.
+"""AWS in memory, on the simulation's clock. It has only the client methods that the program's classes call.
 
-What a client cannot do fails as an unknown expression or method: nothing is made up. A service that is down
-answers with errors, after the time that botocore's attempts take.
+A method or expression that is not supported raises an error. A service that is down answers with errors,
+after the time that botocore's attempts take.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOKEN = re.compile(r"\s*(:\w+|#?\w+|[(),=])")
 
 
 class ConditionalCheckFailedException(ClientError):
-    """The item is not as the write's condition says."""
+    """The condition of a write does not hold."""
 
 
 class TransactionCanceledException(ClientError):
@@ -36,15 +36,15 @@ class _Exceptions:
 
 
 def refuse(world: World, operation: str, *kinds: str) -> None:
-    """Raise what botocore does in the end, if one of these is down."""
+    """Raise the ClientError that botocore raises after its last attempt, if one of these services is down."""
     if any(world.down(kind) for kind in kinds):
         raise ClientError({"Error": {"Code": "InternalServerError"}}, operation)
 
 
 class Tables:
-    """DynamoDB: AccountsTable with a world's accounts, the current records and the weight counters.
+    """DynamoDB: AccountsTable with the accounts of a world, the current records and the weight counters.
 
-    The ledger's entries are not kept: nothing reads them.
+    The entries of the ledger are not stored, because nothing reads them.
     """
 
     exceptions = _Exceptions
@@ -114,7 +114,7 @@ class Tables:
 
 
 class Secrets:
-    """Secrets Manager: a secret for each account, whose API key is the account's id."""
+    """Secrets Manager: a secret for each account. The API key in it is the account's id."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -126,7 +126,7 @@ class Secrets:
 
 
 class Bus:
-    """EventBridge: takes what is sent; nobody reads here."""
+    """EventBridge: accepts events and discards them."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -141,7 +141,7 @@ def _key(item: Item) -> tuple[str, str]:
 
 
 class _Parser:
-    """The grammar of expressions, as far as the program uses it."""
+    """Parses those of DynamoDB's expressions that the program uses. Raises NotImplementedError for others."""
 
     def __init__(self, text: str) -> None:
         self._tokens = _TOKEN.findall(text)
@@ -209,7 +209,7 @@ def _condition(text: str) -> Expression:
 
 @cache
 def _changes(text: str) -> list[tuple[str, str, Expression]]:
-    """Return what an update does: the clause, the attribute and the operand, in the order of the text."""
+    """Return the changes of an update expression in their order: the clause, the attribute, the operand."""
     parser, found, clause = _Parser(text), [], ""
     while token := parser.next():
         if token in ("SET", "REMOVE", "ADD"):

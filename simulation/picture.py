@@ -1,4 +1,4 @@
-"""The picture: how long a key lives on while Binance is down, under this program and under a plain loop."""
+"""The documentation's picture: how long a key lives in an outage, with this program and with a plain loop."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from simulation.world import MINUTE, SERVER_ERRORS, Trouble, World
 
 OUTAGE, LEASE, ALARM = 25, 60, 15  # minutes
 BEFORE, AFTER = 35, 70  # minutes drawn around the outage's beginning
-# No background, and colours that can be read on a white page and on a dark one.
+# No background, and colours that are readable on a white page and on a dark one.
 _INK, _ALARM, _OURS, _THEIRS = "#7a7a7a", "#a07818", "#2f86a6", "#cc6238"
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 900, 420, 56, 890, 60, 370  # pixels, and where the plot lies
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 900, 420, 56, 890, 60, 370  # pixels: the size, the plot
 Point = tuple[float, float]  # minutes since the outage began, minutes left on the key
 
 
 def remaining(schedule: Schedule, seed: str) -> tuple[list[float], list[float]]:
-    """Return minutes since an outage of OUTAGE minutes began, and the minutes the account's key then lives.
+    """Return two lists: minutes since an outage of OUTAGE minutes began, minutes left on the key then.
 
-    The outage begins 30 s before a renewal, about two hours into the timeline: the worst moment.
+    The outage begins 30 s before a renewal, which is the worst moment, about two hours into the timeline.
     """
 
     def play(troubles: list[Trouble]) -> list[float]:
@@ -40,7 +40,7 @@ def remaining(schedule: Schedule, seed: str) -> tuple[list[float], list[float]]:
 
 
 def svg() -> str:
-    """Return the picture. The same code makes the same text."""
+    """Return the picture as SVG. The same code always returns the same text."""
     parts = [*_frame()]
     plain = Schedule("plain", loop=thirty_minutes), _THEIRS, "a plain 30-minute loop", 6
     ours = Schedule("ours", default_settings()), _OURS, "listenkey-keeper, tick and sweep", 2.5
@@ -64,7 +64,7 @@ def svg() -> str:
 
 
 def _frame() -> Iterator[str]:
-    """Yield what does not depend on any schedule: the outage, the axes and the levels."""
+    """Yield the parts that do not depend on a schedule: the outage, the axes and the levels."""
     width = _x(OUTAGE) - _x(0)
     outage = f'x="{_x(0):.1f}" y="{_TOP}" width="{width:.1f}" height="{_BOTTOM - _TOP}"'
     yield f'<rect {outage} fill="#8a8a8a" fill-opacity="0.2"/>'
@@ -90,7 +90,7 @@ def _frame() -> Iterator[str]:
 
 
 def _corners(points: Iterable[Point]) -> Iterator[Point]:
-    """Yield the points at which the line turns, and its ends: what lies between them is straight."""
+    """Yield the ends of the line and the points at which it turns. It is straight between them."""
     kept = list(points)
     yield kept[0]
     for before, at, after in zip(kept, kept[1:], kept[2:], strict=False):

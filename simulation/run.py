@@ -1,17 +1,18 @@
-"""`make simulate`: a month of troubles, played against this program and against the loops it replaces.
+"""`make simulate`: simulate a month of troubles with this program, and with the loops that it replaces.
 
-Two things are measured of each schedule.
+It measures two things of each schedule.
 
-The longest outage survived: in many short timelines one thing is down for a while and the rest works; the
-outage grows shorter until no timeline loses a key. The timelines begin it just before a renewal is due and
-anywhere else, put the sweeps at every phase, and let EventBridge fire as early and as late as it may. What is
-down is Binance (5xx, or no answer) and, where a schedule uses them, Secrets Manager and DynamoDB.
+The longest outage survived: in many short timelines, one service is down for a while and the others work. The
+outage is shortened until no timeline loses a key. The timelines begin the outage just before a renewal is due
+and at other times, give the sweeps every phase, and let EventBridge fire as early and as late as it may. The
+service is Binance (5xx, or no answer) or, if the schedule uses them, Secrets Manager or DynamoDB.
 
-The month: four outages a day, one of each of these kinds, which grow from day to day up to an hour; between
-them, and not within an hour of them, smaller faults of every kind. A key is lost when its 60 minutes run out;
-key-minutes count until its account has a live one again. They are told apart by the length of the outage.
+The month: four outages a day, one of each of these kinds, which grow from day to day up to an hour. Between
+them, and at least an hour away from them, there are smaller faults of every kind. A key is lost when its 60
+minutes run out. Key-minutes are counted until its account has a live key again, and are shown by the length
+of the outage.
 
-The same seed gives the same table. What is modelled of the peers stands in schedules.py.
+The same seed gives the same table. schedules.py describes how the other programs are modelled.
 """
 
 from __future__ import annotations
@@ -51,16 +52,16 @@ OUTAGES = (SERVER_ERRORS, SECRETS, TIMEOUTS, DYNAMODB)
 REFUSALS = (RATE_LIMIT, BAN)
 LOOP_OUTAGES = (SERVER_ERRORS, TIMEOUTS)
 LONGEST = 60  # minutes
-PHASES = 60  # of the sweep, in the timelines that begin just before a tick
-CHANCES = 300  # timelines with everything at random
-# A few accounts that take as long as a run over 200 does: the last is renewed two seconds after the first.
+PHASES = 60  # how many phases of the sweep are tried in the timelines that begin just before a tick
+CHANCES = 300  # timelines in which everything is random
+# A few accounts whose run takes as long as one over 200: the last is renewed two seconds after the first.
 FEW, FEW_LATENCY = 3, 0.6
 BUCKETS = (25, 45, LONGEST)  # minutes
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Where an outage meets a schedule; `phase` is the sweep's, `jitter` that of both rules."""
+    """When an outage begins (`start`, seconds), the phase of the sweep, and the jitter of both rules."""
 
     seed: str
     start: float
@@ -69,7 +70,7 @@ class Timeline:
 
 
 def survives(schedule: Schedule, kind: str, minutes: int, timeline: Timeline) -> bool:
-    """Say whether no key is lost when `kind` is down for that long."""
+    """Return whether no key is lost if `kind` is down for this many minutes."""
     bots = schedule.loop is not None
     end = timeline.start + minutes * MINUTE
     troubles = [Trouble(kind, timeline.start, end)]
@@ -82,10 +83,10 @@ def survives(schedule: Schedule, kind: str, minutes: int, timeline: Timeline) ->
 
 
 def worst_timelines(phases: int) -> list[Timeline]:
-    """Return timelines in which a renewal came early and the outage begins just before a late next one.
+    """Return timelines in which a renewal was early, and the outage begins just before a late next one.
 
-    With the tick: the sweeps come early and late in turn, so that the gap after some of them is as wide as
-    it gets. With the sweep: twice late and twice early, so that a key renewed late is met early.
+    For the tick: sweeps are early and late in turn, so that some gaps between them are as long as possible.
+    For the sweep: it is late twice and then early twice, so that it comes early for a key renewed late.
     """
     found = []
     for late in range(2):
@@ -107,7 +108,7 @@ def worst_timelines(phases: int) -> list[Timeline]:
 
 
 def random_timelines(seed: str, count: int) -> list[Timeline]:
-    """Return timelines with any phase and any jitter, the extremes more often; most begin before a firing."""
+    """Return timelines with random phase and jitter, more often extreme. Most begin just before a firing."""
     found = []
     for number in range(count):
         rng = random.Random(f"{seed}/{number}")
@@ -125,7 +126,7 @@ def random_timelines(seed: str, count: int) -> list[Timeline]:
 
 
 def longest_survived(schedule: Schedule, kind: str, seed: str) -> int:
-    """Return the longest outage, in whole minutes, that no timeline loses a key in."""
+    """Return the longest outage, in whole minutes, in which no timeline loses a key."""
     timelines = random_timelines(seed, 40 if schedule.loop else CHANCES)
     if not schedule.loop:
         timelines += worst_timelines(PHASES)
@@ -155,7 +156,11 @@ def month_of_troubles(days: int, accounts: int, seed: str) -> list[Trouble]:
 
 @dataclass(slots=True)
 class Measured:
-    """What came of a schedule; `lost` is key-minutes by BUCKETS, `survived` minutes by kind of outage."""
+    """The results of a schedule.
+
+    `requests` were sent in all, and `worst_minute` is the most in one minute. `lost` has the key-minutes lost
+    for each of BUCKETS, and `survived` the longest outage in minutes for each kind.
+    """
 
     requests: int = 0
     worst_minute: int = 0
@@ -165,7 +170,7 @@ class Measured:
 
 
 def month(schedule: Schedule, days: int, accounts: int, seed: str) -> Measured:
-    """Play a month of troubles."""
+    """Play a month of troubles, and return all results but `survived`."""
     troubles = month_of_troubles(days, accounts, seed)
     theirs = []
     if schedule.neighbours:
@@ -195,7 +200,7 @@ def _longest(index: int, kind: str, seed: str) -> int:
 
 
 def _begin() -> None:
-    """Prepare a process: at Ctrl-C, which reaches it, too, it ends at once; the program logs to nobody."""
+    """Prepare a worker process: it ends at once at Ctrl-C, and discards the program's log."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.getLogger("listenkeys").addHandler(logging.NullHandler())
 
@@ -204,7 +209,7 @@ def measure(days: int, accounts: int, seed: str) -> list[Measured]:
     """Measure every schedule, in as many processes as there are processors."""
     compared = schedules()
     with ProcessPoolExecutor(os.cpu_count(), initializer=_begin) as pool:
-        # The longest ones first.
+        # Those that take longest go first.
         order = sorted(range(len(compared)), key=lambda n: compared[n].loop is None)
         months = {n: pool.submit(_month, n, days, accounts, seed) for n in order}
         survived = {
@@ -220,7 +225,7 @@ def measure(days: int, accounts: int, seed: str) -> list[Measured]:
 
 
 def table(days: int, accounts: int, seed: str, measured: list[Measured]) -> str:
-    """Return what was measured, as text."""
+    """Return the results as a text table."""
     compared = schedules()
     lines = [
         f"{days} days, {accounts} accounts, seed {seed}; {4 * days} outages of up to {LONGEST} minutes and "

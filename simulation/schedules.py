@@ -1,24 +1,24 @@
-"""Who keeps the keys alive in the simulation: this program under different settings, and its peers' loops.
+"""The schedules that the simulation compares: this program's with different settings, and others' loops.
 
-This program is the real one: Keeper, selection, sending and journal, one worker in place of sixteen.
-Runs take turns by the virtual clock, so that the same seed gives the same run. Around it, as in AWS:
+This program is the real code (Keeper, selection, sending and journal), with one worker instead of sixteen.
+Its runs take turns by the virtual clock, so that the same seed gives the same run. As in AWS:
 
-- EventBridge fires anywhere within the minute of the rule's time;
-- a run that raises is tried again a minute after it ended, and once more two minutes after that;
-- a run that has not ended when the next one fires does not hold it up: both go on at the same time, each in
-  a process of its own.
+- EventBridge fires at any time within the minute of the rule's time;
+- a run that raises is retried a minute after it ended, and once more two minutes after that;
+- a run that has not ended when the next one fires does not delay it: both run at the same time, each in its
+  own process.
 
-The peers are plain loops, one in each account's own process, begun at a random time. What is modelled of
-each is its schedule and what it does about a failure; all are assumed never to crash or to be restarted.
+The others are plain loops, each in its account's own process, which begin at a random time. The model has
+the schedule of each and how it handles a failure. It assumes that none of them ever crashes or restarts.
 
-- 5 min (python-binance): POST, then PUT, every 5 minutes; a failure is logged and the next try is the next
-  time's. POST brings a dead key back.
-- 20 min (ccxt pro): PUT every 20 minutes; a failure drops the key and fails the bot's pending call. The bot
-  is taken to call again after a minute, which POSTs, and so on until it works.
-- 30 min, plain (hummingbot, nautilus, cryptofeed, and most bots): PUT every 30 minutes; a failure is logged
-  and the next try is the next time's. -1125 is answered with POST at once, which many of them do not.
-- 50 min (tiagosiebler's binance): PUT every 50 minutes; after a failure three more tries, 15 s apart, then
-  the stream is set up again with POST, tried once a minute until it works.
+- 5 min (python-binance): POST, then PUT, every 5 minutes. A failure is logged, and the next try comes 5
+  minutes later. POST replaces a dead key.
+- 20 min (ccxt pro): PUT every 20 minutes. A failure drops the key and fails the bot's pending call. The bot
+  is assumed to call again after a minute, which sends POST, and so on until it works.
+- 30 min, plain (hummingbot, nautilus, cryptofeed, and most bots): PUT every 30 minutes. A failure is logged,
+  and the next try comes 30 minutes later. After -1125 it sends POST at once, which many of them do not do.
+- 50 min (tiagosiebler's binance): PUT every 50 minutes. After a failure it tries three more times, 15 s
+  apart, and then sets up the stream again with POST, once a minute until it works.
 """
 
 from __future__ import annotations
@@ -53,18 +53,19 @@ from simulation.aws import ACCOUNTS, KEYS, LEDGER, PREFIX, Bus, Secrets, Tables
 from simulation.world import MINUTE, World
 
 TEMPLATE = Path(__file__).parent.parent / "template.yaml"
-START_SECONDS = 1.0  # from the event to the handler's first line, cold
+START_SECONDS = 1.0  # from the event to the handler's first line, in a cold start
 RUN_SECONDS = 300.0
 LATE = 59.9  # seconds: the last moment of a minute
-Jitter = Callable[[str, int], float]  # a rule's name and the number of its firing, to seconds
-Bot = Generator[float, None, None]  # yields the seconds until it goes on
+Jitter = Callable[[str, int], float]  # returns the delay in seconds of a firing, by rule name and number
+Bot = Generator[float, None, None]  # yields the seconds until its next step
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A way to keep keys alive. One of `loop` and `settings` is given; without `sweep`, only ticks.
+    """A way to keep keys alive: this program with `settings`, or another program's `loop`.
 
-    `neighbours`: with two accounts in the table that Binance refuses; its rules fire as they do without.
+    Without `sweep`, only the tick fires. With `neighbours`, the table also has two accounts that Binance
+    refuses; the rules fire at the same times as without them.
     """
 
     name: str
@@ -75,18 +76,21 @@ class Schedule:
 
     @property
     def label(self) -> str:
-        """What stands in the table; a schedule with neighbours comes below the same without."""
+        """The text for the table, in which a schedule with neighbours is below the same one without."""
         return "  beside two accounts that Binance refuses" if self.neighbours else self.name
 
     @property
     def latency(self) -> float:
-        """Seconds from a request to the next of one process: 0.15 s each, sixteen at once or alone."""
+        """Seconds from one request of a process to the next.
+
+        A request takes 0.15 s. This program sends sixteen at the same time, a loop one.
+        """
         return 0.15 / 16 if self.settings else 0.15
 
     def play(
         self, world: World, until: float, jitter: Jitter | None = None, sweep_phase: float | None = None
     ) -> None:
-        """Play the schedule on a world's timeline, up to `until` seconds."""
+        """Play the schedule on the timeline of a world, up to `until` seconds."""
         if self.loop:
             _play_bots(self.loop, world, until)
         else:
@@ -98,7 +102,7 @@ class Schedule:
 
 @cache
 def default_settings(renew_after_minutes: int | None = None) -> Settings:
-    """Return the settings that the template's defaults make."""
+    """Return the settings of the template's defaults, with another RenewAfterMinutes if one is given."""
     template = yaml_parse(TEMPLATE.read_text())
     values = {name: parameter["Default"] for name, parameter in template["Parameters"].items()}
     if renew_after_minutes:
@@ -119,7 +123,7 @@ def default_settings(renew_after_minutes: int | None = None) -> Settings:
 
 
 class Inline(Pool):
-    """A pool without threads: work is done when it is started."""
+    """A pool without threads. Work runs when it is started."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -136,7 +140,7 @@ class Inline(Pool):
             then(outcome)
 
     def close(self) -> None:
-        """End nothing: there are no threads."""
+        """Do nothing: there are no threads to end."""
 
 
 def _play_keeper(
@@ -187,7 +191,7 @@ def _play_keeper(
     def run(name: str, number: int, tried: int) -> None:
         world.clock.sleep(START_SECONDS)
         report = new_process().run(Trigger(name), f"{name}{number}", RUN_SECONDS)
-        # As app.lambda_handler decides whether it raises.
+        # The same condition under which app.lambda_handler raises.
         raises = report.incomplete() and (name == TICK or report.accounts_unread)
         if raises and tried < 2:
             again = world.clock.monotonic() + MINUTE * (tried + 1)
@@ -221,7 +225,7 @@ def _post_until_it_works(client: BinanceClient, api_key: str) -> Bot:
 
 
 def five_minutes(client: BinanceClient, api_key: str) -> Bot:
-    """Play python-binance's KeepAliveWebsocket."""
+    """Act as python-binance's KeepAliveWebsocket."""
     while True:
         with suppress(AccountError):
             client.start("usdm", api_key)
@@ -230,7 +234,7 @@ def five_minutes(client: BinanceClient, api_key: str) -> Bot:
 
 
 def twenty_minutes(client: BinanceClient, api_key: str) -> Bot:
-    """Play ccxt pro, and a bot that calls it again."""
+    """Act as ccxt pro, with a bot that calls it again after a failure."""
     while True:
         yield from _post_until_it_works(client, api_key)
         with suppress(AccountError):
@@ -241,7 +245,7 @@ def twenty_minutes(client: BinanceClient, api_key: str) -> Bot:
 
 
 def thirty_minutes(client: BinanceClient, api_key: str) -> Bot:
-    """Play the plain loop."""
+    """Act as the plain loop."""
     yield from _post_until_it_works(client, api_key)
     while True:
         yield 30 * MINUTE
@@ -253,7 +257,7 @@ def thirty_minutes(client: BinanceClient, api_key: str) -> Bot:
 
 
 def fifty_minutes(client: BinanceClient, api_key: str) -> Bot:
-    """Play tiagosiebler's binance."""
+    """Act as tiagosiebler's binance."""
     while True:
         yield from _post_until_it_works(client, api_key)
         failures = 0
@@ -269,7 +273,7 @@ def fifty_minutes(client: BinanceClient, api_key: str) -> Bot:
 
 
 def schedules() -> list[Schedule]:
-    """Return what is compared, this program's schedules first."""
+    """Return the schedules to compare, this program's first."""
     settings = default_settings()
     renew_after = settings.renew_after_minutes
     default = Schedule(f"tick and sweep, RenewAfterMinutes {renew_after} (default)", settings)

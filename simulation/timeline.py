@@ -1,7 +1,7 @@
-"""One virtual time for several actors: runs that overlap, as in Lambda, played the same way each time.
+"""One virtual time for several actors: runs that overlap, as in Lambda, and are the same every time.
 
-An actor is a function in a thread of its own. Only one acts at a time; it gives way to the others when it
-sleeps, and the next to act is the one that has to wake up first.
+An actor is a function in its own thread. Only one actor runs at a time. When it sleeps, the actor that wakes
+up first runs next.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from local.clock import VirtualClock
 
 
 class Timeline(VirtualClock):
-    """A clock for the actors of one timeline. `at` adds an actor, `play` lets them act."""
+    """A clock for the actors of one timeline. `at` and `start` add an actor, and `play` runs them all."""
 
     def __init__(self) -> None:
         super().__init__()
-        # When, in which order they came, and what to do then: start an actor, or let one go on.
+        # The time, the order in which turns were added, and what to call: it starts or resumes an actor.
         self._turns: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._until = float("inf")
@@ -28,7 +28,7 @@ class Timeline(VirtualClock):
         self._failure: BaseException | None = None
 
     def at(self, when: float, act: Callable[[], None]) -> None:
-        """Add an actor that begins `when` seconds after the beginning, unless the play is over by then."""
+        """Add an actor that begins at `when` (seconds since the beginning), unless that is after the end."""
         if when < self._until:
             self._add(when, act)
 
@@ -37,7 +37,7 @@ class Timeline(VirtualClock):
         self._add(self._elapsed, act)
 
     def play(self, until: float) -> None:
-        """Let the actors act who begin before `until`, to the end of each; raise what one of them raises."""
+        """Run all actors that begin before `until`, each to its end. Raise what the first to fail raised."""
         self._until = until
         self._turns = [turn for turn in self._turns if turn[0] < until]
         heapq.heapify(self._turns)
@@ -58,7 +58,7 @@ class Timeline(VirtualClock):
         go_on.wait()
 
     def go_to(self, elapsed: float) -> None:
-        """Set the time, in seconds since the beginning; back, too."""
+        """Set the time, in seconds since the beginning. It may go back."""
         self._elapsed = elapsed
 
     def _add(self, when: float, act: Callable[[], None]) -> None:
@@ -77,7 +77,7 @@ class Timeline(VirtualClock):
         self._next()
 
     def _next(self) -> None:
-        """Give the turn to the actor that has to act first; the play is over when there is none."""
+        """Start or resume the actor whose turn is first. End the play if there is none or one has failed."""
         if not self._turns or self._failure:
             self._over.set()
             return

@@ -1,6 +1,6 @@
-"""The world of the simulation: one timeline, Binance's leases, and everything that can be down on it.
+"""The world of the simulation: one timeline, the listenKeys at Binance, and everything that can be down.
 
-Binance's answers come from the stand-in and are read by the program's own code. AWS is in aws.py.
+Binance's answers come from the stand-in, and the program's own code reads them. AWS is in aws.py.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from simulation.timeline import Timeline
 MINUTE = 60.0
 SERVER_ERRORS, TIMEOUTS, RESETS = "5xx", "timeouts", "resets"
 RATE_LIMIT, BAN, ONE_ACCOUNT = "429", "ban", "one account"
-REVOKED, FIREWALL = "revoked", "firewall"  # of one account, too
+REVOKED, FIREWALL = "revoked", "firewall"  # these affect one account too
 SECRETS, DYNAMODB, WRITES, EVENTS = "Secrets Manager", "DynamoDB", "DynamoDB writes", "EventBridge"
-# What is nearest to the account wins: a gateway refuses its key while what is behind it is down.
+# The trouble nearest to the account applies: a gateway refuses its key even while what is behind it is down.
 _BEFORE_THE_GATEWAY = (TIMEOUTS, RESETS, RATE_LIMIT, BAN)
 _OF_ONE_ACCOUNT = (REVOKED, FIREWALL, ONE_ACCOUNT)
 _ANSWERS = {
@@ -40,7 +40,7 @@ FUTURES = ("usdm", "coinm")  # two hosts that share one weight limit
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that is down from `start` to `end`, in seconds since the beginning."""
+    """Something that is down from `start` to `end` (seconds since the beginning), for one account or all."""
 
     kind: str
     start: float
@@ -49,7 +49,7 @@ class Trouble:
 
 
 class Troubles:
-    """All troubles of a timeline; those of one kind do not overlap."""
+    """All troubles of a timeline. Those of one kind must not overlap."""
 
     def __init__(self, troubles: Iterable[Trouble]) -> None:
         self._of: dict[str, list[Trouble]] = defaultdict(list)
@@ -60,7 +60,7 @@ class Troubles:
         self._of_one = [kind for kind in _OF_ONE_ACCOUNT if kind in self._of]
 
     def at(self, kind: str, now: float) -> Trouble | None:
-        """Return the trouble of this kind that is in force."""
+        """Return the trouble of this kind at this time, or None."""
         place = bisect_right(self._starts.get(kind, ()), now) - 1
         if place < 0:
             return None
@@ -68,7 +68,7 @@ class Troubles:
         return trouble if now < trouble.end else None
 
     def of_host(self, now: float, api_key: str) -> str | None:
-        """Return what keeps Binance from answering this request as usual."""
+        """Return the kind of trouble that affects a request to Binance with this API key, or None."""
         for kind in self._of_host:
             if self.at(kind, now):
                 return kind
@@ -81,7 +81,7 @@ class Troubles:
 
 @dataclass(frozen=True, slots=True)
 class Lapse:
-    """A key that died of age, and when its account had a live one again."""
+    """A key that expired at `died`, and the time at which its account had a live one again."""
 
     api_key: str
     died: float
@@ -89,7 +89,7 @@ class Lapse:
 
 
 class Leases(Exchange):
-    """The stand-in, keeping book of the keys that ran out."""
+    """The stand-in, which also records the keys that expired."""
 
     def __init__(self, clock: Timeline, seed: int) -> None:
         super().__init__(now=clock.monotonic, seed=seed)
@@ -106,14 +106,14 @@ class Leases(Exchange):
         return lease
 
     def close(self, now: float) -> None:
-        """Count the keys that are dead at the end."""
+        """Record the keys that are dead at the end."""
         for (api_key, _), lease in self._leases.items():
             if now > lease.expires_at:
                 self.lapses.append(Lapse(api_key, lease.expires_at, now))
 
 
 class Wire(BinanceClient):
-    """Requests that reach the stand-in without a socket. `latency` is in seconds."""
+    """Passes requests to the stand-in without a socket. `latency` is in seconds."""
 
     def __init__(self, clock: Timeline, exchange: Exchange, troubles: Troubles, latency: float) -> None:
         super().__init__(clock.now)
@@ -142,9 +142,9 @@ class Wire(BinanceClient):
 
 
 class World:
-    """One timeline, from its beginning: the clock, Binance, the accounts, and what is down when.
+    """One timeline from its beginning: the clock, Binance, the accounts and the troubles.
 
-    `neighbours` are two accounts more, whose own keys do not count: see `neighbours_troubles`.
+    With `neighbours`, there are two more accounts, whose own keys do not count: see `neighbours_troubles`.
     """
 
     def __init__(
@@ -167,14 +167,14 @@ class World:
             self.exchange.add_account(api_key, FUTURES)
 
     def down(self, kind: str) -> bool:
-        """Say whether a service is down now, after the time it takes to notice."""
+        """Return whether a service is down now. If it is, let the time pass that botocore's attempts take."""
         if not self.troubles.at(kind, self.clock.monotonic()):
             return False
         self.clock.sleep(_AWS_GIVES_UP)
         return True
 
     def lapses(self) -> list[Lapse]:
-        """Return the lapses of all but the neighbours' keys."""
+        """Return the lapses of all keys except those of the neighbours."""
         return [lapse for lapse in self.exchange.lapses if lapse.api_key not in self.neighbours]
 
 
@@ -187,10 +187,10 @@ _REVOKED, _REFUSED = "revoked".ljust(64, "0"), "refused".ljust(64, "0")
 
 
 def neighbours_troubles(start: float, end: float) -> list[Trouble]:
-    """Return what troubles the two neighbours of an outage.
+    """Return the troubles of the two neighbours during an outage.
 
-    One is revoked when it begins. The firewall refuses the other from 40 minutes before on: its key is the
-    first to expire, and the first to be asked for.
+    The API key of one is revoked when the outage begins. The firewall refuses the other from 40 minutes
+    before: its key is the first to expire, and the first that is requested.
     """
     before = max(0.0, start - 40 * MINUTE)
     return [Trouble(REVOKED, start, end, _REVOKED), Trouble(FIREWALL, before, end, _REFUSED)]
