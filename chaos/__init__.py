@@ -1,1 +1,1 @@
-"""Days of the real handler in processes of its own, under faults of every kind at once."""
+"""Runs the real handler in its own processes for simulated days, under faults of every kind at once."""

@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _play(seed: str, hours: float, kind: type[Day], whole_story: bool) -> bool:
-    """Play a day and print what came of it; return whether a rule was broken."""
+    """Play a day and print its results. Return whether a rule was broken."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         day = kind(seed, hours, Path(folder))
@@ -63,7 +63,10 @@ def _play(seed: str, hours: float, kind: type[Day], whole_story: bool) -> bool:
 
 
 def _finds(name: str, seed: str, hours: float) -> bool:
-    """Play a day with a bug, until it breaks one of the rules that it should break; print how that went."""
+    """Play a day with a bug until one of the bug's rules is broken, and print the result.
+
+    Return whether one was broken.
+    """
     plant, began = PLANTS[name], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         day = Day(seed, hours, Path(folder), program=planted(plant, Path(folder)))

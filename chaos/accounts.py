@@ -1,4 +1,4 @@
-"""The accounts of a day, some of which Binance refuses or nobody could renew."""
+"""The accounts of a day. Binance refuses one of them, and one is configured wrongly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def api_key_of(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account; `promised`: its key must live."""
+    """An account. `promised`: its key must stay alive. `creates`: the keeper may create a missing key."""
 
     name: str
     product: str = "usdm"
@@ -24,7 +24,7 @@ class Account:
 
     @property
     def group(self) -> str:
-        """Its weight group."""
+        """The weight group of the account's product."""
         return group_of(PATHS[self.product].split("/")[1])
 
 

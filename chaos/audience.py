@@ -1,4 +1,4 @@
-"""A day with bots: ten streams, whose sockets close or go silent, and whose keys die early."""
+"""A day with ten bots, whose sockets close or go silent and whose keys die early."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from chaos.world import START
 from local.binance.stream import StreamServer
 from tests.stream.relay import Network
 
-NUMBER = -1  # of the bots' process
-KNOWN = 25.0  # seconds until a bot that is deaf knows it
-READS_AGAIN = 60.0  # seconds until a stream sees that the table has another key
-_SPARE = 5.0  # seconds at the end of the day in which an event may be under way
+NUMBER = -1  # the number of the bots' process
+KNOWN = 25.0  # seconds within which a bot that receives nothing must know it
+READS_AGAIN = 60.0  # seconds within which a stream notices that the table has another key
+_SPARE = 5.0  # seconds at the end of the day in which an event may still be on its way
 LISTENING = [
     *(f"own{n:02}" for n in range(5)), "shared0", "coin0", "coin1", "portfolio0", "options0",
 ]  # fmt: skip
 
 
 class Audience(Day):
-    """A day whose bots listen from its third minute on."""
+    """A day in which bots listen from the third minute on."""
 
     def __init__(self, seed: str, hours: float, folder: Path) -> None:
         super().__init__(seed, hours, folder)
@@ -43,7 +43,7 @@ class Audience(Day):
             self.world.stack.callback(network.close)
         self.by_name = {account.name: account for account in ACCOUNTS}
         self.calls = 0
-        self.asked: list[dict[str, Any]] = []  # what the bots have told the keeper, and nobody has delivered
+        self.asked: list[dict[str, Any]] = []  # reports of the bots to the keeper that are not yet delivered
         self.orders: list[tuple[float, str, int]] = []
         self.items: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
@@ -132,7 +132,7 @@ class Audience(Day):
         return super()._settle() or bool(asked)
 
     def close(self) -> None:
-        """End everything."""
+        """End all processes and servers, including the bots."""
         for process in self.others:
             said = process.kill()
             if os.environ.get("CHAOS_BOTS_SAY"):
@@ -143,7 +143,7 @@ class Audience(Day):
         super().close()
 
     def check_at_the_end(self) -> None:
-        """Check the bots, too."""
+        """Check the rules of the whole day, and those of the bots."""
         super().check_at_the_end()
         for name in LISTENING:
             orders = [(at, number) for at, account, number in self.orders if account == name]
@@ -151,7 +151,7 @@ class Audience(Day):
             self.checks.holds(never_deaf, name, orders, self.items[name], self.keeper.now(), replaced)
 
     def _learned(self, name: str, since: float) -> float:
-        """Return when the keeper has learned of a key that somebody else made at `since`."""
+        """Return when the keeper learned of a key that somebody else made at `since`, infinity if never."""
         done = (run for run in self.runs if not run.killed and name not in run.undone)
         asks = (ask for run in done for ask in run.asks if ask.account == name and ask.clean)
         return min((ask.delivered for ask in asks if ask.at >= since), default=float("inf"))
@@ -164,15 +164,16 @@ def never_deaf(
     now: float,
     replaced: Iterable[tuple[float, float]] = (),
 ) -> None:
-    """Every event comes once or lies in a Gap, and a bot that is deaf knows it within KNOWN seconds.
+    """Check that a bot gets every event once or has a Gap that covers it.
 
-    Nobody is told of a key that somebody else replaces: `replaced` has when, and when the keeper has learned
-    of it. The stream knows within READS_AGAIN seconds more.
+    A bot that receives nothing must know it within KNOWN seconds. But Binance tells nobody that a key was
+    replaced by somebody else. `replaced` has the times of that, and when the keeper learned of each: the
+    stream must notice within READS_AGAIN seconds more.
     """
     heard = [item["order"] for item in items if "order" in item]
     if len(heard) != len(set(heard)):
         raise Violation("bots", f"{name} gets an event twice", name)
-    # From when to when the bot knows that it is deaf, and for which time it is told to ask.
+    # From when to when the bot knows that it receives nothing, and the bounds of the Gap.
     spells: list[tuple[float, float, float, float]] = []
     since: float | None = None
     for item in items:

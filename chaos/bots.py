@@ -1,6 +1,7 @@
-"""Ten bots in a process of their own: `python -m chaos.bots FILE`, each with the real UserDataStream.
+"""Ten bots in one process (`python -m chaos.bots FILE`), each with a real UserDataStream.
 
-Writes each item as it comes, and when it begins and ends to wait for the time, as chaos.handler does.
+Writes each item when it arrives, and reports when it starts and stops waiting for the time, as chaos.handler
+does.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class _Timer:
 
 
 class StreamTime:
-    """The shared time as the stream takes it; in the loop's thread."""
+    """The shared time as a stream's clock. Use it only in the thread of the event loop."""
 
     def __init__(self, time: SharedTime, tell: Callable[[object], None]) -> None:
         self._time, self._tell = time, tell
@@ -51,11 +52,11 @@ class StreamTime:
         return datetime.fromtimestamp(self._time.get(), UTC)
 
     def monotonic(self) -> float:
-        """Return seconds since some moment in the past."""
+        """Return the seconds since a fixed moment in the past."""
         return self._time.get()
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> _Timer:
-        """Call back in the loop after this many seconds."""
+        """Call `callback` in the event loop after this many seconds."""
         self._numbers += 1
         ends, timer = self._time.get() + max(0.0, seconds), _Timer(self, self._numbers, callback)
         self._waiting[self._numbers] = ends, timer
@@ -66,14 +67,14 @@ class StreamTime:
         return timer
 
     def forget(self, number: int) -> bool:
-        """Do it not any more; return whether it was still to be done."""
+        """Cancel a timer. Return whether it was still waiting."""
         if self._waiting.pop(number, None) is None:
             return False
         self._tell([number, None])
         return True
 
     def moved_on(self) -> None:
-        """Do what is due."""
+        """Call the callbacks that are due, because the time has moved."""
         now = self._time.get()
         for _, timer in sorted((w for w in self._waiting.values() if w[0] <= now), key=lambda w: w[0]):
             timer.ring()
@@ -96,12 +97,12 @@ async def _bot(stream: UserDataStream, tell: Callable[[object], None], time: Sha
 
 
 async def _main() -> None:
-    # Chance would fall to the socket that is quicker, which depends on the machine.
+    # Random numbers would depend on which socket is quicker, and so on the machine.
     random.uniform, random.random = lambda least, most: (least + most) / 2, lambda: 0.5  # type: ignore[assignment]
     botocore.endpoint.time = SimpleNamespace(sleep=lambda seconds: None)  # type: ignore[attr-defined]
     tell, time = teller(), SharedTime(Path(sys.argv[1]))
     stream_time, loop = StreamTime(time, tell), asyncio.get_running_loop()
-    threads._COUNT = 64  # one for each call: with fewer, it matters which socket is quicker
+    threads._COUNT = 64  # a thread for each call: with fewer, results depend on which socket is quicker
     dynamodb = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}, read_timeout=60))
     streams = [
         UserDataStream(

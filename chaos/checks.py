@@ -1,4 +1,4 @@
-"""Checks the rules of a day, whenever a run has ended and at the end, and keeps what breaks them."""
+"""Checks the rules of a day whenever a run has ended and at the end, and collects the violations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ NEVER = "9999-01-01T00:00:00Z"
 
 
 class Found(Exception):
-    """A rule is broken whose breaking was awaited."""
+    """A rule in `Checks.awaited` was broken."""
 
 
 class Checks:
-    """`violations` come of it; `runs` are all runs so far; breaking one of `awaited` ends the day."""
+    """Checks the rules and collects `violations`.
+
+    `runs` are all runs so far. `copies` counts events that were sent twice. If a rule in `awaited` is broken,
+    Found is raised, which ends the day.
+    """
 
     def __init__(self, world: ChaosWorld, traffic: Traffic, runs: list[Run]) -> None:
         self.world, self.traffic, self.runs = world, traffic, runs
@@ -38,7 +42,7 @@ class Checks:
             return None
 
     def violated(self, violation: Violation) -> None:
-        """Note it with its story; what follows from one is not told again and again."""
+        """Record a violation with its story, unless the same rule was broken about the same words."""
         known = {(each.rule, each.about) for each in self.violations}
         if (violation.rule, violation.about) not in known:
             self.world.tell(f"VIOLATION of {violation}")
@@ -48,7 +52,7 @@ class Checks:
                 raise Found
 
     def check(self) -> None:
-        """Check what has to hold whenever a run has ended."""
+        """Check the rules that hold whenever a run has ended."""
         now, current = self.world.keeper.now(), self.world.current()
         ends, died = dict(self.world.ends), dict(self.world.died)
         recent = int(now // 60) - 10
@@ -65,7 +69,7 @@ class Checks:
                 self.holds(rules.alive, name, ends[name], now, died.get(name), 0.0)
             if self.traffic.running:
                 continue
-            # What a run did that was killed or could not record it, nobody knows.
+            # The effect is unknown if a run was killed or could not record its result.
             asks = [(ask, run.killed or name in run.undone) for run in self.runs[-60:] for ask in run.asks]
             asks = [(ask, unknown) for ask, unknown in asks if ask.account == name]
             self.holds(rules.newest_record, name, record, [ask for ask, unknown in asks if not unknown])
@@ -80,7 +84,7 @@ class Checks:
                 self.violated(Violation("another key", why, name))
 
     def check_at_the_end(self) -> None:
-        """Check what has to hold of a whole day, whose last hour was quiet."""
+        """Check the rules that hold for a whole day, after a last hour without troubles."""
         self.check()
         current, entries = self.world.current(), self.world.entries()
         now = self.world.keeper.now()

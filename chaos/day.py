@@ -1,4 +1,4 @@
-"""A day: rules fire, Lambda retries, people interfere, everything breaks; what has to hold is checked."""
+"""Plays a day: rules fire, Lambda retries, people interfere, everything fails. Checks the rules meanwhile."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from chaos.world import START, ChaosWorld
 from local.aws.stack import REGION
 
 MOST_PROCESSES = 6
-COLD = 0.12  # of runs
-KILLED = 0.04
-WEIGHT = 24  # a minute for futures: few enough to matter for two dozen accounts
+COLD = 0.12  # the share of runs that start cold
+KILLED = 0.04  # the share of runs that are killed
+WEIGHT = 24  # per minute for futures: little enough to matter for two dozen accounts
 RETRY_AFTER = (60.0, 120.0)
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 SWEEP = {"overdueOnly": True}
 
 
 class Day:
-    """A world with its day. `program` takes the place of the project's own; `parameters` are the stack's."""
+    """A world and its day. `program` replaces the project's code. `parameters` are those of the stack."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Day:
         **parameters: str,
     ) -> None:
         self.seed, self.hours, self.program = seed, hours, program
-        # Any six seeds in a row have all of them.
+        # Six consecutive seeds have all combinations.
         number = int(seed) if seed.isdecimal() else 0
         chosen = {
             "MaxWeightPerMinute": str(WEIGHT),
@@ -65,20 +65,20 @@ class Day:
         self.checks = Checks(self.world, self.traffic, self.runs)
         self.rng = random.Random(f"{seed}/events")
         self.handlers: list[Handler] = []
-        self.others: list[Process] = []  # processes that live by this time, too
-        self.replaced: list[tuple[str, float]] = []  # keys that somebody else has replaced, and when
+        self.others: list[Process] = []  # other processes that use the shared time
+        self.replaced: list[tuple[str, float]] = []  # accounts whose key somebody else has replaced, and when
         self.wires: dict[int, Wire] = {}
-        self.said: list[tuple[int, dict[str, Any]]] = []  # by processes, and not yet taken in
+        self.said: list[tuple[int, dict[str, Any]]] = []  # messages of processes that are not yet handled
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.numbers = itertools.count()
         self.tick_every = 30 * MINUTE
 
     def at(self, when: float, act: Callable[[], None]) -> None:
-        """Do something at a time."""
+        """Call `act` at `when`, in epoch seconds."""
         heapq.heappush(self.events, (when, next(self.numbers), act))
 
     def play(self) -> None:
-        """Play the day and check it: `checks.violations` are what came of it."""
+        """Play the day and check it. `checks.violations` are the results."""
         try:
             with contextlib.suppress(Found):
                 self._schedule()
@@ -90,11 +90,11 @@ class Day:
             self.close()
 
     def check_at_the_end(self) -> None:
-        """Check what has to hold of the whole day."""
+        """Check the rules that hold for the whole day."""
         self.checks.check_at_the_end()
 
     def close(self) -> None:
-        """End every process and server."""
+        """End all processes and servers."""
         for handler in list(self.handlers):
             self._end(handler)
         self.keeper.release_all()
@@ -142,7 +142,8 @@ class Day:
         self.at(at, lambda: self.send(Call("lambda_handler", event, run_id, trigger)))
         twice = self.plan.chance(f"twice/{run_id}", 0.08, at)
         if twice:
-            # EventBridge delivers an event twice: another request id. Lambda runs one twice: the same.
+            # If EventBridge delivers an event twice, the request ids differ. If Lambda runs one twice, they
+            # are the same.
             again = run_id if self.rng.random() < 0.5 else f"{run_id}-twice"
             later = at + self.rng.choice([0.0, self.rng.uniform(0, 20)])
             self.at(later, lambda: self.send(Call("lambda_handler", event, again, trigger)))
@@ -155,7 +156,7 @@ class Day:
             self.tell(f"somebody else makes another key for {account.name}")
             self.world.secrets.add(self.world.exchange.rotate(key, account.product))
             self.world.lives(account)
-            self.world.died[account.name] = now  # what was recorded before is not true any more
+            self.world.died[account.name] = now  # an earlier record is no longer true
             self.replaced.append((account.name, now))
             return
         self.tell(f"the key of {account.name} dies early")
@@ -165,7 +166,7 @@ class Day:
             self.at(now + 20 * MINUTE, lambda: self.world.bot_makes(account))
 
     def send(self, call: Call) -> None:
-        """Run an event now, in a process that is warm or in a new one."""
+        """Run an event now, in a warm process or in a new one."""
         now, number = self.keeper.now(), len(self.runs)
         cold = self.plan.chance(f"cold/{number}", COLD, now)
         idle = [handler for handler in self.handlers if handler.number not in self.traffic.running]
@@ -218,7 +219,7 @@ class Day:
         self.checks.holds(rules.nothing_secret, "the standard error", said, self.world.secrets)
 
     def _until(self, end: float) -> None:
-        """Go on until this time."""
+        """Play until this time."""
         while True:
             if not self.keeper.quiet(self._asleep, self._heard):
                 self._listen()
@@ -239,7 +240,7 @@ class Day:
                 heapq.heappop(self.events)[2]()
 
     def _processes(self) -> list[Process]:
-        """Return those that may be doing something."""
+        """Return the processes that may be active."""
         running = self.traffic.running
         return [
             *(h for h in self.handlers if h.number in running or h.sleepers or not h.acknowledged),
@@ -247,7 +248,7 @@ class Day:
         ]
 
     def _asleep(self) -> bool:
-        """Whether no thread that matters can do anything; with bots, that is any thread of the harness."""
+        """Whether all threads that matter are asleep. With bots, those include all threads of the harness."""
         processes = self._processes()
         if not all(process.acknowledged and asleep(process.pid) for process in processes):
             return False
@@ -264,7 +265,10 @@ class Day:
                 self.said += [(process.number, item) for item in process.read()]
 
     def _settle(self) -> bool:
-        """Do what follows from what the processes have said or are killed for; False if nothing does."""
+        """Handle the messages of processes, then kill those that must end, then deliver the work queue.
+
+        Return whether there was anything to do.
+        """
         said, self.said = sorted(self.said, key=lambda each: (each[0], each[1].get("account", ""))), []
         killed, self.traffic.to_kill = sorted(self.traffic.to_kill), []
         for number, item in said:
@@ -275,7 +279,7 @@ class Day:
         return bool(said or killed or delivered)
 
     def _take_in(self, number: int, done: dict[str, Any]) -> None:
-        """Take in how an invocation has ended."""
+        """Handle the end of an invocation. `done` is what the process has reported."""
         call, run = self.traffic.running.pop(number)
         self.traffic.kill_at.pop(number, None)
         run.raised, run.output = done["raised"], done["output"]
@@ -300,16 +304,16 @@ class Day:
         self._ended(call, run, failed=True)
 
     def _next(self) -> float:
-        """Return the next moment that anybody waits for."""
+        """Return the next time at which something is due."""
         now = self.keeper.now()
-        # Who has been woken and still sleeps is about to go on.
+        # A thread that was woken and still counts as asleep is about to continue.
         wakes = [u for each in self._processes() for u in each.sleepers.values() if u > now]
         ends = [run.began + SECONDS for _, run in self.traffic.running.values()]
         events = [self.events[0][0]] if self.events else []
         return min([*wakes, *ends, *events, self.keeper.next_release()])
 
     def drain(self) -> None:
-        """Let the runs that are under way end."""
+        """Play until all runs in progress have ended."""
         while self.traffic.running:
             self._until(self.keeper.now() + 10)
 
@@ -339,7 +343,7 @@ class Day:
             self.world.counts["dead letters"] += 1
 
     def _deliver(self) -> bool:
-        """Hand the messages of the work queue to processes, as Lambda's event source does."""
+        """Pass the messages of the work queue to processes, as Lambda's event source does."""
         if self.world.parameters["ShardCount"] == "1":
             return False
         queues = get_backend("sqs")[DEFAULT_ACCOUNT_ID][REGION].queues

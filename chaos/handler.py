@@ -1,7 +1,7 @@
-"""A process with the real handler: `python -m chaos.handler FILE`, where FILE holds the time.
+"""A process with the real handler: `python -m chaos.handler FILE`. FILE contains the time.
 
-Reads a line for each invocation, and one whenever the time has moved on; writes when it begins and ends to
-sleep, and what came of an invocation. `Handler` is the harness's end of it.
+Reads a line for each invocation, and one whenever the time has moved. Writes a line when a thread starts or
+stops sleeping, and one with the result of each invocation. `Handler` is the harness's side of it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from local.invoke import Context, LocalFunction
 
 BLOCK = 65536
 PATIENT = 600.0  # real seconds
-_TIME = object()  # in a queue: the time has moved on
+_TIME = object()  # put into a queue when the time has moved
 
 
 class Process:
-    """The harness's end of a process that lives by the shared time, from construction until `kill`."""
+    """The harness's side of a process that uses the shared time. It runs from construction until `kill`."""
 
     def __init__(self, module: str, number: int, time_file: Path, environment: Mapping[str, str]) -> None:
         self.number = number
         self.ready = False
-        self.sleepers: dict[int, float] = {}  # until when, by the process's own numbers
+        self.sleepers: dict[int, float] = {}  # when each sleep ends, by the process's own numbers
         self.acknowledged = True
         self._errors = TemporaryFile()  # noqa: SIM115 - closed by kill()
         self._buffer = b""
@@ -51,16 +51,19 @@ class Process:
         self.pid = self._process.pid
 
     def wake(self) -> None:
-        """Say that the time has moved on."""
+        """Tell the process that the time has moved."""
         self.acknowledged = False
         self.tell("time")
 
     def hears(self) -> bool:
-        """Whether there is anything to `read`."""
+        """Whether there is something to `read`."""
         return bool(self._process.stdout and select.select([self._process.stdout], [], [], 0)[0])
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Read what the process has said; yield what does not concern the time."""
+        """Read the messages of the process. Yield those that are not about the time.
+
+        Raises EOFError if the process has died.
+        """
         assert self._process.stdout
         block = os.read(self._process.stdout.fileno(), BLOCK)
         if not block:
@@ -81,12 +84,12 @@ class Process:
                 yield line
 
     def errors(self) -> str:
-        """Return what the process has printed to its standard error."""
+        """Return what the process has printed to standard error."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
 
     def kill(self) -> str:
-        """End the process at once, as Lambda does; return what it has printed."""
+        """Kill the process at once, as Lambda does. Return what it has printed to standard error."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -110,13 +113,13 @@ class Handler(Process):
         super().__init__("chaos.handler", number, time_file, environment)
 
     def invoke(self, handler: str, event: Any, run_id: str, seconds: float, seed: str) -> None:
-        """Begin an invocation; Lambda would end it after `seconds`, and chance follows from `seed`."""
+        """Start an invocation with a timeout of `seconds`. Its random numbers depend on `seed`."""
         asked = {"handler": handler, "event": event, "runId": run_id, "seconds": seconds, "seed": seed}
         self.tell(asked)
 
 
 def teller() -> Callable[[object], None]:
-    """Return what writes a line to the harness; whatever else is printed goes elsewhere."""
+    """Return a function that writes a message to the harness, as a line of JSON."""
     lock, descriptor = threading.Lock(), os.dup(1)
 
     def tell(what: object) -> None:
@@ -129,7 +132,7 @@ def teller() -> Callable[[object], None]:
 
 
 class _Time:
-    """The time as the program takes it, in the process of the handler."""
+    """The program's clock in the process of the handler."""
 
     def __init__(self, time: SharedTime, tell: Callable[[object], None]) -> None:
         self._time = time
@@ -149,7 +152,7 @@ class _Time:
         self.get(SimpleQueue(), seconds)
 
     def get(self, queue: SimpleQueue[Any], seconds: float) -> Any:
-        """Wait as Clock.get does; only one thread takes from a queue."""
+        """Wait as Clock.get does. Only one thread may take from a queue."""
         ends = self._time.get() + seconds
         with self._lock:
             self._numbers += 1
@@ -161,7 +164,7 @@ class _Time:
             item = queue.get()
         with self._lock:
             del self._waiting[number]
-            # Whatever else takes from this queue knows nothing of the time.
+            # Remove _TIME from the queue: others that take from it do not expect it.
             others = [queue.get() for _ in range(queue.qsize())]
             for other in others:
                 if other is not _TIME:
@@ -170,7 +173,7 @@ class _Time:
         return None if item is _TIME else item
 
     def moved_on(self) -> None:
-        """Wake those who have waited long enough."""
+        """Wake the threads whose sleep is over."""
         with self._lock:
             for ends, queue in self._waiting.values():
                 if ends <= self._time.get():
@@ -179,7 +182,7 @@ class _Time:
 
 @dataclass(slots=True)
 class _Context(Context):
-    """Lambda's context object, whose time runs out."""
+    """Lambda's context object, whose remaining time follows the shared time."""
 
     time: SharedTime | None = None
     ends: float = 0.0
@@ -199,7 +202,7 @@ def main() -> None:
 
     botocore.endpoint.time = SimpleNamespace(sleep=time.sleep)  # type: ignore[attr-defined] # its back-off
     transport.time = SimpleNamespace(monotonic=shared.get)  # type: ignore[attr-defined,assignment]
-    # On a busy machine an answer may take long, while no time passes here.
+    # On a busy machine an answer may take long in real time, while no virtual time passes.
     settimeout = socket.socket.settimeout
     socket.socket.settimeout = lambda own, seconds: settimeout(own, seconds and PATIENT)  # type: ignore[method-assign]
     function = LocalFunction(os.environ, time.clock)

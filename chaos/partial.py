@@ -1,4 +1,4 @@
-"""AWS's answers of which only a part is done, and which say so: by operation, what makes them."""
+"""Makes answers of AWS that say that a request was only partly done. PARTIAL has a function per operation."""
 
 from __future__ import annotations
 

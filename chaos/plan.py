@@ -1,9 +1,9 @@
-"""What goes wrong on a day, and when: decided by the seed alone, whatever the machine does meanwhile.
+"""Decides what goes wrong on a day, and when. It depends only on the seed, not on the speed of the machine.
 
-An outage takes one dependency away for 2 to 25 minutes; the next one comes more than an hour later. Between
-and beside them there are small troubles: single answers that are lost, throttled, slow or partial, runs that
-are killed, keys that die early. A long outage has its surroundings to itself: that is what the program
-promises to survive.
+In an outage, one dependency is down for 2 to 25 minutes. The next outage comes more than an hour later.
+Between and during them there are small troubles: single answers that are lost, throttled, slow or partial,
+runs that are killed, keys that die early. There are none during and around a long outage, because that is
+what the program promises to survive.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import random
 from dataclasses import dataclass
 
 MINUTE, HOUR = 60.0, 3600.0
-# The first word says what is away.
+# The first word is what is down, the second how it fails.
 OUTAGES = (
     "binance 5xx", "binance hang", "binance reset", "binance 429", "binance 418", "binance 403",
     "binance 451", "futures 5xx", "options hang", "dynamodb hang", "dynamodb 500", "dynamodb throttle",
     "dynamodb writes", "secretsmanager hang", "secretsmanager 500", "events 500",
 )  # fmt: skip
-LONG = 10 * MINUTE  # from here on an outage has its surroundings to itself
-BEFORE, AFTER = 40 * MINUTE, 12 * MINUTE  # which are these
+LONG = 10 * MINUTE  # an outage longer than this has no small troubles around it,
+BEFORE, AFTER = 40 * MINUTE, 12 * MINUTE  # from this long before it until this long after it
 LONGEST = 25 * MINUTE
-REFUSED = 20 * MINUTE  # at most: runs give up early then (docs/simulation.md)
-_EVERY = 2 * HOUR + 10 * MINUTE  # an outage
-# Small troubles: chances of each request.
+REFUSED = 20 * MINUTE  # the longest outage in which Binance refuses: runs give up early (docs/simulation.md)
+_EVERY = 2 * HOUR + 10 * MINUTE  # between two outages
+# The probabilities of small troubles, for each request.
 _OF_BINANCE = {
     "5xx": 0.02, "5xx after": 0.01, "reset": 0.01, "reset after": 0.01, "hang": 0.004, "hang after": 0.004,
     "403": 0.004, "near": 0.01, "truncate": 0.004,
@@ -32,7 +32,7 @@ _OF_AWS = {
     "lost": 0.02, "refused": 0.01, "throttle": 0.02, "500": 0.01, "hang": 0.003, "hang after": 0.003,
     "partial": 0.06,
 }  # fmt: skip
-_ALL_PARTIAL = 0.02  # of runs: every batch is answered in part, each time
+_ALL_PARTIAL = 0.02  # the share of runs in which every batch is answered only partly
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class Outage:
 
     @property
     def calm(self) -> tuple[float, float]:
-        """When there may be nothing else."""
+        """The time without small troubles (start and end, epoch seconds); empty for a short outage."""
         if self.end - self.start <= LONG:
             return self.start, self.start
         return self.start - BEFORE, self.end + AFTER
 
 
 class Plan:
-    """A day's troubles. `quiet_from` ends all of them; `only` leaves just these kinds of them."""
+    """The troubles of a day, which all end at `quiet_from`. `only` restricts them to these kinds."""
 
     def __init__(self, seed: str, start: float, hours: float, only: frozenset[str] | None = None) -> None:
         self.seed = seed
@@ -72,23 +72,23 @@ class Plan:
             at += _EVERY
 
     def outage(self, now: float) -> Outage | None:
-        """Return the outage that is on."""
+        """Return the outage at this time, or None."""
         if now >= self.quiet_from:
             return None
         return next((outage for outage in self.outages if outage.start <= now < outage.end), None)
 
     def calm(self, now: float) -> bool:
-        """Whether there may be no small trouble now."""
+        """Whether small troubles are excluded at this time."""
         return now >= self.quiet_from or any(o.calm[0] <= now < o.calm[1] for o in self.outages)
 
     def chance(self, what: str, probability: float, now: float) -> bool:
-        """Whether something happens that has this probability; the same `what` is always answered alike."""
+        """Whether something with this probability happens. The same `what` always has the same answer."""
         if self.calm(now) or (self.only is not None and what.split("/")[0] not in self.only):
             return False
         return self._random(what) < probability
 
     def binance(self, now: float, what: str, group: str) -> str:
-        """Return what happens to a request to Binance: "" or a word of _OF_BINANCE or OUTAGES."""
+        """Return what happens to a request to Binance: "" (nothing), or a word of _OF_BINANCE or OUTAGES."""
         outage = self.outage(now)
         if outage:
             where, _, how = outage.kind.partition(" ")
@@ -97,7 +97,7 @@ class Plan:
         return self._small(now, f"binance/{what}", _OF_BINANCE)
 
     def aws(self, now: float, run: str, what: str, operation: str) -> str:
-        """Return what happens to a request to AWS: "" or a word of _OF_AWS."""
+        """Return what happens to a request to AWS: "" (nothing), or a word of _OF_AWS or OUTAGES."""
         service = operation.split(".")[0].lower().removeprefix("aws")
         outage = self.outage(now)
         if outage:

@@ -1,6 +1,6 @@
-"""Bugs to plant, which show that a day sees them: `make chaos PLANT=1`, or `PLANT=all`.
+"""Bugs to plant, to show that a day finds them: `make chaos PLANT=1`, or `PLANT=all`.
 
-Each is an edit of a copy of the program, which the day's processes then run.
+Each bug is an edit in a copy of the program, which the processes of the day then run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PROGRAM = Path("functions/keepalive")
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """A bug: `old` becomes `new`, which stands once in the program; `rules` are those that it breaks."""
+    """A bug that breaks `rules`: the text `old`, which must occur once in the program, becomes `new`."""
 
     what: str
     old: str
@@ -75,7 +75,7 @@ PLANTS = {
 
 
 def planted(plant: Plant, folder: Path) -> Path:
-    """Return a copy of the program with the bug in it."""
+    """Return a copy of the program with the bug. Raises LookupError if `old` does not occur exactly once."""
     program = folder / "program"
     shutil.copytree(PROGRAM, program, ignore=shutil.ignore_patterns("__pycache__"))
     places = [file for file in program.rglob("*.py") if plant.old in file.read_text()]

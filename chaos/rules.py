@@ -1,4 +1,7 @@
-"""What has to hold on every day. Knows the program by its tables, its events and what it prints."""
+"""The rules that must hold on every day. They see only the program's tables, its events and its output.
+
+A rule raises Violation if it is broken.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ from typing import Any
 from chaos.plan import LONGEST, MINUTE
 
 SUCCESSES = {"EXTENDED", "CHANGED", "CREATED", "RECREATED"}
-# What a failure is called that a request of this account has brought about.
+# Error codes of failures that are caused by a request for the account itself.
 OF_A_REQUEST = {"TIMEOUT", "CONNECTION", "SERVER_ERROR", "BAD_RESPONSE", "WAF_BLOCKED"}
 FRESH = 5 * MINUTE
-ASKED = 30.0  # seconds: what a bot asks for may come so soon after an attempt
-DEAD_AT_MOST = 45 * MINUTE  # a key that died early, until somebody has made another one
+ASKED = 30.0  # seconds: a run that a bot has asked for may come this soon after an attempt
+DEAD_AT_MOST = 45 * MINUTE  # how long an account whose key died early may be without another
 
 
 class Violation(AssertionError):
-    """A rule that does not hold; `about` are words that its story is looked up by, which ends at `until`."""
+    """A rule is broken. `about` are words to select the lines of its story, which ends at `until`."""
 
     def __init__(self, rule: str, why: str, *about: str, until: float = float("inf")) -> None:
         super().__init__(f"{rule}: {why}")
@@ -31,7 +34,11 @@ class Violation(AssertionError):
 
 @dataclass(slots=True)
 class Ask:
-    """A request to Binance: `fate` is what the plan did to it; `clean`: it has extended a key and said so."""
+    """A request to Binance.
+
+    `fate` is what the plan did to it. `effect`: it has renewed or created a key. `clean`: it succeeded, and
+    an intact answer named the key.
+    """
 
     at: float
     account: str
@@ -45,7 +52,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Run:
-    """An invocation. `name` tells it from others with its `id`: shards, copies and retries of an event."""
+    """An invocation. `name` is unique; shards, copies and retries of an event share the `id`."""
 
     id: str
     name: str
@@ -54,24 +61,24 @@ class Run:
     forced: bool = False
     asks: list[Ask] = field(default_factory=list)
     calls: int = 0
-    fresh: dict[str, float] = field(default_factory=dict)  # accounts with a success just before, and when
+    fresh: dict[str, float] = field(default_factory=dict)  # accounts renewed just before it began, and when
     ended: float | None = None
     killed: bool = False
     raised: str = ""
     output: str = ""
-    undone: set[str] = field(default_factory=set)  # accounts whose results it says it could not record
+    undone: set[str] = field(default_factory=set)  # accounts whose results it could not record, as it says
     alone_since: float | None = (
-        None  # when the counter of weight did not answer: now it has the cap to itself
+        None  # when the weight counter did not answer: from then on it counts only its own weight
     )
 
 
 def instant(text: str) -> float:
-    """Return a recorded time in epoch seconds."""
+    """Return a time of a record (ISO 8601) in epoch seconds."""
     return datetime.fromisoformat(text).timestamp()
 
 
 def asked_too_often(run: Run) -> None:
-    """No account is asked more often than its faults explain, nor when it was renewed a moment ago."""
+    """Check that a run sends no request for an account after a success, or if it was renewed just before."""
     asks: dict[str, list[Ask]] = defaultdict(list)
     for ask in run.asks:
         asks[ask.account].append(ask)
@@ -91,7 +98,7 @@ def asked_too_often(run: Run) -> None:
 
 
 def near_its_limit(run: Run, group_of: Mapping[str, str]) -> None:
-    """What Binance says of the address's use ends the minute for the run that hears it."""
+    """Check that a run stops for the rest of the minute when Binance says that the weight limit is near."""
     for told in (ask for ask in run.asks if ask.fate == "near" and ask.clean):
         minute, group = told.at // 60, group_of[told.account]
         for ask in run.asks:
@@ -106,9 +113,9 @@ def within_the_cap(
     runs: Iterable[Run],
     group_of: Mapping[str, str],
 ) -> None:
-    """In no clock minute do all processes together send more than the cap.
+    """Check that all processes together send at most the cap in each clock minute.
 
-    A run that cannot reach the counter keeps the cap on its own, as documented.
+    A run that cannot reach the counter keeps the cap by itself, as documented, so each such run adds one cap.
     """
     alone: Counter[tuple[str, int]] = Counter()
     for run in runs:
@@ -125,7 +132,7 @@ def within_the_cap(
 def true_record(
     account: str, record: Mapping[str, Any], lease_ends: float | None, died: float | None
 ) -> None:
-    """expiresAt is never later than the truth, but where a key has died early since it was recorded."""
+    """Check that expiresAt is not later than the true expiry, unless the key died early since."""
     if "expiresAt" not in record or "renewedAt" not in record:
         return
     if died is not None and instant(record["renewedAt"]) <= died:
@@ -137,12 +144,12 @@ def true_record(
 
 
 def newest_record(account: str, record: Mapping[str, Any], asks: Iterable[Ask]) -> None:
-    """A record is never older than a success that was sent after it. While no run is under way."""
+    """Check that a record is not older than the last success. Call it only while no run is in progress."""
     clean = max((ask.at for ask in asks if ask.clean), default=None)
     if clean is None or not record:
         return
     if record.get("outcome") in SUCCESSES:
-        if instant(record["renewedAt"]) < clean - 2.0:  # it is sent before it arrives
+        if instant(record["renewedAt"]) < clean - 2.0:  # sent at renewedAt, arrived at `clean`
             why = f"{account}: recorded {record['renewedAt']}, a later success at {clean:.3f}"
             raise Violation("older record", why, account)
     elif record.get("errorCode") in OF_A_REQUEST:
@@ -156,7 +163,10 @@ def newest_record(account: str, record: Mapping[str, Any], asks: Iterable[Ask]) 
 def announced(
     account: str, events: list[dict[str, Any]], entries: list[dict[str, Any]], failing: bool
 ) -> int:
-    """One Failing and one Recovered for each trouble, a Changed for each key; return the copies."""
+    """Check that each trouble has one Failing and one Recovered, and each key one Changed.
+
+    Return how many events were copies of others (with the same id).
+    """
     seen: set[str] = set()
     kinds: list[str] = []
     for event in events:
@@ -184,7 +194,7 @@ def announced(
 def in_the_ledger(
     runs: Iterable[Run], entries: Mapping[str, list[dict[str, Any]]], changes_only: bool
 ) -> None:
-    """Every attempt is in the ledger, but what a later one has superseded before it could be recorded."""
+    """Check that every attempt is in the ledger, unless a later one overtook it before it was recorded."""
     written = {(e["runId"], account) for account, own in entries.items() for e in own}
     runs = list(runs)
     for run in runs:
@@ -204,7 +214,7 @@ def in_the_ledger(
 
 
 def alive(account: str, ends: float, now: float, died: float | None, outages: float) -> None:
-    """No key that was alive when an outage of at most 25 minutes began dies; what died early comes back."""
+    """Check that no key expires, and that a key that died early is replaced in time."""
     if now < ends:
         return
     if died is None:
@@ -214,7 +224,7 @@ def alive(account: str, ends: float, now: float, died: float | None, outages: fl
 
 
 def nothing_secret(where: str, text: str, secrets: Iterable[str]) -> None:
-    """No API key and no listenKey shows."""
+    """Check that a text contains no API key and no listenKey, nor the first or last 20 characters of one."""
     for secret in secrets:
         for part in (secret, secret[:20], secret[-20:]):
             if part in text:

@@ -1,13 +1,13 @@
-"""One virtual clock for several processes: it moves on only when none of them can do anything before it does.
+"""One virtual clock for several processes. It moves forward only when all of them wait for it.
 
-The harness keeps the time; a process that runs the handler reads it from shared memory and says until when
-it sleeps. A process that sleeps in all its threads, while no request of its is being answered, waits for
-the harness alone. When all do, the next request is answered, one at a time; when there is none, the time goes
-on to the next moment that anybody waits for. So a request takes no time, however busy the machine, but what
-it is held up for on purpose, a day without troubles takes seconds, and the same seed tells the same story.
+The harness keeps the time. A process that runs the handler reads it from shared memory, and reports until
+when it sleeps. If all threads of a process sleep and none of its requests is being answered, it waits only
+for the harness. When all processes wait, the next request is answered, one at a time. When there is no
+request, the time moves to the next moment for which somebody waits. So a request takes only the time by which
+it is delayed on purpose, however busy the machine is; a day without troubles takes seconds; and the same seed
+gives the same story.
 
-A thread that waits for a processor is not asleep: Linux tells them apart in /proc, the only place this
-relies on.
+A thread that waits for a processor is not asleep. The only way to tell them apart is Linux's /proc.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _NOW = struct.Struct("d")
-_QUIET_CHECKS = 3  # in a row: a thread that has just been woken may not be seen at once
+_QUIET_CHECKS = 3  # in a row: a thread that was just woken may not be visible at once
 _BETWEEN_CHECKS = 0.0004  # real seconds
-_STUCK = 120.0  # real seconds in which nothing moves: a bug of the harness
+_STUCK = 120.0  # real seconds without becoming quiet, after which it must be a bug of the harness
 
 
-Key = tuple[int, str]  # of a request: its process, and what it is
+Key = tuple[int, str]  # identifies a request: the number of its process, and its content
 
 
 class SharedTime:
-    """The time in epoch seconds, in a file that other processes map, too."""
+    """The time in epoch seconds, in a file that several processes map."""
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
@@ -39,17 +39,17 @@ class SharedTime:
 
     @classmethod
     def create(cls, path: Path, now: float) -> SharedTime:
-        """Make the file."""
+        """Create the file with this time."""
         path.write_bytes(_NOW.pack(now))
         return cls(path)
 
     def get(self) -> float:
-        """Return the time."""
+        """Return the time in epoch seconds."""
         now: float = _NOW.unpack_from(self._memory)[0]
         return now
 
     def set(self, now: float) -> None:
-        """Move the time on."""
+        """Set the time."""
         _NOW.pack_into(self._memory, 0, now)
 
 
@@ -60,35 +60,35 @@ class _Turn:
 
 
 class Timekeeper:
-    """Keeps the time, and lets one request at a time go on.
+    """Keeps the time, and lets one request proceed at a time.
 
-    Server threads call `arriving`, `turn` and `hold`, the harness's own thread all the rest. Requests that
-    wait together get their turns in the order of their keys, not of their arrival: which of a process's
-    threads is quicker depends on the machine.
+    Server threads call `arriving`, `turn` and `hold`; the harness's own thread calls everything else.
+    Requests that wait at the same time get their turns in the order of their keys, not of their arrival,
+    because it depends on the machine which thread of a process is quicker.
     """
 
     def __init__(self, time: SharedTime) -> None:
         self._time = time
         self._lock = threading.Lock()
         self._busy = 0
-        self._events = 0  # goes up with everything that happens
+        self._events = 0  # incremented whenever something happens
         self._waiting: list[_Turn] = []
         self._held: list[tuple[float, _Turn]] = []
         self._own = threading.local()
 
     def now(self) -> float:
-        """Return epoch seconds."""
+        """Return the time in epoch seconds."""
         return self._time.get()
 
     def arriving(self, more: int) -> None:
-        """Count a connection (1) whose thread is not seen yet, and that it is (-1)."""
+        """Count a new connection (1), and stop counting it when its thread is known (-1)."""
         with self._lock:
             self._busy += more
             self._events += 1
 
     @contextmanager
     def turn(self, key: Key) -> Iterator[None]:
-        """Wait for one's turn; within it no time passes, and no other request goes on."""
+        """Wait for the request's turn. During the turn, no time passes and no other request proceeds."""
         turn = self._own.turn = _Turn(key)
         with self._lock:
             self._waiting.append(turn)
@@ -100,7 +100,10 @@ class Timekeeper:
             self.arriving(-1)
 
     def hold(self, seconds: float) -> None:
-        """Let so much time pass; only within a turn, which goes on as another one."""
+        """End the turn, wait this many seconds of the virtual time, and wait for another turn.
+
+        Call it only during a turn.
+        """
         if seconds <= 0:
             return
         turn = self._own.turn = _Turn(self._own.turn.key)
@@ -111,7 +114,7 @@ class Timekeeper:
         turn.begins.wait()
 
     def next_turn(self) -> bool:
-        """Let the next request go on; False if none waits."""
+        """Start the turn of the next request. Return False if none waits."""
         with self._lock:
             if not self._waiting:
                 return False
@@ -122,19 +125,19 @@ class Timekeeper:
         return True
 
     def next_release(self) -> float:
-        """Return the first moment at which something is no longer held."""
+        """Return the earliest time at which a request is no longer held, infinity if none is."""
         with self._lock:
             return min((until for until, _ in self._held), default=float("inf"))
 
     def advance(self, now: float) -> None:
-        """Move the time on; what was held until then waits for its turn."""
+        """Move the time forward. Requests that were held until then wait for a turn."""
         self._time.set(max(now, self.now()))
         with self._lock:
             self._waiting += [turn for until, turn in self._held if until <= self.now()]
             self._held = [held for held in self._held if held[0] > self.now()]
 
     def release_all(self) -> None:
-        """Let everything go, at the end."""
+        """Release all requests, at the end of the day."""
         with self._lock:
             self._waiting += [turn for _, turn in self._held]
             self._held = []
@@ -142,7 +145,10 @@ class Timekeeper:
             pass
 
     def quiet(self, asleep: Callable[[], bool], heard: Callable[[], bool]) -> bool:
-        """Wait until nothing happens without the time; False once `heard` says that something did."""
+        """Wait until nothing more happens unless the time moves. Return False once `heard` returns True.
+
+        Raises RuntimeError if that takes longer than 120 real seconds.
+        """
         began, checks, events = time.monotonic(), 0, -1
         while checks < _QUIET_CHECKS:
             if heard():
@@ -158,7 +164,10 @@ class Timekeeper:
 
 
 def asleep(pid: int, tasks: Iterable[int] | None = None) -> bool:
-    """Whether all threads of a process sleep, or these, but the one that asks; also of one that has ended."""
+    """Whether all threads of a process (or only `tasks`) sleep. The calling thread is left out.
+
+    True if the process has ended.
+    """
     own = threading.get_native_id()
     try:
         for task in map(int, os.listdir(f"/proc/{pid}/task")) if tasks is None else tasks:
@@ -172,7 +181,7 @@ def asleep(pid: int, tasks: Iterable[int] | None = None) -> bool:
 def _sleeps(pid: int, task: int) -> bool:
     try:
         with open(f"/proc/{pid}/task/{task}/stat", "rb") as stat:
-            # Field 3, after a name in parentheses that may hold anything.
+            # Field 3 is the state. It comes after a name in parentheses, which may contain any character.
             return stat.read().rpartition(b")")[2].split(None, 1)[0] in (b"S", b"Z", b"X")
     except (FileNotFoundError, ProcessLookupError):
         return True

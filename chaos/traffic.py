@@ -1,4 +1,4 @@
-"""What happens to the requests of runs, in the servers' threads: the plan decides, and runs keep account."""
+"""Answers the requests of runs as the plan decides, in the servers' threads, and records them in the runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from chaos.world import ChaosWorld
 from local.binance.exchange import REAL_ANSWERS
 from local.binance.limits import WEIGHT_LIMITS
 
-SECONDS = 300.0  # that Lambda gives a run
-HANGS = 5.0  # seconds until a client gives up: then the connection ends here
+SECONDS = 300.0  # the timeout that Lambda gives a run
+HANGS = 5.0  # seconds after which a hanging connection is closed, because its client has given up
 _ANSWERS = {
     "5xx": REAL_ANSWERS["internal_error"],
     "429": REAL_ANSWERS["rate_limited"],
@@ -42,7 +42,12 @@ class Call:
 
 
 class Traffic:
-    """Answers the requests of runs; `running` has the run of each process, by number."""
+    """Answers the requests of runs.
+
+    `running` has the run of each process, by the number of the process. `kill_at` says at which of its
+    requests a process is killed, and whether after the request has taken effect. The processes in `to_kill`
+    have reached that point.
+    """
 
     def __init__(self, world: ChaosWorld) -> None:
         self.world = world
@@ -51,7 +56,7 @@ class Traffic:
         self.kill_at: dict[int, tuple[int, bool]] = {}
 
     def respond(self, number: int, request: Request) -> bytes | None:
-        """Answer a request of a process."""
+        """Return the answer to a request of a process, or None if the connection breaks instead."""
         now = self.world.keeper.now()
         if number not in self.running:
             return None
@@ -72,7 +77,7 @@ class Traffic:
         return found
 
     def _wait_for_the_end(self, number: int) -> None:
-        """Return when the process has been killed long since."""
+        """Ask for the process to be killed, and block this thread until the end of the day."""
         self.to_kill.append(number)
         self.world.keeper.hold(float("inf"))
 

@@ -1,8 +1,7 @@
-"""What the handler's requests run into on their way: one port for each process, so that each request has a
-sender.
+"""A server between the handler and AWS or Binance. Each process has its own port, to identify the sender.
 
-A request to AWS goes on to the engine or to moto, one to Binance to the stand-in. `respond` decides what
-happens to it: it returns the bytes of an answer, or None where the connection breaks instead.
+`respond` decides what happens to a request. It returns the bytes of the answer, or None to break the
+connection. Requests to AWS are forwarded to DynamoDB Local or moto, those to Binance to the stand-in.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _NOT_PASSED_ON = {"connection", "transfer-encoding", "content-length", "server",
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came in."""
+    """A request as it was received."""
 
     method: str
     path: str
@@ -37,51 +36,51 @@ class Request:
 
     @property
     def operation(self) -> str:
-        """What it asks AWS for, such as "DynamoDB.Scan" (the version left out); empty for one to Binance."""
+        """AWS's operation, such as "DynamoDB.Scan" (without the version). "" for a request to Binance."""
         service, _, operation = self.headers.get("x-amz-target", "").partition(".")
         return f"{service.split('_')[0]}.{operation}" if operation else ""
 
     @property
     def key(self) -> str:
-        """What tells it from others: a token of its own comes after that."""
+        """A text that identifies the request among those that wait."""
         key = self.headers.get("x-mbx-apikey", "")
         return f"{self.operation} {self.method} {self.path} {key} {self.body.decode(errors='replace')}"
 
     @property
     def document(self) -> Any:
-        """Its body, as JSON."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
 class Last(bytes):
-    """An answer after which the connection ends."""
+    """An answer after which the connection is closed."""
 
 
 Respond = Callable[[Request], bytes | None]
 
 
 def answer(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return an answer as it goes over the wire."""
+    """Return the bytes of an HTTP answer."""
     reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode("latin-1") + body
 
 
 def aws_error(code: str, status: int = 400, **more: object) -> bytes:
-    """Return an error as AWS's JSON services answer it."""
+    """Return the bytes of an error answer of AWS's JSON services."""
     document = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "chaos", **more}
     return answer(status, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(document).encode())
 
 
 class Upstream:
-    """A server that requests are passed on to; a connection for each thread."""
+    """A server to which requests are forwarded, with one connection per thread."""
 
     def __init__(self, url: str) -> None:
         self._host = urlsplit(url).netloc
         self._thread = threading.local()
 
     def ask(self, request: Request, body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
-        """Return its answer: status, headers and body."""
+        """Forward a request, with another body if one is given. Return status, headers and body."""
         body = request.body if body is None else body
         headers = {name: value for name, value in request.headers.items() if name not in _NOT_PASSED_ON}
         for last in (False, True):
@@ -92,7 +91,7 @@ class Upstream:
                 connection.request(request.method, request.path, body, {**headers, "host": self._host})
                 response = connection.getresponse()
                 found = {n.lower(): v for n, v in response.getheaders() if n.lower() not in _NOT_PASSED_ON}
-                # It is of what the engine answered, which may be changed on the way.
+                # The checksum is that of the original answer, which may be changed on the way.
                 found.pop("x-amz-crc32", None)
                 return response.status, found, response.read()
             except (OSError, http.client.HTTPException):
@@ -143,7 +142,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 class Wire(socketserver.ThreadingTCPServer):
-    """A port of 127.0.0.1, from construction until `stop`. `threads` are those that serve it."""
+    """Serves a free port of 127.0.0.1 until `stop`. `threads` has the native ids of its threads."""
 
     daemon_threads = True
     request_queue_size = 256
@@ -160,15 +159,15 @@ class Wire(socketserver.ThreadingTCPServer):
         self.threads[self._thread.native_id] = None
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection a thread."""
+        """Start a thread for a connection."""
         self.timekeeper.arriving(1)
         super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Be silent about clients that were killed."""
+        """Print nothing: clients that are killed cause errors here."""
 
     def stop(self) -> None:
-        """Take no further connection."""
+        """Stop accepting connections."""
         self.shutdown()
         self.server_close()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""The world of a day: its clock, AWS, Binance and accounts, what is true of their keys, and the story."""
+"""The world of a day: clock, AWS, Binance, accounts, the true state of their keys, and the story (a log)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from local.binance.exchange import PATHS, Exchange
 from local.binance.limits import WEIGHT_LIMITS
 from local.world import World
 
-# DynamoDB Local, which knows the real time, must not take any item for expired.
+# In the future, so that DynamoDB Local, which uses the real time, does not expire any item.
 START = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
 
 
 class ChaosWorld:
-    """Everything that outlives a run. `parameters` are the stack's; `tell` gets each line of the story."""
+    """Everything that outlives a run. `parameters` are those of the stack.
+
+    `ends` has the time at which each account's key really expires, and `died` when one ended early or was
+    replaced: an earlier record of it is no longer true.
+    """
 
     def __init__(self, seed: str, folder: Path, plan: Plan, parameters: Mapping[str, str]) -> None:
         self.seed, self.plan, self.parameters = seed, plan, parameters
@@ -74,13 +78,13 @@ class ChaosWorld:
         self.local.put_row("disabled", enabled=False)
 
     def bot_makes(self, account: Account) -> None:
-        """Do what a bot does whose key the keeper may not make."""
+        """Create a key as a bot does, for an account whose key the keeper may not create."""
         key = api_key_of(account.name)
         answer = self.exchange.handle("POST", PATHS[account.product], {"X-MBX-APIKEY": key})
-        # It is the bot's own request, from an address of its own.
+        # Do not count the request: the bot has its own address.
         self.exchange._usage[account.group].weight[int(self.keeper.now() // 60)] -= 1
         self.lives(account)
-        self.died[account.name] = self.keeper.now()  # what was recorded before is not true any more
+        self.died[account.name] = self.keeper.now()  # an earlier record is no longer true
         self.secrets.add(json.loads(answer.body)["listenKey"])
 
     def lives(self, account: Account) -> None:
@@ -90,17 +94,17 @@ class ChaosWorld:
             self.died.pop(account.name, None)
 
     def tell(self, text: str) -> None:
-        """Add to the story."""
+        """Add a line to the story."""
         self.story.append((self.keeper.now(), text))
 
     def current(self) -> dict[str, dict[str, Any]]:
-        """Return all current records, as they stand in the table."""
+        """Return all current records by account. They are read again only after `written`."""
         if self._current is None:
             self._current = self._read()
         return self._current
 
     def written(self) -> None:
-        """Say that the table may have been written."""
+        """Note that the table may have changed."""
         self._current = None
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -125,7 +129,10 @@ class ChaosWorld:
         return found
 
     def story_of(self, about: tuple[str, ...], until: float = float("inf"), most: int = 60) -> Iterator[str]:
-        """Yield the last lines before `until` that a violation is about."""
+        """Yield the last `most` lines of the story up to `until` that are relevant to a violation.
+
+        `about` are the violation's words. If they name accounts, lines about other accounts are left out.
+        """
         accounts = {account.name for account in ACCOUNTS}
         named = [word for word in about if word in accounts]
         lines = [

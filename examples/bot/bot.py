@@ -1,6 +1,6 @@
-"""Prints an account's orders of a symbol, and after each gap asks Binance for those that it may have missed.
+"""Prints an account's orders of a symbol. After each gap, asks Binance for those that it may have missed.
 
-Needs listenkey-keeper with its extra `stream`. examples/bot/README.md says what has to be in the environment.
+Needs listenkey-keeper with its extra `stream`. examples/bot/README.md lists the environment variables.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ STATE = Path(f"bot-{ACCOUNT}-{SYMBOL}.state")
 WEEK, QUARTER = 7 * 86_400_000, 90 * 86_400_000  # ms: the longest span, and the oldest trades, of userTrades
 OPEN = {"NEW", "PARTIALLY_FILLED"}
 WRONG_TIME = -1021
-RECONCILE_SECONDS = 120  # for all requests of one try
-# Trying again may help: of HTTP, and of Binance's own codes in an answer of 400.
+RECONCILE_SECONDS = 120  # the time limit for all requests of one try
+# Errors that may pass, so that trying again helps: HTTP statuses, and Binance's codes in an answer of 400.
 PASSING = {403, 408, 418, 429, -1000, -1001, -1003, -1006, -1007, -1008, -1016}
 
 
@@ -52,14 +52,15 @@ class Refused(Exception):
 
 
 class State:
-    """What a restart goes on from: until when all is printed, and which orders were open then.
+    """What the bot needs after a restart: the time until which all is printed, and the orders that are open.
 
-    Times are ms, by Binance's clock. An order has its number, a stop or take-profit order `algo-` before it.
+    Times are milliseconds of Binance's clock. An order is identified by its number, a stop or take-profit
+    order by `algo-` and its number.
     """
 
     def __init__(self):
-        self.heard, self.gaps = 0, []  # all is printed until `heard`, but for what lies in the gaps
-        self.orders = {}  # by number: when each changed last, and its status
+        self.heard, self.gaps = 0, []  # everything until `heard` is printed, except in the gaps
+        self.orders = {}  # by number: the time of its last change, and its status
         try:
             kept = json.loads(STATE.read_text())
             self.heard = int(kept["printedUntil"])
@@ -71,7 +72,7 @@ class State:
             self.heard = int((STATE.stat().st_mtime - 3600) * 1000)
 
     def tell(self, number, at, status):
-        """Print an order, unless something later of it has been printed."""
+        """Print the status of an order, unless a later one has been printed."""
         if at < self.orders.get(number, (0, ""))[0]:
             return
         print(number, SYMBOL, status, flush=True)
@@ -82,14 +83,14 @@ class State:
 
     def save(self):
         until = min([self.heard, *(milliseconds(gap.since) for gap in self.gaps)])
-        # Another file, renamed: a bot that is killed in the middle of a write leaves the one before.
+        # Write another file and rename it: if the bot is killed while it writes, the old file stays intact.
         new = STATE.with_suffix(".new")
         new.write_text(json.dumps({"printedUntil": until, "open": self.open_orders()}))
         new.replace(STATE)
 
 
 def numbered(order):
-    """Return an order of REST as the state has it."""
+    """Return an order of the REST API in the form of State.orders: its number, and its time and status."""
     number = str(order["orderId"]) if "orderId" in order else f"algo-{order['algoId']}"
     return number, (order["updateTime"], order.get("status") or order["algoStatus"])
 
@@ -99,7 +100,7 @@ def milliseconds(moment):
 
 
 class NoRedirect(HTTPRedirectHandler):
-    """The API key goes to Binance and nowhere else: a redirect is an answer like any other."""
+    """Follow no redirect, so that the API key is sent only to Binance."""
 
     def redirect_request(self, *_):
         return None
@@ -109,7 +110,11 @@ OPENER = build_opener(NoRedirect)
 
 
 def ask(path, headers=None, **parameters):
-    """Return Binance's answer. Raises Refused, or what a broken network or answer raises."""
+    """Return Binance's answer, parsed as JSON.
+
+    Raises Refused if the answer is an error, and OSError, HTTPException or ValueError if the network or the
+    answer is broken.
+    """
     url = f"{BINANCE}/fapi/v1/{path}?{urlencode(parameters)}"
     try:
         with OPENER.open(Request(url, headers=headers or {}), timeout=10) as answer:
@@ -119,21 +124,21 @@ def ask(path, headers=None, **parameters):
 
 
 class Account:
-    """The signed requests of one reconciliation, at the time that Binance has now."""
+    """Sends the signed requests of one reconciliation. `now` is Binance's time in milliseconds."""
 
     def __init__(self):
         self.now = ask("time")["serverTime"]
         self._ahead = self.now - int(time.time() * 1000)
 
     def ask(self, path, **parameters):
-        # The widest window: what is refused with -1021 in spite of it will be refused again.
+        # The largest window that Binance allows. If it still answers -1021, trying again does not help.
         parameters |= {"symbol": SYMBOL, "recvWindow": 60_000}
         parameters |= {"timestamp": int(time.time() * 1000) + self._ahead}
         signature = hmac.new(API_SECRET.encode(), urlencode(parameters).encode(), hashlib.sha256).hexdigest()
         return ask(path, {"X-MBX-APIKEY": API_KEY}, **parameters, signature=signature)
 
     def trades(self, since):
-        """Yield the trades since then, ms."""
+        """Yield the trades since a time in milliseconds, but at most the last 90 days."""
         since = max(since, self.now - QUARTER)
         while since < self.now:
             until = min(since + WEEK, self.now)
@@ -145,10 +150,10 @@ class Account:
             since = until + 1
 
     def orders(self, since, known):
-        """Return the orders that may have changed since then, ms, and those that were known to be open.
+        """Return the orders that may have changed since a time in milliseconds, and the `known` open ones.
 
-        Not by the startTime of allOrders: Binance does not say whether an order that was placed before it and
-        filled after it is found.
+        The result has the form of State.orders. It does not use the startTime of allOrders: Binance does not
+        say whether that finds an order that was placed before it and filled after it.
         """
         found = {}
         for path in ("allOrders", "openOrders", "allAlgoOrders", "openAlgoOrders"):
@@ -163,19 +168,22 @@ class Account:
             except Refused as error:
                 if error.status != 400 or error.passing or error.code == WRONG_TIME:
                     raise
-                # -2013: Binance forgets an order that was never filled three days after it was placed.
+                # -2013: three days after it was placed, Binance forgets an order that was never filled.
                 found[number] = self.now, f"FORGOTTEN ({error.code})"
         return found
 
 
 def look_up(since, known):
-    """Return what `Account.orders` does, and Binance's time before."""
+    """Return the result of `Account.orders`, and Binance's time before it."""
     account = Account()
     return account.orders(since, known), account.now
 
 
 async def patiently(since, known):
-    """Return what `look_up` does, as soon as Binance answers. Raises Refused if it never will."""
+    """Return the result of `look_up`, and try again until Binance answers.
+
+    Raises Refused if trying again does not help.
+    """
     pause = 1
     while True:
         try:
@@ -185,7 +193,7 @@ async def patiently(since, known):
                 raise
             why, wait = str(error), max(error.retry_after, pause)
         except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
-            # The network is away, or the answer was cut off.
+            # The network is down, or the answer was cut off.
             why, wait = f"{type(error).__name__}: {error}", pause
         logging.warning("cannot reconcile yet, next try in %d s: %s", wait, why)
         await asyncio.sleep(wait)
@@ -193,7 +201,7 @@ async def patiently(since, known):
 
 
 async def reconcile(state, arrived):
-    """Print what happened in the gaps, while the stream is heard. Raises Refused if that needs a person."""
+    """Print what happened in the gaps, in a task beside the stream. Raises Refused if a person must act."""
     while True:
         await arrived.wait()
         arrived.clear()
@@ -212,13 +220,13 @@ async def reconcile(state, arrived):
 async def main():
     state, arrived = State(), asyncio.Event()
     since = datetime.fromtimestamp(state.heard / 1000, UTC) if state.heard else None
-    queue = os.environ.get("QUEUE_URL")  # without one a new key is noticed within a minute
+    queue = os.environ.get("QUEUE_URL")  # without one, the stream notices a new key within a minute
     changes = ListenKeyChanges(queue) if queue else None
     async with UserDataStream(ACCOUNT, since=since, changes=changes) as stream, asyncio.TaskGroup() as tasks:
         tasks.create_task(reconcile(state, arrived))
         async for item in stream:
             if isinstance(item, Interrupted):
-                pass  # the stream has logged why; a bot that trades stops, or hedges by REST, until the Gap
+                pass  # the stream has logged why. A trading bot would stop, or hedge by REST, until the Gap.
             elif isinstance(item, Gap):
                 state.gaps.append(item)
                 arrived.set()
@@ -235,7 +243,7 @@ if __name__ == "__main__":
         with suppress(KeyboardInterrupt):
             asyncio.run(main())
     except* Refused as refused:
-        # Until a person has seen to it the bot would not know its orders. The state has the gap.
+        # The bot does not know its orders until a person has fixed this. The state file still has the gap.
         ended = f"cannot reconcile: {refused.exceptions[0]}"
     else:
         ended = None
