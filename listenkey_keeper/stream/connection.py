@@ -137,7 +137,7 @@ class Connection:
         raise ConnectionFailed(why, retry_after)
 
     def listen(self, hear: Callable[[bytes], None], gone: Callable[[], None]) -> None:
-        """Call `hear` for each message, including those that came before this call.
+        """Call `hear` for each message, including those that arrived before this call.
 
         Call `gone` once, when the connection is over.
         """

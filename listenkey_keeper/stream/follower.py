@@ -66,7 +66,7 @@ class Follower:
         self._has_read = False
         self._dead: tuple[str, datetime] | None = None  # the URL whose key Binance called expired, and when
         self._hour: Timer | None = None
-        self._failures = 0  # sockets in a row that could not be opened or closed within PROVEN_SECONDS
+        self._failures = 0  # sockets in a row that could not be opened, or that closed within PROVEN_SECONDS
         self._open_at = float("-inf")
         self._ask = ask
         self._asked: tuple[str, bool] | None = None
@@ -255,7 +255,7 @@ class Follower:
                 continue
             try:
                 await self._connect()
-            except Exception as error:  # noqa: BLE001 - a bug must not make the bot deaf
+            except Exception as error:  # noqa: BLE001 - a bug must not end the task
                 self._failed(f"cannot connect ({type(error).__name__})")
 
     def _time_to_open(self) -> float | None:
@@ -322,7 +322,8 @@ class Follower:
     async def _leave(self, old: Line, new: Line) -> None:
         """Close the old socket after LINGER_SECONDS.
 
-        If it is not known to have worked until the new one was open, open a gap.
+        If both have the same key, and the old socket is not known to have worked until the new one was open,
+        events may be missing: open a gap.
         """
         await sleep(self._clock, LINGER_SECONDS)
         if old in self._lines:

@@ -118,7 +118,7 @@ class ListenKeys:
     dynamodb      a boto3 client; by default one of the default session, for the region in AWS_REGION,
                   AWS_DEFAULT_REGION or the profile
     base_url      replaces scheme and host of the websocket URLs; by default the environment variable
-                  BINANCE_STREAM_URL. Without both, the account's record says where its stream is.
+                  BINANCE_STREAM_URL. If neither is set, they come from the account's record.
     events        the names of the events to ask for (only `usdm`; the other products send every event);
                   listenKeyExpired is always added
     eventbridge   a boto3 client for `report_expired`; by default one of the default session, for the table's

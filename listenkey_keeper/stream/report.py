@@ -22,10 +22,10 @@ DETAIL_TYPE = "Listen Key Expired"
 def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeClient | None = None) -> bool:
     """Tell the keeper that this listenKey of the account is dead: it then renews the account within seconds.
 
-    For programs with a websocket of their own, to call when Binance has sent listenKeyExpired; UserDataStream
-    does it by itself. Puts a `Listen Key Expired` event on the default event bus. The event contains the
-    key's fingerprint, not the key. The keeper ignores it if the table has another key by now, or if the
-    keeper has tried this account in the last 30 s.
+    Call it when Binance has sent listenKeyExpired to a websocket of your own; UserDataStream calls it itself.
+    It puts a `Listen Key Expired` event on the default event bus. The event contains the key's fingerprint,
+    not the key. The keeper ignores it if the table has another key by now, or if the keeper has tried this
+    account in the last 30 s.
 
     `eventbridge` is a boto3 client for the region of the stack; by default one of the default session. Needs
     events:PutEvents, which ReaderPolicy grants for this event only.

@@ -34,7 +34,7 @@ class UserDataStream:
 
     The arguments:
 
-    account   the account's name in the secret
+    account   the account's name, as `listenkeys accounts list` shows it
     table     the name of ListenKeysTable, or a ListenKeys, which many streams may share; by default the
               environment variable LISTEN_KEYS_TABLE
     since     when the first Gap begins (an aware datetime), by default now. A bot that restarts passes the

@@ -1,12 +1,11 @@
-"""The built function under Lambda's own runtime: AWS's emulator of it around awslambdaric, without Docker.
+"""Runs the built function in Lambda's own runtime, without Docker: AWS's runtime emulator with awslambdaric.
 
-`RuntimeEmulator` is one execution environment: cold at its first invocation, then warm, cold again after a
-crash or a timeout. `main` is `make invoke`. The emulator comes with aws-sam-cli
-(.venv-sam); the runtime client and the boto3 that AWS has in its runtime are in .venv-runtime. It runs on
-Linux only.
+`RuntimeEmulator` is one execution environment: cold at its first invocation, then warm, and cold again after
+a crash or a timeout. `main` is `make invoke`. The emulator comes with aws-sam-cli (.venv-sam). The runtime
+client and the version of boto3 in AWS's runtime are in .venv-runtime. It runs on Linux only.
 
-Not as in AWS: nothing bounds memory or processor, and on a processor other than arm64 a package's compiled
-part is left out where it has a Python one beside it.
+Unlike in AWS, memory and processor are not limited. On a processor other than arm64, the compiled part of a
+package is left out if the package also has a Python version of it.
 """
 
 import http.client
