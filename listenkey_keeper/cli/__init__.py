@@ -1,10 +1,10 @@
-"""The operator's command: what the accounts' listenKeys are doing, from a terminal."""
+"""The operator's command `listenkeys`: manages the accounts and shows the state of their listenKeys."""
 
 import sys
 
 
 def main() -> None:
-    """Run `listenkeys`, or say in one line which package is missing."""
+    """Run `listenkeys`. If a package is missing, print its name in one line and exit with 2."""
     try:
         from .main import app
     except KeyboardInterrupt:

@@ -250,7 +250,7 @@ def _change(registry: Registry, known: list[Account], row: dict[str, Any], said:
             check_place(account.product, row["environment"]["S"])
     changed = []
     for id_ in (account.id for account in known):
-        # Printed as it is done: an error at a later account must not hide what was changed before it.
+        # Print each change at once: an error at a later account must not hide what was changed before it.
         account = registry.change(id_, row)
         changed.append(account)
         if as_json:

@@ -1,6 +1,6 @@
-"""API keys in Secrets Manager: one in a secret of its own, or several in the fields of one JSON object.
+"""API keys in Secrets Manager: a key has a secret of its own, or several keys share one.
 
-Nothing here prints, and no error quotes a secret.
+A secret is a JSON object with an API key in each field. Nothing here prints, and no error quotes a secret.
 """
 
 import contextlib
@@ -21,61 +21,71 @@ from listenkeys.model import Account
 from .errors import CliError
 from .stack import in_local_environment
 
-MAX_SECRET_BYTES = 64 * 1024  # of Secrets Manager
+MAX_SECRET_BYTES = 64 * 1024  # the limit of Secrets Manager
 RECOVERY_DAYS = 30
 _KEY_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class TakenOut:
-    """What became of a key: kept, its field removed, or its secret deleted (and restorable `until` then)."""
+    """What happened to a key when its account was removed.
+
+    `what` is "kept", "field" (only its field was removed), "deleted" (with the whole secret, which can be
+    restored until `until`) or "gone" (there was no secret to delete).
+    """
 
     what: str
     until: datetime | None = None
 
 
 def check_characters(key: str) -> None:
-    """Raise CliError for what cannot be an API key."""
+    """Raise CliError if the key has characters that an API key cannot have."""
     if not API_KEY.fullmatch(key):
         raise CliError("that is not an API key: it may have only letters, digits, - and _")
 
 
 def length_note(key: str) -> str | None:
-    """Return what to say of an API key that is not as long as Binance's; the local environment's are not."""
+    """Return a note if an API key is not as long as Binance's, else None.
+
+    Always None in the local environment, where the keys are shorter.
+    """
     if len(key) == _KEY_LENGTH or in_local_environment():
         return None
     return f"note: Binance's API keys have {_KEY_LENGTH} characters, this has {len(key)}: check it"
 
 
 class _BeingDeleted(CliError):
-    """The secret is being deleted, and can be restored."""
+    """The secret is scheduled for deletion, and can be restored."""
 
 
 class _NoObject(CliError):
-    """The secret holds something else than a JSON object."""
+    """The secret's value is not a JSON object."""
 
 
 class ApiKeys:
-    """Secrets Manager, as the operator changes it. Of two simultaneous changes to a secret, the last wins."""
+    """Reads and changes API keys in Secrets Manager.
+
+    If two commands change the same secret at the same time, the last one wins.
+    """
 
     def __init__(self, secretsmanager: Any, kms_key: str) -> None:
         self._client = secretsmanager
-        self._kms_key = kms_key  # of secrets that are created; empty: AWS's own
+        self._kms_key = kms_key  # for new secrets; if empty, AWS's own key
 
     def check_secret(self, secret_id: str, replace: bool, own: bool, say: Callable[[str], None]) -> None:
-        """Give `say` what `put` does to this secret beside writing keys, if a person should know.
+        """Check that `put` could write to this secret, and raise CliError if not.
 
-        Raises CliError when `put` could not write to it.
+        Calls `say` with a sentence if `put` would restore the secret, or replace its whole content.
         """
         self._writable(secret_id, replace, own, say, restore=False)
 
     def check_content(self, secret_id: str) -> None:
-        """Raise CliError when `take_out` could not read the secret."""
+        """Raise CliError if `take_out` could not read the secret."""
         with contextlib.suppress(_BeingDeleted):
             self._content(secret_id)
 
     def holds(self, secret_id: str, field: str) -> bool:
-        """Say whether there is something that --replace overwrites, or a deleted secret that it restores."""
+        """Return whether --replace would overwrite something here, or restore the secret."""
         try:
             content = self._content(secret_id)
         except (_BeingDeleted, _NoObject):
@@ -91,12 +101,15 @@ class ApiKeys:
         say: Callable[[str], None] = lambda _: None,
         check: Callable[[Mapping[str, Any]], None] = lambda _: None,
     ) -> None:
-        """Write keys into their fields, in one version, and leave the secret's other fields as they are.
+        """Write keys, given by field, as one version of the secret, and leave its other fields unchanged.
 
-        A secret that is not there is created. With `replace`, one that is being deleted is restored, and the
-        account's `own` may hold anything; `say` gets that. `check` gets what a secret holds, before anything
-        is written. Raises CliError, with no key written, for what cannot be an API key, for a secret that
-        would be too long and, unless `replace`, for a field that holds another key.
+        A secret that does not exist is created. With `replace`, a secret that is being deleted is restored,
+        and if the secret is the account's `own`, content that is not a JSON object is replaced; `say` is
+        called with a sentence in both cases. `check` is called with the secret's fields before anything is
+        written.
+
+        Raises CliError, and writes no key, if a value cannot be an API key, if the secret would be too long,
+        or, without `replace`, if a field holds another key.
         """
         for key in keys.values():
             check_characters(key)
@@ -112,11 +125,11 @@ class ApiKeys:
                 "with --replace"
             )
         merged = {**content, **keys}
-        if merged != content:  # else it is an add that stopped half-way, done again
+        if merged != content:  # equal if an earlier `add` stopped after writing the key
             self._write(secret_id, merged)
 
     def take_out(self, secret_id: str, fields: Collection[str]) -> TakenOut:
-        """Remove keys: their fields, or the secret, with a recovery window, when nothing else is in it."""
+        """Remove these fields. If nothing else is in the secret, delete it, with a recovery window."""
         try:
             content = self._content(secret_id)
         except _BeingDeleted:
@@ -133,7 +146,11 @@ class ApiKeys:
     def _writable(
         self, secret_id: str, replace: bool, own: bool, say: Callable[[str], None], *, restore: bool
     ) -> dict[str, Any] | None:
-        """Return the fields that a key is added to, None for a secret that is created. Raises CliError."""
+        """Return the secret's fields, to which a key can be added, or None if the secret has to be created.
+
+        With `restore` and `replace`, a secret that is being deleted is restored first; without `restore`, the
+        result is None. Raises CliError if a key cannot be written to the secret.
+        """
         try:
             content = self._content(secret_id)
         except _BeingDeleted:
@@ -154,7 +171,7 @@ class ApiKeys:
         return content
 
     def _content(self, secret_id: str) -> dict[str, Any] | None:
-        """Return a secret's fields, None when there is no such secret, or no value in it."""
+        """Return a secret's fields, or None if there is no such secret or it has no value."""
         try:
             text = self._client.get_secret_value(SecretId=secret_id).get("SecretString")
         except ClientError as error:
@@ -165,7 +182,8 @@ class ApiKeys:
                 text = f"the secret {secret_id} is being deleted: pass --replace to restore it"
                 raise _BeingDeleted(text) from None
             raise
-        # The parser's own error quotes the secret: ours is raised outside the except block, without it.
+        # The JSON parser's error contains the secret. Ours is raised outside the except block, so that the
+        # parser's is not attached to it.
         try:
             content = json.loads((text or "").removeprefix("\ufeff"))
         except ValueError:
@@ -189,14 +207,14 @@ class ApiKeys:
         except ClientError as error:
             if error_code(error) != "ResourceExistsException":
                 raise
-            self._write(secret_id, keys)  # it is there, without a value
+            self._write(secret_id, keys)  # the secret exists, but has no value
 
     def _write(self, secret_id: str, content: Mapping[str, Any]) -> None:
         self._client.put_secret_value(SecretId=secret_id, SecretString=_text(secret_id, content))
 
 
 class Fields:
-    """Which accounts use which field of which secret."""
+    """Keeps track of which accounts use which field of which secret."""
 
     def __init__(self, accounts: Iterable[Account]) -> None:
         self._users: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
@@ -209,7 +227,7 @@ class Fields:
         return {user for name in _names(secret_id) for user in self._users[name, field]} - {account_id}
 
     def take(self, account_id: str, secret_id: str, field: str) -> None:
-        """Note that an account uses a field. Raises CliError when another does."""
+        """Note that an account uses a field. Raises CliError if another account uses it."""
         if others := self.others(account_id, secret_id, field):
             raise CliError(
                 f"field {field} of secret {secret_id} is for {min(others)}'s API key: choose another "
@@ -227,7 +245,7 @@ def _text(secret_id: str, content: Mapping[str, Any]) -> str:
 
 
 def same_secret(left: str, right: str) -> bool:
-    """Say whether two ids mean one secret: a name, or an ARN with or without its random end."""
+    """Return whether two ids mean the same secret. An id is a name, or an ARN with or without its suffix."""
     return not _names(left).isdisjoint(_names(right))
 
 

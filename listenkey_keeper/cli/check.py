@@ -1,6 +1,6 @@
-"""`listenkeys check`: what is wrong with a deployed stack, and what to do.
+"""`listenkeys check`: finds out what is wrong with a deployed stack, and what to do.
 
-Reads AWS and calls the function once; with --page it also sends test messages.
+It reads AWS and calls the function once. With --page it also sends test messages.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,10 @@ _CONFIRM = 'open the email "AWS Notification - Subscription Confirmation" and co
 
 
 def check(stack: Stack, paging: bool = False) -> Iterator[Finding]:
-    """Yield a finding for each check. What cannot be read needs action, too. `paging` sends test messages."""
+    """Yield the findings of each check. With `paging`, send test messages.
+
+    If a check raises an error, this is a finding that needs action, and the other checks still run.
+    """
     resources: Resources = {}
     sent = Page() if paging else None
     parts: list[tuple[str, Callable[[Stack, Resources], Iterable[Finding]]]] = [
@@ -194,7 +197,7 @@ def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
 
 
 def _described(stack: Stack, resources: Resources) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """Return the alarms' names, and CloudWatch's descriptions of those that exist, both by logical id."""
+    """Return the alarms' physical names, and CloudWatch's description of those that exist, by logical id."""
     alarms = of_type(resources, "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
     answer = stack.client("cloudwatch").describe_alarms(
         AlarmNames=list(alarms.values()), AlarmTypes=["MetricAlarm", "CompositeAlarm"]

@@ -1,4 +1,4 @@
-"""Which accounts a command is for: those that are named, or all whose API keys are in one secret."""
+"""Selects the accounts that a command is for: those that are named, or all with their keys in one secret."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,10 @@ from .registry import Registry
 
 
 def chosen(registry: Registry, ids: Sequence[str] | None, secret: str | None) -> list[Account]:
-    """Return the accounts that are named, or those of a secret, never none. Raises CliError."""
+    """Return the accounts with these ids, or all whose API keys are in this secret; at least one.
+
+    Raises CliError unless exactly one of `ids` and `secret` is given, or if there is no such account.
+    """
     if bool(ids) == (secret is not None):
         raise CliError("name accounts, or choose all of one secret with --secret: one of the two")
     if secret is None:

@@ -12,7 +12,7 @@ from listenkeys.model import LEASE, SUCCESSES
 
 DAY = timedelta(hours=24)
 _BLOCK_MINUTES = (15, 20, 30, 60)
-# The height shows it where there is no colour.
+# The blocks differ in height too, for terminals without colour.
 _BLOCKS = {
     "renewed": ("█", "green"), "failed": ("▄", "yellow"), "dead": ("▁", "red"), "not known": ("·", "dim"),
 }  # fmt: skip
@@ -21,9 +21,9 @@ Span = tuple[datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What is known of a day that ends `now`: since when, when the key was dead, and when renewing failed.
+    """The 24 hours before `now`: the spans when the key was dead, and those when renewing it failed.
 
-    `had_key`: whether there was a listenKey at all.
+    Nothing is known of the time before `known_since`. `had_key` says whether there was a listenKey at all.
     """
 
     now: datetime
@@ -33,7 +33,7 @@ class Day:
     had_key: bool = True
 
     def block(self, start: datetime, end: datetime) -> str:
-        """Return what a part of the day was: the worst of it."""
+        """Return the worst state between `start` and `end`, as a key of _BLOCKS."""
         if end <= self.known_since:
             return "not known"
         for name, spans in (("dead", self.dead), ("failed", self.failed)):
@@ -65,8 +65,9 @@ class Day:
 def day_of(entries: Iterable[dict[str, Any]], now: datetime, renewed_until: datetime | None = None) -> Day:
     """Return the day that the ledger's entries describe.
 
-    `renewed_until`, when the recorded key expires, is for LedgerMode `changes`. The ledger then has only the
-    first of several EXTENDED in a row, so a success holds until the next entry.
+    With LedgerMode `changes`, pass the recorded key's expiry as `renewed_until`. The ledger then has only the
+    first of several EXTENDED in a row. So after a success the key counts as alive until the expiry that the
+    next entry has or, after the last entry, until `renewed_until`.
     """
     found = [(at, entry) for entry in entries if (at := _moment(entry["attemptedAt"]))]
     tries = sorted(found, key=lambda one: one[0])
@@ -89,7 +90,7 @@ def day_of(entries: Iterable[dict[str, Any]], now: datetime, renewed_until: date
 
 
 def _gaps(alive: Iterable[Span], begin: datetime, end: datetime) -> Iterator[Span]:
-    """Yield the spans between `begin` and `end` that none of the others covers."""
+    """Yield the spans between `begin` and `end` that no span of `alive` covers."""
     for start, until in sorted(alive):
         if start > begin:
             yield begin, min(start, end)

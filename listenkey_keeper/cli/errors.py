@@ -1,4 +1,4 @@
-"""Explains an error in one line, with what to do. Never AWS's own text, which may quote what was sent."""
+"""Explains an error in one line, with what to do. Omits AWS's own text, which may quote what was sent."""
 
 import re
 import traceback
@@ -34,7 +34,7 @@ _SIGNED_OUT = (
 
 
 class CliError(Exception):
-    """Ends the command with this one line on standard error."""
+    """Ends the command; its text, one line, is printed to standard error."""
 
 
 def explain(error: Exception) -> str:
@@ -42,7 +42,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, CliError):
         return str(error)
     if isinstance(error, Unavailable):
-        # What the program's own readers raise: what could not be done, and AWS's error code at the end.
+        # The program's own readers raise it with the text "<what could not be done>: <AWS's error code>".
         what, _, code = str(error).rpartition(": ")
         return f"{what}: {_by_code(code, '')}"
     if isinstance(error, ListenKeyUnavailable):
@@ -63,7 +63,7 @@ def explain(error: Exception) -> str:
 
 
 def way_to(error: BaseException) -> str:
-    """Return the traceback of an error without its text, which may quote what was sent."""
+    """Return an error's traceback without the errors' messages, which may quote what was sent."""
     lines = []
     at: BaseException | None = error
     while at is not None:

@@ -1,4 +1,4 @@
-"""What `listenkeys check` found, for a person and for a program."""
+"""The findings of `listenkeys check`, as text and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MARKS = {True: ("ok", "green"), False: ("action needed", "red"), None: ("unknow
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: its name, whether it is ok (None: unknown), and what was found or what to do."""
+    """The result of a check: its name, whether it is ok (None: unknown), and what was found or what to do."""
 
     name: str
     ok: bool | None
@@ -38,7 +38,7 @@ def check_view(findings: Sequence[Finding]) -> Group:
 
 
 def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return the findings as JSON; the stack's status is the worst of its checks'."""
+    """Return the findings as `check --json` prints them. The stack's status is the worst of its checks."""
     words = [_MARKS[each.ok][0] for each in findings]
     return {
         "status": next((word for word in ("action needed", "unknown") if word in words), "ok"),

@@ -1,4 +1,4 @@
-"""The commands' common form: plain help with an example, and each error as one line, never a traceback."""
+"""What all commands have in common: plain help with an example, and errors that are one line."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from .output import note
 
 ACTION_NEEDED = 1
 COULD_NOT = 2
-NO_READER = 141  # as for a program that SIGPIPE ends
+NO_READER = 141  # as if SIGPIPE had ended the program
 Command = TypeVar("Command", bound=Callable[..., Any])
 _EVERYWHERE = {"--stack-name", "--region", "--profile", "--json"}  # options that all commands have
 
@@ -22,7 +22,7 @@ _EVERYWHERE = {"--stack-name", "--region", "--profile", "--json"}  # options tha
 def command(
     app: typer.Typer, example: str, name: str | None = None, **settings: Any
 ) -> Callable[[Command], Command]:
-    """Return the decorator of a command whose help ends with this example."""
+    """Return a decorator that adds a command to `app`. The command's help ends with the example."""
     return app.command(name, cls=PlainHelp, epilog=f"Example: listenkeys {example}", **settings)
 
 
@@ -36,7 +36,7 @@ class PlainHelp(TyperCommand):
                 setattr(parameter, "display_type_rich", lambda ctx: "")  # noqa: B010 - mypy: it is a method
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the parts of the line that begins with Usage."""
+        """Return the words of the help's usage line."""
         return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
 
@@ -44,7 +44,7 @@ class OneLineErrors(TyperGroup):
     """A group that prints an error as one line on standard error; with --debug, the traceback above it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments."""
+        """Parse the group's arguments."""
 
         def parse() -> list[str]:
             try:
@@ -72,7 +72,7 @@ class OneLineErrors(TyperGroup):
             typer.echo("\nlistenkeys: no answer was given: nothing was changed", err=True)
             raise typer.Exit(COULD_NOT) from None
         except Exception as error:
-            # Typer's usage errors. The one that only shows the help is not an error.
+            # Typer's usage errors have format_message. NoArgsIsHelpError only shows the help.
             usage = getattr(error, "format_message", None)
             if usage and type(error).__name__ == "NoArgsIsHelpError":
                 raise
@@ -84,7 +84,7 @@ class OneLineErrors(TyperGroup):
 
 
 def number(option: str, least: int, most: int, whole: bool = False) -> Callable[[str], float]:
-    """Return what reads this option's value: CliError for what is not a number from `least` to `most`."""
+    """Return a parser for this option's value. It raises CliError unless that is from `least` to `most`."""
 
     def read(text: str) -> float:
         try:

@@ -1,4 +1,4 @@
-"""An account's ledger: the recorded attempts, newest first."""
+"""Reads an account's ledger, the recorded attempts, and shows it as a table."""
 
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,11 @@ _TEXTS = ("outcome", "errorCode", "errorMessage", "expiresAt", "listenKeyFingerp
 def read_history(
     dynamodb: Any, table: str, account_id: str, limit: int, since: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """Return the last `limit` attempts and all those after `since`, newest first, as LedgerTable has them."""
+    """Return an account's attempts, newest first, each as `history --json` prints it.
+
+    These are the last `limit` attempts (fewer if there are no more). With `since`, they go back at least to
+    that time.
+    """
     entries: list[dict[str, Any]] = []
     request: dict[str, Any] = {
         "TableName": table,
@@ -38,22 +42,22 @@ def read_history(
 
 
 def expiry(dynamodb: Any, table: str, account_id: str) -> datetime | None:
-    """Return when the account's key expires, as ListenKeysTable says."""
+    """Return when the account's listenKey expires, from ListenKeysTable; None if it has none."""
     answer = dynamodb.get_item(TableName=table, Key=key_of(account_id), ConsistentRead=True)
     return read(answer.get("Item", {})).expires_at
 
 
 def history_table(account_id: str, entries: list[dict[str, Any]]) -> Group:
-    """Return the attempts as a table, and below it each error's message once, as it was last recorded.
+    """Return the attempts as a table, and below it each error code once with its most recent message.
 
-    The error of the newest attempt comes with what to do; an earlier one may be over.
+    Only the error of the newest attempt is followed by what to do: an earlier one may be over.
     """
     table = Columns(
         "time (UTC)", "outcome", "tries", "ms", "listenKey", "until", "error",
         right=("tries", "ms"), optional=("ms", "listenKey", "tries", "until"),
     )  # fmt: skip
     errors: dict[str, dict[str, Any]] = {}
-    # 80 columns have no room for the usual one.
+    # Show the year only if the attempts are from more than one year: 80 columns have little room for it.
     years = len({entry["attemptedAt"][:4] for entry in entries}) > 1
     for entry in entries:
         ok = entry["outcome"] in SUCCESSES

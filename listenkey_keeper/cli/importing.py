@@ -1,7 +1,7 @@
-"""`listenkeys accounts import`: adds the accounts of a file, all of which is checked first.
+"""`listenkeys accounts import`: checks a whole file, then adds its accounts.
 
-Per secret, the keys are written in one version, then the rows: what a failure leaves behind is a secret with
-keys that no row names, and the same command again finishes the job.
+For each secret, the keys are written in one version, and then the rows. A failure can leave keys in a secret
+that no row names; running the same command again finishes the job.
 """
 
 import csv
@@ -30,7 +30,7 @@ _FORMAT = "name,product,API key[,secret]"
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """An account to be written, and the field that its key goes into."""
+    """An account to write, with its API key and the field of the secret that the key goes into."""
 
     wanted: Wanted
     product: str
@@ -119,7 +119,10 @@ def _check(
     replace: bool,
     there: list[str],
 ) -> dict[str, list[_Line]]:
-    """Return what to write, by secret; put into `there` what stays as it is. Raises CliError."""
+    """Return the accounts to write, by secret, and add the ids of those that stay as they are to `there`.
+
+    Prints what is wrong with each line, then raises CliError if any is wrong.
+    """
     known, fields = {account.id: account for account in accounts}, Fields(accounts)
     numbers: dict[str, int] = {}
     users: dict[tuple[str, str], str] = {}
@@ -133,7 +136,7 @@ def _check(
             if name in numbers:
                 raise CliError(f"{name} is on line {numbers[name]} too")
             numbers[name] = number
-            # It would be one listenKey for two accounts: nearly always a copy error.
+            # The two accounts would share one listenKey: nearly always a copy error.
             if (user := users.setdefault((key, product), name)) != name:
                 raise CliError(f"{name} has the API key and the product of {user} on line {numbers[user]}")
             wanted = _wanted(values, known.get(name), secret, replace)
@@ -156,7 +159,10 @@ def _check(
 
 
 def _values(line: str) -> list[str]:
-    """Return a line's values, none of an empty line or a comment. Raises CliError for what is no account."""
+    """Return a line's values, an empty list if the line is empty or a comment.
+
+    Raises CliError if the values cannot be those of an account.
+    """
     if line.lstrip().startswith("#"):
         return []
     try:
@@ -164,7 +170,7 @@ def _values(line: str) -> list[str]:
     except csv.Error:
         raise CliError("the quotes are not those of CSV") from None
     values = [value.strip() for value in row]
-    while values and not values[-1]:  # as a spreadsheet fills its rows
+    while values and not values[-1]:  # a spreadsheet pads its rows with empty values
         values.pop()
     if not values:
         return []
@@ -200,9 +206,10 @@ def _write(
     dry_run: bool,
     failed: list[str],
 ) -> Iterator[tuple[str, bool, dict[str, list[str]]]]:
-    """Yield each secret, whether it is an account's own, and what was done; say at the end what failed.
+    """Write the accounts, and yield for each secret: its id, whether it is an account's own, what was done.
 
-    In a dry run nothing is done, and no secret read.
+    An error in one secret does not stop the others. At the end, each error is printed and the ids of its
+    accounts are added to `failed`. A dry run changes nothing and reads no secret.
     """
     errors: defaultdict[str, list[str]] = defaultdict(list)
     for secret_id, lines in secrets.items():
@@ -229,7 +236,7 @@ def _write(
 
 
 def _check_copies(lines: Sequence[_Line], accounts: Iterable[Account], content: Mapping[str, Any]) -> None:
-    """Raise CliError for an API key that the secret holds for another account of the same product."""
+    """Raise CliError if the secret holds one of these API keys for another account of the same product."""
     ids = {line.wanted.account_id for line in lines}
     others = [account for account in accounts if account.id not in ids]
     for line in lines:
@@ -240,7 +247,7 @@ def _check_copies(lines: Sequence[_Line], accounts: Iterable[Account], content: 
 
 
 def _counted(results: Mapping[str, list[str]], dry_run: bool = False) -> str:
-    """Return such as "2 accounts added, 1 replaced"."""
+    """Return a summary such as "2 accounts added, 1 replaced"."""
     words = {"added": "to add", "replaced": "to replace"} if dry_run else {}
     said = [f"{len(names)} {words.get(what, what)}" for what, names in results.items() if names]
     accounts = "account" if said[0].startswith("1 ") else "accounts"

@@ -1,4 +1,7 @@
-"""Whether the policies of your own KMS keys allow what the stack needs: if not, AWS drops alarms silently."""
+"""Checks that the policies of your own KMS keys allow what the stack needs.
+
+If the policy of KmsKeyArn does not, AWS drops alarms silently.
+"""
 
 import json
 import re
@@ -66,12 +69,13 @@ def _judge(
 def _allowed(
     statements: list[dict[str, Any]], principal: Mapping[str, str], action: str, account: str
 ) -> bool | None:
-    """Say whether a policy allows an action; None where that depends on what is not judged here."""
-    certain: dict[str, list[bool | None]] = {"Allow": [], "Deny": []}  # True: surely, None: perhaps
+    """Return whether a policy allows an action; None if that depends on something not evaluated here."""
+    # By effect, whether each statement applies; None: perhaps.
+    certain: dict[str, list[bool | None]] = {"Allow": [], "Deny": []}
     for statement in statements:
         concerned, conditions = _concerns(statement, principal, action), statement.get("Condition")
         if conditions and statement["Effect"] == "Allow" and "events.amazonaws.com" in principal.values():
-            continue  # EventBridge meets no condition when it publishes to a topic
+            continue  # EventBridge fulfils no condition when it publishes to a topic
         if conditions and conditions != {"StringEquals": {"aws:SourceAccount": account}}:
             concerned = concerned is not False and None
         certain[statement["Effect"]].append(concerned)

@@ -1,4 +1,4 @@
-"""What has been left behind: dead letters, messages that did not arrive or were not sent."""
+"""The parts of `listenkeys check` that look for dead letters, and for messages not delivered or not sent."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from .findings import Finding
 from .resources import Resources, of_type
 from .stack import Stack, now
 
-_CALLS = 10  # of ReceiveMessage: SQS answers each with up to ten messages, in no order
+_CALLS = 10  # of ReceiveMessage; SQS returns up to ten messages for each, in no particular order
 
 
 def dead_letters(stack: Stack, resources: Resources) -> Iterator[Finding]:
@@ -43,7 +43,7 @@ def _queue(
         return
     seen: dict[str, dict[str, Any]] = {}
     for _ in range(_CALLS):
-        # Visible at once: DeadLetterAlarm would take a letter that comes back for a new one.
+        # The letters stay visible: DeadLetterAlarm would count one that becomes visible again as new.
         answer = sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=10,
@@ -70,7 +70,7 @@ def _sent(letter: dict[str, Any]) -> str:
 
 
 def _why(letter: dict[str, Any]) -> str:
-    """Return what Lambda or EventBridge says of it. A URL may hold a token, so none is shown."""
+    """Return the error message of a letter. URLs are left out, because they may hold a token."""
     why = letter.get("MessageAttributes", {}).get("ERROR_MESSAGE", {}).get("StringValue")
     try:
         why = why or json.loads(letter["Body"])["responsePayload"]["errorMessage"]
@@ -80,7 +80,10 @@ def _why(letter: dict[str, Any]) -> str:
 
 
 def unsent_messages(stack: Stack, resources: Resources) -> Iterator[Finding]:
-    """Yield how many accounts' messages no run could send: each is kept with its account until one can."""
+    """Yield how many accounts have messages that no run could send.
+
+    A message is kept in the account's record until a run has sent it.
+    """
     pages = (
         stack.client("dynamodb")
         .get_paginator("scan")
@@ -97,7 +100,7 @@ def unsent_messages(stack: Stack, resources: Resources) -> Iterator[Finding]:
         for page in pages
         for item in page["Items"]
     }
-    # A run sends it within seconds; a later one sends what it could not.
+    # A run sends its messages within seconds, and the next run tries again: only older ones need action.
     late = now() - timedelta(minutes=2 * stack.minutes("SweepExpression", 5) + 1)
     old = {name: at for name, at in since.items() if not at or datetime.fromisoformat(at) < late}
     if old:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Clock(SystemClock):
-    """The command's time: in the local environment, the time there."""
+    """The command's clock. In the local environment it gives the time there."""
 
     def now(self) -> datetime:
         return now()
@@ -60,7 +60,7 @@ def listen(
         eventbridge=stack.client("events"),
     )
     _check_key(stack, keys, account)
-    # The line "interrupted" says it already.
+    # The line "interrupted" says the same.
     logging.getLogger("listenkey_keeper.stream").addFilter(
         lambda record: "events may be missing" not in record.getMessage()
     )
@@ -69,7 +69,7 @@ def listen(
 
 
 def _check_key(stack: Stack, keys: ListenKeys, account: str) -> None:
-    """Raise CliError if there is no live listenKey: the stream would wait for one."""
+    """Raise CliError if there is no live listenKey. The stream itself would wait for one."""
     try:
         key = keys.read(account)
     except ListenKeyUnavailable as error:
@@ -126,7 +126,7 @@ def _line(at: datetime, *parts: str | tuple[str, str]) -> Text:
 
 
 def _symbols(part: Any) -> Iterator[str]:
-    """Yield what each `s` of an event says: in all of Binance's user data events it is a symbol."""
+    """Yield the value of each `s` in an event: in all of Binance's user data events it is a symbol."""
     if isinstance(part, dict):
         for name, value in part.items():
             if name == "s" and isinstance(value, str):

@@ -1,7 +1,4 @@
-"""`listenkeys`: its commands.
-
-Its help says what each exit code means.
-"""
+"""The commands of `listenkeys`. The help text of `app` says what each exit code means."""
 
 import sys
 from typing import Annotated
@@ -105,7 +102,7 @@ def status(
         rows = read_status(dynamodb, *tables, now())
         if unknown := set(ids or ()) - {row.account.id for row in rows}:
             for id_ in unknown:
-                check_id(id_)  # it may be an API key
+                check_id(id_)  # what looks like an API key must not be quoted
             raise no_such(sorted(unknown), [row.account.id for row in rows])
         return [row for row in rows if not ids or row.account.id in ids]
 
@@ -189,11 +186,11 @@ def history(
     Registry(stack).check_known(account)
     dynamodb, tables, at = stack.client("dynamodb"), stack.outputs, now()
     draw = not as_json and can_draw(console().options)
-    # A key renewed an hour before the day began was alive in it.
+    # A key renewed up to an hour before the day began was still alive in it.
     since = at - DAY - LEASE if draw else None
     entries = read_history(dynamodb, tables["LedgerTableName"], account, limit, since)
     if not entries:
-        Registry(stack).get(account)  # an account that was removed still has its ledger
+        Registry(stack).get(account)  # only now, because a removed account still has its ledger
     if as_json:
         show_json(entries)
     elif entries:
@@ -234,7 +231,8 @@ def renew(
     stack = connect()
     if ids or secret is not None:
         known = chosen(Registry(stack), ids, secret)
-        # Of a secret, as of all, those that are enabled; never none, which would mean all.
+        # With --secret, as without ids, renew the enabled accounts. If there are none, name all that use the
+        # secret: an empty list would mean every account.
         wanted = known if ids else [account for account in known if account.enabled]
         ids = [account.id for account in wanted or known]
     event = event_of(ids or [], force, dry_run)

@@ -16,12 +16,12 @@ from rich.text import Text
 
 from listenkeys.view.remedies import REMEDIES, as_argument
 
-_NO_WRAPPING = 100_000  # in a pipe a line is a record, however long
-_MOST_NAMES = 100  # of the accounts that one error hits
+_NO_WRAPPING = 100_000  # the width in a pipe, where a line is a record, however long
+_MOST_NAMES = 100  # the most accounts that are listed under one error
 
 
 def console() -> Console:
-    """Return the console of standard output as it is now: no colour where NO_COLOR is set, or in a pipe."""
+    """Return a console for the current standard output, without colour in a pipe or if NO_COLOR is set."""
     plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
     return Console(
         color_system=None if plain else "auto",
@@ -32,7 +32,10 @@ def console() -> Console:
 
 
 def plain(text: str) -> str:
-    """Return a text from a table, a secret's name or an answer without what a terminal would act on."""
+    """Return a text with each unprintable character replaced by a question mark.
+
+    A terminal could act on a text that comes from a table, a secret's name or an answer.
+    """
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -58,7 +61,7 @@ def note(text: str) -> None:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show what the command waits for, and for how long so far: on standard error, in a terminal only."""
+    """Show on standard error what the command waits for, and the time so far. Only in a terminal."""
     to = Console(stderr=True)
     moving = SpinnerColumn("line"), TextColumn(what), TimeElapsedColumn()
     with Progress(*moving, console=to, transient=True, disable=not to.is_terminal) as progress:
@@ -72,7 +75,7 @@ def show_json(data: Any) -> None:
 
 
 def confirmed(question: str) -> bool:
-    """Ask on standard error. Raises EOFError at the end of the input, KeyboardInterrupt at Ctrl-C."""
+    """Ask on standard error, and return whether the answer is yes. Raises EOFError if there is no answer."""
     typer.echo(f"{question} [y/N]: ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer:
@@ -81,9 +84,9 @@ def confirmed(question: str) -> bool:
 
 
 class Columns:
-    """A table that leaves out its `optional` columns, in this order, while the terminal is too narrow.
+    """A table that drops `optional` columns, in the order given, until it fits into the terminal.
 
-    What is still too wide is cut: nothing wraps.
+    If it is still too wide, its cells are cut; nothing wraps.
     """
 
     def __init__(self, *names: str, right: Iterable[str] = (), optional: Iterable[str] = ()) -> None:
@@ -120,12 +123,12 @@ class Columns:
 
 
 def problem(code: str | None, message: str | None) -> Text:
-    """Return what is wrong, in one piece."""
+    """Return an error's code and message as one text."""
     return Text.assemble((plain(f"{code}"), "red"), plain(f": {message}"))
 
 
 def advice(code: str, message: str | None, names: Sequence[str]) -> Iterator[RenderableType]:
-    """Yield what is wrong and, below it, what to do for these accounts."""
+    """Yield an error and, below it, what to do about it for these accounts."""
     yield problem(code, message)
     if remedy := REMEDIES.get(code):
         what = remedy.replace("NAME", as_argument(names[0])) if len(names) == 1 else remedy
@@ -133,17 +136,17 @@ def advice(code: str, message: str | None, names: Sequence[str]) -> Iterator[Ren
 
 
 def can_draw(options: ConsoleOptions) -> bool:
-    """Say whether bars and blocks can be shown: a pipe gets words and numbers."""
+    """Return whether bars and blocks can be shown. A pipe gets only words and numbers."""
     return options.is_terminal and not options.ascii_only
 
 
 def ellipsis(options: ConsoleOptions) -> str:
-    """Return what stands for text that was left out."""
+    """Return the mark for text that was left out."""
     return "..." if options.ascii_only else "…"
 
 
 def abbreviate(name: str, width: int, mark: str = "…") -> str:
-    """Return a name in at most `width` characters; its ends stay: they distinguish similar names."""
+    """Return a name cut to `width` characters in the middle: its ends distinguish similar names."""
     name = plain(name)
     if len(name) <= width:
         return name
@@ -152,9 +155,10 @@ def abbreviate(name: str, width: int, mark: str = "…") -> str:
 
 
 class Problems:
-    """What is wrong, each error once: what happened, what to do, and the accounts that it hits.
+    """A list of errors, each once: what happened, what to do, and which accounts have it.
 
-    Each is given as account, error code and message; without a code the message is all there is to say.
+    `found` has an account id, an error code and a message for each. If the code is None, only the message and
+    the accounts are shown.
     """
 
     def __init__(self, found: Iterable[tuple[str, str | None, str | None]]) -> None:
@@ -179,7 +183,7 @@ class Problems:
             yield _indented(f"{count}{said}{more}", "bold")
 
     def short(self) -> list[Text]:
-        """Return each error as one line, for a screen that has no room for more."""
+        """Return each error as one line, for a screen without room for more."""
         lines = []
         for (code, message), names in self._names.items():
             who = names[0] if len(names) == 1 else f"{len(names)} accounts"

@@ -1,4 +1,4 @@
-"""`listenkeys check --page`: sets each alarm off and ends it, so that you see whether messages arrive."""
+"""`listenkeys check --page`: sets each alarm to ALARM and back, so that you see whether messages arrive."""
 
 import json
 from collections.abc import Iterator
@@ -10,31 +10,32 @@ from .errors import CliError, explain
 from .findings import Finding
 from .stack import Stack, now
 
-HOLD = 3.0  # seconds: EventBridge and SNS have seen the alarm by then
-EMAIL_ONLY = {"UndeliveredAlarm"}  # the template's WebhookAlarmRule leaves it out
+HOLD = 3.0  # seconds in ALARM; EventBridge and SNS have noticed it by then
+EMAIL_ONLY = {"UndeliveredAlarm"}  # the template's WebhookAlarmRule does not match it
 _REASON = "This is a test by `listenkeys check --page`."
 _TEST = f"TEST. {_REASON} No account fails. `listenkeys status` shows all."
 
 
 @dataclass(slots=True)
 class Page:
-    """What was sent: the alarms by logical id, and whether the account message was."""
+    """The tests that were sent: the logical ids of the alarms, and whether the account message was sent."""
 
     alarms: list[str] = field(default_factory=list)
     message: bool = False
 
     def said(self, by: str) -> str:
-        """Return which messages should arrive by email or by webhook."""
+        """Return in words which messages should arrive by "email" or "webhook"."""
         posted = [name for name in self.alarms if by == "email" or name not in EMAIL_ONLY]
         parts = [f"{2 * len(posted)} messages (ALARM and OK of {', '.join(posted)})"] if posted else []
         return " and ".join([*parts, *(["one that begins with TEST"] if self.message else [])]) or "nothing"
 
 
 def send_tests(stack: Stack, alarms: dict[str, dict[str, Any]], sent: Page) -> Iterator[Finding]:
-    """Set these alarms to ALARM for a moment and send one test of an account message; note it in `sent`.
+    """Set these alarms to ALARM for a moment, send one test account message, and note both in `sent`.
 
-    `alarms` are CloudWatch's descriptions, by logical id. They end with this, also at Ctrl-C. One that is on
-    is left alone: setting it off would change nothing, and ending it would be wrong.
+    `alarms` are CloudWatch's descriptions, by logical id. The alarms are set back to OK at the end, also
+    after Ctrl-C. An alarm that is already on is skipped: setting it to ALARM would change nothing, and
+    setting it to OK would be wrong.
     """
     cloudwatch = stack.client("cloudwatch")
     telling = {
@@ -47,7 +48,7 @@ def send_tests(stack: Stack, alarms: dict[str, dict[str, Any]], sent: Page) -> I
     try:
         for name, alarm in telling.items():
             if name not in on:
-                set_off[name] = alarm["AlarmName"]  # before the call: an interrupted one may have been made
+                set_off[name] = alarm["AlarmName"]  # first: a call that Ctrl-C interrupts may take effect
                 cloudwatch.set_alarm_state(
                     AlarmName=alarm["AlarmName"], StateValue="ALARM", StateReason=_REASON
                 )
@@ -69,7 +70,7 @@ def _end(cloudwatch: Any, alarms: dict[str, str]) -> Iterator[Finding]:
     for name, physical in alarms.items():
         try:
             cloudwatch.set_alarm_state(AlarmName=physical, StateValue="OK", StateReason=_REASON)
-        except Exception as error:  # noqa: BLE001 - the others still end
+        except Exception as error:  # noqa: BLE001 - the others are still set back
             says = f"{name} was not set back; CloudWatch does it within minutes: {explain(error)}"
             yield Finding("test messages", False, says)
 

@@ -1,4 +1,4 @@
-"""The last part of `listenkeys check`: the function does a dry run and asks Binance which address it sees."""
+"""The last part of `listenkeys check`: a dry run of the function, which asks Binance what address it sees."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +10,8 @@ from .findings import Finding
 from .renew import invoke
 from .stack import Stack, in_local_environment
 
-# With shards a dry run names some accounts: all of them may be more than one run can read. So many problems
-# are shown, too.
+# With shards, the dry run is for this many accounts, because one run may be unable to read all of them. It is
+# also the largest number of problems that are shown.
 _SOME = 10
 
 

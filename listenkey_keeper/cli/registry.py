@@ -1,7 +1,7 @@
-"""Accounts as the operator changes them: a row of AccountsTable, and the API key that it names.
+"""Reads and changes accounts for the commands: the rows of AccountsTable, and the API keys that they name.
 
-The key is written first, so what a failure leaves behind is a secret that no row names, and the same command
-again finishes the job. Nothing here prints.
+The key is written before the row. So a failure can only leave a secret that no row names, and running the
+same command again finishes the job. Nothing here prints.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from .stack import Stack
 
 _DEFAULT_FIELD = "apiKey"
 _MOST_GUESSED = 5
-_LONGEST_KEY = 2048  # bytes, of DynamoDB
-_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9/_+=.@:-]")  # of a secret; the colon is of ARNs
+_LONGEST_KEY = 2048  # bytes: DynamoDB's limit for a partition key
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9/_+=.@:-]")  # the colon is allowed for ARNs
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The arguments of `add`; None where an option was not passed."""
+    """The arguments of `add`. An option that was not passed is None."""
 
     account_id: str
     product: str | None = None
@@ -43,7 +43,7 @@ class Wanted:
 
 
 class Registry:
-    """A stack's AccountsTable and the keys of its accounts."""
+    """A stack's AccountsTable and the API keys of its accounts."""
 
     def __init__(self, stack: Stack) -> None:
         self._dynamodb = stack.client("dynamodb")
@@ -53,20 +53,21 @@ class Registry:
         self._accounts = Accounts(self._dynamodb, self._table, self._prefix, SYSTEM_CLOCK.sleep)
 
     def all(self) -> list[Account]:
-        """Return every account, by id."""
+        """Return every account, sorted by id."""
         return sorted((a for page in self._accounts.pages() for a in page), key=lambda account: account.id)
 
     def find(self, account_id: str) -> Account | None:
-        """Return an account, None when there is no such row."""
+        """Return an account, or None if there is no such row."""
         [account] = self._accounts.named([account_id])
         missing = account.problem and account.problem.code == ErrorCode.ACCOUNT_NOT_FOUND
         return None if missing else account
 
     def get(self, account_id: str) -> Account:
-        """Return an account, whatever its id. Raises CliError when there is no such row."""
+        """Return an account, even if `check_id` rejects its id. Raises CliError if there is no such row."""
         account = None
         if looks_like_a_key(account_id):
-            account = next((a for a in self.all() if a.id == account_id), None)  # AWS is not told of it
+            # Read all rows: what may be an API key must not be sent to AWS.
+            account = next((a for a in self.all() if a.id == account_id), None)
         elif 0 < len(account_id.encode()) <= _LONGEST_KEY:
             account = self.find(account_id)
         if account is None:
@@ -75,14 +76,14 @@ class Registry:
         return account
 
     def check_known(self, account_id: str) -> None:
-        """Raise CliError for what can be no account's id, unless there is a row with it."""
+        """Raise CliError if this cannot be an account's id, unless there is a row with it."""
         try:
             check_id(account_id)
         except CliError:
             self.get(account_id)
 
     def get_all(self, ids: Sequence[str]) -> list[Account]:
-        """Return these accounts, each once. Raises CliError that names those of the ids that no row has."""
+        """Return these accounts, each once. Raises CliError, which lists the ids, if any have no row."""
         for id_ in ids:
             self.check_known(id_)
         named = self._accounts.named(list(dict.fromkeys(ids)))
@@ -94,10 +95,11 @@ class Registry:
     def add(
         self, wanted: Wanted, ask: Callable[[], str], say: Callable[[str], None]
     ) -> tuple[Account, Account | None]:
-        """Add an account, or replace its key; `ask` returns the key, and is called after all other checks.
+        """Add an account, or replace its API key. Return the account, and what it was before or None.
 
-        Before that, `say` gets what else is overwritten. Returns the account, and what it was before, if
-        anything. Raises CliError, with nothing changed.
+        `ask` returns the key, and is called after all other checks. Before it, `say` is called with a
+        sentence about anything else that will be overwritten. Raises CliError if a check fails, before any
+        key is written.
         """
         check_id(wanted.account_id)
         known = self.find(wanted.account_id)
@@ -117,14 +119,14 @@ class Registry:
         return self.get(wanted.account_id), known
 
     def own_secret(self, account_id: str) -> str:
-        """Return the name of the secret that is an account's own."""
+        """Return the name of an account's own secret."""
         return f"{self._prefix}/{account_id}"
 
     def place(self, wanted: Wanted, known: Account | None) -> tuple[str, str]:
         """Return the secret and the field that the key goes into.
 
-        `known` is the account, if it is there. Reads nothing. Raises CliError when what is wanted makes no
-        sense, or the function could not read the secret.
+        `known` is the account as it is now, or None. Makes no AWS call. Raises CliError if the arguments are
+        invalid, or if the function could not read the secret.
         """
         attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
         if wanted.product is not None:
@@ -152,7 +154,7 @@ class Registry:
         return secret_id, _DEFAULT_FIELD if secret_id == own else wanted.account_id
 
     def write_row(self, wanted: Wanted, known: Account | None, secret_id: str, field: str) -> None:
-        """Write the row of an account whose key is in this place, or what changes in it."""
+        """Write the row of an account whose key is in this secret and field. Of a known one, only changes."""
         row = attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
         if wanted.product or not known:
             row["product"] = {"S": wanted.product or "usdm"}
@@ -166,23 +168,26 @@ class Registry:
             self._insert(wanted.account_id, row)
 
     def change(self, account_id: str, row: dict[str, Any]) -> Account:
-        """Set these attributes, remove those that are None, and return the account as it is then.
+        """Set these attributes, remove those that are None, and return the changed account.
 
-        Raises CliError when there is no such account.
+        Raises CliError if there is no such account.
         """
         self._update(account_id, row)
         return self.get(account_id)
 
     def remove(self, account: Account) -> None:
-        """Remove the row. What is recorded of the account stays."""
+        """Remove the row. The account's record and its ledger stay."""
         self._dynamodb.delete_item(TableName=self._table, Key={"accountId": {"S": account.id}})
 
     def check_key(self, account: Account) -> None:
-        """Raise CliError when `take_keys` could not read the account's secret."""
+        """Raise CliError if `take_keys` could not read the account's secret."""
         self.keys.check_content(account.secret_id)
 
     def take_keys(self, accounts: Sequence[Account]) -> dict[str, TakenOut]:
-        """Remove the keys of removed accounts, all of one secret, unless another account uses the same."""
+        """Remove the API keys of removed accounts, and return what happened to each, by account id.
+
+        The accounts must share one secret. A key that another account uses too is kept.
+        """
         used = Fields(self.all())
         fields = {
             account.id: account.secret_field
@@ -195,10 +200,10 @@ class Registry:
         }
 
     def _check_readable(self, secret_id: str) -> None:
-        """Raise CliError for a secret that the function could not read."""
+        """Raise CliError if the function could not read this secret."""
         name = secret_id.partition(":secret:")[2] if secret_id.startswith("arn:") else secret_id
         inside = name.startswith(f"{self._prefix}/") and name != f"{self._prefix}/"
-        # Only of a name that begins like a secret's: another may be an API key in the wrong place.
+        # Quote only a name with the prefix: anything else may be an API key in the wrong place.
         if inside and (bad := _NOT_IN_A_NAME.search(secret_id.removeprefix("arn:"))):
             raise CliError(
                 f"the secret's name {secret_id!a} has {bad[0]!a}: only letters, digits and /_+=.@- "
@@ -213,7 +218,7 @@ class Registry:
         known: list[str] = []
         with contextlib.suppress(
             Unavailable
-        ):  # such as for want of the permission: then it only guesses less
+        ):  # such as without the permission; then the error suggests no other id
             known = [account.id for account in self.all()]
         return no_such(unknown, known)
 
@@ -251,7 +256,7 @@ class Registry:
 
 
 def no_such(unknown: Sequence[str], known: Iterable[str]) -> CliError:
-    """Return what to say of ids that no row has, with the ids that may be meant."""
+    """Return the error for ids that have no row; it suggests the known ids that may be meant."""
     return CliError(
         f"there is no account {', '.join(unknown)}:{did_you_mean(unknown, known)} `listenkeys accounts list` "
         "shows the accounts"
@@ -259,7 +264,10 @@ def no_such(unknown: Sequence[str], known: Iterable[str]) -> CliError:
 
 
 def did_you_mean(unknown: Sequence[str], known: Iterable[str]) -> str:
-    """Return such as " did you mean alice?", empty if no known id is like one of the first few unknown."""
+    """Return a hint such as " did you mean alice?".
+
+    Empty if no known id is similar to one of the first few unknown ids.
+    """
     known = list(known)
     near = [match for id_ in unknown[:_MOST_GUESSED] for match in get_close_matches(id_, known, n=1)]
     return f" did you mean {', '.join(dict.fromkeys(near))}?" if near else ""

@@ -1,4 +1,4 @@
-"""`listenkeys accounts remove`: asks for confirmation, and says what happened to the API keys."""
+"""`listenkeys accounts remove`: removes accounts, after asking, and says what happened to their API keys."""
 
 import sys
 from typing import Annotated, Any
@@ -50,7 +50,7 @@ def remove(
             try:
                 if first.secret_id:
                     registry.check_key(first)
-            except CliError as error:  # before the row is removed, which names the secret
+            except CliError as error:  # checked now, because only the row names the secret
                 raise CliError(f"{first.id} was not removed: {error}") from None
     if not yes:
         if not sys.stdin.isatty():
@@ -89,7 +89,7 @@ def _question(accounts: list[Account], with_secret: bool) -> str:
 
 
 def _taken(registry: Registry, gone: list[Account]) -> dict[str, TakenOut]:
-    """Remove the API keys of removed accounts, all of one secret, in one version of it."""
+    """Remove the API keys of removed accounts, which share one secret, in one version of it."""
     if not (gone and gone[0].secret_id):
         return {}
     try:

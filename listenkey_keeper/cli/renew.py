@@ -1,4 +1,4 @@
-"""A manual run: calls the function, waits for it and shows its report."""
+"""`listenkeys renew`: calls the function, waits until it has finished and shows its report."""
 
 import json
 import math
@@ -18,12 +18,12 @@ from .output import Columns, Problems, plain
 
 _OK = {*SUCCESSES, Outcome.SKIPPED}
 _NOT_OK = {*RETRYABLE, Outcome.REJECTED}
-_NAMED = 5  # accounts without a listenKey that are named
-_MAX_NAMED = 2000  # account ids in an event; a synchronous one may be 6 MB, this is for a person's patience
+_NAMED = 5  # the most accounts without a listenKey that are named
+_MAX_NAMED = 2000  # account ids in an event; Lambda would accept 6 MB, but nobody waits that long for a run
 
 
 def event_of(accounts: list[str], force: bool, dry_run: bool) -> dict[str, Any]:
-    """Return the manual event; without accounts it is for all of them."""
+    """Return the event of a manual run. An empty list of accounts means all of them."""
     if len(accounts) > _MAX_NAMED:
         raise CliError(f"at most {_MAX_NAMED} accounts can be named: to renew all, name none")
     event: dict[str, Any] = {"force": force, "dryRun": dry_run}
@@ -31,9 +31,9 @@ def event_of(accounts: list[str], force: bool, dry_run: bool) -> dict[str, Any]:
 
 
 def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Call the function, wait for it, and return its report.
+    """Call the function, wait until it has finished, and return its report.
 
-    Raises CliError when the function itself failed, and what botocore raises.
+    Raises CliError if the function itself failed, and botocore's errors if it could not be called.
     """
     answer = client.invoke(
         FunctionName=function, InvocationType="RequestResponse", Payload=json.dumps(event).encode()
@@ -45,7 +45,7 @@ def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
     if answer.get("FunctionError"):
         content = content if isinstance(content, dict) else {}
         kind = content.get("errorType") or answer["FunctionError"]
-        # The program's own errors are one line already; of any other, the first line is enough to look it up.
+        # The program's own errors have one line. The first line of any other is enough to look it up.
         said = (str(content.get("errorMessage") or "").splitlines() or ["no message"])[0]
         raise CliError(f"the run failed: {kind}: {said[:300]} (the function's log has more)")
     if not isinstance(content, dict) or "runId" not in content:
@@ -56,18 +56,18 @@ def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def failed(report: dict[str, Any]) -> bool:
-    """Say whether an account was not renewed: also one that was named and is disabled."""
+    """Return whether an account was not renewed. An account that was named but is disabled counts, too."""
     return bool(report.get("problems")) or any(report.get(outcome.lower()) for outcome in _NOT_OK)
 
 
 def report_view(report: dict[str, Any], at: datetime) -> Group:
-    """Return the report as a person reads it at that time."""
+    """Return the report as text. `at` is the time now."""
     parts: list[RenderableType] = []
     plan, found = report.get("plan"), report.get("problems", ())
     disabled = [str(p.get("accountId")) for p in found if p.get("errorCode") == ErrorCode.ACCOUNT_DISABLED]
     skipped = report.get("skipped", 0) - len(disabled)
     if found and len(disabled) == report.get("accounts"):
-        pass  # what to do, below, is all there is to say
+        pass  # all are disabled: the lines below say so, and what to do
     elif plan is not None:
         if plan:
             table = Columns("account", "product", "would", "because", optional=("product",))
@@ -121,7 +121,10 @@ def _sum(report: dict[str, Any], count: int, skipped: int, at: datetime) -> Text
 
 
 def _who_has_none(report: dict[str, Any], count: int, at: datetime) -> str:
-    """Say whose listenKey is dead or missing; if the report names not all problems, how many at least."""
+    """Return whose listenKey is dead or missing, in words.
+
+    If the report does not list all problems, it says at least how many.
+    """
     failed = [problem for problem in report["problems"] if problem["outcome"] in _NOT_OK]
     none = [
         str(problem["accountId"])

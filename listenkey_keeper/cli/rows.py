@@ -1,4 +1,4 @@
-"""A row of AccountsTable: its options on the command line, and its form in the output."""
+"""A row of AccountsTable: the options that set it, the checks of their values, and its form in the output."""
 
 import re
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from listenkeys.products import ENVIRONMENTS, NOT_KEPT, PRODUCTS, endpoint_name
 
 from .errors import CliError
 
-STACKS_OWN = "default"  # as --renew-after: the row has no value of its own, so the stack's parameter applies
+STACKS_OWN = "default"  # a value of --renew-after: the stack's parameter applies, the row has no value
 _LONGEST_QUOTED = 20
 _LOOKS_LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{64}")
 
@@ -33,12 +33,12 @@ CreateIfMissing = Annotated[
 
 
 def looks_like_a_key(account_id: str) -> bool:
-    """Say whether it has the form of Binance's API keys. An account may have such an id, too."""
+    """Return whether this has the form of Binance's API keys. An account's id may have it, too."""
     return bool(_LOOKS_LIKE_A_KEY.fullmatch(account_id))
 
 
 def check_id(account_id: str) -> None:
-    """Raise CliError for what cannot be an account's id, or is more likely a key given by mistake."""
+    """Raise CliError if this cannot be an account's id, or is more likely an API key given by mistake."""
     if looks_like_a_key(account_id):
         raise CliError(
             "that looks like an API key, not an account: leave it out, the command prompts for it (the key "
@@ -49,7 +49,7 @@ def check_id(account_id: str) -> None:
 
 
 def check_product(product: str) -> None:
-    """Raise CliError for a product that is not kept. What may be an API key in its place is not quoted."""
+    """Raise CliError unless this is one of PRODUCTS. A long value is not quoted: it may be an API key."""
     if product not in PRODUCTS:
         quoted = f", not {product!a}" if len(product) <= _LONGEST_QUOTED else ""
         why = f" ({NOT_KEPT[product]})" if product in NOT_KEPT else ""
@@ -65,7 +65,10 @@ def check_place(product: str, environment: str) -> None:
 def attributes(
     create_if_missing: bool | None, renew_after: str | None, environment: str | None = None
 ) -> dict[str, Any]:
-    """Return the attributes that these options set; None for one that they remove. Raises CliError."""
+    """Return the attributes that these options set; the value is None if an option removes the attribute.
+
+    Raises CliError if an option's value is invalid.
+    """
     row: dict[str, Any] = {}
     if environment is not None:
         if environment not in ENVIRONMENTS:
@@ -86,7 +89,7 @@ def attributes(
 
 
 def as_dict(account: Account) -> dict[str, Any]:
-    """Return an account as --json gives it."""
+    """Return an account as --json prints it."""
     return {
         "accountId": account.id,
         "product": account.product or None,

@@ -9,9 +9,9 @@ FILE = Path("samconfig.toml")
 
 
 def location() -> dict[str, str]:
-    """Return stack_name, region and profile, as far as the file has them."""
+    """Return stack_name, region and profile; those that the file does not have are left out."""
     found: dict[str, str] = {}
-    for command in ("global", "deploy"):  # a command's own parameters win
+    for command in ("global", "deploy"):  # the command's own parameters override the global ones
         for key in ("stack_name", "region", "profile"):
             if isinstance(value := _section(command).get(key), str):
                 found[key] = value
@@ -21,7 +21,7 @@ def location() -> dict[str, str]:
 def parameter_overrides() -> dict[str, str]:
     """Return the parameters that the next `sam deploy` sends; empty if the file has none.
 
-    SAM takes a list of Key=value, one line of them (as `sam deploy --guided` saves its answers), or a table.
+    SAM accepts a list of Key=value, one string of them (as `sam deploy --guided` saves it), or a table.
     """
     written = _section("deploy").get("parameter_overrides", [])
     if isinstance(written, dict):
@@ -39,7 +39,7 @@ def parameter_overrides() -> dict[str, str]:
 
 
 def _section(command: str) -> dict[str, Any]:
-    """Return a command's parameters; nothing where the file is missing or broken."""
+    """Return a command's parameters; empty if the file is missing or invalid."""
     try:
         section: Any = tomllib.loads(FILE.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Finds the deployed stack by name, and gives its clients and the time. Prints nothing."""
+"""Finds the deployed stack by name, creates its AWS clients, and gives the time. Prints nothing."""
 
 import functools
 import inspect
@@ -69,7 +69,10 @@ Connect = Callable[[], "Stack"]
 
 
 def on_stack(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that all have; it gets `connect`, which finds the stack, and `as_json`."""
+    """Add the options that all commands have: --stack-name, --region, --profile and --json.
+
+    The command is called with `connect`, which finds the stack, and `as_json` instead of them.
+    """
     own = [
         parameter
         for name, parameter in inspect.signature(command).parameters.items()
@@ -98,7 +101,7 @@ def on_stack(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A deployed stack: the names that its outputs give, and a session that reaches it."""
+    """A deployed stack: its outputs and parameters by name, and a session with its region and credentials."""
 
     name: str
     region: str
@@ -107,20 +110,21 @@ class Stack:
     session: boto3.Session
 
     def client(self, service: str) -> Any:
-        """Return a client; Lambda's waits for a whole run and never asks twice."""
+        """Return a client of an AWS service. Lambda's waits for a whole run and never retries."""
         config = _ONE_LONG_CALL if service == "lambda" else _CONFIG
         return self.session.client(service, config=config)
 
     def minutes(self, parameter: str, default: int) -> int:
-        """Return the minutes of a rate() parameter."""
+        """Return the minutes of a parameter that is a rate() expression, `default` if it is not one."""
         return rate_minutes(self.parameters.get(parameter, "")) or default
 
 
 def connect(stack_name: str | None, region: str | None, profile: str | None) -> Stack:
     """Find the stack.
 
-    Missing arguments come from the environment, then from samconfig.toml in this directory, where SAM
-    keeps it. Raises CliError when there is no such stack, and what botocore raises.
+    A region or profile that is None is taken from the environment, then from samconfig.toml in this
+    directory; a name from samconfig.toml, by default DEFAULT_NAME. Raises CliError if there is no such stack,
+    and botocore's errors.
     """
     saved = samconfig.location()
     name = stack_name or saved.get("stack_name") or DEFAULT_NAME
@@ -155,20 +159,26 @@ def connect(stack_name: str | None, region: str | None, profile: str | None) -> 
 
 
 def in_local_environment() -> bool:
-    """Tell whether AWS is the local environment of `make up`."""
+    """Return whether the command talks to the local environment of `make up` instead of AWS."""
     return bool(re.match(r"http://127\.0\.0\.1:", os.environ.get("AWS_ENDPOINT_URL", "")))
 
 
 def now() -> datetime:
-    """Return the time, aware UTC; in the local environment, which may run faster, the time there."""
+    """Return the time, as an aware datetime in UTC.
+
+    In the local environment, which may run faster, it is the time there.
+    """
     clock = os.environ.get(CLOCK)
-    # Only there: with AWS itself, a variable that is still set would make every time wrong.
+    # With AWS itself, a variable that is still set would make every time wrong.
     if clock and in_local_environment():
         return world_time(clock, time.time())
     return datetime.now(UTC)
 
 
 def world_time(clock: str, real: float) -> datetime:
-    """Return the time of a world whose clock is "<epoch s of its start>,<its time then>,<its speed>"."""
+    """Return the local environment's time at the real time `real`, both in epoch seconds UTC.
+
+    `clock` is "<real time of its start>,<its time then>,<its speed>", the times in epoch seconds.
+    """
     start, world_start, speed = map(float, clock.split(","))
     return datetime.fromtimestamp(world_start + (real - start) * speed, UTC)

@@ -1,4 +1,4 @@
-"""What a person sees of the accounts' status in the terminal."""
+"""The accounts' status, as a table for the terminal and as JSON."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,8 @@ from .output import Problems, abbreviate, can_draw, ellipsis, plain
 _LEASE_MINUTES = LEASE.total_seconds() / 60
 _BAR_CELLS, _LEAST_BAR = 20, 5
 _LEAST_ID = 12
-_DUE_MINUTES = 30  # of a key's life: a tick should have renewed it
-_MOST_LISTED = 20  # accounts, before those that are ok are only counted
+_DUE_MINUTES = 30  # a tick should have renewed a key that has no more than this left
+_MOST_LISTED = 20  # of more accounts than this, those that are ok are only counted
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew after")
 _SHORT = {name: name for name in STATES} | {"dead": "without a listenKey", "risk": "at risk"}
@@ -32,10 +32,10 @@ class Line(NamedTuple):
 
 
 class StatusTable:
-    """The accounts, trouble first; each error once, with whom it hits; a line that sums up.
+    """A table of the accounts, the most urgent first; then each error once with its accounts; then a summary.
 
-    With a run's id, SKIPPED where that run left an account alone. Of many accounts, those that are ok are
-    only counted, unless `everything` is to be listed.
+    With a run's id, an enabled account that the run did not try is shown as SKIPPED. If there are many
+    accounts, those that are ok are only counted, unless `everything` is true.
     """
 
     def __init__(
@@ -56,9 +56,10 @@ class StatusTable:
         yield self.sum()
 
     def lines(self, options: ConsoleOptions, rows: Sequence[AccountStatus]) -> list[Line]:
-        """Return the table, as wide as the terminal: the bar shrinks and goes, then ids, then columns.
+        """Return the table's lines, fitted to the terminal's width.
 
-        In a pipe a line is a record: nothing is shortened, and there are no headings and no bar.
+        The bar shrinks and is dropped first; then ids are shortened; then columns are dropped. In a pipe, a
+        line is a record: nothing is shortened, and there are no headings and no bar.
         """
         counts = Counter(row.state for row in rows)
         grouped = options.is_terminal and len(counts) > 1
@@ -86,7 +87,7 @@ class StatusTable:
         return lines
 
     def problems(self) -> Problems | None:
-        """Return what is wrong with the enabled accounts, None when nothing is."""
+        """Return what is wrong with the enabled accounts, or None if nothing is."""
         found = [
             (row.account.id, *(row.problem or (None, _not_tried(row))))
             for row in self.rows
@@ -95,7 +96,7 @@ class StatusTable:
         return Problems(found) if found else None
 
     def sum(self) -> Text:
-        """Return one line: how many accounts there are, and who is in trouble."""
+        """Return one line: how many accounts there are, and which are in trouble."""
         if not self.rows:
             return Text("no accounts yet: `listenkeys accounts add NAME` adds one")
         enabled = [row for row in self.rows if row.account.enabled]
@@ -119,13 +120,13 @@ class StatusTable:
 
 
 def counted(rows: Sequence[AccountStatus]) -> str:
-    """Return how many of these accounts are in which state, in words."""
+    """Return in words how many of these accounts are in each state."""
     counts = Counter(row.state for row in rows)
     return ", ".join(f"{counts[name]} {words}" for name, words in _SHORT.items() if counts[name])
 
 
 def status_json(rows: Sequence[AccountStatus]) -> dict[str, Any]:
-    """Return what `status --json` prints: the overall status, who is at risk, and every account."""
+    """Return what `status --json` prints: the overall status, the accounts at risk, and every account."""
     accounts = [_account(row) for row in rows]
     words = {account["status"] for account in accounts}
     return {
@@ -162,7 +163,7 @@ def _account(row: AccountStatus) -> dict[str, Any]:
 
 
 def _not_tried(row: AccountStatus) -> str | None:
-    """Return what to do about an account whose last try succeeded: else its outcome would be a riddle."""
+    """Return what to do about an account at risk that has no error: its outcome does not explain the risk."""
     since = "" if row.tried_minutes_ago is None else "not tried since the last renewal: "
     return f"{since}{row.to_do}"
 
@@ -197,7 +198,7 @@ def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
     return {
         "account": Text(plain(row.account.id)),
         "product": Text(product if environment == LIVE else f"{product} {environment}"),
-        # Whatever the last try came to, a dead key is not green.
+        # The colour is that of the account's state: a dead key is not green, even if its last try succeeded.
         "outcome": Text(plain(outcome), style="dim" if outcome == "SKIPPED" and kind == "ok" else colour),
         "left": Text(_minutes(row), style=colour),
         "last try": Text("-" if row.tried_minutes_ago is None else ago(row.tried_minutes_ago), style="dim"),

@@ -37,7 +37,8 @@ class Screen:
         errors = lines_of("", problems) if problems else []
         rows = self.table.lines(options, self.table.rows)
         room = height - len(top) - len(end)
-        # The accounts get what the errors leave, and at least half; then an error is one line.
+        # The accounts get at least half of the room, if they need it. If the errors do not fit into the rest,
+        # each becomes one line.
         if problems and len(errors) > room - min(len(rows), room // 2):
             short = problems.short()
             errors = lines_of("", *_cut(short, room // 2 - 1, lambda n: f"{len(short) - n} more errors"))
@@ -53,8 +54,11 @@ class Screen:
 
 
 def _cut(lines: list[Text], most: int, more: Callable[[int], str]) -> list[Text]:
-    """Return at most `most` lines; the last says what is left out after the number of lines it is given."""
-    most = max(most, 1)  # of a screen that has no room at all
+    """Return at most `most` lines, at least one.
+
+    If some have to be left out, the last line is `more(n)`, which says what follows the first n lines.
+    """
+    most = max(most, 1)  # even on a screen with no room at all
     if len(lines) <= most:
         return lines
     return [*lines[: most - 1], Text(f"... {more(most - 1)}", style="dim", no_wrap=True, overflow="ellipsis")]
@@ -63,9 +67,9 @@ def _cut(lines: list[Text], most: int, more: Callable[[int], str]) -> list[Text]
 def watch(
     console: Console, title: Callable[[], str], read: Callable[[], list[AccountStatus]], seconds: float
 ) -> None:
-    """Refresh the status every few seconds until Ctrl-C; the last one stays on the terminal.
+    """Refresh the status every few seconds until Ctrl-C. The last status stays on the terminal.
 
-    Raises what the first reading raises; later trouble is shown above the last status that could be read.
+    An error of the first `read` is raised. A later one is shown above the last status that could be read.
     """
     heading, table = title(), StatusTable(read())
     live = Live(Screen(heading, table), console=console, screen=True, auto_refresh=False)
@@ -82,5 +86,5 @@ def watch(
     except KeyboardInterrupt:
         pass
     finally:
-        live.stop()  # also if Ctrl-C interrupted the start, after which Live itself does nothing
+        live.stop()  # also if Ctrl-C interrupted the start, when Live does not restore the terminal itself
     console.print(Text(heading, style="dim"), "", table, sep="\n")
