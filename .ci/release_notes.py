@@ -1,7 +1,7 @@
 """Print the changelog's section of a version: release_notes.py TAG.
 
-Ends with 1, and says why, unless the tag, the changelog's newest section, the template and the package
-name one version.
+Exits with 1 and an error unless the tag, the changelog's newest section, the template and the package have
+the same version.
 """
 
 import re
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# Where the number stands, each with how to find it there.
+# The files that contain the version, each with a pattern that finds it.
 PLACES = {
     "listenkey_keeper/__init__.py": r'^__version__ = "(.+)"$',
     "template.yaml": r"^ +SemanticVersion: (\S+)$",
@@ -18,7 +18,7 @@ PLACES = {
 
 
 def versions(root: Path) -> dict[str, str]:
-    """Return the version that each place names first; empty where it names none."""
+    """Return the first version in each file of PLACES, by its name; empty if there is none."""
     found = {}
     for name, pattern in PLACES.items():
         match = re.search(pattern, (root / name).read_text(encoding="utf-8"), re.MULTILINE)
@@ -27,7 +27,7 @@ def versions(root: Path) -> dict[str, str]:
 
 
 def notes(root: Path) -> str:
-    """Return the text of the changelog's newest version."""
+    """Return the text of the changelog's newest section."""
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     return re.split(r"^## \[\d.*$", text, maxsplit=2, flags=re.MULTILINE)[1].split("\n[")[0].strip()
 

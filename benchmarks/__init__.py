@@ -1,1 +1,1 @@
-"""What a run costs, measured against a plain handler, the peers and the floor. See README.md."""
+"""Measures what a run costs, compared with a plain handler, other clients and the floor. See README.md."""

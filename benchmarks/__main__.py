@@ -1,4 +1,4 @@
-"""`make bench`: everything in one run on one machine; prints tables and writes them to README.md."""
+"""`make bench`: measures everything in one run on one machine. Prints tables and writes them to README.md."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ PEERS = {
     "Binance's SDK": ("binance_sdk_put", ".venv-binance-sdk"),
     "ccxt (async)": ("ccxt_put", ".venv-ccxt"),
 }
-# How often what takes longest is measured, at most.
+# The most rounds of the measurements that take longest.
 LONG = {
     ("the plain handler", 1000): 1,
     ("whole cycle", 10_000): 3,
@@ -45,7 +45,7 @@ Runs = list[dict[str, Any]]
 
 
 def whole_cycle(accounts: int) -> dict[str, Any]:
-    # Above 2400 accounts the budget would have the run wait for the next minute; its CPU is the same.
+    # With more than 2400 accounts, the run would wait for the next minute's budget; its CPU is the same.
     lift = ["--unpaced"] if accounts > int(WEIGHT["MAX_WEIGHT_PER_MINUTE"]) else []
     return run(accounts, "whole_cycle", *lift, variables=WEIGHT)
 
@@ -100,7 +100,7 @@ def subjects(quick: bool) -> list[tuple[str, Callable[[int], dict[str, Any]], li
 
 
 def per_account(runs: Runs) -> list[float]:
-    """Return each run's CPU an account, in ms."""
+    """Return the CPU per account of each run, in ms."""
     return [found["cpu"] / found["accounts"] * 1000 for found in runs]
 
 
@@ -157,13 +157,13 @@ def bundle_seconds() -> float:
 
 
 def weight_used(minutes: dict[int, int]) -> float:
-    """Return the least share of the cap that was used in a clock minute; not in the first and the last."""
+    """Return the smallest share of the cap that was used in a clock minute, except the first and the last."""
     full = [sent for _, sent in sorted(minutes.items())][1:-1]
     return min(full) / int(WEIGHT["MAX_WEIGHT_PER_MINUTE"])
 
 
 def goals(found: dict[tuple[str, int], Runs], starts: dict[str, Runs], megabytes: float) -> list[str]:
-    """Return what was aimed at and what came out."""
+    """Return a table of the goals, the measured values, and whether the goals are met."""
 
     def cpu(name: str, accounts: int) -> float:
         return middle(per_account(found[name, accounts]))
@@ -188,7 +188,7 @@ def goals(found: dict[tuple[str, int], Runs], starts: dict[str, Runs], megabytes
                 cpu("whole cycle", 1000) / cpu(f"PUT alone: {name}", 200),
                 1 / 4,
             )
-            # The two that read the CA bundle again for each client; README.md compares ccxt, too.
+            # Only the two that read the CA bundle again for each client; README.md also compares ccxt.
             for name in ("python-binance", "Binance's SDK")
         ),
         ("a cold sweep with nothing to do, to the same bare INIT", start(COLD_SWEEP) / bare, 1.15),
@@ -220,7 +220,7 @@ def machine(load: str, also: str = "") -> str:
 
 
 def write(tables: str, marks: tuple[str, str]) -> None:
-    """Put tables into README.md, between their marks."""
+    """Write tables to README.md, between their marks."""
     before, rest = README.read_text().split(marks[0])
     README.write_text(before + marks[0] + tables + marks[1] + rest.split(marks[1], 1)[1])
 
@@ -237,7 +237,7 @@ def main() -> None:
     plan = [(name, once, accounts) for name, once, sizes in subjects(quick) for accounts in sizes]
     for name, _, accounts in plan:
         found[name, accounts] = []
-    for number in range(rounds):  # in turns, so that a busy minute is everybody's
+    for number in range(rounds):  # in turns, so that a busy minute affects all
         for name, once, accounts in plan:
             if number >= LONG.get((name, accounts), rounds):
                 continue
@@ -265,10 +265,10 @@ def main() -> None:
         return
     write(tables, MARKS)
     cycles = {accounts: runs for (name, accounts), runs in found.items() if name == "whole cycle"}
-    # One that stayed within a clock minute.
+    # A run that stayed within a clock minute has the fewest calls.
     tick = min(cycles[2000], key=lambda each: sum(each["calls"].values()))
     warm = starts["function, with bytecode"]
-    # What costs.py computes with.
+    # The input of costs.py.
     measured = json.loads(MEASURED.read_text()) | {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "sweepInitCpuSeconds": round(middle([each["cpu"] for each in starts[COLD_SWEEP]]), 3),

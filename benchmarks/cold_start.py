@@ -1,8 +1,8 @@
-"""The cold start of the built function under Lambda's own runtime, against a function that does nothing.
+"""Measures the cold start of the built function in Lambda's own runtime, and of a function that does nothing.
 
-Both run from the same packages, with the same Python, in AWS's runtime emulator. CPU and memory are those of
-the runtime's process after its first invocation: of an event that the function refuses (INIT and next to
-nothing more), of a sweep with nothing to do, or of a tick.
+Both have the same packages and Python, and run in AWS's runtime emulator. CPU and memory are those of the
+runtime's process after its first invocation: with an event that the function rejects (INIT and hardly more),
+with a sweep with nothing to do, or with a tick.
 """
 
 import os
@@ -32,7 +32,7 @@ _OF_THIS_MACHINE = ("PATH", "HOME", "LANG", "PYTHONPATH")
 
 @contextmanager
 def variants(built: Path) -> Iterator[dict[str, Path]]:
-    """Yield directories of code: the function and the bare one, each with and without bytecode."""
+    """Yield the directories of the function and of the bare one, each with and without bytecode, by name."""
     with tempfile.TemporaryDirectory() as made:
         directories = {}
         for name in ("function", "bare"):
@@ -56,10 +56,9 @@ def variants(built: Path) -> Iterator[dict[str, Path]]:
 def cold_start(
     code: Path, event: dict[str, Any], up: Responders, memory: int | None = None
 ) -> dict[str, float]:
-    """Start the function in `code` and call it once, with the share of a processor that this memory has.
+    """Start the function in `code` and call it once, with the share of a processor that this memory brings.
 
-    Return seconds of CPU, of wall time, and of wall time until the last PUT was sent (`began` is a monotonic
-    time); milliseconds of INIT; MB at most.
+    Returns `cpu` and `wall` in seconds, `init_ms`, `peak_mb`, and `began`, the monotonic time of the call.
     """
     variables = {name: value for name, value in environment(up).items() if name not in _OF_THIS_MACHINE}
     with ExitStack() as open_:
@@ -91,13 +90,13 @@ def cold_start(
 
 
 def zip_mb(built: Path) -> float:
-    """Return how large the function's zip is, in MB."""
+    """Return the size of the function's zip in MB."""
     with tempfile.TemporaryDirectory() as made:
         return os.path.getsize(shutil.make_archive(f"{made}/function", "zip", built)) / 1e6
 
 
 def measure(rounds: int, built: Path) -> dict[str, list[dict[str, Any]]]:
-    """Start each variant `rounds` times, in turns; the function also with a sweep with nothing to do."""
+    """Start each variant `rounds` times, in turns; the function also for a sweep with nothing to do."""
     found: dict[str, list[dict[str, Any]]] = {}
     with variants(built) as directories, responders(100) as up:
         for _ in range(rounds):

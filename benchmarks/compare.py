@@ -1,7 +1,7 @@
-"""`make bench OTHER=checkout`: this checkout's function to another's, in turns, as ratios.
+"""`make bench OTHER=checkout`: compares this checkout's function with another's, in turns, as ratios.
 
-Each checkout measures with its own benchmarks, since the tables that the responders answer for may differ,
-and its own built function: run `make build .venv-runtime/.installed` there first.
+Each checkout is measured with its own benchmarks, because the tables of the responders may differ, and with
+its own built function: run `make build .venv-runtime/.installed` there first.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-# In the checkout's own benchmarks: what is measured, and its CPU seconds and peak MB.
+# Runs in the checkout, with its benchmarks. Prints CPU seconds and peak MB of each subject.
 SUBJECT = """
 import json, sys
 from pathlib import Path
@@ -34,7 +34,7 @@ FIGURES = {"cpu": "CPU", "peak_mb": "peak memory"}
 
 
 def measure(checkout: Path) -> dict[str, dict[str, float]]:
-    """Measure a checkout once: CPU seconds and peak MB of each subject."""
+    """Measure a checkout once. Returns CPU seconds and peak MB of each subject."""
     variables = {**os.environ, "PYTHONPATH": f"{checkout}/functions/keepalive{os.pathsep}{checkout}"}
     command = [sys.executable, "-c", SUBJECT]
     done = subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True)
@@ -45,7 +45,7 @@ def measure(checkout: Path) -> dict[str, dict[str, float]]:
 
 
 def table(pairs: list[tuple[Any, Any]]) -> list[str]:
-    """Return the rows: medians of both, and of the ratios pair by pair, least and most in brackets."""
+    """Return a table of the medians of both, and of the ratios of each pair with their range in brackets."""
     lines = ["| | | other | this | ratio |", "|---|---|--:|--:|--:|"]
     for name in pairs[0][0]:
         if name.startswith("bare"):

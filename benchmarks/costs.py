@@ -1,4 +1,4 @@
-"""`make costs`: dollars a month, from measured.json, the template and prices.py, into docs/costs.md."""
+"""`make costs`: computes dollars a month from measured.json, the template and prices.py for docs/costs.md."""
 
 import argparse
 import json
@@ -20,12 +20,12 @@ SIZES = (1, 100, 10_000, 1_000_000)
 PAGE, PAGE_MARKS = Path(__file__).parent / "README.md", ("<!-- paid -->\n", "<!-- end of paid -->\n")
 FELT = (1, 100, 10_000)  # accounts
 
-# Assumptions: not measured here. docs/costs.md says why.
+# Assumptions, which are not measured here. docs/costs.md explains them.
 HOURS = 730
 TICKS, SWEEPS = HOURS * 2, HOURS * 12
-LAMBDA_MB_A_VCPU = 1769  # with less memory, what is measured as CPU takes that much longer
+LAMBDA_MB_A_VCPU = 1769  # with less memory, the measured CPU takes proportionally longer
 ROUND_TRIP = 0.1  # seconds, to Binance
-ITEM_OVERHEAD = 100  # bytes that DynamoDB adds to an item in what it bills for storage
+ITEM_OVERHEAD = 100  # bytes that DynamoDB adds to each item when it bills storage
 PLATFORM_LOG_BYTES = 400  # START, END and REPORT
 KEYS_IN_A_SECRET = 500  # of about 100 bytes each; a secret holds 64 KiB
 SECRETS_A_CALL = 20
@@ -34,10 +34,10 @@ IP_WEIGHT = 2400  # a minute
 ACCOUNTS_OF_AN_ADDRESS = IP_WEIGHT * 30
 ACCOUNTS_IN_A_SHARD = 1000
 LARGEST_WITHOUT_SHARDS = 10_000
-# An idle queue: Lambda's five pollers, each with a long poll of 20 s. Lambda Developer Guide, "Configuring
-# scaling behavior for SQS event source mappings": they do not become fewer where MaximumConcurrency is set.
+# On an idle queue, Lambda has five pollers, each with a long poll of 20 s. MaximumConcurrency does not reduce
+# their number (Lambda Developer Guide, "Configuring scaling behavior for SQS event source mappings").
 POLLS = 5 * HOURS * 3600 / 20
-# DynamoDB and SQS ask for a key again after five minutes.
+# DynamoDB and SQS call KMS for a key again after five minutes.
 KEY_CALLS = HOURS * 12
 
 TOGETHER_EACH, TOGETHER_PACKED = "**together, a secret each**", "**together, packed**"
@@ -51,7 +51,7 @@ NAT = "a NAT gateway and its address adds"
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What the template deploys that has a price; `watched` counts the metrics of its alarms."""
+    """What the template deploys that has a price. `watched` is the number of metrics that its alarms use."""
 
     memory_mb: int
     watched: int
@@ -74,18 +74,21 @@ class Stack:
 
 
 def counter_units(accounts: int) -> int:
-    """Return the write units of a tick's weight counters: a small write for each portion of a minute's."""
+    """Return the write units of a tick's weight counters: one for each portion of a minute's weight."""
     minutes, left = divmod(accounts, IP_WEIGHT)
     return minutes * math.ceil(IP_WEIGHT / PORTION) + math.ceil(left / PORTION)
 
 
 def read_again(accounts: int, sharded: bool) -> int:
-    """Return how many records a tick reads twice: what it needs in a later minute, of shards at worst all."""
+    """Return how many records a tick reads twice: those of later minutes; with shards, at worst all."""
     return accounts if sharded else max(0, accounts - IP_WEIGHT)
 
 
 def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float]:
-    """Compute a month's lines; `free` takes off what is always free, as if nothing else had used it."""
+    """Return dollars a month by the name of the line.
+
+    With `free`, what is always free is subtracted, as if nothing else in the AWS account had used it.
+    """
     tick = {name: count / measured["accounts"] for name, count in measured["tickCalls"].items()}
     sharded = accounts > LARGEST_WITHOUT_SHARDS
     shards = math.ceil(accounts / ACCOUNTS_IN_A_SHARD) if sharded else 0
@@ -95,8 +98,8 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
     runs = (TICKS + SWEEPS) * at_once
     lines = {}
 
-    # A run takes as long as its CPU, its round trips or the weight budget: the slowest of them. Two shards of
-    # a stack run at a time: a queue has no lower concurrency.
+    # A run takes as long as the slowest of its CPU, its round trips and the weight budget. Two shards of a
+    # stack run at a time, because that is a queue's lowest concurrency.
     pace = accounts / IP_WEIGHT * 60 * 2 if sharded else (math.ceil(accounts / IP_WEIGHT) - 1) * 61
     width = int(template_environment()["MAX_CONCURRENCY"])
 
@@ -114,13 +117,14 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
 
     lines[f"Lambda, arm64, {stack.memory_mb} MB"] = functions(stack.memory_mb)
 
-    # A transaction takes two write units an item, another write one. Scans are as DynamoDB counted them: half
-    # a unit at least, one if consistent. A shard reads each of its records by its key: a unit.
+    # A transaction takes two write units per item, any other write takes one. The units of scans are those
+    # that DynamoDB counted: at least half a unit, or one if consistent. A shard reads each of its records by
+    # its key, which takes one unit.
     scan, sizes = measured["units"]["scan"], measured["units"]["itemBytes"]
     rows = max(0.5, accounts * scan["AccountsTable"])
     records = accounts if sharded else max(1, accounts * scan["ListenKeysTable"])
     reads = (TICKS + SWEEPS) * (rows + records) + TICKS * read_again(accounts, sharded)
-    # With LedgerMode=changes a healthy month writes no ledger.
+    # With LedgerMode=changes, a month without failures writes nothing to the ledger.
     recorded = TICKS * accounts * 2 * tick["items updated"]
     entries = TICKS * accounts * tick["items put"]
     ledger_gb = (
@@ -152,7 +156,7 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
     lines["Metrics"] = prices.METRIC.of(measured["metrics"] * stacks, free)
     lines["Alarms"] = prices.ALARM_METRIC.of(stack.watched * stacks, free)
     lines["Dashboard"] = prices.DASHBOARD.of(stack.dashboards * stacks, free)
-    # Sent ten at a time, received and deleted one by one at worst.
+    # Messages are sent ten at a time, but received and deleted one by one at worst.
     messages = (TICKS + SWEEPS) * shards * 2.1 + (POLLS * stacks if sharded else 0)
     lines["SQS, shards"] = prices.QUEUE_REQUEST.of(messages, free)
     out, into = (TICKS * accounts * size / 1e9 for size in (BYTES_OUT, BYTES_IN))
@@ -162,7 +166,7 @@ def bill(accounts: int, measured: dict[str, Any], free: bool) -> dict[str, float
     lines |= {TOGETHER_EACH: common + lines[EACH], TOGETHER_PACKED: common + lines[PACKED]}
     lines[SMALL] = round(functions(stack.memory_mb) - functions(SMALL_MB), 6)  # no rounding errors around 0
     lines[CHANGES] = lines["DynamoDB, on demand"] - changes
-    # The three tables, and the queue's two ends.
+    # KMS is called for the three tables and, with shards, by the queue's sender and receiver.
     key_calls = KEY_CALLS * stacks * (5 if sharded else 3)
     lines[KMS] = prices.KMS_KEY.of(1) + prices.KMS_REQUEST.of(key_calls, free)
     lines[SECRETS_KMS] = prices.KMS_KEY.of(1) + prices.KMS_REQUEST.of(TICKS * accounts, free)
@@ -199,7 +203,7 @@ def table(measured: dict[str, Any]) -> str:
 
 
 def figures(measured: dict[str, Any]) -> str:
-    """Return the table of benchmarks/README.md: what is paid and waited for."""
+    """Return the tables of benchmarks/README.md: dollars, and seconds of waiting."""
     bills = [bill(accounts, measured, False) for accounts in FELT]
     scan, walls = sum(measured["units"]["scan"].values()), measured["wallSeconds"]
     heads = (f"{accounts:,}" for accounts in FELT)
@@ -228,7 +232,7 @@ def figures(measured: dict[str, Any]) -> str:
 
 
 def document_with(text: str, computed: str, marks: tuple[str, str] = MARKS) -> str:
-    """Return a document with these tables in their place."""
+    """Return the document with these tables between the marks."""
     before, rest = text.split(marks[0])
     return before + marks[0] + computed + marks[1] + rest.split(marks[1])[1]
 

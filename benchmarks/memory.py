@@ -1,6 +1,6 @@
-"""Which memory pays: a cold start and a first tick with the share of a processor that each size brings.
+"""Which memory size is best: measures a cold start and a first tick with each size's share of a processor.
 
-The last part of `make bench`: prints a table, writes it to README.md, and draws docs/memory.svg.
+This is the last part of `make bench`. It prints a table, writes it to README.md, and draws docs/memory.svg.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SIZES = (128, 256, 512, 1024, 1769)
 ACCOUNTS = (1, 16, 100, 1000)
 TYPICAL = 100  # accounts, for the picture and the default
 WITHIN = 1.1  # of the fastest
-# There is no background: these can be read on white and on black.
+# The picture has no background. These colours can be read on white and on black.
 _INK, _TIME, _COST = "#7a7a7a", "#2f86a6", "#cc6238"
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 50, 590, 50, 270
 # Median seconds until the end and until the last PUT, by memory and accounts (0: a sweep with nothing to do).
@@ -34,7 +34,7 @@ Measured = dict[tuple[int, int], tuple[float, float]]
 
 
 def measure(rounds: int, built: Path) -> Measured:
-    """Measure all sizes `rounds` times, in turns: cold, over TLS, Binance 100 ms away."""
+    """Measure cold starts with all sizes `rounds` times, in turns, with TLS and Binance 100 ms away."""
     found: dict[tuple[int, int], list[tuple[float, float]]] = {}
     with variants(built) as directories:
         code = directories["function, with bytecode"]
@@ -55,13 +55,13 @@ def measure(rounds: int, built: Path) -> Measured:
 
 
 def dollars(found: Measured, memory: int) -> float:
-    """Return what a month of cold ticks and sweeps of the typical stack costs, at list price."""
+    """Return the list price of a month of ticks and sweeps of the typical stack if all of them are cold."""
     seconds = TICKS * found[memory, TYPICAL][0] + SWEEPS * found[memory, 0][0]
     return prices.LAMBDA_GB_SECOND.of(seconds * memory / 1024, False)
 
 
 def default(found: Measured) -> int:
-    """Return the cheapest size that takes a typical tick at most a tenth longer than the fastest."""
+    """Return the cheapest size with which a typical tick takes at most a tenth longer than the fastest."""
     fastest = min(found[memory, TYPICAL][0] for memory in SIZES)
     fast = [memory for memory in SIZES if found[memory, TYPICAL][0] <= fastest * WITHIN]
     return min(fast, key=lambda memory: dollars(found, memory))
@@ -85,7 +85,7 @@ def table(found: Measured) -> list[str]:
 
 
 def picture(found: Measured) -> str:
-    """Return time and cost over memory, as SVG."""
+    """Return a chart of time and cost over memory, as SVG."""
     curves: list[tuple[str, str, dict[int, float]]] = [
         (_TIME, f"seconds, a cold tick of {TYPICAL} accounts", {m: found[m, TYPICAL][0] for m in SIZES}),
         (_COST, "dollars a month, every run cold", {m: dollars(found, m) for m in SIZES}),
@@ -142,7 +142,7 @@ def main() -> None:
     ]
     print("\n".join(tables))
     write("\n".join(tables), MARKS)
-    # What costs.py says of the time that users wait.
+    # costs.py writes these to README.md.
     measured = json.loads(MEASURED.read_text())
     measured["wallSeconds"] = {
         str(memory): {"sweep": round(found[memory, 0][0], 2), "tick of 16": round(found[memory, 16][0], 2)}

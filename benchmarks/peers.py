@@ -1,12 +1,12 @@
-"""UserDataStream beside python-binance, ccxt and plain websockets, on one server, in one run.
+"""Compares UserDataStream with python-binance, ccxt and plain websockets, on one server, in one run.
 
-What an event costs, what an idle stream holds, and for how long nothing is heard after a lost socket, a
-change of the key, an early death of the key, and a network that dies without a word (half-open TCP). Each
-client is as its own documentation has it, in a process and a Python environment of its own. Binance is the
+It measures the CPU per event, the memory and CPU of an idle stream, and for how long no event arrives after a
+lost socket, a change of the key, an early death of the key, and a silent loss of the network (half-open TCP).
+Each client is used as its documentation shows, in its own process and Python environment. Binance is the
 stand-in, in real time.
 
-`python -m benchmarks.peers` prints a table. Most of its time is waiting for a client to hear again, `--most`
-seconds at the longest.
+`python -m benchmarks.peers` prints a table. Most of the time it waits until a client receives events again,
+at most `--most` seconds.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ SUBJECTS = {
     "ccxt": (ROOT / ".venv-ccxt/bin/python", "listen_ccxt"),
     "websockets alone": (Path(sys.executable), "listen_websockets"),
 }
-EVERY_SECONDS = 0.25  # between two orders of an account, and so the error of a silence
-PAUSE = 1 / 500  # between two events whose CPU is measured
+EVERY_SECONDS = 0.25  # between two orders of an account, so the precision of a measured silence
+PAUSE = 1 / 500  # seconds between two events when CPU is measured
 
 
 def api_key(number: int) -> str:
@@ -49,7 +49,7 @@ def api_key(number: int) -> str:
 
 
 class Subject:
-    """A client's process, and when it has told of which order."""
+    """A client's process. `heard` has the monotonic time at which it reported each order."""
 
     def __init__(self, name: str, environment: dict[str, str], *arguments: object) -> None:
         python, module = SUBJECTS[name]
@@ -82,7 +82,7 @@ class Subject:
 
 
 class Place:
-    """The world, its stand-in, and a keeper that answers who asks."""
+    """The world, its stand-in, and a keeper that renews an account when a client reports a dead key."""
 
     def __init__(self, accounts: int) -> None:
         self.world = World(exchange=Exchange(weight_limits={"futures": 10**9}), streams=True)
@@ -98,7 +98,7 @@ class Place:
         self._keeper.start()
 
     def environment(self, port: int) -> dict[str, str]:
-        """Return the environment of a client that reaches the stand-in's websockets at this port."""
+        """Return the environment of a client that connects to the stand-in's websockets on this port."""
         url = f"ws://127.0.0.1:{port}"
         return {
             **os.environ,
@@ -129,7 +129,7 @@ class Place:
 
 
 class Group:
-    """All clients, each with an account of its own, on a network of their own."""
+    """One process of each client, each with its own account. The group has its own network."""
 
     def __init__(self, place: Place, number: int, what: str, *arguments: object) -> None:
         self.place, self.network = place, Network(place.streams.port)
@@ -141,12 +141,12 @@ class Group:
         }
 
     def order(self, name: str) -> int:
-        """Let an order of a client's account happen."""
+        """Emit an order for a client's account, and return its number."""
         assert self.subjects[name].process.poll() is None, f"{name} has ended"
         return self.place.exchange.emit_order(api_key(self.accounts[name]))
 
     def all_hear(self) -> None:
-        """Wait until each client has heard an order."""
+        """Wait until each client has received an order."""
 
         def heard(name: str) -> bool:
             self.order(name)
@@ -164,7 +164,7 @@ class Group:
 
 @contextmanager
 def group(place: Place, number: int, what: str, *arguments: object) -> Iterator[Group]:
-    """Run all clients until the block ends; in it each has heard an order."""
+    """Run all clients until the block ends. When the block starts, each has received an order."""
     made = Group(place, number, what, *arguments)
     try:
         made.all_hear()
@@ -174,7 +174,7 @@ def group(place: Place, number: int, what: str, *arguments: object) -> Iterator[
 
 
 def event_cpu(place: Place, events: int) -> dict[str, float]:
-    """Return the CPU ms that an event takes of each client, one client after the other."""
+    """Measure the clients one after the other; return the CPU ms per event of each."""
     with group(place, 0, "count", events) as clients:
         for name, subject in clients.subjects.items():
             while not subject.result:
@@ -184,12 +184,12 @@ def event_cpu(place: Place, events: int) -> dict[str, float]:
 
 
 def idle(place: Place, count: int, seconds: int) -> dict[str, dict[str, float]]:
-    """Return what an idle stream holds and uses of each client, one client after the other."""
+    """Measure the clients one after the other; return the memory and CPU of an idle stream of each."""
     found = {}
     for name in SUBJECTS:
         subject = Subject(name, place.environment(place.streams.port), "idle", count, seconds)
         try:
-            while place.streams.connections < count:  # a hundred clients of ccxt take their time
+            while place.streams.connections < count:  # a hundred clients of ccxt take a while
                 assert subject.process.poll() is None, f"{name} has ended"
                 time.sleep(0.1)
             assert subject.process.stdin
@@ -209,7 +209,7 @@ def lose_the_socket(clients: Group) -> None:
 
 
 def change_the_key(clients: Group) -> None:
-    """Another process ends the key and starts another; the keeper runs just after it."""
+    """Replace the keys as another process would, then run the keeper for UserDataStream's account."""
     for account in clients.accounts.values():
         clients.place.exchange.rotate(api_key(account), "usdm")
     clients.place.keep(f"bench{clients.accounts[OURS]}")
@@ -233,7 +233,7 @@ FAULTS: dict[str, Callable[[Group], None]] = {
 
 
 def silence(place: Place, what: str, most: float) -> dict[str, float]:
-    """Return for how many seconds each client hears nothing after a fault; `most` if it is not over then."""
+    """Return how many seconds each client receives nothing after a fault; `most` if it takes longer."""
     with group(place, list(FAULTS).index(what), "say") as clients:
         began = time.monotonic()
         FAULTS[what](clients)
@@ -268,7 +268,7 @@ def main() -> None:
             cpu.append(event_cpu(place, arguments.events))
             held.append(idle(place, arguments.idle, arguments.seconds))
         print("silences", file=sys.stderr)
-        first, *others = FAULTS  # the first takes every socket, those of the others would be among them
+        first, *others = FAULTS  # the first closes all sockets of the server, so it must run alone
         silences = [silence(place, first, arguments.most)]
         with ThreadPoolExecutor() as threads:
             silences += threads.map(lambda what: silence(place, what, arguments.most), others)

@@ -1,7 +1,7 @@
-"""The keepalive as one would write it at first: one account after the other, each with its own calls.
+"""The keepalive as one would first write it: one account after the other, each with its own calls.
 
-Powertools' parameters for the secret, `requests.put`, `update_item` for the current state, `put_item` for the
-ledger. No retry, no -1125, no comparison of the keys: less than the function does.
+It uses Powertools' parameters for the secret, `requests.put`, `update_item` for the current state, and
+`put_item` for the ledger. It does less than the function: it does not retry, handle -1125 or compare keys.
 """
 
 import os

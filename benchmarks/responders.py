@@ -1,8 +1,8 @@
-"""Binance and AWS for the benchmarks: answers made with next to no work, after a fixed delay.
+"""Binance and AWS for the benchmarks: they answer with hardly any work, after a fixed delay.
 
-Not the stand-in of `local/`: that one is right in everything and would itself be what is measured. This one
-knows only healthy answers: every account exists and was extended half an hour ago. It counts the calls.
-Connections are TLS, under a certificate of its own.
+The stand-in of `local/` is not used here: it is accurate, so the benchmarks would mostly measure its work.
+The responders know only successful answers: every account exists and was extended half an hour ago. They
+count the calls. Connections use TLS, with a self-signed certificate.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def listen_key(key: str) -> str:
 
 
 class Server(asyncio.Protocol):
-    """HTTP/1.1, one request at a time on each connection, which is kept unless it is to `close`."""
+    """HTTP/1.1, with one request at a time on a connection. With `close`, it is closed after each answer."""
 
     def __init__(self, answer: Answer, delay: float, close: bool) -> None:
         self.answer = answer
@@ -102,11 +102,11 @@ class Aws:
         action = target[1].decode() if target else "unknown"
         self.counts[action] += 1
         if action == "TransactWriteItems":
-            # Counted as text: parsing a hundred items would be work.
+            # Count in the text: parsing a hundred items would take time.
             self.counts["items updated"] += body.count(b'{"Update":')
             self.counts["items put"] += body.count(b'{"Put":')
             return b"{}"
-        if action == "UpdateItem":  # of a weight counter, no other run takes anything
+        if action == "UpdateItem":  # of a weight counter that no other run uses
             weight = json.loads(body)["ExpressionAttributeValues"].get(":weight", {"N": "0"})
             return json.dumps({"Attributes": {"used": weight}}).encode()
         if action == "PutItem":
@@ -218,8 +218,9 @@ def _serve(
 class Responders:
     """Two servers in a process of their own.
 
-    `variables` have a client trust them. When they have stopped, `calls`, `cpu` (seconds), `last_put` (the
-    monotonic time at which the last PUT was answered) and `minutes` (PUTs in each clock minute) are known.
+    `variables` are environment variables with which a client trusts them. After they have stopped, `calls`,
+    `cpu` (seconds), `last_put` (the monotonic time at which the last PUT was answered) and `minutes` (PUTs in
+    each clock minute) are set.
     """
 
     binance_url: str
@@ -239,9 +240,10 @@ def responders(
     close: bool = False,
     tls: bool = True,
 ) -> Iterator[Responders]:
-    """Start both servers for that many accounts; stop them at the end.
+    """Start both servers for `accounts` accounts; stop them at the end of the block.
 
-    `close`: after each answer, as a connection is that has been idle since the last keepalive.
+    With `close`, they close the connection after each answer, as a server closes one that has been idle since
+    the last keepalive.
     """
     with tempfile.TemporaryDirectory() as made:
         certificate, variables = "", {}

@@ -16,20 +16,20 @@ SHOW_ERROR = 3000  # characters
 
 @cache
 def template_environment() -> dict[str, str]:
-    """Return the function's environment as the template makes it, its parameters at their defaults."""
+    """Return the function's environment variables in the template, with its parameters' defaults."""
     template = choose(expand(), {})
     function = template["Resources"]["KeepaliveFunction"]["Properties"]
     defaults = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
 
     def text(value: Any) -> str:
-        # A resource's name is used where AWS would make up an id.
+        # AWS would generate a physical id; here it is the logical one.
         return defaults.get(value["Ref"], value["Ref"]) if isinstance(value, dict) else str(value)
 
     return {name: text(value) for name, value in function["Environment"]["Variables"].items()}
 
 
 def environment(up: Responders, **changes: str) -> dict[str, str]:
-    """Return the environment of a process that is measured against these responders."""
+    """Return the environment of a process that is measured with these responders."""
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
         **template_environment(),
@@ -57,7 +57,7 @@ def run(
     tls: bool = True,
     variables: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Run one subject once; times in seconds."""
+    """Run one subject once. Returns what it measured, and the responders' counts; times are in seconds."""
     with responders(accounts, *delays, close, tls) as up:
         done = subprocess.run(
             [python, "-m", f"benchmarks.subjects.{subject}", str(accounts), *map(str, arguments)],

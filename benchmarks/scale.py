@@ -1,12 +1,12 @@
-"""`make scale`: 100,000 accounts through 50 shards, with workers that are processes, one of them killed.
+"""`make scale`: renews 100,000 accounts in 50 shards with several worker processes, one of which is killed.
 
-The tables are in DynamoDB Local, the rest of AWS is moto made from template.yaml, in this process as is
-Binance's stand-in. The workers play Lambda's event source: they take a message of the local SQS, call the
-handler and delete what is done.
-Time runs `--speed` times as fast for the program and the stand-in, so that the weight of minutes passes
-in seconds; what is counted against the weight cap is counted in that time. At the end
-everything is checked, and a failed check is the exit code. A second part measures accounts a second
-against workers, without a cap.
+The tables are in DynamoDB Local. The rest of AWS is moto with the stack of template.yaml; it and the Binance
+stand-in run in this process. The workers replace Lambda's event source: they receive a message from the local
+SQS, call the handler, and delete the message if the shard is complete.
+
+Time runs `--speed` times as fast for the program and the stand-in, so that a minute's weight is available
+after seconds. The weight cap is checked in that time. At the end everything is checked; if a check fails, the
+exit code is 1. A second part measures how many accounts per second several workers renew, without a cap.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ENGINE = Path(__file__).parent.parent / ".dynamodb"
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 PER_SECRET = 600  # API keys in a secret of at most 64 KiB
 VISIBILITY = 1800  # seconds, as the template's WorkQueue
-LEASE_SECONDS = 7200  # twice Binance's: that this machine's AWS is slow is not what is shown
+LEASE_SECONDS = 7200  # twice Binance's, because AWS is slow on this machine
 
 
 def main() -> int:
@@ -87,9 +87,9 @@ def whole_run(arguments: argparse.Namespace) -> bool:
 
 
 def throughput(accounts: int, workers: int) -> float:
-    """Return accounts a second in real time, without a cap.
+    """Return the accounts renewed per second of real time, without a cap.
 
-    The stand-in's minutes pass at once, so that it never reports used weight.
+    The stand-in's minutes pass so fast that it never reports used weight.
     """
     with ScaledWorld(accounts, 10, workers, 2400, 1.0, minute_speed=10_000.0) as run:
         run.tick(uncapped=True)
@@ -97,7 +97,7 @@ def throughput(accounts: int, workers: int) -> float:
 
 
 class ScaledWorld:
-    """A world full of accounts, renewed ten minutes ago, and the workers on it."""
+    """A world with many accounts, renewed ten minutes ago, and the worker processes."""
 
     def __init__(
         self, accounts: int, shards: int, workers: int, cap: int, speed: float, minute_speed: float = 1.0
@@ -119,7 +119,7 @@ class ScaledWorld:
         self.world = World(exchange=exchange, aws=self.aws)
         self._fill(accounts)
         exchange.weight_limits["futures"] = 2400
-        # What filling the world took of this minute's weight is not the workers'.
+        # Filling the world has used weight of this minute, so the workers start in the next.
         exchange_clock.sleep(60 - exchange_clock.timestamp() % 60)
         self.queue = self.aws.resources["WorkQueue"]
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -153,7 +153,7 @@ class ScaledWorld:
             time.sleep(0.1)
 
     def kill_one(self) -> None:
-        """Kill a worker in the middle of a shard, as Lambda may, and have another take its place."""
+        """Kill a worker in the middle of a shard, as Lambda might, and start another."""
         victim = self.processes.pop(0)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
@@ -163,7 +163,7 @@ class ScaledWorld:
         self._start_worker()
 
     def wait_for_the_queue(self) -> float:
-        """Wait until no message is left, waiting or taken; return real seconds since the tick."""
+        """Wait until no message is left, visible or in flight; return the real seconds since the tick."""
         sqs, names = (
             self.aws.client("sqs"),
             ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
@@ -261,14 +261,14 @@ class ScaledWorld:
 
 
 def most_in_a_minute(times: list[float]) -> int:
-    """Return the most requests in a clock minute, which is what Binance counts."""
+    """Return the largest number of requests in a clock minute; Binance counts weight per clock minute."""
     return max(Counter(int(at // 60) for at in times).values(), default=0)
 
 
 def work() -> None:
-    """Be Lambda's event source and the function, until killed."""
+    """Do the work of Lambda's event source and of the function, until killed."""
     clock = ScaledClock.of(os.environ["SCALE_CLOCK"])
-    budget.EDGE = clock.speed  # what happens on the wire takes its real time
+    budget.EDGE = clock.speed  # requests take real time, so the margin is a second of real time
     function = LocalFunction(os.environ, clock.clock)
     if os.environ["SCALE_UNCAPPED"]:
         weight = function.app.keeper.budget

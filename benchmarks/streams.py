@@ -1,9 +1,9 @@
-"""Idle UserDataStreams against idle websockets: memory and CPU of each, measured at the same time.
+"""Compares idle UserDataStreams with idle websockets: memory and CPU of each, measured at the same time.
 
-`python -m benchmarks.streams` opens as many of both, each kind in a process of its own, to a server that says
-nothing. An idle stream pings every 10 seconds and looks at the table once a minute; an idle websocket is what
-`websockets.connect` gives, with its own ping every 20 seconds. DynamoDB is the responders'. Streams open
-five sockets a second, so a thousand of them take over three minutes to begin.
+`python -m benchmarks.streams` opens the same number of both, each kind in a process of its own, to a server
+that sends nothing. An idle stream pings every 10 seconds and reads the table once a minute; an idle websocket
+is one of `websockets.connect`, which pings every 20 seconds. The responders replace DynamoDB. Streams open
+five sockets per second, so a thousand of them need over three minutes to start.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def _serve(parent: Connection) -> None:
 
 @contextmanager
 def quiet_server() -> Iterator[str]:
-    """Serve websockets that say nothing, in a process of its own; yield the URL."""
+    """Run a websocket server that sends nothing, in a process of its own; yield its URL."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
     process.start()
@@ -60,7 +60,7 @@ def quiet_server() -> Iterator[str]:
 
 
 def once(count: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Return kB and CPU ms a minute of one stream and of one websocket."""
+    """Measure once; return kB and CPU ms per minute of one stream and of one websocket."""
     with responders(count, tls=False) as up, quiet_server() as url:
         environment = {
             **os.environ,

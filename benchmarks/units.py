@@ -1,8 +1,9 @@
-"""`make units`: the units that a sweep with nothing to do takes, as DynamoDB counts them, and its CPU.
+"""`make units`: measures the read units of a sweep with nothing to do, as DynamoDB counts them, and its CPU.
 
-The tables are in DynamoDB Local, the rows as `listenkeys accounts add` writes them, the records as `Records`
-does. Each sweep is the first of a process of its own. `--other DIRECTORY` measures another checkout, too, in
-turns. What docs/costs.md is computed from goes into measured.json.
+The tables are in DynamoDB Local. Their rows are like those that `listenkeys accounts add` writes, and
+`Records` writes the records. Each sweep is the first of a process of its own. `--other DIRECTORY` also
+measures another checkout, in turns. The results from which docs/costs.md is computed are written to
+measured.json.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from local.aws.stack import TABLES, LocalAws
 
 ROOT = Path(__file__).parent.parent
 MEASURED = Path(__file__).parent / "measured.json"
-# Uses nothing but the function, so it runs in either checkout. The second sweep is the one whose units count.
+# Uses only the function, so it runs in either checkout. CPU is that of the first sweep, units of the second.
 SUBJECT = """
 import json, resource, sys, time
 def cpu():
@@ -60,7 +61,7 @@ print("\\n" + json.dumps({**found, "units": units, "calls": calls}))
 
 
 def fill(aws: LocalAws, accounts: int) -> None:
-    """Add accounts, extended forty and ten minutes ago."""
+    """Add accounts that were extended forty and ten minutes ago."""
     client, ids = aws.client("dynamodb"), aws.resources
     records = Records(client, ids["ListenKeysTable"], ids["LedgerTable"], "all", 30, time.sleep)
     now = datetime.now(UTC)
@@ -79,14 +80,14 @@ def fill(aws: LocalAws, accounts: int) -> None:
                 for name in names
             ]  # fmt: skip
             records.save(results, str(uuid4()))
-            # A first key is news, and has been announced.
+            # The first key of an account is a change to announce; mark it as announced.
             records.announced(
                 {result.account_id: result.unannounced for result in results if result.unannounced}
             )
 
 
 def item_bytes(items: list[dict[str, Any]]) -> float:
-    """Return what an item takes on average, as DynamoDB counts it ("DynamoDB item sizes and formats")."""
+    """Return the average size of an item, as DynamoDB counts it ("DynamoDB item sizes and formats")."""
 
     def size(value: Any) -> int:
         [(kind, content)] = value.items()
@@ -96,7 +97,7 @@ def item_bytes(items: list[dict[str, Any]]) -> float:
 
 
 def sweep(checkout: Path, aws: LocalAws) -> dict[str, Any]:
-    """Do sweeps in a process of its own, with a checkout's function."""
+    """Run two sweeps of a checkout's function in a new process; return the CPU, units and calls."""
     environment = {**os.environ, **aws.environment(), "PYTHONPATH": str(checkout / "functions/keepalive")}
     done = subprocess.run(
         [sys.executable, "-c", SUBJECT], env=environment, cwd="/", capture_output=True, text=True

@@ -1,7 +1,8 @@
-"""The dashboard's widget with many accounts, on the share of a processor that Lambda gives it.
+"""Measures the dashboard's widget with many accounts and the share of a processor that it has in Lambda.
 
-`python -m benchmarks.widget` starts the handler in a process of its own whose CPU a control group limits, and
-calls it as CloudWatch would: once cold, then warm. Needs root, and cgroup v1's or v2's cpu controller.
+`python -m benchmarks.widget` starts the handler in a process of its own. A control group limits its CPU. The
+handler is called as CloudWatch would, once cold, then warm. It needs root and the cpu controller of cgroup v1
+or v2.
 """
 
 import argparse
