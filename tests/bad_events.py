@@ -1,4 +1,4 @@
-"""Events that the function refuses: the event, the field it must name, a part of what it says is allowed."""
+"""Events that the function rejects, each with the field that the error names and a part of its text."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A certificate for servers on 127.0.0.1 that nobody has signed but itself."""
+"""A self-signed certificate for servers on 127.0.0.1."""
 
 import datetime
 import ipaddress
@@ -12,9 +12,9 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(folder: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
-    """Return a server's context with a certificate that it signed itself, and the certificate's file.
+    """Create a self-signed certificate for 127.0.0.1 and these DNS names.
 
-    It is for 127.0.0.1 and for these DNS names.
+    Returns a server's context that uses it, and the path of the certificate's file.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])

@@ -1,4 +1,4 @@
-"""Fixtures: the deployed template (once), and per test a clean world with a clock of its own."""
+"""Fixtures: the deployed template, once for all tests; for each test, a clean world with its own clock."""
 
 import functools
 import gc
@@ -21,8 +21,8 @@ from tests.scene import Scene
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the tables in DynamoDB Local, not in moto, where DYNAMODB_LOCAL says it is installed."""
-    # A job in the background ignores Ctrl-C, and so would the commands that the tests interrupt.
+    """Keep the tables in DynamoDB Local instead of moto if DYNAMODB_LOCAL names its folder."""
+    # A background job ignores Ctrl-C, and the commands that the tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if folder := os.environ.get("DYNAMODB_LOCAL"):
         running = ExitStack()
@@ -32,11 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def aws() -> Iterator[LocalAws]:
-    """AWS made from template.yaml, in moto's server."""
+    """The stack of template.yaml, deployed to moto's server."""
     with LocalAws() as deployed, pytest.MonkeyPatch.context() as patch:
-        # moto builds a parser for each path of a rule's input, for each event that it receives.
+        # moto would parse each path of a rule's input again for each event that it receives.
         patch.setattr("jsonpath_ng.ext.parse", functools.cache(jsonpath_ng.ext.parse))
-        # What is there now stays: searching all of moto again and again for rubbish is a sixth of the work.
+        # Exclude what exists now from garbage collection: scanning all of moto again and again would take a
+        # sixth of the time.
         gc.collect()
         gc.freeze()
         yield deployed
@@ -50,7 +51,7 @@ def clock() -> VirtualClock:
 
 @pytest.fixture
 def world(aws: LocalAws, clock: VirtualClock) -> Iterator[Scene]:
-    """Empty tables, no secrets, a stand-in that lives by the virtual clock."""
+    """A world with empty tables, no secrets and a stand-in that uses the virtual clock."""
     aws.reset()
     with Scene(clock, aws) as made:
         yield made
@@ -58,26 +59,26 @@ def world(aws: LocalAws, clock: VirtualClock) -> Iterator[Scene]:
 
 @pytest.fixture
 def function(world: Scene) -> WatchedFunction:
-    """The function in that world, living by the virtual clock; no key may show in what it leaves behind."""
+    """The function in that world, with the virtual clock. Its output and what it stores must show no key."""
     return world.function
 
 
 @pytest.fixture
 def botocore_sleeps(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let botocore's own back-off move the virtual clock: it sleeps for real otherwise."""
+    """Let botocore's back-off move the virtual clock instead of sleeping."""
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=clock.sleep))
 
 
 @pytest.fixture
 def watched(world: Scene) -> Watched:
-    """Two accounts with live keys, the rules, and CloudWatch."""
+    """A world with two accounts that have live keys, the rules, and CloudWatch."""
     world.live("alice", "bob", minutes=10)
     return Watched(world, world.function, world.clock)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Search what a test's function printed or logged, in the test's own captured output."""
+    """Search the captured output of a test that used the function for its secrets."""
     report = yield
     world = getattr(item, "funcargs", {}).get("world")
     if report.when == "teardown" and report.passed and isinstance(world, Scene) and "function" in vars(world):

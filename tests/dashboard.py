@@ -1,4 +1,4 @@
-"""The dashboard as a template describes it."""
+"""Reads the dashboard of a template."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def body_of(template: dict[str, Any]) -> str:
-    """Return DashboardBody of a template whose conditions are decided, with its own variables filled in."""
+    """Return DashboardBody with its own variables filled in. The template's conditions must be resolved."""
     text, variables = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     for name, value in variables.items():
         text = text.replace(f"${{{name}}}", value["Fn::Sub"] if isinstance(value, dict) else value)
@@ -14,7 +14,7 @@ def body_of(template: dict[str, Any]) -> str:
 
 
 def widgets_of(template: dict[str, Any], **values: str) -> list[dict[str, Any]]:
-    """Return the dashboard's widgets, with `1` for what CloudFormation fills in, or one of the values."""
+    """Return the dashboard's widgets. A reference is replaced by its value in `values`, by default "1"."""
 
     def filled(reference: re.Match[str]) -> str:
         return values.get(reference[1].replace("::", "").replace(".", ""), "1")

@@ -1,7 +1,7 @@
-"""EventBridge, as far as the template needs it: which events a rule takes, what its targets are sent.
+"""The part of EventBridge that the template needs: which events a rule matches, and what its targets receive.
 
-After the EventBridge User Guide, "Event patterns" and "Amazon EventBridge input transformation". What those
-pages allow and the template does not use is refused, not guessed.
+It follows the EventBridge User Guide, "Event patterns" and "Amazon EventBridge input transformation". What
+those pages allow but the template does not use fails, so that nothing is guessed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from moto.events.models import EventPattern
 
 
 def matches(pattern: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
-    """Tell whether an event matches a pattern."""
+    """Return whether an event matches a pattern."""
     return EventPattern.load(json.dumps(pattern)).matches_event(event)
 
 
 def transformed(transformer: Mapping[str, Any], event: Mapping[str, Any]) -> str:
-    """Return what an input transformer makes of an event.
+    """Return the output of an input transformer for an event.
 
-    In a JSON string a variable is put in as it is: EventBridge escapes nothing. Beside one it is JSON. A path
-    that leads nowhere makes no variable; this template has none of those, so it is refused.
+    Inside a JSON string a variable is inserted unchanged: EventBridge escapes nothing. Elsewhere it is
+    inserted as JSON. EventBridge leaves out a variable whose path is not in the event; the template has no
+    such variable, so this fails.
     """
     template: str = transformer["InputTemplate"]
     paths: Mapping[str, str] = transformer.get("InputPathsMap", {})
@@ -40,7 +41,10 @@ def transformed(transformer: Mapping[str, Any], event: Mapping[str, Any]) -> str
 
 
 class Bus:
-    """The rules of a chosen template that take events; `names` resolves what their patterns refer to."""
+    """The rules with an event pattern in a template whose conditions are resolved.
+
+    `names` resolves the references in their patterns.
+    """
 
     def __init__(self, template: Mapping[str, Any], names: Mapping[str, str]) -> None:
         self._rules = [
@@ -50,7 +54,7 @@ class Bus:
         ]
 
     def hand(self, event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield the logical id of each target that is sent this event, and what it is sent."""
+        """Yield the logical id of each target that receives this event, and the text that it receives."""
         for pattern, targets in self._rules:
             if matches(pattern, event):
                 for target in targets:
@@ -61,9 +65,9 @@ class Bus:
 
 
 def alarm_event(name: str, description: str, state: str, before: str) -> dict[str, Any]:
-    """Return the event of a change of an alarm's state, as CloudWatch sends it.
+    """Return the event that CloudWatch sends when an alarm's state changes from `before` to `state`.
 
-    After the CloudWatch User Guide, "Alarm events and EventBridge".
+    It follows the CloudWatch User Guide, "Alarm events and EventBridge".
     """
 
     def of(value: str) -> dict[str, str]:

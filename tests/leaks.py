@@ -1,4 +1,4 @@
-"""Searches everything that leaves the function for the API keys and listenKeys of a test's world."""
+"""Searches everything that the function prints, returns, stores or sends for API keys and listenKeys."""
 
 import json
 import re
@@ -14,12 +14,12 @@ from local.clock import VirtualClock
 from local.invoke import Context, Invocation, LocalFunction
 from local.world import World
 
-# Escaped in JSON or cut in pieces, a secret still shows its long runs of letters and digits.
+# Even if a secret is escaped in JSON or cut into pieces, its long runs of letters and digits are unchanged.
 _RUN = re.compile(r"[A-Za-z0-9]{12,}")
 
 
 def search(secrets: Iterable[str], texts: Iterable[str]) -> None:
-    """Fail if one of the texts holds a secret, or a long part of one."""
+    """Fail if one of the texts contains a secret or a long part of one."""
     runs = {run for secret in secrets for run in _RUN.findall(secret)}
     for text in texts:
         for run in runs:
@@ -27,7 +27,7 @@ def search(secrets: Iterable[str], texts: Iterable[str]) -> None:
 
 
 def texts_of(error: BaseException | None) -> Iterator[str]:
-    """Yield everything an exception says, with its traceback and all that it drags along."""
+    """Yield an exception's texts, attributes and traceback, and those of its causes and contexts."""
     waiting, seen = [error], set()
     while waiting:
         link = waiting.pop()
@@ -52,7 +52,7 @@ def _strings(content: Any) -> Iterator[str]:
 
 
 class WatchedFunction(LocalFunction):
-    """The function in a world; each invocation is searched, and `search_world` searches what stays."""
+    """The function in a world. Each invocation is searched; `search_world` searches what it has stored."""
 
     def __init__(self, world: World, clock: VirtualClock, **variables: str) -> None:
         super().__init__({**world.environment(), **variables}, clock.clock)
@@ -69,7 +69,7 @@ class WatchedFunction(LocalFunction):
         return done
 
     def search_world(self, *texts: str) -> None:
-        """Search the tables, but for listenKey itself, the events, the dead letters, and these texts."""
+        """Search the tables except the attribute listenKey, the events, the dead letters and these texts."""
         self._learn()
         search(self.secrets, [*texts, *map(json.dumps, self.world.aws.sent_events())])
         for item in self._items():
@@ -84,7 +84,7 @@ class WatchedFunction(LocalFunction):
             yield from self.world.aws.items(table)
 
     def _learn(self) -> None:
-        """Add the secrets that the world knows now; it forgets those that expire or are revoked."""
+        """Note the secrets that the world has now: it forgets those that expire or are revoked."""
         for item in self._items():
             if "listenKey" in item:
                 self.secrets.add(str(next(iter(item["listenKey"].values()))))

@@ -1,19 +1,18 @@
 """`make mutants`: do the tests notice when the program is wrong?
 
-Makes single edits of the program, one at a time, in a copy of the project, and runs the tests that run the
-edited line: an edit that no test notices survives. An edit turns a comparison, a condition, a constant, a
-caught exception or a statement into another one. The sample depends on the seed alone, each kind of edit
-having the same chance.
+Makes one edit at a time in a copy of the program, and runs the tests that run the edited line. An edit that
+no test notices survives. An edit changes a comparison, a condition, a constant or a caught exception, or
+removes a statement. The sample depends only on the seed, and each kind of edit is equally likely.
 
 Which tests run a line is measured once, by coverage.py. A line that runs when its module is imported counts
-for all tests that run anything else in that module. A test that fails without any edit, too, proves nothing:
-the edit that it noticed is tried again without it.
+for all tests that run anything else in that module. If the test that noticed an edit also fails without it,
+this proves nothing, and the edit is tried again without that test.
 
-What was measured, and what came of each edit, is kept in .mutants until a Python file changes: a run that was
-stopped goes on where it was, and several processes (`--part 1/2`, `--part 2/2`) measure once.
+The measurement and the result of each edit are kept in .mutants until a Python file changes. So a run that
+was stopped continues where it was, and several processes (`--part 1/2`, `--part 2/2`) share one measurement.
 
-Not edited: imports, annotations, docstrings, texts for people (with a space in them), and what only type
-checkers run.
+Not edited: imports, annotations, docstrings, texts for people (those with a space), and code that only type
+checkers read.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ from pathlib import Path
 from queue import SimpleQueue
 
 PROGRAM = ("functions/keepalive", "listenkey_keeper")
-DURATIONS = "MUTANTS_DURATIONS"  # names the file that the plugin below writes
-COVERAGE = "MUTANTS_COVERAGE"  # names coverage.py's settings for the processes of tests
-FIRST = 30  # tests
-IMPORT = ""  # stands among a line's tests where it runs outside any test
+DURATIONS = "MUTANTS_DURATIONS"  # variable with the path of the file that the plugin below writes
+COVERAGE = "MUTANTS_COVERAGE"  # variable with the path of coverage.py's settings for tests' subprocesses
+FIRST = 30  # so many of the quickest tests run first
+IMPORT = ""  # in a line's set of tests: the line also runs outside any test
 CAUGHT, SURVIVED, UNTESTED = "caught", "survived", "no test runs it"
 _OTHER: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -50,14 +49,15 @@ _OTHER: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }  # fmt: skip
 _REMOVABLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.Return, ast.Raise, ast.Continue, ast.Break, ast.Delete)
 
-# A pytest plugin, loaded while coverage is measured: how long each test takes, and whether it passes.
+# This module is also a pytest plugin, loaded while coverage is measured. It notes how long each test takes
+# and whether it passes.
 _tests: dict[str, tuple[float, bool]] = {}
 
 
 def pytest_runtest_setup() -> None:
-    """Let the processes that a test starts read coverage.py's settings, which name the test.
+    """Have a test's subprocesses read coverage.py's settings again, so that they contain the test's name.
 
-    coverage.py would pass on its own settings, which were read before the first test.
+    By default, coverage.py passes on the settings that it read before the first test.
     """
     os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     os.environ["COVERAGE_PROCESS_START"] = os.environ[COVERAGE]
@@ -70,18 +70,18 @@ def pytest_runtest_logreport(report) -> None:  # type: ignore[no-untyped-def]
 
 
 def pytest_sessionfinish(session) -> None:  # type: ignore[no-untyped-def]
-    """Write what was noted, where somebody asks for it."""
+    """Write the durations and results to the file that DURATIONS names, if it is set."""
     if DURATIONS in os.environ and not hasattr(session.config, "workerinput"):
         Path(os.environ[DURATIONS]).write_text(json.dumps(_tests))
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A single edit: what stands at `start` to `end` (offsets in bytes) of a file becomes `new`."""
+    """A single edit: the text from `start` to `end` (offsets in bytes) of a file is replaced by `new`."""
 
     path: str
     kind: str
-    lines: range  # of the whole statement: any of them may be the one that coverage counts
+    lines: range  # of the whole statement: coverage.py may count any of them
     line: int
     start: int
     end: int
@@ -89,7 +89,7 @@ class Edit:
     new: str
 
     def applied(self, source: bytes) -> bytes:
-        """Return the file as edited."""
+        """Return the edited source."""
         return source[: self.start] + self.new.encode() + source[self.end :]
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class Edit:
 
 
 def edits(path: str, source: bytes) -> Iterator[Edit]:
-    """Yield every edit of a file."""
+    """Yield every possible edit of a file."""
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -112,13 +112,16 @@ def edits(path: str, source: bytes) -> Iterator[Edit]:
         )
 
     def walk(node: ast.AST, within: ast.AST, inside: bool) -> Iterator[Edit]:
-        """Yield the edits of a node and of what is in it; `within` is its statement, `inside` a function."""
+        """Yield the edits of a node and its children.
+
+        `within` is the statement that contains the node; `inside` says whether it is in a function.
+        """
         if isinstance(node, ast.stmt | ast.excepthandler):
             within = node
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             return
         if isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom | ast.MatchValue):
-            return  # nothing to edit in imports; what is inside an f-string has no exact place
+            return  # imports are not edited; the parts of an f-string have no exact position
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if docstring:
             return
@@ -167,7 +170,7 @@ def edits(path: str, source: bytes) -> Iterator[Edit]:
 
 
 def compiles(source: bytes) -> bool:
-    """Whether it is Python: without an assignment, a `nonlocal` may not be."""
+    """Return whether the source compiles. If an assignment is removed, a `nonlocal` may become invalid."""
     try:
         compile(source, "edited", "exec")
     except SyntaxError:
@@ -176,7 +179,7 @@ def compiles(source: bytes) -> bool:
 
 
 def sample(root: Path, seed: str, count: int) -> list[Edit]:
-    """Return `count` edits of the program, each kind with the same chance."""
+    """Return `count` random edits of the program; each kind is equally likely."""
     of_kind: dict[str, list[Edit]] = defaultdict(list)
     for folder in PROGRAM:
         for path in sorted((root / folder).rglob("*.py")):
@@ -196,7 +199,10 @@ def sample(root: Path, seed: str, count: int) -> list[Edit]:
 
 
 class Tests:
-    """Which tests run which lines, and how long they take (`seconds`); `failed` ones judge nothing."""
+    """Which tests run which lines, and how many seconds each test takes.
+
+    Tests in `failed` fail without any edit and are not used.
+    """
 
     def __init__(
         self, seconds: dict[str, float], failed: list[str], of: Mapping[str, Mapping[int, set[str]]]
@@ -205,7 +211,7 @@ class Tests:
 
     @classmethod
     def measured(cls, data: Path, durations: Path, root: Path) -> Tests:
-        """Read what coverage.py and the plugin above have written."""
+        """Read the files that coverage.py and the plugin above have written."""
         from coverage import CoverageData
 
         found: dict[str, tuple[float, bool]] = json.loads(durations.read_text())
@@ -224,7 +230,7 @@ class Tests:
 
     @classmethod
     def read(cls, file: Path) -> Tests:
-        """Read what `write` has written."""
+        """Read a file that `write` has written."""
         document = json.loads(file.read_text())
         names = [*document["seconds"], IMPORT]
         of = {
@@ -234,7 +240,7 @@ class Tests:
         return cls(document["seconds"], document["failed"], of)
 
     def write(self, file: Path) -> None:
-        """Write it to a file."""
+        """Write everything to a file."""
         places = {name: place for place, name in enumerate([*self.seconds, IMPORT])}
         of = {
             path: {line: sorted(places[test] for test in tests) for line, tests in lines.items()}
@@ -243,7 +249,7 @@ class Tests:
         file.write_text(json.dumps({"seconds": self.seconds, "failed": self.failed, "of": of}))
 
     def of(self, edit: Edit) -> list[str]:
-        """Return the tests that run the edited statement, the quickest first."""
+        """Return the tests that run the edited statement, fastest first."""
         lines = self._of.get(edit.path, {})
         tests = set().union(*(lines.get(line, set()) for line in edit.lines))
         if IMPORT in tests:
@@ -252,7 +258,10 @@ class Tests:
 
 
 def _test(context: str) -> str:
-    """Return the test of a context: "test|phase" in pytest, "test (phase)" in a process of a test."""
+    """Return the test of a coverage context.
+
+    A context is "test|phase" in pytest itself and "test (phase)" in a test's subprocess.
+    """
     test = context.strip("|")
     for end in ("|setup", "|run", "|teardown", " (setup)", " (call)", " (teardown)"):
         test = test.removesuffix(end)
@@ -260,7 +269,7 @@ def _test(context: str) -> str:
 
 
 def state_of(project: Path) -> str:
-    """Return what stands for the project's files as they are now."""
+    """Return a hash of the project's Python files."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=project, capture_output=True, check=True)
     digest = hashlib.sha256()
     for name in filter(None, listed.stdout.decode().split("\0")):
@@ -270,7 +279,7 @@ def state_of(project: Path) -> str:
 
 
 def copy_of(project: Path, folder: Path) -> Path:
-    """Return a copy of the project's files, with its environment linked."""
+    """Copy the project's files into a folder and link its virtual environment. Returns the folder."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=project, capture_output=True, check=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (project / name).exists():
@@ -281,7 +290,10 @@ def copy_of(project: Path, folder: Path) -> Path:
 
 
 def pytest(root: Path, *arguments: str, limit: float | None = None, **variables: str) -> tuple[bool, str]:
-    """Run pytest in a copy; return whether it passed and what it said, False for one that does not end."""
+    """Run pytest in a copy of the project; return whether it passed, and its output.
+
+    A run that takes longer than `limit` seconds is ended and has not passed.
+    """
     environ = {
         **os.environ,
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -289,7 +301,7 @@ def pytest(root: Path, *arguments: str, limit: float | None = None, **variables:
         **variables,
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    # With a file for its output: a process that a test has left behind would hold a pipe open.
+    # The output goes to a file: a process that a test has left behind would keep a pipe open.
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command, cwd=root, env=environ, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -307,7 +319,7 @@ def pytest(root: Path, *arguments: str, limit: float | None = None, **variables:
 
 
 def measure(root: Path, jobs: int, marks: str) -> Tests:
-    """Run all tests once; `marks` selects them as pytest's -m does."""
+    """Run the tests once with coverage; `marks` selects them as pytest's -m does."""
     data, durations, config = root / ".coverage", root / "durations.json", root / "coverage.ini"
     config.write_text(
         "[run]\nbranch = false\npatch = subprocess\nparallel = true\n"
@@ -328,9 +340,9 @@ def measure(root: Path, jobs: int, marks: str) -> Tests:
 
 
 def run_tests(root: Path, tests: list[str]) -> str | None:
-    """Run these tests until one fails; return its name, "" for one that never ended, None if all pass.
+    """Run these tests until one fails; return its name, "" if the run did not end, or None if all pass.
 
-    The quickest come first, by themselves: most edits need no others, and pytest imports less.
+    The fastest run first, in a pytest of their own: they notice most edits, and pytest imports less.
     """
     for some in filter(None, (tests[:FIRST], tests[FIRST:])):
         failed = _run(root, some)
@@ -354,7 +366,7 @@ def _run(root: Path, tests: list[str]) -> str | None:
 
 
 def attempt(root: Path, edit: Edit, tests: list[str]) -> str | None:
-    """Make the edit, run the tests, undo it; return what noticed it, as `run_tests` does."""
+    """Make the edit, run the tests and undo it. Returns what `run_tests` returns."""
     file = root / edit.path
     source = file.read_bytes()
     try:
@@ -391,7 +403,7 @@ def main() -> int:
     if options.list:
         print(*chosen, sep="\n")
         return 0
-    # What has been measured and tried is kept, as long as no file changes.
+    # The measurement and the results are kept as long as no file changes.
     kept = project / ".mutants" / f"{state_of(project)}{options.marks and '-' + options.marks}"
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

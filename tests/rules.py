@@ -1,4 +1,4 @@
-"""The deployed rules by the virtual clock: hours of ticks and sweeps, and what came of each run."""
+"""Runs the deployed rules on the virtual clock: hours of ticks and sweeps, with the result of each run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from local.world import World
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One invocation: what it was for, and what came of it.
+    """One invocation: the rule that caused it, the number of the attempt, and the result.
 
-    `began` and `ended` are minutes since the rules were made, `at` is its end in epoch seconds.
+    `began` and `ended` are minutes since the Rules were created; `at` is the end in epoch seconds.
     """
 
     rule: str
@@ -29,9 +29,9 @@ class Run:
 
 
 class Rules(Scheduler):
-    """Both rules; `tick` and `sweep` are the minutes from now until each fires for the first time.
+    """Both rules. `tick` and `sweep` are the minutes until each fires for the first time.
 
-    Runs that would overlap follow each other: a run begins when it is due or when the one before it ends.
+    Runs never overlap: a run begins when it is due or, if that is later, when the previous one ends.
     """
 
     def __init__(
@@ -56,36 +56,36 @@ class Rules(Scheduler):
     def go(
         self, minutes: float, disabled: Collection[str] = (), throttled: bool = False, deleted: bool = False
     ) -> list[Run]:
-        """Let `minutes` go by and return the runs of that time.
+        """Let `minutes` pass and return the runs of that time.
 
-        A `disabled` rule fires nothing, though events that Lambda already holds are retried. While
-        `throttled`, Lambda starts nothing. With the function `deleted` each event is a letter at once.
+        A rule in `disabled` does not fire, but events that Lambda already has are retried. While `throttled`,
+        Lambda starts no run. If the function is `deleted`, each event becomes a dead letter at once.
         """
         self._disabled, self.throttled, self._deleted = disabled, throttled, deleted
         return list(self.follow(minutes))
 
     def follow(self, minutes: float) -> Iterator[Run]:
-        """Yield each run of the next `minutes`, after it has ended; the clock then stands at their end."""
+        """Yield each run of the next `minutes` once it has ended. The clock is then at their end or later."""
         end = self.clock.monotonic() + 60 * minutes
         while True:
             before = len(self.runs)
             wait = self.step()
             yield from self.runs[before:]
-            left = end - self.clock.monotonic()  # negative where a run went on past the end
+            left = end - self.clock.monotonic()  # negative if a run took longer
             if wait > left:
                 self.clock.advance(max(0.0, left))
                 return
             self.clock.advance(wait)
 
     def send(self, event: Any, rule: str = "") -> None:
-        """Take an event, as Lambda's queue would, or EventBridge's dead-letter queue without a function."""
+        """Receive an event as Lambda's queue does, or the dead-letter queue if the function is deleted."""
         if self._deleted:
             self._keep({"event": event})
         else:
             super().send(event, rule)
 
     def rule(self, id_: str) -> Rule | None:
-        """Return a rule as it was read at first: asking again for each firing would take most of the time."""
+        """Return a rule as it was first read: reading it again each time would take most of the time."""
         [rule] = [rule for rule in self.rules if rule.id == id_]
         return replace(rule, enabled=id_ not in self._disabled)
 

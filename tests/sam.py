@@ -1,4 +1,4 @@
-"""The real SAM CLI, as a person has it: in a folder with the built application and samconfig.toml."""
+"""Runs the real SAM CLI as a person does: in a folder with the built application and samconfig.toml."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing
 
 
 class Deployer:
-    """A person with a folder and an AWS account at `url`."""
+    """A person who deploys `stack` from a folder to an AWS account at `url`."""
 
     url: str
 
@@ -30,20 +30,20 @@ class Deployer:
         self.folder = home / stack
 
     def put_the_built_application_there(self) -> None:
-        """Copy what a clone has after `sam build`, as far as `sam deploy` looks at it."""
+        """Copy the files of a clone after `sam build` that `sam deploy` reads."""
         shutil.copytree(BUILD, self.folder / ".aws-sam/build")
         for name in ("LICENSE", "README.md"):
             shutil.copy(ROOT / name, self.folder)
         self.reset_the_settings()
 
     def reset_the_settings(self) -> None:
-        """Have samconfig.toml as it is shipped, but for the stack's name."""
+        """Write the shipped samconfig.toml, changing only the stack's name."""
         shipped = (ROOT / "samconfig.toml").read_text()
         named = shipped.replace('stack_name = "listenkey-keeper"', f'stack_name = "{self.stack}"')
         (self.folder / "samconfig.toml").write_text(named)
 
     def set(self, line: str) -> None:
-        """Edit a setting in samconfig.toml, as with an editor, or add it."""
+        """Change or add a `Name=value` line in the parameter overrides of samconfig.toml."""
         config, name = self.folder / "samconfig.toml", line.partition("=")[0]
         text = re.sub(rf"^  '{name}=.*\n", "", config.read_text(), flags=re.MULTILINE)
         assert text.endswith("]\n")
@@ -63,11 +63,11 @@ class Deployer:
         }
 
     def terminal(self, *arguments: str) -> Terminal:
-        """Return SAM with a person at the keyboard."""
+        """Start SAM in a terminal."""
         return Terminal(arguments, 200, self.environment(), (SAM,), self.folder)
 
     def sam(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run SAM with nobody at the keyboard: a question would end it."""
+        """Run SAM without input: a question would end it."""
         return subprocess.run(
             [SAM, *arguments],
             cwd=self.folder,
@@ -79,7 +79,7 @@ class Deployer:
         )
 
     def deploy(self) -> None:
-        """Deploy, which must succeed."""
+        """Run `sam deploy`, which must succeed."""
         done = self.sam("deploy")
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -89,12 +89,12 @@ class Deployer:
         return boto3.client(service, region_name=REGION, endpoint_url=self.url, **keys)
 
     def described(self) -> dict[str, Any]:
-        """Return what CloudFormation says of the stack."""
+        """Return CloudFormation's description of the stack."""
         [stack] = self.client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
         return dict(stack)
 
     def parameters(self) -> dict[str, str]:
-        """Return the deployed stack's parameters. The stack must be whole."""
+        """Return the stack's parameters. Its last deployment must have succeeded."""
         stack = self.described()
         assert stack["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
         return {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}

@@ -1,4 +1,4 @@
-"""The world of a test: a clean AWS and a stand-in by the virtual clock, with the function in it."""
+"""The world of a test: a clean AWS, a stand-in that uses the virtual clock, and the function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tests.rules import Rules
 
 
 class Scene(World):
-    """A world and its clock. Its function is loaded when it is first used, and what it left is searched."""
+    """A world and its clock. The function is loaded on first use.
+
+    At the end, everything that the function stored or sent is searched for secrets.
+    """
 
     def __init__(self, clock: VirtualClock, aws: LocalAws) -> None:
         super().__init__(exchange=HookedExchange(now=clock.timestamp), aws=aws)
@@ -32,11 +35,11 @@ class Scene(World):
 
     @cached_property
     def function(self) -> WatchedFunction:
-        """The function as the template sets it up, unless a test has put a variant in its place."""
+        """The function as the template configures it. A test may replace it with a variant."""
         return self.variant()
 
     def variant(self, **variables: str) -> WatchedFunction:
-        """Return another instance of the function, with other environment variables."""
+        """Return another instance of the function, with these environment variables changed."""
         return WatchedFunction(self, self.clock, **variables)
 
     def invoke(self, event: Any, context: Context | None = None) -> Invocation:
@@ -50,13 +53,13 @@ class Scene(World):
         return super().exchange
 
     def use(self, **collaborators: Any) -> None:
-        """Give the function other collaborators, such as a client of Binance."""
+        """Replace collaborators of the function's keeper, such as its Binance client."""
         app = self.function.app
         app.keeper = replace(app.keeper, **collaborators)
 
     @cached_property
     def refusals(self) -> Refusals:
-        """What AWS refuses the function; it counts the requests from its first use on."""
+        """Makes AWS refuse the function's requests. It counts requests from its first use on."""
         return Refusals(self.function, self.clock)
 
     def rules(self, *when: float, **how: float) -> Rules:
@@ -64,5 +67,5 @@ class Scene(World):
         return Rules(self, self.function.invoke, self.clock, *when, **how)
 
     def live(self, *names: str, minutes: float = 30, **attributes: Any) -> None:
-        """Add accounts whose keys are alive, recorded, and so old."""
+        """Add accounts with live, recorded keys that are `minutes` old."""
         add_live(self, self.clock, *names, minutes=minutes, **attributes)

@@ -1,4 +1,4 @@
-"""A program in a terminal of its own, `listenkeys` unless a test says otherwise."""
+"""Runs a program, by default `listenkeys`, in a terminal of its own."""
 
 import os
 import pty
@@ -18,7 +18,7 @@ COMMAND = (sys.executable, "-m", "listenkey_keeper.cli.main")
 
 
 class Terminal:
-    """A program whose controlling terminal is this object."""
+    """A program that runs in a terminal; this object types, and reads the output."""
 
     def __init__(
         self,
@@ -29,7 +29,8 @@ class Terminal:
         folder: Path | None = None,
     ) -> None:
         self._master, self._slave = pty.openpty()
-        # A shell that leads its session owns the terminal that it opens: getpass asks there, Ctrl-C counts.
+        # The shell leads its session, so the terminal that it opens becomes its controlling terminal: getpass
+        # asks there, and Ctrl-C works.
         self.process = subprocess.Popen(
             ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(self._slave), *command, *arguments],
             cwd=folder,
@@ -47,18 +48,18 @@ class Terminal:
         self.output = ""
 
     def wait_for(self, text: str, times: int = 1) -> None:
-        """Read until this has been seen."""
+        """Read until the output contains this text, at least `times` times."""
         deadline = time.monotonic() + SECONDS
         while self.output.count(text) < times:
             assert time.monotonic() < deadline, self.output
             self._read(0.1)
 
     def type(self, text: str) -> None:
-        """Type."""
+        """Type this text."""
         os.write(self._master, text.encode())
 
     def press_enter_at_each_question(self, most: int) -> list[str]:
-        """Answer every question with Enter until the program ends; return the questions, at most so many."""
+        """Answer each question with Enter until the program ends. Returns the questions, at most `most`."""
         asked: list[str] = []
         seen, deadline = 0, time.monotonic() + SECONDS
         while self.process.poll() is None:
@@ -73,7 +74,7 @@ class Terminal:
         return asked
 
     def end(self) -> int:
-        """Read the rest; return the exit code."""
+        """Wait until the program has ended, and return its exit code."""
         deadline = time.monotonic() + SECONDS
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.output
@@ -83,7 +84,7 @@ class Terminal:
         return self.process.returncode
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """Kill the program if it is still running."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()

@@ -1,16 +1,16 @@
-"""Waiting, in real time, for what another thread or another process brings about."""
+"""Waits, in real time, for something that another thread or process does."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-# Only what hangs takes so long, however busy the machine is.
+# Long enough for a busy machine: whatever takes longer hangs.
 SECONDS = 60.0
 
 
 def eventually(happened: Callable[[], T], never: Callable[[], str] = lambda: "it never happened") -> T:
-    """Wait until this is true, and return what it was; `never` says what to fail with."""
+    """Wait until `happened` returns something true, and return it. Fail with `never()` after SECONDS."""
     deadline = time.monotonic() + SECONDS
     while not (found := happened()):
         assert time.monotonic() < deadline, never()

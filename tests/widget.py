@@ -1,4 +1,4 @@
-"""The widget's function in this process, by the virtual clock, and what CloudWatch does with its answer."""
+"""Runs the dashboard widget's function in this process, on the virtual clock."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ RENEW = "arn:aws:lambda:eu-west-1:123456789012:function:KeepaliveFunction"
 
 
 def load_widget(world: World, clock: VirtualClock, **variables: str) -> Callable[[dict[str, Any]], str]:
-    """Return the widget's handler in a world, with some variables of its own; call it with an event."""
+    """Return the widget's handler in a world, with these environment variables. It maps an event to HTML."""
     with environment(world.environment() | variables):
         sys.modules.pop("widget", None)
         module: Any = importlib.import_module("widget")
@@ -22,7 +22,7 @@ def load_widget(world: World, clock: VirtualClock, **variables: str) -> Callable
 
 
 def event_of(theme: str = "light") -> dict[str, Any]:
-    """Return what the dashboard sends (CloudWatch User Guide, "Details about custom widgets")."""
+    """Return the event that the dashboard sends (CloudWatch User Guide, "Details about custom widgets")."""
     context = {
         "dashboardName": "listenkey-keeper", "widgetId": "widget-1", "accountId": "123456789012",
         "timezone": {"label": "UTC", "offsetISO": "+00:00", "offsetInMinutes": 0}, "period": 300,

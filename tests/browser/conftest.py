@@ -1,4 +1,4 @@
-"""A real browser: headless Chromium driven by Playwright, with axe-core to judge what it shows."""
+"""A real browser: headless Chromium, driven by Playwright, with axe-core to check accessibility."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Open = Callable[..., "Page"]
 
 @pytest.fixture
 def show(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open]:
-    """Open a page at a width and in a theme; at the end of the test nothing may have been complained of."""
-    # Made before, they end after the pages: a page whose server has gone complains at its next look.
+    """Open a page with a width and a theme. At the end of the test, the console must have no errors."""
+    # Set up the servers first, so that they end after the pages: a page whose server is gone logs an error.
     for name in {"serve", "server"}.intersection(request.fixturenames):
         request.getfixturevalue(name)
     pages: list[Any] = []
@@ -60,7 +60,7 @@ def show(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open]:
 
 
 def violations(page: Page, within: str = "html") -> list[str]:
-    """Return what axe has against a page: each rule with the elements that break it."""
+    """Return the rules of axe-core that a page violates, each with the elements that violate it."""
     page.evaluate(Path(os.environ["AXE"]).read_text())
     found = page.evaluate("within => axe.run(within)", within)["violations"]
     return [f"{rule['id']}: {[node['html'][:200] for node in rule['nodes']]}" for rule in found]
@@ -71,7 +71,7 @@ def _status(name: str, left: float | None, tried: float | None = 5, **current: s
 
 
 def accounts(count: int) -> list[AccountStatus]:
-    """Return so many accounts: one called `<b>`, then one in each other kind of trouble, then well ones."""
+    """Return `count` accounts: one called `<b>`, then one with each other kind of trouble, then ok ones."""
     invalid = Rejected("INVALID_ACCOUNT", "AccountsTable row: accountId must be 1 to 64 of A-Z a-z 0-9 . _ -")
     refused = "Binance refused the API key (HTTP 401, code -2015: Invalid API-key, IP, or permissions)"
     some = [

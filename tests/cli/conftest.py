@@ -1,4 +1,4 @@
-"""Fixtures: the command, run in this process against the local AWS, and faults of AWS on the way there."""
+"""Fixtures: the command, run in this process against the local AWS, and a proxy that injects AWS errors."""
 
 import functools
 import http.client
@@ -30,7 +30,7 @@ Start = Callable[..., Terminal]
 
 
 def put_alarm(cloudwatch: Any, name: str, description: str, actions: Sequence[str] = ()) -> None:
-    """Put an alarm of which only the name, the description and the actions matter."""
+    """Create an alarm; only its name, description and actions matter."""
     cloudwatch.put_metric_alarm(
         AlarmName=name,
         AlarmDescription=description,
@@ -47,7 +47,7 @@ def put_alarm(cloudwatch: Any, name: str, description: str, actions: Sequence[st
 
 @pytest.fixture(scope="module", autouse=True)
 def one_loader() -> Iterator[None]:
-    """Have botocore read its descriptions of the services once, not for each command: most of its time."""
+    """Have botocore load its service descriptions once: this would take most of each command's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("botocore.session.create_loader", functools.cache(botocore.session.create_loader))
         yield
@@ -55,7 +55,7 @@ def one_loader() -> Iterator[None]:
 
 @pytest.fixture
 def api_key() -> str:
-    """An API key that the stand-in knows once it is told to; it must never be seen again."""
+    """An API key that the stand-in does not know yet. It must never appear in the output."""
     return "CANARYkey".ljust(64, "7")
 
 
@@ -79,7 +79,7 @@ def run(clean_environment: None, clock: VirtualClock, monkeypatch: pytest.Monkey
     """Run `listenkeys` with these arguments, at the virtual clock's time."""
 
     def listenkeys(*arguments: str, stdin: str = "") -> Result:
-        # Speed 0: its time stands still.
+        # With speed 0, the command's time stands still.
         monkeypatch.setenv("LISTENKEYS_CLOCK", f"{time.time()},{clock.timestamp()},0")
         done = CliRunner().invoke(app, arguments, input=stdin, prog_name="listenkeys")
         assert "Traceback" not in done.output
@@ -92,21 +92,22 @@ def run(clean_environment: None, clock: VirtualClock, monkeypatch: pytest.Monkey
 def front(
     world: World, function: LocalFunction, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Front]:
-    """Lambda's Invoke, answered by the function itself."""
+    """Lambda's Invoke, which runs the function."""
     with Front(world.aws.resources[FUNCTION], function.invoke, lambda _: None, Controls(world)) as made:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", made.url)
         yield made
 
 
 def cbor(text: str) -> bytes:
-    """Return a short text as CloudWatch's protocol writes it."""
+    """Return a short text in CBOR, which CloudWatch's protocol uses."""
     return b"\x78" + bytes([len(text)]) + text.encode()
 
 
 class AwsFaults(Service):
-    """A way to AWS on which some operations fail: `fail("Scan", "AccessDeniedException")`.
+    """A proxy to AWS that makes operations fail, for example `fail("Scan", "AccessDeniedException")`.
 
-    `edits` change an operation's answer; `calls` are the operations, `bodies` what each was asked with.
+    `edits` has functions that change an operation's answer. `calls` has the operations that were called, and
+    `bodies` their requests.
     """
 
     def __init__(self, endpoint_url: str) -> None:
@@ -166,7 +167,7 @@ class AwsFaults(Service):
 
 @pytest.fixture
 def faults(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsFaults]:
-    """Have the command reach AWS through these faults."""
+    """Have the command reach AWS through this proxy."""
     with AwsFaults(world.aws.endpoint_url) as made:
         monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
         yield made

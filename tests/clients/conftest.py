@@ -1,4 +1,4 @@
-"""The stand-in, and foreign clients in environments of their own; `make clients` installs them."""
+"""The stand-in, and third-party clients in environments of their own, which `make clients` installs."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def python_of(client: str) -> Path:
 
 
 class Raised(Exception):
-    """What a client raised: the name of its exception's type, and the plain attributes."""
+    """An error that a client raised, with the name of its type and its plain attributes."""
 
     def __init__(self, raised: dict[str, Any]) -> None:
         super().__init__(raised["text"])
@@ -36,7 +36,7 @@ class Raised(Exception):
 
 
 class Client:
-    """A client in its own environment; its calls are this object's methods."""
+    """A client in its own process and environment. Its functions can be called as this object's methods."""
 
     def __init__(self, name: str, base: str, stream: str, api_key: str) -> None:
         self._process = subprocess.Popen(
@@ -58,13 +58,13 @@ class Client:
         return call
 
     def send(self, name: str, *arguments: Any) -> None:
-        """Begin a call."""
+        """Start a call, without waiting for the result."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps([name, *arguments]) + "\n")
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """Return what the call that was begun came to, or raise it as Raised."""
+        """Return the result of the call that `send` started. Raises Raised if the client raised an error."""
         assert self._process.stdout
         line = self._process.stdout.readline()
         assert line, "the client has ended"
@@ -79,7 +79,10 @@ class Client:
 
 
 class Place:
-    """A stand-in and one client of ALICE's at it, for all tests of a module: some take seconds to import."""
+    """A stand-in with one client, which uses ALICE's API key.
+
+    All tests of a module share it, because some clients take seconds to import.
+    """
 
     def __init__(self, name: str) -> None:
         self.clock = VirtualClock()
@@ -90,7 +93,7 @@ class Place:
         self.client = Client(name, self._binance.url, self._streams.url, ALICE)
 
     def tidy(self) -> None:
-        """Forget what a test did: its keys and faults, its weight and its ban."""
+        """Remove what a test left behind: its keys and faults, its weight and its ban."""
         self.exchange.clear_faults()
         self.exchange.requests.clear()
         self.exchange.weight_limits.update(WEIGHT_LIMITS)
@@ -131,5 +134,5 @@ def client(place: Place, exchange: Exchange) -> Client:
 
 
 def wait_for_listeners(exchange: Exchange, product: str) -> None:
-    """Wait until somebody listens: a client's call may return before its subscription has arrived."""
+    """Wait until a socket listens. A client's call may return before its subscription has arrived."""
     eventually(lambda: exchange.listeners(exchange.live_key(ALICE, product) or ""), lambda: "nobody listens")

@@ -1,4 +1,4 @@
-"""A bot's own stack beside the keeper's: its queue, the rule that fills it, and its policy."""
+"""Deploys a bot's own stack beside the keeper's: its queue, the rule that fills it, and its policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""examples/bot in a process of its own, beside its deployed template, whatever befalls a listenKey."""
+"""Runs examples/bot in a process of its own, with its deployed template, whatever happens to a listenKey."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ API_KEY = "alice".ljust(64, "0")
 
 
 class SetBack(ScaledClock):
-    """The real time, but for the seconds that it is behind."""
+    """The real time, set back by `behind` seconds."""
 
     behind = 0.0
 
@@ -38,7 +38,7 @@ class SetBack(ScaledClock):
 
 
 class Bot:
-    """The bot as it runs: its lines so far, those of all its lives."""
+    """The bot's process, which may be started several times, and everything that it has printed so far."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self._environment, self._folder = environment, folder
@@ -48,7 +48,7 @@ class Bot:
 
     @contextmanager
     def alive(self, ends: bool = False) -> Iterator[subprocess.Popen[str]]:
-        """Run it until the block ends. It has to run until then, unless it `ends` by itself."""
+        """Run the bot until the block ends. It must not end before, unless `ends` is true."""
         process = subprocess.Popen(
             [sys.executable, BOT / "bot.py"],
             cwd=self._folder,
@@ -75,19 +75,19 @@ class Bot:
                 pipe.close()
 
     def until(self, happened: Callable[[], object], what: str) -> None:
-        """Wait for something that the process brings about."""
+        """Wait until `happened` returns something true, because of the process."""
         eventually(happened, lambda: f"never: {what}\n{self.printed}\n{self.complaints}")
 
     def has_printed(self, order: int | str, status: str = "NEW") -> bool:
         return f"{order} BTCUSDT {status}\n" in self.printed
 
     def complains(self, text: str) -> None:
-        """Wait until it has logged this."""
+        """Wait until the bot has logged a line with this text."""
         self.until(lambda: any(text in line for line in self.complaints), text)
 
 
 class Place:
-    """The world, the keeper in it and the bot beside it."""
+    """The world, its keeper, and the bot."""
 
     def __init__(self, world: World, clock: SetBack, bot: Bot, queue: str) -> None:
         self.world, self.clock, self.bot, self._queue = world, clock, bot, queue
@@ -96,7 +96,7 @@ class Place:
         self.not_the_bots = 0
 
     def keep(self) -> str:
-        """Have the keeper look after the account; return what it did."""
+        """Run the keeper for the account, and return the outcome."""
         before = self.listen_key_requests()
         assert self._function.invoke({"accounts": ["alice"], "force": True}).error is None
         self.not_the_bots += self.listen_key_requests() - before
@@ -120,7 +120,7 @@ class Place:
 
     @contextmanager
     def unheard(self) -> Iterator[None]:
-        """Keep its socket shut; after the block it listens again."""
+        """Keep the bot's socket closed during the block, then wait until it listens again."""
         assert self.world.streams
         self.world.streams.down = True
         self.world.streams.drop_connections()
@@ -129,7 +129,7 @@ class Place:
         self.listens()
 
     def listens(self) -> None:
-        """Wait until the bot's socket is open on the key that lives."""
+        """Wait until the bot's socket is open on the live key."""
 
         def listening() -> bool:
             key = self.exchange.live_key(API_KEY, "usdm")
@@ -194,7 +194,8 @@ def test_the_bot_prints_every_order_whatever_happens(place: Place) -> None:
         outage.clear()
         place.prints(missed, "from the outage")
 
-        # Ten minutes ago for the bot: had it forgotten where it was, it would not ask for the order below.
+        # For the bot, this order is ten minutes old: without its state file, it would not ask for the order
+        # below.
         place.clock.behind = 600
         place.prints(place.order(), "that its stream has again")
     missed = place.order()
@@ -226,7 +227,7 @@ def test_it_finds_what_happened_in_a_gap_to_orders_of_any_age(place: Place) -> N
             exchange.emit_order(API_KEY, i=filled, **FILLED)
             exchange.emit_order(API_KEY, i=cancelled, X="CANCELED", x="CANCELED")
             exchange.emit_algo_order(API_KEY, aid=stop, X="CANCELED")
-            place.order()  # the only one that allOrders has
+            place.order()  # the only order that allOrders returns
         place.prints(filled, "that was filled", "FILLED")
         place.prints(short, "that came and was filled", "FILLED")
         place.prints(cancelled, "that was cancelled", "CANCELED")

@@ -1,4 +1,4 @@
-"""A bot whose key dies early asks for another, and hears again within seconds, in real time."""
+"""A bot whose key dies early asks for a new one, and receives events again within seconds, in real time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ API_KEY = "alice".ljust(64, "0")
 
 @pytest.mark.row(81)
 def test_a_key_that_dies_early_is_back_because_the_bot_asks(aws: LocalAws) -> None:
-    """At real speed, the next sweep minutes away, and a function that starts cold."""
+    """This runs at real speed. The next sweep is minutes away, and the function starts cold."""
     aws.reset()
     with World(aws=aws) as world, StreamServer(world.exchange) as streams:
         world.add_account("alice", API_KEY)

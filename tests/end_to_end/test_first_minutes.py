@@ -1,7 +1,7 @@
-"""The lines that README and the pages say to type, typed in a bare account on the system's own Python.
+"""Types the lines of README and the pages in a shell, in an empty account, with the system's own Python.
 
-No virtual environment is active, there is no `python`, files are for their owner alone, and pip has settings
-that bite: it wants a virtual environment, and make and sam are run with PIP_USER, too.
+No virtual environment is active, there is no `python`, only their owner can read new files, and pip has
+settings that often cause trouble: it requires a virtual environment, and make and sam run with PIP_USER, too.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-STOPPED = 130  # by Ctrl-C, as it were, once it has said what it should
+STOPPED = 130  # as if by Ctrl-C, once the expected text has been printed
 CLONE = "git clone https://github.com/listenkey-keeper/listenkey-keeper && cd listenkey-keeper"
-# A person's way to a package index, where it is not the usual one.
+# The settings of a person whose package index is not reached in the usual way.
 KEPT = re.compile(
     r"PIP_(CERT|FIND_LINKS|(EXTRA_)?INDEX_URL|DEFAULT_TIMEOUT)|(https?|no)_proxy", re.IGNORECASE
 )
@@ -37,7 +37,7 @@ KEPT = re.compile(
 
 @dataclass
 class Line:
-    """A line of a page: its exit code, what it says at least, and what is typed when it asks."""
+    """A line of a page: `ends` is the exit code, `says` a part of the output, `typed` the standard input."""
 
     page: str
     text: str
@@ -46,7 +46,7 @@ class Line:
     typed: str = ""
 
 
-# In this order, in one shell.
+# Typed in this order, in one shell.
 FIRST = [
     Line("README.md", CLONE),
     Line("README.md", "make run", "dave is meant to fail"),
@@ -60,14 +60,14 @@ FIRST = [
     # moto runs no function.
     Line("README.md", "listenkeys check", "listenkey-keeper in ap-northeast-1, CREATE_COMPLETE", ends=1),
 ]
-# In a virtual environment of the bot's, and beside a world that is up.
+# Typed in the bot's virtual environment; the last line while a local environment is up.
 OF_A_BOT = [
     Line("docs/first-key.md", "python3 -m venv .venv-bot && . .venv-bot/bin/activate"),
     Line("README.md", "pip install '.[stream]'", "Successfully installed"),
     Line("docs/stream.md", "pip install '.[stream]'"),
     Line("docs/local.md", ".local/with python bot.py", "ORDER_TRADE_UPDATE", ends=STOPPED),
 ]
-# In the same environment, beside the same world.
+# Typed in the same virtual environment; the last two lines while the same local environment is up.
 STAND_IN = ".local/with .venv-bot/bin/python examples/clients/stand_in.py"
 OF_A_CLIENT = [
     Line("docs/clients.md", "python3 -m venv .venv-bot"),
@@ -76,7 +76,7 @@ OF_A_CLIENT = [
     Line("docs/clients.md", f"{STAND_IN} ccxt_pro.py", "BTC/USDT:USDT", ends=STOPPED),
     Line("docs/clients.md", f"{STAND_IN} python_binance.py", "BTCUSDT", ends=STOPPED),
 ]
-# In a clone of its own.
+# Typed in a clone of its own.
 TO_CHANGE_IT = [
     Line("CONTRIBUTING.md", "make install"),
     Line("CONTRIBUTING.md", "make run", "dave is meant to fail"),
@@ -117,7 +117,7 @@ def page_text(page: str) -> str:
 
 
 def type_in(account: Account, lines: list[Line], before: str = "") -> None:
-    """Type these lines into one shell, and hold what each ends with against what it must."""
+    """Type these lines into one shell, and check the exit code and the output of each."""
     programs = account.home / "bin"
     programs.mkdir(exist_ok=True)
     if not (programs / "sam").exists():
@@ -179,7 +179,7 @@ def test_a_newcomer_types_readme_from_the_clone_to_a_checked_stack(account: Acco
     )
     assert done.returncode in (0, 1), done.stderr
     assert "alice" in done.stdout
-    # Lambda reads the zip's files as another user.
+    # Lambda reads the zip's files as another user, so everybody must be able to read them.
     built = account.home / "listenkey-keeper/.aws-sam/build/KeepaliveFunction"
     assert [path for path in built.rglob("*") if not path.stat().st_mode & 0o004] == []
 
@@ -192,7 +192,7 @@ def test_a_bot_hears_in_the_local_world_as_the_pages_say(account: Account) -> No
     (folder / "bot.py").write_text(readme.partition("```python\n")[2].partition("```")[0])
     type_in(account, OF_A_BOT[:-1], "cd listenkey-keeper")
     type_in(account, OF_A_CLIENT[:-2], "cd listenkey-keeper")
-    # Its socket is open after a while; orders happen until then.
+    # It takes a while until the bot's socket is open; orders are emitted until then.
     beside = """
     cd listenkey-keeper
     make up > ../up.out 2>&1 &

@@ -1,4 +1,4 @@
-"""`make run` as a person types it: what the terminal shows, in a world of its own or in one that stays up."""
+"""`make run` as a person types it: what the terminal shows, with and without KEEP=1."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ Python = Callable[..., Done]
 
 @pytest.fixture
 def python(tmp_path: Path) -> Iterator[Python]:
-    """Run a module in an empty directory, as make does in the project's; a world left up is ended."""
+    """Run a module in an empty directory, as make does in the project's.
+
+    A local environment that is left running is stopped at the end.
+    """
     ours = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BINANCE_"))
     } | {"PYTHONPATH": PYTHONPATH, "COLUMNS": "200"}
@@ -40,7 +43,7 @@ def python(tmp_path: Path) -> Iterator[Python]:
             [sys.executable, "-m", *arguments],
             cwd=tmp_path, env=ours | variables, input=typed, capture_output=True, text=True, timeout=100,
         )  # fmt: skip
-        # Every API key and listenKey here has 64 letters and digits.
+        # No API key or listenKey may be printed; each has 64 letters and digits.
         assert not re.search(r"[A-Za-z0-9]{60}", done.stdout + done.stderr)
         return done
 
@@ -50,13 +53,13 @@ def python(tmp_path: Path) -> Iterator[Python]:
 
 
 def outcomes(done: Done) -> dict[str, str]:
-    """Return each account's outcome, as the table at the end shows it."""
+    """Return each account's outcome, as the table at the end of the output shows it."""
     rows = re.findall(r"^(\w+) +(?:usdm|coinm|portfolio|options) +([A-Z]+) ", done.stdout, re.MULTILINE)
     return dict(rows)
 
 
 def gone(process: int) -> bool:
-    """Tell whether a process has ended."""
+    """Return whether a process has ended."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -136,7 +139,7 @@ def test_an_account_of_ones_own_is_named_before_its_key_is_asked_for(
                 terminal.type(typed)
                 assert (terminal.end(), "Traceback" in terminal.output) == (code, False)
                 assert typed == "\x03" or "no API key was given: nothing was sent" in terminal.output
-        # First whether anything answers there at all, without the key.
+        # The first request, without the key, finds out whether the host answers at all.
         assert [(request.method, request.api_key) for request in binance.exchange.requests] == [
             ("GET", None),
             ("PUT", OWN_KEY),

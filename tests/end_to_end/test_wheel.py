@@ -1,4 +1,4 @@
-"""The wheel, built from a clean copy of the sources and installed with nothing but what it asks for."""
+"""The wheel, built from a clean copy of the sources and installed with only the packages that it requires."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*command: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of the files that git knows, built by way of the source distribution as `build` does it."""
+    """The wheel, built from the files that git knows; first the source distribution, as `build` does."""
     here = tmp_path_factory.mktemp("wheel")
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     pack = ["tar", "--create", "--null", "--files-from", "-"]
@@ -57,7 +57,7 @@ def metadata(wheel: Path) -> PathDistribution:
 
 
 def needed(requirements: list[str], extra: str) -> set[str]:
-    """Return the names of the distributions that these requirements bring, with all that those need."""
+    """Return the names of the distributions that these requirements need, directly or indirectly."""
     found: set[str] = set()
     waiting = [(Requirement(text), extra) for text in requirements]
     while waiting:
@@ -75,7 +75,7 @@ def needed(requirements: list[str], extra: str) -> set[str]:
 
 @pytest.fixture(scope="module", params=["", "cli", "stream"])
 def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel and what it needs with this extra, which comes from the test's own environment."""
+    """Install the wheel, and link the packages that it needs with this extra from the test's environment."""
     home = tmp_path_factory.mktemp("installed")
     venv.create(home, symlinks=True)
     python = str(home / "bin/python")

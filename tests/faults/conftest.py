@@ -1,4 +1,4 @@
-"""The fault matrix: `@pytest.mark.row(7)` puts row07 into the test's id, so that `pytest -k row` counts."""
+"""Fixtures of the fault matrix. `@pytest.mark.row(7)` puts row07 into a test's id, for `pytest -k row`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def fast() -> ScaledClock:
-    """The clock that processes of their own share: a minute takes three seconds."""
+    """A clock that several processes share. It runs 20 times as fast: a minute takes three seconds."""
     return ScaledClock(20.0)
 
 
 @pytest.fixture
 def busy(aws: LocalAws, fast: ScaledClock) -> Iterator[Scene]:
-    """A world by the fast clock, for handlers in processes of their own."""
+    """A world that uses the fast clock, for handlers in processes of their own."""
     aws.reset()
     with Scene(fast, aws) as made:
         yield made

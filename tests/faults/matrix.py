@@ -1,4 +1,4 @@
-"""What the fault matrix's tests share: accounts, what an invocation printed read back, the row numbers."""
+"""What the tests of the fault matrix share: accounts, readers of an invocation's output, row numbers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from local.world import World
 
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event"}
 SWEEP = {"overdueOnly": True}
-# Why a run leaves accounts for another try: Lambda's Errors metric and the dead-letter queue see this.
+# A run raises this if it leaves accounts for another try. Lambda counts it as an error and retries the event.
 INCOMPLETE = "KeepaliveIncomplete"
-# How many probes of a dead host fit into a run, each wait being at least half of 0.5 s doubling up to 30 s.
+# The most probes of a dead host that fit into a run: the waits double from 0.5 s up to 30 s, and each lasts
+# at least half of that.
 MOST_PROBES = 24
 TWENTY = tuple(f"account{number:02}" for number in range(20))
 
 
 class HookedExchange(Exchange):
-    """The stand-in, calling `hook` with the API key before it answers; the hook may wait."""
+    """A stand-in that calls `hook` with the API key before it answers. The hook may wait."""
 
     hook: Callable[[str], None] | None = None
 
@@ -41,12 +42,12 @@ def rows_of(node: pytest.Item | pytest.Function) -> list[int]:
 
 
 def api_key_of(name: str) -> str:
-    """Return the API key of a test's account: a canary, in the form that Binance gives its keys."""
+    """Return the API key of a test's account. It has the form of Binance's, and is easy to find in a leak."""
     return f"Canary{name}".ljust(64, "7")
 
 
 def add_live(world: World, clock: VirtualClock, *names: str, minutes: float, **attributes: Any) -> None:
-    """Add accounts with a live, recorded key, then let `minutes` pass: that is how old their keys are."""
+    """Add accounts with live, recorded keys, then let `minutes` pass, so that the keys are as old."""
     product = attributes.get("product", "usdm")
     for name in names:
         world.add_account(name, api_key_of(name), **attributes)
@@ -58,7 +59,7 @@ def add_live(world: World, clock: VirtualClock, *names: str, minutes: float, **a
 
 
 def kept(world: World, name: str, product: str = "usdm") -> bool:
-    """Tell whether the recorded key is the live one, and recorded to live no longer than it does."""
+    """Return whether the recorded key is the live one, and the recorded expiry is not too late."""
     current, key = world.current(name), api_key_of(name)
     live, expires_at = world.exchange.live_key(key, product), world.exchange.expires_at(key, product)
     if live is None or expires_at is None or current.get("listenKey") != live:
@@ -67,12 +68,12 @@ def kept(world: World, name: str, product: str = "usdm") -> bool:
 
 
 def lines(done: Invocation) -> list[dict[str, Any]]:
-    """Return the JSON lines an invocation printed; anything else it printed fails the test."""
+    """Return the JSON lines that an invocation printed. Fails if it printed anything else."""
     return [json.loads(line) for line in done.output.splitlines()]
 
 
 def metrics(done: Invocation) -> dict[str, float]:
-    """Return the metrics an invocation emitted; empty where it emitted none."""
+    """Return the metrics that an invocation emitted, by name."""
     found: dict[str, float] = {}
     for line in lines(done):
         for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
@@ -82,19 +83,19 @@ def metrics(done: Invocation) -> dict[str, float]:
 
 
 def summary(done: Invocation) -> dict[str, Any]:
-    """Return the report that an invocation logged, whether it raised or not; it has no problems in it."""
+    """Return the report that an invocation logged, even if it raised. The log leaves out the problems."""
     [report] = [line["report"] for line in lines(done) if line.get("message") == "run"]
     found: dict[str, Any] = report
     return found
 
 
 def duration(done: Invocation) -> float:
-    """Return how many seconds an invocation says that its run took."""
+    """Return the duration of a run in seconds, from the report that it logged."""
     return float(summary(done)["durationMs"]) / 1000
 
 
 def raised(done: Invocation) -> str:
-    """Return the name of what an invocation raised, empty where it raised nothing."""
+    """Return the name of the error that an invocation raised, or an empty string."""
     return type(done.error).__name__ if done.error else ""
 
 

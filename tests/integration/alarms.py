@@ -1,10 +1,10 @@
-"""CloudWatch, as far as the template's alarms need it: metrics from EMF lines, and alarms over them.
+"""The part of CloudWatch that the template's alarms need: metrics from EMF lines, and alarms over them.
 
-moto knows no alarm of a stack. The rules are those of the CloudWatch User Guide, "Alarm evaluation",
-"Configuring how CloudWatch alarms treat missing data", "Alarm warm-up periods" and "Using metric math": an
-alarm is evaluated every minute over the window that ends then; where data is missing CloudWatch looks further
-back, and what TreatMissingData says counts only when it still finds too little. While an alarm warms up it is
-in INSUFFICIENT_DATA and does nothing.
+moto does not evaluate a stack's alarms. The rules here are those of the CloudWatch User Guide, "Alarm
+evaluation", "Configuring how CloudWatch alarms treat missing data", "Alarm warm-up periods" and "Using metric
+math". An alarm is evaluated every minute over the window that ends then. If data is missing, CloudWatch looks
+further back; TreatMissingData applies only if it still finds too little. While an alarm warms up, it is in
+INSUFFICIENT_DATA and does nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Series = tuple[str, str, frozenset[tuple[str, str]]]
 
 
 class Metrics:
-    """Data points by namespace, name and dimensions; time in epoch seconds of the virtual clock."""
+    """Data points by namespace, name and dimensions. Times are epoch seconds of the virtual clock."""
 
     def __init__(self) -> None:
         self._points: dict[Series, list[tuple[float, float]]] = defaultdict(list)
 
     def read(self, output: str, at: float) -> None:
-        """Take in the EMF lines of what a function printed, as CloudWatch Logs would, printed at `at`."""
+        """Store the metrics in the EMF lines of a function's output, as CloudWatch Logs would at `at`."""
         for line in output.splitlines():
             content = json.loads(line)
             for directive in content.get("_aws", {}).get("CloudWatchMetrics", ()):
@@ -48,7 +48,7 @@ class Metrics:
                             self.put(directive["Namespace"], metric["Name"], dimensions, at, number)
 
     def put(self, namespace: str, name: str, dimensions: Mapping[str, str], at: float, value: float) -> None:
-        """Take in a data point."""
+        """Store a data point."""
         self._points[namespace, name, frozenset(dimensions.items())].append((at, value))
 
     def names(self, namespace: str) -> set[str]:
@@ -56,20 +56,20 @@ class Metrics:
         return {name for space, name, _ in self._points if space == namespace}
 
     def dimensions(self, namespace: str) -> set[frozenset[tuple[str, str]]]:
-        """Return every set of dimensions in a namespace: each costs as much as a metric of its own."""
+        """Return every set of dimensions in a namespace. Each is billed as a metric of its own."""
         return {dimensions for space, _, dimensions in self._points if space == namespace}
 
     def statistic(self, series: Series, kind: str, start: float, end: float) -> float | None:
-        """Return a statistic over (start, end], None without data."""
+        """Return a statistic over (start, end], or None if there is no data."""
         values = [value for at, value in self._points.get(series, ()) if start < at <= end]
         return _STATISTICS[kind](values) if values else None
 
 
 class Alarm:
-    """One alarm of the expanded template, created at `made` (epoch seconds).
+    """An alarm of the expanded template, created at `made` (epoch seconds).
 
-    `names` resolves its references to what was deployed. `mails` has the state changes for which the alarm
-    has an action, and their times.
+    `names` maps its references to deployed resources. `history` has the state changes with their times, and
+    `mails` those for which the alarm has an action.
     """
 
     def __init__(self, properties: Mapping[str, Any], names: Mapping[str, str], made: float = 0.0) -> None:
@@ -104,7 +104,7 @@ class Alarm:
         self.series: Series = (metric["Namespace"], metric["MetricName"], frozenset(dimensions.items()))
 
     def evaluate(self, metrics: Metrics, at: float) -> None:
-        """Set the state as CloudWatch would at this time."""
+        """Evaluate the alarm as CloudWatch would at this time, and update its state."""
         if at < self._quiet_until:
             return
         state = self._state(metrics, at)
@@ -132,7 +132,7 @@ class Alarm:
         return ALARM if sum(breaching) >= self._to_alarm else OK
 
     def _values(self, id_: str, metrics: Metrics, at: float) -> list[float | None]:
-        """Return what a metric or an expression of this alarm is in each period, the latest last."""
+        """Return the value of a metric or an expression of this alarm in each period, the latest last."""
         if id_ == self._stored:
             return [
                 metrics.statistic(
@@ -162,7 +162,7 @@ class Alarm:
             case {"Ref": name}:
                 return self._names[name]
             case {"Fn::GetAtt": [name, "QueueName"]}:
-                return self._names[name].rpartition("/")[2]  # what a queue is known by is its URL
+                return self._names[name].rpartition("/")[2]  # a queue's physical id is its URL
         raise NotImplementedError(value)
 
 

@@ -1,6 +1,6 @@
-"""Which messages each trouble brings, when, and when they end: the table in docs/alarms.md.
+"""Which messages each trouble causes, and when: the table in docs/alarms.md.
 
-The rules, the function and the stand-in run for hours of a virtual clock; the alarms are the template's.
+The rules, the function and the stand-in run for hours on a virtual clock, with the template's alarms.
 `python -m tests.integration.troubles` writes the table.
 """
 
@@ -27,9 +27,9 @@ from tests.integration.watched import Watched
 
 PAGE = Path(__file__).parents[2] / "docs/alarms.md"
 MARKS = "<!-- troubles -->\n", "<!-- end -->\n"
-BEFORE, AFTER = 62.0, 130.0  # minutes: it begins 2 after a tick
+BEFORE, AFTER = 62.0, 130.0  # minutes; so a trouble begins 2 minutes after a tick
 _MAIL, _CHAT, _BEAT = "AlarmTopic", ("Webhook", "AlarmWebhook"), "Heartbeat"
-# Seconds between two posts to the heartbeat: more than a tick apart; longer than its service waits.
+# Seconds without a post to the heartbeat after which a post is late, and after which its service alerts.
 _LATE_BEAT, _MISSING_BEAT = 35 * 60.0, 91 * 60.0
 
 Stage = tuple[Watched, LocalFunction]
@@ -37,7 +37,11 @@ During = Callable[[Watched, LocalFunction], AbstractContextManager[Any]]
 
 
 class Trouble(NamedTuple):
-    """What goes wrong, for how many minutes and how; `how` is for the rules, `during` for all else."""
+    """What goes wrong, and for how many minutes.
+
+    `how` has the arguments of Watched.go, which affect the rules; `during` causes everything else. `chat` is
+    false if mail and chat get different messages, `region` if no message can leave the region.
+    """
 
     name: str
     minutes: float
@@ -48,7 +52,7 @@ class Trouble(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the table; the numbers are minutes after the trouble began or ended."""
+    """A row of the table. The numbers are minutes after the trouble began or ended."""
 
     trouble: str
     messages: list[tuple[str, int]]
@@ -132,7 +136,7 @@ TROUBLES = [
 
 
 def row(trouble: Trouble, aws: LocalAws) -> Row:
-    """Play a trouble and return its row. Raises AssertionError where mail and chat differ."""
+    """Simulate a trouble and return its row. Fails if mail and chat should not differ but do."""
     clock = VirtualClock()
     aws.reset()
     exchange = Exchange(now=clock.timestamp)
@@ -172,7 +176,7 @@ def row(trouble: Trouble, aws: LocalAws) -> Row:
 
 
 def _subject(text: str) -> str:
-    """Return what a message is, without its words."""
+    """Return the kind of a message, such as "ALARM KeyAtRiskAlarm" or "FAILING"."""
     if found := re.search(r"(FAILING|RECOVERED) \d+ account", text):
         return found[1]
     found = re.search(r"(ALARM|OK) (?:listenkey-keeper-)?(\w+Alarm)", text)

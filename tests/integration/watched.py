@@ -1,4 +1,4 @@
-"""The local environment's rules run by the virtual clock; CloudWatch and EventBridge show the results."""
+"""Runs the local environment's rules on the virtual clock, with the alarms and messages that result."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tests.eventbridge import Bus, alarm_event, arn_of_alarm
 from tests.integration.alarms import ALARM, Alarms, Metrics
 from tests.rules import Rules
 
-_KEPT = 86_400  # seconds, by UndeliveredQueue
+_KEPT = 86_400  # seconds that UndeliveredQueue keeps a message
 
 
 @cache
 def _told() -> dict[str, Any]:
-    """Return the template with everybody told who can be."""
+    """Return the template with a webhook and a heartbeat."""
     return choose(expand(), {"AlarmWebhookSecretId": "ops/chat", "HeartbeatSecretId": "ops/beat"})
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What arrived at a topic, a URL (by its logical id) or a bus, and when (epoch seconds)."""
+    """A message that arrived at a topic, a URL (both by logical id) or a bus, at `at` (epoch seconds)."""
 
     at: float
     to: str
@@ -34,12 +34,11 @@ class Message:
 
 
 class Watched:
-    """A world whose rules run, with CloudWatch watching and EventBridge passing on what there is to tell.
+    """A world whose rules run, with CloudWatch's alarms, and EventBridge, which delivers the messages.
 
-    What SQS and Lambda publish of their own is put here as they would, for letters and throttles that the
-    rules really brought about: the number of letters in a queue once a minute, and each throttle. The
-    stack is an hour old, its alarms have warmed up; `new`: it has been deployed this minute. `broken` has the
-    URLs, by logical id, that answer 404.
+    SQS and Lambda publish some metrics themselves. They are added here: once a minute the number of letters
+    in each queue, and each throttle. The stack is an hour old, so its alarms have warmed up; if `new`, it has
+    just been deployed. `broken` has the logical ids of the URLs that answer 404.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Watched:
         self.rules = Rules(world, invoke, clock)
 
     def go(self, minutes: float, **how: Any) -> None:
-        """Let time pass; then look at every minute of it, as CloudWatch would have."""
+        """Let time pass, then evaluate the alarms for every minute of it. `how` is for Rules.go."""
         start, throttles = self.clock.timestamp(), len(self.rules.throttles)
         self.rules.go(minutes, **how)
         names = self.world.aws.resources
@@ -85,7 +84,7 @@ class Watched:
 
     @staticmethod
     def go_together(stacks: Sequence[Watched], minutes: float) -> Iterator[None]:
-        """Let time pass for stacks that share a clock; yield whenever it has moved."""
+        """Let time pass for stacks that share a clock. Yields whenever the clock has moved."""
         clock = stacks[0].clock
         start, end = clock.timestamp(), clock.monotonic() + 60 * minutes
         while (left := end - clock.monotonic()) > 0:

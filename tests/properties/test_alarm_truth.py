@@ -1,6 +1,7 @@
-"""Whatever goes wrong, and however much at once: KeyAtRiskAlarm says what is true.
+"""KeyAtRiskAlarm tells the truth, whatever goes wrong and however much goes wrong at once.
 
-Hours of random troubles on a virtual clock. An early death at Binance is left out: no run can know of it.
+The tests simulate hours of random troubles on a virtual clock. A key that dies early at Binance is left out:
+no run can know of it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def without_row(name: str) -> During:
     return during
 
 
-# What may go wrong, by name: for the function, for one account, or for the rules.
+# What can go wrong, by name: for all accounts, for one account, or for the rules.
 OF_ALL: dict[str, During] = {
     "down": exchange_fault(status=503), "reset": exchange_fault(kind="reset"),
     "banned": exchange_fault(status=418), "limited": exchange_fault(status=429), "no tables": no_dynamodb,
@@ -53,7 +54,7 @@ OF_RULES = ("tick", "sweep", "both rules", "throttled", "deleted")
 
 
 class Hours:
-    """Random troubles, each for 5 to 150 minutes, up to four at once, and then quiet."""
+    """Hours of random troubles, up to four at once, each for 5 to 150 minutes; then QUIET minutes without."""
 
     def __init__(self, watched: Watched, function: LocalFunction, seed: int) -> None:
         self.watched, self.function = watched, function
@@ -65,7 +66,7 @@ class Hours:
         self.story: list[str] = []
 
     def play(self) -> None:
-        """Play them a minute at a time; look at the alarm after each."""
+        """Simulate the hours, and check the alarm after each minute."""
         for minute in range(MINUTES + QUIET):
             for name in [name for name, (end, _) in self._on.items() if end <= minute or minute >= MINUTES]:
                 self._on.pop(name)[1].close()
@@ -95,7 +96,7 @@ class Hours:
         return {"disabled": disabled, "throttled": "throttled" in self._on, "deleted": "deleted" in self._on}
 
     def _look(self) -> None:
-        """The alarm is on if the last run that counted began when an enabled account had no live key."""
+        """Check that the alarm is on if an enabled account had no live key when the last run began."""
         world, now = self.watched.world, self.watched.clock.timestamp()
         for name in NAMES:
             key = world.exchange.live_key(api_key_of(name), "usdm")
@@ -107,7 +108,7 @@ class Hours:
         runs = self.watched.rules.runs
         self._counted += [run for run in runs[self._read :] if "KeysAtRisk" in metrics(run.done)]
         self._read = len(runs)
-        # CloudWatch looks once a minute.
+        # CloudWatch evaluates the alarm once a minute, so it may not know of a later run yet.
         if counted := [run for run in self._counted[-9:] if run.at <= now - 60]:
             began = counted[-1].at - 60 * (counted[-1].ended - counted[-1].began)
             seen = [name for name, since in self._dead_since.items() if since < began]

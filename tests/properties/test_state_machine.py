@@ -1,9 +1,9 @@
 """The whole program under any sequence of troubles: what it promises must hold after every step.
 
-The program is the real one, over sockets to the stand-in and over boto3 to moto (in this process: there are
-many calls). Time is virtual and the workers take turns, so that what fails can be played again. What is
-checked is the promise: the record against the exchange's own truth, the ledger against the requests that
-arrived, the events against the ledger. A tick with nothing down must put every good account right.
+It is the real program, with sockets to the stand-in, and with boto3 to moto (in this process, because there
+are many calls). Time is virtual and the workers take turns, so that a failure can be reproduced. The test
+compares the records with the exchange's state, the ledger with the requests that arrived, and the events with
+the ledger. After a tick with nothing down, every good account must have a live key.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ from local.world import World
 from simulation.schedules import Inline
 from tests.faults.refusals import Raw
 
-# More with `make test-deep`, fewer with `make dynamodb`.
+# `make test-deep` runs more examples, `make dynamodb` fewer.
 EXAMPLES, STEPS = (400, 60) if os.environ.get("DEEP") else (25, 25)
 if os.environ.get("DYNAMODB_LOCAL"):
     EXAMPLES, STEPS = 5, 15
 FRESH = timedelta(minutes=5)
 RUN_SECONDS = 300.0
-# Small, so that runs have to wait: an account for options needs two requests, so it has a minute of its own.
+# Small, so that runs have to wait. An account for options may need two requests, so it takes a whole minute.
 CAPS = {"futures": 12, "portfolio": 30, "options": 2}
 MOST_OPTIONS = 3
-MOST_PROBES = 24  # to one group of hosts, for as long as a run may last
+MOST_PROBES = 24  # the most probes of one group of hosts that fit into a run
 SUCCESSES = {"EXTENDED", "CHANGED", "CREATED", "RECREATED"}
 HOST_FAULTS: dict[str, dict[str, Any]] = {
     "5xx": {"status": 503},
@@ -91,7 +91,8 @@ HANGS, READ_TIMEOUT = "DynamoDB writes hang", 5.0
 NO_COUNTER = {HANGS, "the weight counter"}
 
 
-# Of two runs at once: at which of their calls the other goes on, the last first; or one overtakes at a call.
+# For two runs at once: whether the other run continues at each call, in reverse order; or one run overtakes
+# the other at one call.
 ORDERS = st.lists(st.booleans(), max_size=60) | st.integers(0, 6).map(lambda calls: [True, *[False] * calls])
 
 
@@ -100,7 +101,7 @@ class Killed(BaseException):
 
 
 class Life:
-    """How long a process lives: `left` calls out of it, without a limit if None."""
+    """How long a process lives: for `left` more calls to AWS or Binance, or without a limit if it is None."""
 
     left: int | None = None
 
@@ -112,7 +113,7 @@ class Life:
 
 
 class Turns:
-    """Two runs that take turns: at each of their calls out of the process the other may go on."""
+    """Two runs that take turns: at each call that one makes to AWS or Binance, the other may continue."""
 
     def __init__(self, order: Collection[bool]) -> None:
         self._order = list(order)
@@ -132,7 +133,7 @@ class Turns:
             raise self._failure
 
     def call(self) -> None:
-        """Let the other run go on, if it is its turn."""
+        """Let the other run continue if it is its turn."""
         number = getattr(self._here, "number", None)
         if number is not None and self._order and self._order.pop() and not self._over[1 - number]:
             self._turn[1 - number].release()
@@ -151,7 +152,7 @@ class Turns:
 
 
 class Wire(BinanceClient):
-    """The client of a process that may die: after that nothing it sends arrives."""
+    """The Binance client of a process that may die. After that, nothing that it sends arrives."""
 
     def __init__(self, machine: WholeProgram, *args: Any) -> None:
         super().__init__(*args)
@@ -161,14 +162,14 @@ class Wire(BinanceClient):
         if self._machine.life.is_over():
             raise Transient(ErrorCode.CONNECTION, "no connection")
         answer = super()._exchange(method, product, api_key)
-        # Not before it: the other run may move the clock, and what may go now goes now.
+        # Only after the request: the other run may move the clock, and this request was allowed at this time.
         self._machine.turns.call()
         return answer
 
 
 @dataclass
 class Subject:
-    """An account, and what a test knows of it."""
+    """An account, and what the test knows about it."""
 
     name: str
     api_key: str
@@ -176,11 +177,11 @@ class Subject:
     enabled: bool = True
     known: bool = True  # to Binance
     refused: Fault | None = None  # by the firewall
-    tampered: datetime | None = None  # when what it has at Binance last changed behind our back
+    tampered: datetime | None = None  # when its key at Binance last changed without the program
 
 
 class WholeProgram(RuleBasedStateMachine):
-    """Rules are what happens to the program; invariants are what it promises."""
+    """The rules are what can happen to the program; the invariants are what it promises."""
 
     aws: LocalAws
 
@@ -229,7 +230,7 @@ class WholeProgram(RuleBasedStateMachine):
             body = json.dumps({"__type": "InternalServerError", "message": "no"})
             return AWSResponse(request.url, 500, {}, Raw(body.encode()))
         if self.aws.dynamodb_url and ".dynamodb." in event_name:
-            return None  # it is sent
+            return None  # send the request to DynamoDB Local
         return self._moto(event_name, request)
 
     def _new_process(self) -> Keeper:
@@ -252,7 +253,7 @@ class WholeProgram(RuleBasedStateMachine):
         )
 
     def _run(self, keeper: Keeper, trigger: str, run_id: str) -> Report:
-        """Do a run of this process, in the time that Lambda gives it."""
+        """Do a run in this process, with the time that Lambda allows."""
         outer = getattr(self.running, "keeper", None)
         self.running.keeper = self.latest = keeper
         began = self.minute()
@@ -288,7 +289,7 @@ class WholeProgram(RuleBasedStateMachine):
         subject = self.subjects[name] = Subject(name, name.ljust(64, "0"), product)
         self.world.add_account(name, subject.api_key, product=product)
 
-    # What happens
+    # What can happen
 
     @rule(rule_name=st.sampled_from([TICK, TICK, SWEEP]), minutes=st.sampled_from([0, 1, 4, 5, 6, 26, 31]))
     def run(self, rule_name: str, minutes: float) -> None:
@@ -392,7 +393,7 @@ class WholeProgram(RuleBasedStateMachine):
         aws_fault=st.sampled_from(["", *sorted(AWS_FAULTS)]),
     )
     def one_tick_goes_wrong(self, data: st.DataObject, host_fault: str, aws_fault: str) -> None:
-        """Let a key be forgotten, a tick meet faults, and a sweep come when they are over."""
+        """Let Binance forget a key, run a tick with faults, and run a sweep after they are over."""
         self.key_expires_at_binance(data)
         self.all_recovers()
         if host_fault:
@@ -477,7 +478,7 @@ class WholeProgram(RuleBasedStateMachine):
     # What is promised
 
     def read_records(self) -> None:
-        """Read the tables, and compare the records with what they were."""
+        """Read the tables, and check the records against the previous ones."""
         before, self.current, self.ledger = self.current, {}, defaultdict(list)
         for item in (*self.aws.items("ListenKeysTable"), *self.aws.items("LedgerTable")):
             plain = {
@@ -524,7 +525,7 @@ class WholeProgram(RuleBasedStateMachine):
                 assert weight <= cap or minute in self.uncounted, (group, weight)
 
     def check_requests(self, first: int, runs: int = 1) -> None:
-        """The requests of a run are few, never a DELETE, and at most one POST for each account."""
+        """Check that a run sent few requests, no DELETE, and at most one POST for each account."""
         sent = self.world.exchange.requests[first:]
         assert {request.method for request in sent} <= {"PUT", "POST"}
         posts = Counter((request.api_key, request.path) for request in sent if request.method == "POST")
@@ -532,7 +533,7 @@ class WholeProgram(RuleBasedStateMachine):
         assert len(sent) <= runs * max(len(CAPS) * MOST_PROBES, 4 * (len(self.subjects) + 1))
 
     def check_ledger(self, first: int) -> None:
-        """Every request of a run is in the ledger, as an attempt of its account."""
+        """Check that every request of a run is in the ledger, as an attempt of its account."""
         sent = Counter(request.api_key for request in self.world.exchange.requests[first:])
         for subject in self.subjects.values():
             entries = [e for e in self.ledger[subject.name] if e["runId"] == f"run{self.runs}"]
@@ -541,7 +542,10 @@ class WholeProgram(RuleBasedStateMachine):
             assert attempts == sent[subject.api_key]
 
     def check_all_well(self, report: Report, due: set[str]) -> None:
-        """After a tick with nothing down, every good account that was due has the exchange's live key."""
+        """Check that every good account that was due has the exchange's live key.
+
+        This must be true after a tick with nothing down.
+        """
         for subject in self.good():
             if subject.name in due:
                 record = self.current[subject.name]
@@ -555,15 +559,15 @@ class WholeProgram(RuleBasedStateMachine):
         assert not report.trouble
 
     def check_announced(self) -> None:
-        """What the ledger says changed has been announced; nothing is left to announce."""
+        """Check that every change in the ledger has been announced, and nothing is left to announce."""
         told = Counter((e["detail-type"], e["detail"]["accountId"]) for e in self.aws.account_events())
-        # What a disabled account has to tell waits until it is enabled.
+        # The messages of a disabled account wait until it is enabled.
         for name in [*(subject.name for subject in self.enabled()), "badkey", "badrow", "nosecret"]:
             happened: Counter[str] = Counter()
             failing, known = False, ""
             for entry in sorted(self.ledger[name], key=lambda entry: entry["record"]):
                 well = entry["outcome"] in SUCCESSES
-                # Whatever the outcome: a run that was overtaken may have created it.
+                # Do not rely on the outcome: a run that was overtaken may have created the key.
                 key = entry["listenKeyFingerprint"] if well else known
                 happened["Listen Key Changed"] += key != known
                 happened["Listen Key Failing"] += not well and not failing
@@ -574,7 +578,7 @@ class WholeProgram(RuleBasedStateMachine):
                 assert times or not told[kind, name], "what has not happened is not announced"
             assert "unannounced" not in self.current[name]
 
-    # What a test knows
+    # What the test knows
 
     fault = ""
     host_fault: Fault
@@ -624,7 +628,7 @@ def test_the_promise_holds_under_any_sequence_of_troubles(aws: LocalAws) -> None
             deadline=None,
             derandomize=not os.environ.get("DEEP"),
             database=None,
-            # To shrink what fails takes minutes: at length only.
+            # Shrinking a failure takes minutes, so only `make test-deep` does it.
             phases=(Phase.generate, Phase.shrink) if os.environ.get("DEEP") else (Phase.generate,),
             suppress_health_check=list(HealthCheck),
         ),

@@ -1,4 +1,4 @@
-"""A recipe of examples/clients in a process of its own, in a world where the stand-in is binance.com."""
+"""Runs a recipe of examples/clients in a process of its own, where binance.com leads to the stand-in."""
 
 import http
 import json
@@ -29,7 +29,7 @@ RECIPES = ROOT / "examples" / "clients"
 STAND_IN = Path(__file__).parent / "stand_in"
 API_KEY = "alice".ljust(64, "0")
 REPORT = "Listen Key Expired"
-# Each recipe and the environment that `make clients` installs for it.
+# Each recipe, and the interpreter or folder that `make clients` installs for it.
 ENVIRONMENTS = {
     "binance_sdk.py": ROOT / ".venv-binance-sdk" / "bin" / "python",
     "ccxt_pro.py": ROOT / ".venv-ccxt" / "bin" / "python",
@@ -41,7 +41,7 @@ ENVIRONMENTS = {
 
 
 class Watched:
-    """The exchange as the recipe's client reaches it, with a note of what it was asked."""
+    """The exchange as the recipe's client reaches it. It notes the client's requests in `sent`."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -53,7 +53,7 @@ class Watched:
 
 
 class Streams(StreamServer):
-    """The stand-in's websockets, which refuse as many handshakes as they are told to, or delay the next."""
+    """The stand-in's websockets, which refuse the next `refusals` handshakes and delay the next one."""
 
     refusals = 0
     delay = 0.0
@@ -70,7 +70,7 @@ class Streams(StreamServer):
 
 
 class Place:
-    """The world, the keeper and a stand-in that speaks TLS, for the account of a recipe."""
+    """The world, the keeper, and a stand-in that uses TLS, for a recipe and its account."""
 
     def __init__(self, world: World, clock: VirtualClock, function: Any, folder: Path) -> None:
         self.world, self.clock, self.function = world, clock, function
@@ -87,25 +87,25 @@ class Place:
         self.keep()
 
     def keep(self, minutes: float = 5) -> str:
-        """Let time go by and the keeper run; return what it did with the account."""
+        """Let time pass and run the keeper. Returns the outcome for the account."""
         self.clock.advance(minutes=minutes)
         done = self.function.invoke({"accounts": ["alice"], "force": True})
         assert done.report is not None
         return str(self.world.ledger("alice")[-1]["outcome"])
 
     def reports(self) -> int:
-        """Return how often the keeper was told that a key is dead."""
+        """Return how many times somebody reported to the keeper that a key is dead."""
         return sum(event["detail-type"] == REPORT for event in self.world.aws.sent_events())
 
     def hand_over_report(self, seconds: float = 0) -> str:
-        """Let time go by and hand the latest report to the keeper; return its last attempt's outcome."""
+        """Let time pass and give the latest report to the keeper. Returns the outcome of the last attempt."""
         self.clock.advance(seconds=seconds)
         report = [event for event in self.world.aws.sent_events() if event["detail-type"] == REPORT][-1]
         self.function.invoke(report)
         return str(self.world.current("alice")["outcome"])
 
     def listen_key_requests(self) -> list[tuple[str, str]]:
-        """Return what the recipe's client has sent to Binance about listenKeys."""
+        """Return the requests about listenKeys that the recipe's client has sent to Binance."""
         return [request for request in self.watched.sent if "listenKey" in request[1]]
 
     def environment(self, recipe: Path) -> dict[str, str]:
@@ -123,7 +123,7 @@ class Place:
             "BINANCE_API_KEY": API_KEY,
             "BINANCE_API_SECRET": "s" * 64,
             **self.world.aws.environment(),
-            # The stack's Binance is the stand-in, so its records name no host of websockets.
+            # Needed because the stack's Binance is the stand-in, so its records have no websocket host.
             "BINANCE_STREAM_URL": "wss://fstream.binance.com",
             "AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{self.way_to_the_table.port}",
         }
@@ -146,7 +146,7 @@ class Place:
 
 
 def command(name: str) -> list[str]:
-    """Return what starts a recipe."""
+    """Return the command that starts a recipe. Skips the test if the recipe's client is not installed."""
     if not ENVIRONMENTS[name].exists():
         pytest.skip(f"{name}: its client is not installed: make clients")
     program = str(ENVIRONMENTS[name]) if name.endswith(".py") else "node"
@@ -154,7 +154,7 @@ def command(name: str) -> list[str]:
 
 
 class Recipe:
-    """A recipe that runs: what it prints is an order a line, `number symbol status`."""
+    """A running recipe. It prints a line for each order: `number symbol status`."""
 
     def __init__(self, place: Place, started: list[str], environment: dict[str, str]) -> None:
         self._place = place
@@ -164,7 +164,7 @@ class Recipe:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # A shell's background jobs ignore Ctrl-C, and so would the recipe.
+            # A shell's background jobs ignore Ctrl-C, and the recipe would inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.heard: list[str] = []
@@ -183,7 +183,7 @@ class Recipe:
             lines.append(line.rstrip("\n"))
 
     def hears_orders(self, what: str, emit: Callable[[str], int] | None = None) -> None:
-        """Let orders happen, one a second at most, until the recipe has told of one."""
+        """Emit orders, at most one per second, until the recipe has printed one of them."""
         numbers: list[str] = []
 
         def heard() -> bool:
@@ -199,7 +199,7 @@ class Recipe:
         return "\n".join(self.heard[-5:] + self.complaints[-20:])
 
     def interrupt(self) -> None:
-        """End it as Ctrl-C does."""
+        """Interrupt the recipe as Ctrl-C does, and wait until it has ended."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait(SECONDS)
 
@@ -228,7 +228,7 @@ def recipe(request: pytest.FixtureRequest, place: Place) -> Iterator[Recipe]:
 
 
 def another_process_takes_the_stream(exchange: Exchange) -> None:
-    """End the listenKey and start another, as another client of the account may."""
+    """End the listenKey and create another, as another client of the account might."""
     for method in ("DELETE", "POST"):
         answer = exchange.handle(method, PATHS["usdm"], {"X-MBX-APIKEY": API_KEY})
         assert answer.status == 200, json.loads(answer.body)

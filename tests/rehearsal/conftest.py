@@ -1,4 +1,4 @@
-"""The stage: MiniStack in a process of its own, a Binance stand-in, and a person who deploys."""
+"""Fixtures of the rehearsal: MiniStack in its own process, a Binance stand-in, and a person who deploys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACCOUNT_ID = "123456789012"
 
 
 class Stage(Deployer):
-    """A person in front of this AWS, with `listenkeys` beside `sam`."""
+    """A person who uses this AWS with `sam` and `listenkeys`."""
 
     def __init__(self, home: Path, url: str, calls: Path, stack: str = "listenkey-keeper") -> None:
         super().__init__(home, stack)
@@ -47,13 +47,13 @@ class Stage(Deployer):
         )
 
     def outcomes(self) -> dict[str, str]:
-        """Return each account's last outcome, as `listenkeys status` has it."""
+        """Return each account's last outcome, as `listenkeys status` shows it."""
         done = self.listenkeys("status", "--json")
         assert done.returncode in (0, 1), done.stderr
         return {each["accountId"]: each["outcome"] for each in json.loads(done.stdout)["accounts"]}
 
     def resources(self) -> dict[str, str]:
-        """Return the stack's resources, physical by logical id."""
+        """Return the physical ids of the stack's resources, by logical id."""
         found = self.client("cloudformation").describe_stack_resources(StackName=self.stack)
         return {
             each["LogicalResourceId"]: each["PhysicalResourceId"]
@@ -62,7 +62,7 @@ class Stage(Deployer):
         }
 
     def recorded_calls(self) -> list[tuple[str, str, dict[str, Any], str]]:
-        """Return service, operation, parameters and function of each AWS call that functions have made."""
+        """Return the AWS calls that functions have made: service, operation, parameters and function."""
         return [tuple(json.loads(line)) for line in self.calls.read_text().splitlines()]
 
 

@@ -1,6 +1,6 @@
-"""MiniStack, corrected where it differs from AWS. Runs in an environment of its own: .venv-ministack.
+"""Runs MiniStack, corrected where it differs from AWS, in an environment of its own: .venv-ministack.
 
-Each function below is one difference, with AWS's behaviour and where it is written. Nothing else is changed.
+Each function below corrects one difference, and says what AWS does and where that is documented.
 """
 
 # mypy: ignore-errors
@@ -14,7 +14,7 @@ from ministack.services.cloudformation import engine, provisioners
 
 
 def alarms_may_compute():
-    """AWS takes an alarm on metric math (AWS::CloudWatch::Alarm, Metrics); here one never has data."""
+    """AWS accepts an alarm on metric math (AWS::CloudWatch::Alarm, Metrics). Here, it never has data."""
     record = provisioners._cw_metric_alarm_record
 
     def with_metrics(name, props):
@@ -27,12 +27,12 @@ def alarms_may_compute():
 
 
 def conditions_may_join():
-    """AWS takes Fn::Join in a condition (CloudFormation User Guide, "Condition functions")."""
+    """AWS accepts Fn::Join in a condition (CloudFormation User Guide, "Condition functions")."""
     evaluate = engine._evaluate_conditions
 
     def joined(node):
         match node:
-            # A list parameter's value is its text, which is as good for a comparison with nothing.
+            # The value of a list parameter is its text here. It is only compared with the empty string.
             case {"Fn::Join": [_, {"Ref": name}]}:
                 return {"Ref": name}
             case dict():
@@ -49,7 +49,7 @@ def conditions_may_join():
 
 
 def stacks_may_have_api_destinations():
-    """CloudFormation makes AWS::Events::Connection and ::ApiDestination; EventBridge here has both."""
+    """CloudFormation creates AWS::Events::Connection and ::ApiDestination, as EventBridge does here."""
 
     def made(answer):
         status, _, body = answer
@@ -80,7 +80,7 @@ def stacks_may_have_api_destinations():
 
 
 def events_have_sources():
-    """AWS gives PutEvents the condition key events:source, one value an entry (EventBridge User Guide)."""
+    """For PutEvents, AWS sets the condition key events:source, a value per entry (EventBridge User Guide)."""
     context = iam_actions.request_tag_context
 
     def with_source(service, iam_action, body, params):
@@ -94,7 +94,7 @@ def events_have_sources():
 
 
 def batches_need_the_permission_of_one():
-    """AWS asks for sqs:SendMessage when a batch is sent (SQS Developer Guide, "API permissions")."""
+    """AWS requires sqs:SendMessage for SendMessageBatch (SQS Developer Guide, "API permissions")."""
     extract = iam_actions.extract_iam_action
 
     def of_one(*arguments):
@@ -105,7 +105,7 @@ def batches_need_the_permission_of_one():
 
 
 def numbers_may_be_text():
-    """CloudFormation turns a text into the number that a property wants; every parameter is text."""
+    """CloudFormation converts a text if a property is a number. A parameter's value is always a text."""
     validate, concurrency = lambda_svc._validate_scaling_config, lambda_svc._sqs_esm_concurrency
 
     def as_number(mapping):

@@ -1,4 +1,4 @@
-"""IAM's decisions, by an engine that knows every condition key and operator: @cloud-copilot/iam-simulate."""
+"""Evaluates policies as IAM does, with @cloud-copilot/iam-simulate, which knows all keys and operators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.paths import ROOT
 
 @dataclass
 class Request:
-    """One request of a principal with these policies; `context` has the condition keys that AWS would add."""
+    """A request of a principal with these policies. `context` has the condition keys that AWS would add."""
 
     policies: list[dict[str, Any]]
     action: str
@@ -23,7 +23,7 @@ class Request:
 
 
 def decide(*requests: Request) -> list[str]:
-    """Return Allowed, ImplicitlyDenied or ExplicitlyDenied for each, or what is wrong with the request."""
+    """Return for each request Allowed, ImplicitlyDenied or ExplicitlyDenied, or what is wrong with it."""
     results: list[str] = _ask(requests=[asdict(request) for request in requests])["results"]
     return results
 

@@ -1,4 +1,4 @@
-"""The template's policies before an engine that decides as IAM does."""
+"""Checks the template's policies with an engine that decides as IAM does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BUS = "arn:aws:events:eu-west-1:123456789012:event-bus/default"
 
 
 def conditions(node: Any) -> Iterator[tuple[str, str]]:
-    """Yield operator and key of each condition of a statement, wherever it stands in the template."""
+    """Yield the operator and key of each condition of each statement in the template."""
     match node:
         case {"Effect": _, "Condition": blocks}:
             for operator, keys in blocks.items():

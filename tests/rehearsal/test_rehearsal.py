@@ -1,6 +1,6 @@
-"""The dress rehearsal: the real SAM CLI deploys what was built to an AWS that enforces the policies.
+"""The rehearsal: the real SAM CLI deploys the built application to an AWS that enforces the policies.
 
-The tests are the acts of one play, in this order; each goes on with what the one before has left.
+The tests run in this order, and each continues with the state that the previous one has left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.rehearsal.judge import Request, decide
 from tests.sam import REGION
 from tests.waiting import eventually
 
-# A dozen deployments in one act; a busy machine takes its time.
+# One test has a dozen deployments, which take long on a busy machine.
 pytestmark = [pytest.mark.rehearsal, pytest.mark.timeout(900)]
 
 TEMPLATE = expand()
@@ -32,7 +32,7 @@ KEYS = {name: f"rehearsal{name}".ljust(64, "0") for name in ("alice", "bob", "ca
 
 
 def slowly(happened: Any) -> Any:
-    """Wait for a rule that fires once a minute."""
+    """Wait for the result of a rule that fires once a minute; return it."""
     deadline = time.monotonic() + 400
     while not (found := happened()):
         assert time.monotonic() < deadline, "it never happened"
@@ -80,7 +80,7 @@ def test_03_the_command_renews_and_checks(stage: Stage, binance: BinanceServer) 
 
 
 def optional(stage: Stage) -> list[list[str]]:
-    """Return a value for each parameter, after making what it names."""
+    """Return groups of settings for the optional parameters, and create the resources that they name."""
     key = stage.client("kms").create_key()["KeyMetadata"]["Arn"]
     stage.client("secretsmanager").create_secret(Name="ops/chat", SecretString="https://example.com/hook")
     ec2 = stage.client("ec2")
@@ -114,7 +114,7 @@ def test_04_every_optional_parameter_is_set_and_taken_back(stage: Stage) -> None
         stage.deploy()
         given = stage.parameters()
         assert [line for line in lines if given[line.partition("=")[0]] != line.partition("=")[2]] == []
-        # As documented: an empty value is written '""', any other default as it is.
+        # As documented: an empty value is written as '""', any other default unchanged.
         for line in lines:
             name = line.partition("=")[0]
             stage.set(f"{name}={DEFAULTS[name] or chr(34) * 2}")
@@ -243,7 +243,7 @@ def test_08_iam_allows_the_calls_made_and_denies_the_forbidden(
             if caller == name:
                 for action, resource in needed(service, operation, sent):
                     if ":secret:a/" in resource:
-                        continue  # from act 04, when SecretPrefix was another and the policy with it
+                        continue  # from test_04, when SecretPrefix and so the policy were different
                     resource = resource.replace(f":{HERE}", f":{REGION}:{ACCOUNT_ID}")
                     context = context_of(operation, sent, arn)
                     asked[f"{function} {action} {resource} {context}"] = Request(

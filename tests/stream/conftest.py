@@ -1,4 +1,4 @@
-"""Fixtures: a stand-in with websockets, the keeper's hand on the table, time that moves when told to."""
+"""Fixtures: a stand-in with websockets, a simple keeper, bots, and a clock that the test moves."""
 
 import asyncio
 import functools
@@ -31,7 +31,7 @@ HOUR = 3600
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test."""
+    """Make a pytest test of an async function, with a time limit."""
 
     async def bounded(*args: Any, **kwargs: Any) -> None:
         async with asyncio.timeout(SECONDS):
@@ -45,7 +45,10 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 def listens(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test with the fixture `alice`, a bot, while its stream listens to a key just renewed."""
+    """Make a test of an async function that gets the bot `alice`, whose stream already listens.
+
+    Its key has just been renewed.
+    """
 
     @functools.wraps(test)
     async def opened(alice: "Bot", **fixtures: Any) -> None:
@@ -57,7 +60,7 @@ def listens(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 async def until(happened: Callable[[], Any]) -> None:
-    """Wait for something that a socket or another thread brings about."""
+    """Wait until `happened` returns something true, because of a socket or another thread."""
     async with asyncio.timeout(SECONDS):
         while not happened():
             await asyncio.sleep(0.002)
@@ -69,41 +72,41 @@ def bounds(gap: Gap) -> tuple[datetime, datetime]:
 
 
 async def listening(bot: "Bot") -> None:
-    """Wait until the stream is alive and has nothing to do before its next look and its next ping."""
+    """Wait until the stream is alive and only waits for its next look at the table and its next ping."""
     await until(lambda: bot.stream.alive and bot.resting)
 
 
 async def passes(bot: "Bot", seconds: float) -> None:
-    """Let time pass for a stream that listens, 10 seconds or more: until it has pinged and looked."""
+    """Let 10 seconds or more pass for a stream that listens; wait until it has pinged and looked."""
     clock: Any = bot.stream._clock
     clock.advance(seconds)
-    just_now = timedelta(seconds=2)  # a corrected clock is right to the second
+    just_now = timedelta(seconds=2)  # a corrected clock has a precision of a second
     await until(lambda: bot.line and bot.stream._follower.now() - bot.line.proof.delivered < just_now)
     await listening(bot)
 
 
 async def hears(bot: "Bot", exchange: Exchange) -> None:
-    """Let an order happen, and wait until the bot has heard it: it, and no order before it."""
+    """Emit an order, and wait until the bot has received this order and no other."""
     number = exchange.emit_order(ALICE)
     await until(lambda: bot.orders == [number])
 
 
 async def follows(bot: "Bot", keeper: "Keeper") -> None:
-    """Record the account's key, and wait until the stream has followed it there: its second gap."""
+    """Renew and record the account's key, and wait until the stream has switched to it: its second gap."""
     keeper.renew()
     bot.stream.wake()
     await until(lambda: len(bot.gaps) == 2)
 
 
 async def without(bot: "Bot") -> None:
-    """Wait until the stream hears nothing, and waits for its next look at the table."""
+    """Wait until the stream has no connection, and waits for its next look at the table."""
     await until(lambda: not bot.stream.alive and bot.resting)
 
 
 class Table:
-    """The table's client, which fails with `code`, or `error`, while there is one, and hangs while `hanging`.
+    """The table's client. Calls fail while `code` or `error` is set, and hang while `answering` is cleared.
 
-    The Date of its answers says that this machine's clock is `ahead` seconds ahead.
+    The Date header of its answers is `ahead` seconds behind this machine's clock.
     """
 
     def __init__(self, client: Any, code: str = "") -> None:
@@ -129,7 +132,7 @@ class Table:
 
 
 class Bus:
-    """EventBridge as a bot calls it: what it was told."""
+    """EventBridge as a bot calls it. `told` has the details of the events that it has received."""
 
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []
@@ -140,7 +143,7 @@ class Bus:
 
 
 class Keeper:
-    """What the function does for one account, by hand: start or extend its key, and record it."""
+    """Does what the function does for one account: creates or extends its key, and records it."""
 
     def __init__(self, world: World, clock: VirtualClock, product: str = "usdm") -> None:
         self.world, self.product = world, product
@@ -158,7 +161,7 @@ class Keeper:
 
 
 class Bot:
-    """Takes everything from a stream, as it comes."""
+    """Collects the items of a stream as they arrive. It takes no more while `takes` is cleared."""
 
     def __init__(self, stream: UserDataStream) -> None:
         self.stream = stream
@@ -180,7 +183,7 @@ class Bot:
 
     @property
     def told(self) -> list[str]:
-        """What the bot was told of its hearing, in its order: "-why" for an Interrupted, "+why" for a Gap."""
+        """The items that are not events, in their order: "-why" for an Interrupted, "+why" for a Gap."""
         signs = {Interrupted: "-", Gap: "+"}
         return [signs[type(item)] + item.why for item in self.items if not isinstance(item, dict)]
 
@@ -190,7 +193,7 @@ class Bot:
 
     @property
     def resting(self) -> bool:
-        """Whether both of the stream's tasks wait for time to pass, and no ping is under way."""
+        """Whether both of the stream's tasks wait for time to pass, and no ping is in progress."""
         follower, pinging = self.stream._follower, self.line._pinging if self.line else None
         waiters = follower.look._waiter, follower._open._waiter
         clock: Any = self.stream._clock
@@ -217,7 +220,7 @@ class Bot:
 
 @pytest.fixture(autouse=True)
 def gates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave no gate behind: a later test's server may get the same port, and its time may be the real one."""
+    """Use no gates of other tests: their servers may have had the same port, but another clock."""
     monkeypatch.setattr(pacing, "_gates", {})
 
 
@@ -250,7 +253,7 @@ def bus() -> Bus:
 
 @pytest.fixture
 def keys_at(world: World, table: Any, bus: Any) -> Callable[[str], ListenKeys]:
-    """Make ListenKeys whose URLs are of this host."""
+    """Make ListenKeys with this base URL."""
     name = world.aws.outputs["ListenKeysTableName"]
     return lambda url: ListenKeys(name, dynamodb=table, base_url=url, eventbridge=bus)
 
@@ -269,7 +272,7 @@ def stream(keys: ListenKeys, time_: StreamClock) -> UserDataStream:
 def bot(
     keys_at: Callable[[str], ListenKeys], streams: StreamServer, time_: StreamClock
 ) -> Callable[..., Bot]:
-    """Make a bot, of the stand-in unless another URL is given."""
+    """Make a bot. It connects to the stand-in unless another URL is given."""
 
     def make(url: str = streams.url, **options: Any) -> Bot:
         return Bot(UserDataStream("alice", keys_at(url), clock=time_, **options))
