@@ -1,4 +1,4 @@
-"""The code blocks of pages, so that what they show is what the tests run."""
+"""Reads the code blocks of pages, so that the tests run exactly what the pages show."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Where the project is, for tests that read its files or start its programs."""
+"""The project's paths, for tests that read its files or start its programs."""
 
 from pathlib import Path
 

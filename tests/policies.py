@@ -23,5 +23,5 @@ def statements_of(resources: Mapping[str, Any], role: str) -> list[dict[str, Any
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a policy's actions or resources as a list: a single one may stand alone."""
+    """Return a policy's actions or resources as a list. A policy may have a single one without a list."""
     return value if isinstance(value, list) else [value]

@@ -1,6 +1,7 @@
-"""API keys in Secrets Manager: a key has a secret of its own, or several keys share one.
+"""API keys in Secrets Manager. A key has a secret of its own, or several keys share one.
 
-A secret is a JSON object with an API key in each field. Nothing here prints, and no error quotes a secret.
+A secret's value is a JSON object, with an API key in a field. Nothing here prints, and no error quotes a
+secret.
 """
 
 import contextlib

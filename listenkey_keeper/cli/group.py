@@ -84,7 +84,7 @@ class OneLineErrors(TyperGroup):
 
 
 def number(option: str, least: int, most: int, whole: bool = False) -> Callable[[str], float]:
-    """Return a parser for this option's value. It raises CliError unless that is from `least` to `most`."""
+    """Return a parser of this option's value, which raises CliError unless it is from `least` to `most`."""
 
     def read(text: str) -> float:
         try:

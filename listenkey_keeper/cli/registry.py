@@ -150,7 +150,7 @@ class Registry:
             return secret_id, wanted.secret_field
         if known and secret_id == known.secret_id:
             return secret_id, known.secret_field
-        # In a secret of several accounts, each has the field of its own name by default.
+        # In a secret of several accounts, the default field of each is its id.
         return secret_id, _DEFAULT_FIELD if secret_id == own else wanted.account_id
 
     def write_row(self, wanted: Wanted, known: Account | None, secret_id: str, field: str) -> None:

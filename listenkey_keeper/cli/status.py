@@ -192,7 +192,7 @@ def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:
 def _cells(row: AccountStatus, run_id: str | None) -> dict[str, Text]:
     kind, outcome = row.state, row.outcome
     if run_id and row.account.enabled and row.current.run_id != run_id:
-        outcome = "SKIPPED"  # that run left the account alone
+        outcome = "SKIPPED"  # the last attempt was another run's
     colour = _COLOURS[kind]
     product, environment = row.account.product or "-", row.account.environment
     return {
