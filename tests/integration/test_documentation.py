@@ -200,7 +200,7 @@ def test_the_reference_has_binances_hosts_and_paths() -> None:
 
 
 @pytest.mark.skipif(not (shutil.which("jq") and shutil.which("curl")), reason="needs jq and curl")
-def test_what_renews_keys_manually_does_so() -> None:
+def test_what_renews_keys_manually_does_so(tmp_path: Path) -> None:
     """For one account and for all, with API keys in a secret of their own and in a shared one."""
     accounts = [
         dict(zip(("accountId", "enabled", "product", "secretId", "secretField"), values, strict=True))
@@ -216,9 +216,9 @@ def test_what_renews_keys_manually_does_so() -> None:
     keys = {"alice": "a" * 64, "bob": "b" * 64}
     own, shared = json.dumps({"apiKey": keys["alice"]}), json.dumps({"bob": keys["bob"], "carol": "c"})
     stubs = f"""
-        listenkeys() {{ echo '{json.dumps(accounts)}'; }}
         aws() {{ case "$4" in */shared-1) echo '{shared}';; *) echo '{own}';; esac; }}
     """
+    (tmp_path / "accounts.json").write_text(json.dumps(accounts))
     part = ALARMS.partition("## Renew a key manually")[2].partition("\n## ")[0]
     one, [loop] = blocks(part, "console")[0], blocks(part, "bash")
     typed = re.sub(r"^\$ ", "", one.partition('{"listenKey"')[0], flags=re.MULTILINE)
@@ -230,7 +230,7 @@ def test_what_renews_keys_manually_does_so() -> None:
         for script in (one_account, loop):
             done = subprocess.run(
                 ["bash", "-c", stubs + script.replace(ENDPOINTS["usdm"].host, binance.url)],
-                capture_output=True, text=True, timeout=SECONDS, check=True,
+                capture_output=True, text=True, timeout=SECONDS, check=True, cwd=tmp_path,
             )  # fmt: skip
         sent = [(request.method, request.api_key) for request in binance.exchange.requests]
     assert sent == [("PUT", keys["bob"]), ("PUT", keys["alice"]), ("PUT", keys["bob"])]
