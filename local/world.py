@@ -22,7 +22,7 @@ MAKING = "creating AWS from template.yaml and a Binance stand-in on this machine
 # The environment variable with the base URL of the websockets; empty if the world does not serve them.
 STREAM_URL = "BINANCE_STREAM_URL"
 # API keys that the stand-in accepts and no account has yet, for the user to try out.
-SPARE_KEYS = [f"sparekey{number:02}" for number in range(1, 6)]
+SPARE_KEYS = [f"sparekey{number:02}" for number in range(1, 1000)]
 
 
 class World:

@@ -273,7 +273,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     found = eventually(settled)
     assert all(0 < found[name]["minutesLeft"] <= 60 for name in ("alice", "bob", "carol"))
     assert listenkeys("renew", "dave").returncode == 1
-    assert listenkeys("accounts", "add", "dave", "--replace", stdin="sparekey01").returncode == 0
+    assert listenkeys("accounts", "add", "dave", "--replace", stdin="sparekey999").returncode == 0
     renewed = json.loads(listenkeys("renew", "dave", "--force", "--json").stdout)
     assert renewed["created"] + renewed["extended"] == 1  # extended, where a tick was faster
     assert "CREATED" in listenkeys("history", "dave").stdout
@@ -303,7 +303,7 @@ def test_a_world_that_is_up_can_be_operated_and_ends_with_ctrl_c(
     assert up.returncode == 0
     assert "Traceback" not in output
     assert "Status page: http://127.0.0.1:" in output
-    assert "sparekey01 to sparekey05" in output
+    assert "sparekey01 to sparekey999" in output
     assert "  1 extended, 1 created, 1 recreated, 1 rejected; " in output
     assert output.endswith("the local environment has stopped\n")
     assert [file.name for file in (tmp_path / ".local").iterdir()] == ["function.log"]
