@@ -15,7 +15,7 @@ from local.clock import VirtualClock
 from local.invoke import Invocation
 from local.world import World
 from tests.bad_events import BAD_EVENTS
-from tests.faults.matrix import SWEEP, TICK
+from tests.faults.matrix import SWEEP, TICK, api_key_of
 from tests.leaks import WatchedFunction
 from tests.scene import Scene
 
@@ -251,3 +251,27 @@ def test_at_the_lowest_log_level_the_function_shows_no_more_of_a_key(world: Scen
     for library in ("botocore", "urllib3"):
         assert not logging.getLogger(library).isEnabledFor(logging.DEBUG)
     function.search_world()
+
+
+@pytest.mark.parametrize("event", [TICK, SWEEP], ids=["tick", "sweep"])
+def test_an_account_with_another_product_is_renewed_at_once(world: Scene, event: dict[str, Any]) -> None:
+    world.live("alice", minutes=1)
+    of_usdm = world.current("alice")
+    world.put_row("alice", product="coinm")
+    world.exchange.fault(status=503)
+    world.invoke(event)
+    failed = world.current("alice")
+    assert failed["outcome"] == "FAILED"
+    for known in ("listenKey", "product", "expiresAt"):  # a bot opens the stream by these
+        assert failed[known] == of_usdm[known]
+
+    world.exchange.clear_faults()
+    world.clock.advance(minutes=1)
+    world.invoke(event)
+    current = world.current("alice")
+    assert current["product"] == "coinm"
+    assert current["listenKey"] == world.exchange.live_key(api_key_of("alice"), "coinm")
+    world.exchange.requests.clear()
+    world.clock.advance(minutes=1)
+    world.invoke(event)
+    assert world.exchange.requests == []

@@ -227,7 +227,9 @@ def test_a_broken_or_unknown_attribute_does_not_cost_the_others(
     world.put_current("alice", KEY, AT, **{attribute: value})
 
     read = dict(records.read(["alice"]))["alice"]
-    expected = Current(KEY, "EXTENDED", AT, AT, AT + LEASE, run_id="earlier", attempted=iso(AT))
+    expected = Current(
+        KEY, "EXTENDED", AT, AT, AT + LEASE, run_id="earlier", attempted=iso(AT), product="usdm"
+    )
 
     differing = {name for name in Current.__slots__ if getattr(read, name) != getattr(expected, name)}
     names = {"listenKey": "listen_key", "renewedAt": "renewed_at", "expiresAt": "expires_at"}

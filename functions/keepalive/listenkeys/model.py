@@ -76,6 +76,7 @@ class Current:
     unannounced: tuple[str, ...] = ()
     run_id: str | None = None
     attempted: str | None = None  # attemptedAt as recorded, even if it is not a valid time
+    product: str | None = None  # the key's
 
 
 NOTHING = Current()
@@ -88,8 +89,7 @@ class Result:
     `at` is when the last request was sent; without one, when the outcome was known. `before` is the record
     that the outcome is derived from, `expires_at` when the key dies as far as is known now. `latency_ms` is
     that of the last request; `attempts` counts all requests. `stream_url` is the scheme and host of the key's
-    stream, empty if they are not known. `unannounced` holds the announcements to record with the result, as
-    JSON texts.
+    stream, empty if not known. `unannounced` holds the announcements to record with it, as JSON texts.
     """
 
     account_id: str

@@ -46,10 +46,11 @@ class DueRule:
             return not -TRIED < tried < TRIED, f"said to be dead, tried {tried.total_seconds():.0f} s ago"
         sweep, rejected = self.trigger.name == SWEEP, before.outcome == Outcome.REJECTED
         retry = before.attempted_at is None or self.now - before.attempted_at >= REJECTED_AGAIN
-        if before.renewed_at is None or before.listen_key is None:
+        other = before.product not in (None, account.product)
+        if before.renewed_at is None or before.listen_key is None or other:
             if sweep and rejected and not retry:
                 return False, "rejected, without a listenKey: tried once an hour and by the next tick"
-            return True, "no listenKey yet"
+            return True, "no listenKey of this product yet" if other else "no listenKey yet"
         age = self.now - before.renewed_at
         said = f"renewed {age.total_seconds() / 60:.0f} min ago"
         if age < -CLOCK_SLACK:

@@ -12,7 +12,7 @@ MAX_UNANNOUNCED = 20
 # What `read` needs. Parsing is most of a sweep's CPU time, and the other attributes are a third of a record.
 READ = (
     "accountId", "listenKey", "outcome", "attemptedAt", "renewedAt", "expiresAt", "consecutiveFailures",
-    "errorCode", "errorMessage", "onlyErrorCode", "unannounced", "runId",
+    "errorCode", "errorMessage", "onlyErrorCode", "unannounced", "runId", "product",
 )  # fmt: skip
 
 
@@ -40,6 +40,7 @@ def read(item: dict[str, Any]) -> Current:
         unannounced=tuple(text["S"] for text in item.get("unannounced", {}).get("L", ()) if "S" in text),
         run_id=item.get("runId", {}).get("S"),
         attempted=item.get("attemptedAt", {}).get("S"),
+        product=item.get("product", {}).get("S"),
     )
 
 
@@ -50,12 +51,10 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
         return None
     at, remove = {"S": iso(result.at)}, ""
     new: dict[str, Any] = {"runId": {"S": run_id}}
-    if result.product:  # invalid rows have no product: keep the recorded one
-        new["product"] = {"S": result.product}
     if success:
         key = {"S": _listen_key(result)}
         new |= {"renewedAt": at, "expiresAt": {"S": iso(result.at + LEASE)}, "listenKey": key}
-        new["streamUrl"] = {"S": result.stream_url}
+        new |= {"streamUrl": {"S": result.stream_url}, "product": {"S": result.product}}
         if key["S"] != before.listen_key:
             new["listenKeyChangedAt"] = at
     if not result.late:

@@ -22,7 +22,7 @@ STATES = {
     "disabled": "disabled",
 }
 # The attributes of a record that are read: all that is shown, never the listenKey.
-ATTRIBUTES = tuple(name for name in READ if name not in ("listenKey", "onlyErrorCode", "unannounced"))
+ATTRIBUTES = tuple(n for n in READ if n not in ("listenKey", "onlyErrorCode", "unannounced", "product"))
 LATE_MINUTES = 24  # left of a key's life: by then, a tick and a sweep have passed without trying the account
 
 
