@@ -13,9 +13,9 @@ REMEDIES: dict[str, str] = {
         + _THEN
     ),
     ErrorCode.INVALID_API_KEY: (
-        "check that you stored the API key, not its secret; at Binance, that it exists, has Enable Reading "
-        "and allows the function's address; if all are right, turn on Enable Futures (or the product's own); "
-        f"to enter another key: {_REPLACE}"
+        "at Binance, check that the API key exists, has Enable Reading and allows the function's address (if "
+        "many accounts fail, has that changed?); check that you stored the key, not its secret; if all are "
+        f"right, turn on Enable Futures (or the product's own); to enter another key: {_REPLACE}"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
     ErrorCode.RATE_LIMITED: "wait; if it lasts, lower MaxWeightPerMinute or find what else uses this address",
