@@ -11,6 +11,7 @@ from .errors import explain
 from .findings import Finding
 from .key_policy import key_policies
 from .left_over import dead_letters, undelivered, unsent_messages
+from .listen_keys import listen_keys
 from .paging import Page, send_tests
 from .probe import dry_run
 from .resources import Resources, of_type
@@ -40,6 +41,7 @@ def check(stack: Stack, paging: bool = False) -> Iterator[Finding]:
         ("test messages", lambda stack, resources: _page(stack, resources, sent)),
         ("email", lambda stack, resources: _mail(stack, resources, sent)),
         ("function", lambda stack, _: dry_run(stack)),
+        ("listenKeys", listen_keys),
     ]
     for name, part in parts:
         try:

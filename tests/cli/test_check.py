@@ -18,10 +18,13 @@ from listenkey_keeper.cli.probe import dry_run
 from listenkey_keeper.cli.stack import Stack, connect
 from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import REGION, LocalAws
+from local.clock import VirtualClock
 from local.front import Front
+from local.invoke import LocalFunction
 from local.world import World
 
 from .conftest import AwsFaults, Run, put_alarm
+from .test_status import TICK
 
 MAIL = "ops@example.com"
 NOT_TRIED = "not tried: `listenkeys check --page` sends test messages"
@@ -375,6 +378,46 @@ def test_json_has_the_status_of_each_check(run: Run, front: Front, no_sweep: str
         ("email", "unknown"),
         ("Binance", "ok"),
     } <= states
+
+
+def listen_keys_of(run: Run) -> list[tuple[str, str]]:
+    checks = json.loads(run("check", "--json").stdout)["checks"]
+    return [(each["status"], each["says"]) for each in checks if each["check"] == "listenKeys"]
+
+
+def test_check_says_whether_the_accounts_listen_keys_are_alive(
+    world: World, run: Run, front: Front, function: LocalFunction, api_key: str
+) -> None:
+    assert listen_keys_of(run) == []
+    world.add_account("alice", api_key)
+    new = "1 new account: the next sweep creates what is missing; `listenkeys renew` does it now"
+    assert listen_keys_of(run) == [("unknown", new)]
+    function.invoke(TICK)
+    assert listen_keys_of(run) == [("ok", "every enabled account has one that is alive")]
+    world.put_row("bob", secretId="listenkeys/none")
+    world.put_row("carol", secretId="listenkeys/none", enabled=False)
+    function.invoke(TICK)
+    world.put_row("dave")
+    says = "1 of 3 accounts is not ok (1 without a listenKey): `listenkeys status` shows what to do"
+    assert listen_keys_of(run) == [("action needed", says)]
+
+
+def test_check_finds_accounts_with_the_same_listen_key(
+    world: World, run: Run, front: Front, function: LocalFunction, clock: VirtualClock, api_key: str
+) -> None:
+    world.add_account("main", api_key)
+    for name, row in (("second", {}), ("pro", {"product": "portfolio-pro"}), ("off", {"enabled": False})):
+        world.put_row(name, secretId="listenkeys/main", **row)
+    function.invoke(TICK)
+    world.put_current("off", world.current("main")["listenKey"], clock.now())
+    says = (
+        "main, second have the same listenKey, so their API keys are of one account at Binance: replace the "
+        "wrong ones with `listenkeys accounts add --replace NAME`"
+    )
+    assert listen_keys_of(run) == [
+        ("ok", "every enabled account has one that is alive"),
+        ("action needed", says),
+    ]
 
 
 def test_a_stack_without_accounts_is_well_and_says_how_to_add_one(run: Run, front: Front) -> None:

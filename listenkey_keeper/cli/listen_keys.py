@@ -1,0 +1,46 @@
+"""The part of `listenkeys check` that looks for accounts without a live listenKey, or with the same one."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from listenkeys.aws.clients import scan
+from listenkeys.view.status import read_status
+
+from .findings import Finding
+from .resources import Resources
+from .stack import Stack, now
+from .status import counted
+
+
+def listen_keys(stack: Stack, _: Resources) -> Iterator[Finding]:
+    """Yield findings about the listenKeys of the enabled accounts. None of them quotes a listenKey."""
+    dynamodb, table = stack.client("dynamodb"), stack.outputs["ListenKeysTableName"]
+    rows = read_status(dynamodb, stack.outputs["AccountsTableName"], table, now())
+    rows = [row for row in rows if row.account.enabled]
+    new = {row.account.id for row in rows if row.tried_minutes_ago is None and not row.problem}
+    bad = [row for row in rows if row.state != "ok" and row.account.id not in new]
+    if bad:
+        whole = f"{len(rows)} account{'s' * (len(rows) != 1)} {'is' if len(bad) == 1 else 'are'} not ok"
+        says = f"{len(bad)} of {whole} ({counted(bad)}): `listenkeys status` shows what to do"
+        yield Finding("listenKeys", False, says)
+    elif new:
+        creates = f"new account{'s' * (len(new) != 1)}: the next sweep creates what is missing"
+        yield Finding("listenKeys", None, f"{len(new)} {creates}; `listenkeys renew` does it now")
+    elif rows:
+        yield Finding("listenKeys", True, "every enabled account has one that is alive")
+
+    kinds = {row.account.id: (row.account.product, row.account.environment) for row in rows}
+    same: defaultdict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)
+    for page in scan(dynamodb, table, "ListenKeysTable", ProjectionExpression="accountId,listenKey"):
+        for item in page:
+            name, key = item["accountId"]["S"], item.get("listenKey", {}).get("S")
+            if key and name in kinds:
+                same[kinds[name], key].append(name)
+    for names in same.values():
+        if len(names) > 1:
+            yield Finding(
+                "listenKeys",
+                False,
+                f"{', '.join(sorted(names))} have the same listenKey, so their API keys are of one account "
+                "at Binance: replace the wrong ones with `listenkeys accounts add --replace NAME`",
+            )
