@@ -69,7 +69,7 @@ def remove(
             for account in gone:
                 removed.append((account, taken.get(account.id)))
                 if not as_json:
-                    _report(account, taken.get(account.id))
+                    _report(account, taken.get(account.id), last=account is gone[-1])
     if as_json:
         show_json([_as_dict(account, key) for account, key in removed])
 
@@ -103,9 +103,10 @@ def _taken(registry: Registry, gone: list[Account]) -> dict[str, TakenOut]:
         ) from None
 
 
-def _report(account: Account, taken: TakenOut | None) -> None:
+def _report(account: Account, taken: TakenOut | None, last: bool) -> None:
     history = f"`listenkeys history {as_argument(account.id)}` shows it"
-    show(f"{account.id} was removed. {_of_key(account, taken)}", f"Its history stays: {history}.")
+    of_key = f" {_of_key(account, taken)}" if last or not (taken and taken.what == "deleted") else ""
+    show(f"{account.id} was removed.{of_key}", f"Its history stays: {history}.")
 
 
 def _as_dict(account: Account, taken: TakenOut | None) -> dict[str, Any]:
@@ -120,8 +121,8 @@ def _of_key(account: Account, taken: TakenOut | None) -> str:
             return f"Its API key was removed from {place}."
         case "deleted":
             until = f"{taken.until:%Y-%m-%d}" if taken and taken.until else "then"
-            back = f"`aws secretsmanager restore-secret` restores it until {until}"
-            return f"The secret {account.secret_id} was deleted; {back}."
+            back = f"`aws secretsmanager restore-secret --secret-id {account.secret_id}` restores it"
+            return f"The secret {account.secret_id} was deleted; {back} until {until}."
         case "gone":
             return f"There was no secret {account.secret_id} to delete."
         case _ if taken:

@@ -659,7 +659,8 @@ def test_replace_adds_an_account_whose_secret_of_plain_text_stayed(
 def test_with_secret_the_key_goes_too_and_can_be_restored(run: Run, world: World) -> None:
     world.add_account("alice", OTHER)
     done = run("accounts", "remove", "alice", "--yes", "--with-secret")
-    assert re.search(r"restore-secret` restores it until \d{4}-\d\d-\d\d\b", done.stdout)
+    restore = "restore-secret --secret-id listenkeys/alice` restores it until "
+    assert re.search(restore + r"\d{4}-\d\d-\d\d\.\n", done.stdout)
     assert secret_names(world) == []
     world.aws.client("secretsmanager").restore_secret(SecretId="listenkeys/alice")
     assert secret(world, "listenkeys/alice") == {"apiKey": OTHER}
@@ -695,16 +696,20 @@ def olivias(world: World, *names: str) -> None:
 
 
 def test_the_keys_of_several_accounts_leave_a_secret_in_one_version(run: Run, world: World) -> None:
-    olivias(world, "alice", "bob", "carol")
+    olivias(world, "alice", "bob", "carol", "dora")
     assert run("accounts", "remove", "bob", "alice", "--yes", "--with-secret").exit_code == 0
-    assert secret(world, "listenkeys/olivia") == {"carol": OTHER}
+    assert secret(world, "listenkeys/olivia") == {"carol": OTHER, "dora": OTHER}
     versions = world.aws.client("secretsmanager").get_secret_value(
         SecretId="listenkeys/olivia", VersionStage="AWSPREVIOUS"
     )
-    assert json.loads(versions["SecretString"]) == dict.fromkeys(("alice", "bob", "carol"), OTHER)
+    assert json.loads(versions["SecretString"]) == dict.fromkeys(("alice", "bob", "carol", "dora"), OTHER)
 
-    done = run("accounts", "remove", "--secret", "listenkeys/olivia", "--yes", "--with-secret")
-    assert done.stdout.startswith("carol was removed. The secret listenkeys/olivia was deleted; ")
+    done = run("accounts", "remove", "carol", "dora", "--yes", "--with-secret")
+    assert done.stdout.startswith(
+        "carol was removed.\n"
+        "Its history stays: `listenkeys history carol` shows it.\n"
+        "dora was removed. The secret listenkeys/olivia was deleted; `aws secretsmanager restore-secret "
+    )
     assert secret_names(world) == []
 
 

@@ -21,7 +21,7 @@ REMEDIES: dict[str, str] = {
     ErrorCode.RATE_LIMITED: "wait; if it lasts, lower MaxWeightPerMinute or find what else uses this address",
     ErrorCode.IP_BANNED: f"wait, and find what else uses this address; {_ADDRESS}",
     ErrorCode.WAF_BLOCKED: f"wait; {_ADDRESS}",
-    ErrorCode.RESTRICTED_LOCATION: "deploy in another AWS region",
+    ErrorCode.RESTRICTED_LOCATION: "move to another AWS region: docs/operations.md, Back up and move",
     ErrorCode.TIMEOUT: f"nothing at first; {_IF_IT_LASTS}",
     ErrorCode.CONNECTION: f"nothing at first; {_IF_IT_LASTS}: routes, security groups, the proxy",
     ErrorCode.SERVER_ERROR: "wait; if it lasts, check Binance's status page",
