@@ -54,6 +54,7 @@ _WHAT = {
     "NO_KEY": "the table has none: the account is new, or its name is wrong",
     "NO_STREAM_URL": "it is kept at a host of which no websocket is known: set BinanceStreamUrl in the "
     "stack, or BINANCE_STREAM_URL here",
+    "NoCredentialsError": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
 }
 
 

@@ -217,6 +217,14 @@ def test_what_only_a_person_can_put_right_is_not_worth_asking_for_again(code: st
     assert (raised.value.code, raised.value.retryable) == (code, False)
 
 
+def test_without_credentials_it_says_which_variables_to_set() -> None:
+    dynamodb: Any = Refusing(botocore.exceptions.NoCredentialsError())
+    with pytest.raises(ListenKeyUnavailable) as raised:
+        ListenKeys("table", dynamodb=dynamodb).read("alice")
+    why = "NoCredentialsError: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    assert str(raised.value) == f"alice: no listenKey can be read from the table table ({why})"
+
+
 def test_every_name_of_the_package_is_there() -> None:
     assert {name: getattr(listenkey_keeper, name).__name__ for name in listenkey_keeper.__all__} == {
         name: name for name in listenkey_keeper.__all__
