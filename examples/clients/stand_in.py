@@ -52,6 +52,9 @@ def unicorn_binance_websocket_api():
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        print("usage: .local/with python stand_in.py PROGRAM [ARGUMENT...]", file=sys.stderr)
+        sys.exit(2)
     try:
         BASE, STREAM = os.environ["BINANCE_BASE_URL"], os.environ["BINANCE_STREAM_URL"]
     except KeyError:

@@ -2,10 +2,13 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
 from tests.paths import ROOT
+from tests.waiting import SECONDS
 
 PAGE = (ROOT / "docs/clients.md").read_text()
 FILES = sorted(
@@ -83,3 +86,10 @@ def test_how_long_a_recipe_is_deaf_is_what_its_constants_come_to() -> None:
     assert [most("the keeper has replaced the key"), most("AWS is down")] == [replaced, replaced]
     dead = [constant(recipe, "DEAD_SECONDS = ") for recipe in ("ccxt_pro.py", "python_binance.py")]
     assert most("the key dies, `listenKeyExpired` comes") == [dead[0] + pause, dead[1] + 1]
+
+
+def test_stand_in_without_a_program_prints_its_usage() -> None:
+    stand_in = ROOT / "examples/clients/stand_in.py"
+    done = subprocess.run([sys.executable, stand_in], capture_output=True, text=True, timeout=SECONDS)
+    usage = "usage: .local/with python stand_in.py PROGRAM [ARGUMENT...]\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", usage)
