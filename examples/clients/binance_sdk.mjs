@@ -13,7 +13,7 @@ import {
   DerivativesTradingUsdsFuturesWebsocketStreams,
 } from "@binance/derivatives-trading-usds-futures";
 
-const ACCOUNT = "alice";
+const ACCOUNT = process.env.ACCOUNT ?? "alice";
 const LOOK_MS = 10_000; // between two looks at the table
 const DEAD_MS = 2_000; // the same while the key is dead
 const REPORT_MS = 35_000; // between two reports: the keeper ignores one within 30 s of its last attempt

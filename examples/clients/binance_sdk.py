@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +25,7 @@ from binance_sdk_derivatives_trading_usds_futures.websocket_streams.models impor
 
 from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
-ACCOUNT = "alice"
+ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
@@ -166,4 +167,5 @@ async def main():
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

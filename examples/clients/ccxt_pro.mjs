@@ -8,7 +8,7 @@ import { DynamoDBClient, GetItemCommand } from "@aws-sdk/client-dynamodb";
 import { EventBridgeClient, PutEventsCommand } from "@aws-sdk/client-eventbridge";
 import ccxt from "ccxt";
 
-const ACCOUNT = "alice";
+const ACCOUNT = process.env.ACCOUNT ?? "alice";
 const LOOK_MS = 10_000; // between two looks at the table
 const DEAD_MS = 2_000; // the same while the key is dead
 const REPORT_MS = 35_000; // between two reports: the keeper ignores one within 30 s of its last attempt
@@ -39,6 +39,18 @@ async function readListenKey() {
 
 // ccxt with a listenKey that it is handed, and none of its own.
 class KeptBinance extends ccxt.pro.binance {
+  describe() {
+    const none = { lastAuthenticatedTime: NEVER };
+    return this.deepExtend(super.describe(), { options: { linear: none, future: none } });
+  }
+
+  getPrivateWsUrl(type, listenKey) {
+    if (!listenKey) {
+      throw new ccxt.AuthenticationError("no listenKey: call use(key) first");
+    }
+    return super.getPrivateWsUrl(type, listenKey);
+  }
+
   use(key) {
     this.key = key;
     // ccxt puts the listenKey at the end of its URL, so the events can follow it.

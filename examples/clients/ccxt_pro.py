@@ -15,7 +15,7 @@ import ccxt.pro
 
 from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
-ACCOUNT = "alice"
+ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
@@ -48,6 +48,15 @@ async def first_key():
 
 class KeptBinance(ccxt.pro.binance):
     """ccxt with a listenKey that it is handed, and none of its own."""
+
+    def describe(self):
+        none = {"listenKey": None, "lastAuthenticatedTime": NEVER}
+        return self.deep_extend(super().describe(), {"options": {"linear": none, "future": none}})
+
+    def get_private_ws_url(self, urlType, listenKey):  # noqa: N803
+        if not listenKey:
+            raise ccxt.AuthenticationError("no listenKey: call use(key) first")
+        return super().get_private_ws_url(urlType, listenKey)
 
     def use(self, key):
         self.key, self.expired = key, asyncio.Event()
@@ -117,4 +126,5 @@ async def main():
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

@@ -4,6 +4,7 @@ Needs listenkey-keeper and python-binance, and the table's name in LISTEN_KEYS_T
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -15,7 +16,7 @@ from binance.ws.keepalive_websocket import KeepAliveWebsocket
 
 from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
-ACCOUNT = "alice"
+ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
@@ -128,4 +129,5 @@ async def main():
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

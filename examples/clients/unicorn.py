@@ -3,9 +3,11 @@
 Needs listenkey-keeper and unicorn-binance-websocket-api, and the table's name in LISTEN_KEYS_TABLE.
 """
 
+import contextlib
 import functools
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -14,7 +16,7 @@ from unicorn_binance_websocket_api import BinanceWebSocketApiManager
 
 from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 
-ACCOUNT = "alice"
+ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
@@ -111,4 +113,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

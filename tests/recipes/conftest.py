@@ -198,10 +198,14 @@ class Recipe:
     def _said(self) -> str:
         return "\n".join(self.heard[-5:] + self.complaints[-20:])
 
-    def interrupt(self) -> None:
-        """Interrupt the recipe as Ctrl-C does, and wait until it has ended."""
+    def interrupt(self) -> str:
+        """Interrupt the recipe as Ctrl-C does, wait until it has ended, and return what it complained of."""
+        before = len(self.complaints)
         self._process.send_signal(signal.SIGINT)
         self._process.wait(SECONDS)
+        for thread in self._threads:
+            thread.join()
+        return "\n".join(self.complaints[before:])
 
     def end(self) -> None:
         self._process.kill()

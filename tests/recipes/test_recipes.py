@@ -58,7 +58,7 @@ def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     assert place.keep() == "RECREATED"
     recipe.hears_orders("after an outage of an hour")
 
-    recipe.interrupt()
+    assert "KeyboardInterrupt" not in recipe.interrupt()
     assert place.listen_key_requests() == []
     assert [request.path for request in place.exchange.requests if request.status == 404] == []
     assert place.exchange.live_key(API_KEY, "usdm")
@@ -128,9 +128,28 @@ def test_what_is_missing_at_the_start_is_one_line(name, place):
     without = {key: value for key, value in complete.items() if key != "LISTEN_KEYS_TABLE"}
     assert "set LISTEN_KEYS_TABLE" in says(without)
     assert re.search("not ?found", says({**complete, "LISTEN_KEYS_TABLE": "none"}), re.IGNORECASE)
-    key = {"accountId": {"S": "alice"}, "record": {"S": "CURRENT"}}
-    place.world.aws.client("dynamodb").delete_item(TableName=complete["LISTEN_KEYS_TABLE"], Key=key)
-    assert re.fullmatch(r"alice: .* the account is new, or its name is wrong\)?\n", says(complete))
+    bob = {**complete, "ACCOUNT": "bob"}
+    assert re.fullmatch(r"bob: .* the account is new, or its name is wrong\)?\n", says(bob))
+
+
+@pytest.mark.parametrize("name", ["ccxt_pro.py", "ccxt_pro.mjs"])
+def test_ccxt_that_was_handed_no_key_starts_none(name, place):
+    program, recipe = command(name)
+    text = re.sub(r"^ *exchange\.(use|follow)\(.*", "", Path(recipe).read_text(), flags=re.MULTILINE)
+    options = ["-c"] if name.endswith(".py") else ["--input-type=module", "-e"]
+    environment = place.environment(Path(recipe))
+    done = subprocess.run(
+        [program, *options, text],
+        cwd=RECIPES,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 1
+    assert "no listenKey: call use(key) first" in done.stderr
+    assert place.watched.sent
+    assert place.listen_key_requests() == []
 
 
 @pytest.mark.parametrize("name", PYTHON)
