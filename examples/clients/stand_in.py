@@ -67,6 +67,8 @@ if __name__ == "__main__":
     program = Path(sys.argv[1])
     if not program.exists():
         program = Path(__file__).parent / program  # a recipe
+    if not program.exists():
+        sys.exit(f"there is no {sys.argv[1]} here and in {program.parent}")
     sys.argv[:] = [str(program), *sys.argv[2:]]
     sys.path[0] = str(program.parent)
     runpy.run_path(str(program), run_name="__main__")

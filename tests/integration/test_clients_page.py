@@ -88,8 +88,18 @@ def test_how_long_a_recipe_is_deaf_is_what_its_constants_come_to() -> None:
     assert most("the key dies, `listenKeyExpired` comes") == [dead[0] + pause, dead[1] + 1]
 
 
-def test_stand_in_without_a_program_prints_its_usage() -> None:
-    stand_in = ROOT / "examples/clients/stand_in.py"
-    done = subprocess.run([sys.executable, stand_in], capture_output=True, text=True, timeout=SECONDS)
-    usage = "usage: .local/with python stand_in.py PROGRAM [ARGUMENT...]\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", usage)
+@pytest.mark.parametrize(
+    ("program", "code", "says"),
+    [
+        ((), 2, "usage: .local/with python stand_in.py PROGRAM [ARGUMENT...]"),
+        (("none.py",), 1, "there is no none.py here and in "),
+    ],
+)
+def test_stand_in_without_its_program_says_so_in_a_line(
+    program: tuple[str, ...], code: int, says: str
+) -> None:
+    command = (sys.executable, ROOT / "examples/clients/stand_in.py", *program)
+    where = {"BINANCE_BASE_URL": "http://127.0.0.1:9", "BINANCE_STREAM_URL": "ws://127.0.0.1:9"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=where)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
+    assert done.stderr.startswith(says)
