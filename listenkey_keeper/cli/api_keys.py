@@ -162,9 +162,11 @@ class ApiKeys:
                 return None
             self._client.restore_secret(SecretId=secret_id)
             return self._writable(secret_id, replace, own, say, restore=restore)
-        except _NoObject:
+        except _NoObject as error:
             if not (replace and own):
-                raise
+                or_replace = "" if replace else ", or --replace if it is the account's own"
+                other = f"; to add an account, you can also pass another --secret{or_replace}"
+                raise CliError(f"{error}{other}") from None
             say(f"the secret {secret_id} is not a JSON object: the command replaces its whole content")
             return {}
         if content is None and secret_id.startswith("arn:"):
@@ -192,8 +194,7 @@ class ApiKeys:
         if not isinstance(content, dict):
             raise _NoObject(
                 f"the secret {secret_id} is not a JSON object and was not changed: repair it "
-                "(docs/alarms.md, A shared secret is broken); to add an account, you can also pass another "
-                "--secret, or --replace if it is the account's own"
+                "(docs/alarms.md, A shared secret is broken)"
             )
         return content
 

@@ -1,6 +1,7 @@
 """Selects the accounts that a command is for: those that are named, or all with their keys in one secret."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from listenkeys.model import Account
 
@@ -16,13 +17,19 @@ def chosen(registry: Registry, ids: Sequence[str] | None, secret: str | None) ->
     Raises CliError unless exactly one of `ids` and `secret` is given, or if there is no such account.
     """
     if bool(ids) == (secret is not None):
-        raise CliError("name accounts, or choose all of one secret with --secret: one of the two")
+        raise CliError("name accounts, or pass --secret, not both")
     if secret is None:
         return registry.get_all(ids or ())
     accounts = registry.all()
     found = [account for account in accounts if same_secret(account.secret_id, secret)]
     if not secret or not found:
-        raise CliError("no account uses this secret: `listenkeys accounts list` shows each account's")
+        used = {each.secret_id.rpartition("/")[2]: each.secret_id for each in accounts if each.secret_id}
+        near = [
+            f" did you mean {used[name]}?" for name in get_close_matches(secret.rpartition("/")[2], used, n=1)
+        ]
+        raise CliError(
+            f"no account uses this secret:{''.join(near)} `listenkeys accounts list` shows each account's"
+        )
     if broken := [account.id for account in accounts if account.problem]:
         note(f"note: left out, as an invalid row's secret is not read: {', '.join(broken)}")
     return found

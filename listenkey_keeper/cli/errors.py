@@ -109,4 +109,9 @@ def _by_code(code: str, operation: str, error: ClientError | None = None) -> str
     if code == "ResourceNotFoundException":
         what = f"the resource of {operation}" if operation else "it"
         return f"{what} does not exist: check that the stack is still deployed and that --region is right"
+    if code == "InvalidRequestException" and operation in ("PutSecretValue", "DeleteSecret"):
+        return (
+            f"AWS refused {operation}: the secret is a replica of another region's (change it there), or has "
+            "replicas (remove them first): docs/operations.md, Two regions"
+        )
     return f"AWS answered {code}" + (f" to {operation}" if operation else "") + ": try again"

@@ -243,7 +243,9 @@ def _check_copies(lines: Sequence[_Line], accounts: Iterable[Account], content: 
         for other in others:
             if (content.get(other.secret_field), other.product) == (line.key, line.product):
                 name = line.wanted.account_id
-                raise CliError(f"{name} has the API key and the product of {other.id}, which is there")
+                raise CliError(
+                    f"{name} has the API key and the product of {other.id}, which is in this secret already"
+                )
 
 
 def _counted(results: Mapping[str, list[str]], dry_run: bool = False) -> str:

@@ -27,7 +27,7 @@ def listen_keys(stack: Stack, _: Resources) -> Iterator[Finding]:
         creates = f"new account{'s' * (len(new) != 1)}: the next sweep creates what is missing"
         yield Finding("listenKeys", None, f"{len(new)} {creates}; `listenkeys renew` does it now")
     elif rows:
-        yield Finding("listenKeys", True, "every enabled account has one that is alive")
+        yield Finding("listenKeys", True, "every enabled account has one that was renewed in time")
 
     kinds = {row.account.id: (row.account.product, row.account.environment) for row in rows}
     same: defaultdict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)

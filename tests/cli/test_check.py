@@ -393,7 +393,7 @@ def test_check_says_whether_the_accounts_listen_keys_are_alive(
     new = "1 new account: the next sweep creates what is missing; `listenkeys renew` does it now"
     assert listen_keys_of(run) == [("unknown", new)]
     function.invoke(TICK)
-    assert listen_keys_of(run) == [("ok", "every enabled account has one that is alive")]
+    assert listen_keys_of(run) == [("ok", "every enabled account has one that was renewed in time")]
     world.put_row("bob", secretId="listenkeys/none")
     world.put_row("carol", secretId="listenkeys/none", enabled=False)
     function.invoke(TICK)
@@ -415,7 +415,7 @@ def test_check_finds_accounts_with_the_same_listen_key(
         "wrong ones with `listenkeys accounts add --replace NAME`"
     )
     assert listen_keys_of(run) == [
-        ("ok", "every enabled account has one that is alive"),
+        ("ok", "every enabled account has one that was renewed in time"),
         ("action needed", says),
     ]
 

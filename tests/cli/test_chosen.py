@@ -12,8 +12,8 @@ from .conftest import Run, Start
 from .test_accounts import row
 
 OLIVIA = "listenkeys/olivia"
-NOBODYS = "listenkeys: no account uses this secret: `listenkeys accounts list` shows each account's\n"
-BOTH = "listenkeys: name accounts, or choose all of one secret with --secret: one of the two\n"
+NOBODYS = "listenkeys: no account uses this secret:{} `listenkeys accounts list` shows each account's\n"
+BOTH = "listenkeys: name accounts, or pass --secret, not both\n"
 
 
 @pytest.fixture
@@ -77,9 +77,10 @@ def test_a_secret_of_no_account_and_names_beside_a_secret_are_errors(
     run: Run, world: World, front: Front, command: tuple[str, ...]
 ) -> None:
     world.put_row("zoe", product="spot")
-    for secret in ("listenkeys/oliver", ""):
+    meant = f" did you mean {OLIVIA}?"
+    for secret, near in (("olivia", meant), ("listenkeys/oliva", meant), ("listenkeys/zz", ""), ("", "")):
         done = run(*command, "--secret", secret)
-        assert (done.exit_code, done.stdout, done.stderr) == (2, "", NOBODYS)
+        assert (done.exit_code, done.stdout, done.stderr) == (2, "", NOBODYS.format(near))
     if command != ("accounts", "list"):
         done = run(*command, "--secret", OLIVIA, "carol")
         assert (done.exit_code, done.stdout, done.stderr) == (2, "", BOTH)

@@ -1,5 +1,6 @@
 """Every way in which AWS lets the command down is one line that says what to do."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -21,6 +22,7 @@ from listenkeys.errors import Unavailable
 from local.front import Controls, Front
 from local.invoke import LocalFunction
 from local.world import World
+from tests.paths import PYTHONPATH
 
 from .conftest import AwsFaults, Run
 from .test_commands_page import commands
@@ -98,6 +100,15 @@ def test_a_sign_in_that_has_expired(run: Run, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert "aws sso login" in says(run, "status", "--profile", "work")
+
+
+@pytest.mark.parametrize("operation", ["PutSecretValue", "DeleteSecret"])
+def test_a_secret_with_replicas_is_explained(operation: str) -> None:
+    answer: Any = {"Error": {"Code": "InvalidRequestException", "Message": "CANARY"}}
+    assert explain(ClientError(answer, operation)) == (
+        f"AWS refused {operation}: the secret is a replica of another region's (change it there), or has "
+        "replicas (remove them first): docs/operations.md, Two regions"
+    )
 
 
 def test_throttling_is_tried_again_and_then_explained(run: Run, faults: AwsFaults) -> None:
@@ -364,5 +375,6 @@ def test_a_shell_completes_commands_without_aws(words: str, completed: str) -> N
 )
 def test_a_missing_package_is_said_if_the_command_alone_needs_it(package, code, said):
     without = f"import sys; sys.modules[{package!r}] = None; from listenkey_keeper.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (code, said)

@@ -53,7 +53,9 @@ def test_the_end_of_an_alarm_is_posted_once(name: str) -> None:
     [body] = posted(changed(name, "OK", "ALARM"), ShardCount="2")
 
     assert body["text"] == body["content"]
-    assert re.fullmatch(rf"OK listenkey-keeper-{name}-\w+: the alarm is over\.", body["text"])
+    assert re.fullmatch(
+        rf"OK listenkey-keeper-{name}-\w+ \(ap-northeast-1\): the alarm is over\.", body["text"]
+    )
 
 
 @pytest.mark.parametrize(

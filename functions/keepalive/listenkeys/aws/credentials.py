@@ -118,7 +118,7 @@ def _parse(secret: Any) -> dict[str, Any] | Rejected:
     except (KeyError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        return _invalid('the secret must be text holding a JSON object: {"apiKey": "..."}')
+        return _invalid('the secret must be text holding a JSON object: {"<secretField>": "<API key>"}')
     return content
 
 

@@ -33,7 +33,7 @@ REMEDIES: dict[str, str] = {
         "check that the secret's name is under SecretPrefix and its KMS key is the one in SecretsKmsKeyArn; "
         f"if not, correct samconfig.toml and deploy; {_THEN}"
     ),
-    ErrorCode.SECRET_INVALID: f"shared secret broken: docs/alarms.md; else write the key again: {_REPLACE}",
+    ErrorCode.SECRET_INVALID: f"shared secret: docs/alarms.md; own secret: write the key again: {_REPLACE}",
     ErrorCode.SECRET_UNAVAILABLE: "wait; if it lasts, check AWS's status page, and in a VPC its routes",
     ErrorCode.INVALID_ACCOUNT: (
         "correct it: listenkeys accounts set --OPTION VALUE NAME (or enable NAME); a wrong product: remove "
