@@ -117,7 +117,7 @@ def _listed(action: str | list[str]) -> list[str]:
 
 
 def test_the_lines_for_many_accounts_import_the_pages_file(world: World, run: Run, tmp_path: Path) -> None:
-    section = PAGE.partition("\n### Many accounts\n")[2].partition("\n### ")[0]
+    section = PAGE.partition("\n### Many accounts\n")[2].partition("\n##")[0]
     [file], [typed] = blocks(section, "text"), blocks(section, "console")
     (tmp_path / "accounts.csv").write_text(file.replace("...", "7" * 60))
     [line] = re.findall(r"^\$ listenkeys (.*)$", typed, re.MULTILINE)

@@ -211,12 +211,14 @@ def test_what_renews_keys_manually_does_so(tmp_path: Path) -> None:
             ("carol", True, "coinm", "listenkeys/shared-1", "carol"),
             ("dave", False, "usdm", "listenkeys/dave", "apiKey"),
             ("eve", True, "usdm", "listenkeys/eve", "apiKey"),
+            ("frank", True, "usdm", "listenkeys/gone", "apiKey"),
+            ("grace", True, "usdm", "listenkeys/shared-1", "grace"),
         )
     ]
     keys = {"alice": "a" * 64, "bob": "b" * 64}
     own, shared = json.dumps({"apiKey": keys["alice"]}), json.dumps({"bob": keys["bob"], "carol": "c"})
     stubs = f"""
-        aws() {{ case "$4" in */shared-1) echo '{shared}';; *) echo '{own}';; esac; }}
+        aws() {{ case "$4" in */shared-1) echo '{shared}';; */gone) return 254;; *) echo '{own}';; esac; }}
     """
     (tmp_path / "accounts.json").write_text(json.dumps(accounts))
     part = ALARMS.partition("## Renew a key manually")[2].partition("\n## ")[0]
@@ -234,7 +236,7 @@ def test_what_renews_keys_manually_does_so(tmp_path: Path) -> None:
             )  # fmt: skip
         sent = [(request.method, request.api_key) for request in binance.exchange.requests]
     assert sent == [("PUT", keys["bob"]), ("PUT", keys["alice"]), ("PUT", keys["bob"])]
-    assert done.stdout == "alice 200\nbob 200\n"
+    assert done.stdout == "alice 200\nfrank: no API key\nbob 200\ngrace: no API key\n"
 
 
 def test_the_reference_has_every_event_file_and_no_other() -> None:
