@@ -1,54 +1,111 @@
 """Runs a recipe, or your own program, with the stand-in of `make up` in Binance's place.
 
 .local/with python examples/clients/stand_in.py ccxt_pro.py
+
+It moves every URL of the clients below, and lets no socket of this process leave the machine.
 """
 
+import asyncio
+import errno
+import ipaddress
 import os
 import runpy
 import sys
+import types
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
+
+
+def moved(value):
+    """Return a URL on the stand-in, and what holds URLs with these moved."""
+    if isinstance(value, dict):
+        return {name: moved(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(moved, value))
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    scheme, _, rest = value.strip().partition("://")
+    _, slash, path = rest.partition("/")
+    return f"{STREAM if scheme.startswith('ws') else BASE}{slash}{path}"
+
+
+def move_constants(*holders):
+    for holder in holders:
+        for name, value in list(vars(holder).items()):
+            if name.endswith("_URL"):
+                setattr(holder, name, moved(value))
 
 
 def ccxt():
     import ccxt.pro
 
-    def moved(url):
-        if isinstance(url, dict):
-            return {name: moved(inner) for name, inner in url.items()}
-        scheme, _, rest = url.partition("://")
-        return f"{STREAM if scheme == 'wss' else BASE}/{rest.partition('/')[2]}"
+    def moving(make):
+        def made(self, *arguments, **named):
+            make(self, *arguments, **named)
+            self.urls = moved(self.urls)
 
-    def described(self):
-        description = describe(self)
-        description["urls"]["api"] = moved(description["urls"]["api"])
-        return description
+        return made
 
-    describe = ccxt.pro.binance.describe
-    ccxt.pro.binance.describe = described
+    # Every other Binance class, ccxt.pro's too, derives from one of these.
+    for base in (ccxt.binance, ccxt.async_support.binance):
+        base.__init__ = moving(base.__init__)
 
 
 def binance():
     from binance import BinanceSocketManager
     from binance.base_client import BaseClient
 
-    BaseClient.API_URL, BaseClient.PAPI_URL = f"{BASE}/api", f"{BASE}/papi"
-    BaseClient.FUTURES_URL, BaseClient.FUTURES_COIN_URL = f"{BASE}/fapi", f"{BASE}/dapi"
-    BinanceSocketManager.FSTREAM_URL = BinanceSocketManager.DSTREAM_URL = f"{STREAM}/"
+    move_constants(BaseClient, BinanceSocketManager)
 
 
-def binance_common():  # of Binance's SDK
+def binance_common():  # of Binance's SDK, all products
     from binance_common import constants
 
-    constants.DERIVATIVES_TRADING_USDS_FUTURES_REST_API_PROD_URL = BASE
-    constants.DERIVATIVES_TRADING_USDS_FUTURES_WS_STREAMS_PROD_URL = STREAM
+    move_constants(constants)
 
 
 def unicorn_binance_websocket_api():
-    from unicorn_binance_websocket_api.connection_settings import CONNECTION_SETTINGS as SETTINGS
+    from unicorn_binance_websocket_api.connection_settings import CONNECTION_SETTINGS
 
-    most, _, _ = SETTINGS["binance.com-futures"]
-    SETTINGS["binance.com-futures"] = (most, f"{STREAM}/", STREAM)
+    CONNECTION_SETTINGS.update(moved(CONNECTION_SETTINGS))
+
+
+def is_here(host):
+    host = host.decode() if isinstance(host, bytes) else host
+    if not isinstance(host, str) or host in ("", "localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def wall(event, arguments):
+    """Refuse every other machine: some program has a URL that is not moved."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else None  # None: a Unix socket
+    else:
+        return
+    if not is_here(host):
+        refusal = f"stand_in.py lets a program connect only to this machine: {host}"
+        raise PermissionError(errno.EACCES, refusal)
+
+
+def build_wall():
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):  # one on this machine would lead out
+            del os.environ[name]
+    # These resolve and connect without Python's sockets.
+    sys.modules["aiodns"] = None  # aiohttp then does without
+    uvloop = sys.modules["uvloop"] = types.ModuleType("uvloop")
+    uvloop.install, uvloop.run = lambda: None, asyncio.run
+    uvloop.new_event_loop, uvloop.EventLoopPolicy = asyncio.new_event_loop, asyncio.DefaultEventLoopPolicy
+    sys.addaudithook(wall)
 
 
 if __name__ == "__main__":
@@ -59,6 +116,9 @@ if __name__ == "__main__":
         BASE, STREAM = os.environ["BINANCE_BASE_URL"], os.environ["BINANCE_STREAM_URL"]
     except KeyError:
         sys.exit("type .local/with before this, while `make up` runs")
+    if not all(is_here(urlsplit(url).hostname or "Binance") for url in (BASE, STREAM)):
+        sys.exit("this environment uses the real Binance: start `make up` without ACCOUNT=real")
+    build_wall()
     # An API key that the stand-in knows, in place of yours: ccxt asks for positions with it.
     os.environ.update(BINANCE_API_KEY="sparekey01", BINANCE_API_SECRET="any")
     for move in (ccxt, binance, binance_common, unicorn_binance_websocket_api):

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from typing import Any
 
+from binance_common import constants
 from binance_common.configuration import ConfigurationRestAPI, ConfigurationWebSocketStreams
 from binance_sdk_derivatives_trading_usds_futures.derivatives_trading_usds_futures import (
     DerivativesTradingUsdsFutures,
@@ -49,7 +50,11 @@ class Session:
         event = await asyncio.wait_for(self.events.get(), 60)
         return [type(event.actual_instance).__name__, event.actual_instance.to_dict()]
 
+    def hosts(self) -> list[str]:
+        """Return the hosts in every URL of every product."""
+        return sorted({url.split("/")[2] for name, url in vars(constants).items() if name.endswith("_URL")})
+
 
 session = Session()
-names = ("start", "keep_alive", "close", "exchange_info", "time", "listen", "hear")
+names = ("hosts", "start", "keep_alive", "close", "exchange_info", "time", "listen", "hear")
 talk({name: getattr(session, name) for name in names})

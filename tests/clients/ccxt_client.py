@@ -1,9 +1,11 @@
 """ccxt as its users know it; examples/clients/stand_in.py runs this, and moves its URLs."""
 
 import asyncio
+import re
 import sys
 from typing import Any
 
+import ccxt.async_support
 import ccxt.pro
 from ccxt_pro import KeptBinance
 from talk import talk
@@ -71,7 +73,18 @@ class Session:
         await exchange.close()
         return ends
 
+    def hosts(self) -> list[str]:
+        """Return the hosts in the URLs of every Binance class of ccxt, whatever it is made with."""
+        made = [
+            getattr(kind, name)(config)
+            for kind in (ccxt, ccxt.async_support, ccxt.pro)
+            for name in kind.exchanges
+            if name.startswith("binance")
+            for config in ({}, {"sandbox": True}, {"urls": {"api": {"public": "https://api1.binance.com"}}})
+        ]
+        return sorted({host for each in made for host in re.findall(r"://([^/']*)", str(each.urls))})
+
 
 session = Session()
-names = ("forget", "call", "time", "load_markets", "watch_orders", "change_the_key")
+names = ("hosts", "forget", "call", "time", "load_markets", "watch_orders", "change_the_key")
 talk({name: getattr(session, name) for name in names})

@@ -90,6 +90,7 @@ class Place:
         self.exchange.add_account(ALICE)
         self._binance = BinanceServer(self.exchange)
         self._streams = StreamServer(self.exchange)
+        self.hosts = sorted(url.partition("://")[2] for url in (self._binance.url, self._streams.url))
         self.client = Client(name, self._binance.url, self._streams.url, ALICE)
 
     def tidy(self) -> None:

@@ -55,11 +55,20 @@ class Session:
     def exchange_info(self) -> Any:
         return self.client.futures_exchange_info()
 
+    async def hosts(self) -> list[str]:
+        """Return the hosts in every URL of a client of another domain."""
+        clients = [Client(tld="us", ping=False), AsyncClient(tld="us")]
+        holders = [*clients, BinanceSocketManager(clients[1])]
+        urls = [getattr(holder, name) for holder in holders for name in dir(holder) if name.endswith("_URL")]
+        urls += [made._url for client in clients for made in (client.ws_api, client.ws_future)]
+        await clients[1].close_connection()
+        return sorted({url.split("/")[2] for url in urls})
+
 
 session = Session()
 talk(
     {
         name: getattr(session, name)
-        for name in ("start", "keep_alive", "close", "listen", "hear", "exchange_info")
+        for name in ("start", "keep_alive", "close", "listen", "hear", "exchange_info", "hosts")
     }
 )

@@ -44,3 +44,7 @@ def test_going_over_the_limit_is_its_429_and_then_its_418(client, exchange):
 def test_it_reads_the_time_and_the_symbols(client, clock):
     assert client.time() == int(clock.timestamp() * 1000)
     assert client.exchange_info() == ["BTCUSDT"]
+
+
+def test_stand_in_moves_every_url_of_every_product(client, place):
+    assert client.hosts() == place.hosts

@@ -61,3 +61,7 @@ def test_a_key_change_ends_every_watch_of_the_account_and_no_other(client, excha
     wait_for_listeners(exchange, "usdm")
     exchange.emit_order(ALICE)
     assert client.answer() == dict.fromkeys(["orders", "balance", "positions"], "NetworkError")
+
+
+def test_stand_in_moves_every_url_of_every_binance_class(client, place):
+    assert client.hosts() == place.hosts

@@ -33,3 +33,7 @@ def test_its_socket_manager_hears_orders_until_the_key_dies(client, exchange, cl
 
 def test_it_reads_the_symbols(client):
     assert [symbol["symbol"] for symbol in client.exchange_info()["symbols"]] == ["BTCUSDT"]
+
+
+def test_stand_in_moves_every_url_whatever_the_domain(client, place):
+    assert client.hosts() == place.hosts

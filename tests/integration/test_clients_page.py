@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,13 @@ def test_how_long_a_recipe_is_deaf_is_what_its_constants_come_to() -> None:
     assert most("the key dies, `listenKeyExpired` comes") == [dead[0] + pause, dead[1] + 1]
 
 
+def stand_in(*program: str | Path, base: str = "http://127.0.0.1:9") -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, ROOT / "examples/clients/stand_in.py", *program)
+    # A proxy on this machine would lead out of it.
+    where = {"BINANCE_BASE_URL": base, "BINANCE_STREAM_URL": "ws://127.0.0.1:9", "HTTPS_PROXY": "127.0.0.1:9"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=where)
+
+
 @pytest.mark.parametrize(
     ("program", "code", "says"),
     [
@@ -98,8 +106,32 @@ def test_how_long_a_recipe_is_deaf_is_what_its_constants_come_to() -> None:
 def test_stand_in_without_its_program_says_so_in_a_line(
     program: tuple[str, ...], code: int, says: str
 ) -> None:
-    command = (sys.executable, ROOT / "examples/clients/stand_in.py", *program)
-    where = {"BINANCE_BASE_URL": "http://127.0.0.1:9", "BINANCE_STREAM_URL": "ws://127.0.0.1:9"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=where)
+    done = stand_in(*program)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
     assert done.stderr.startswith(says)
+
+
+@pytest.mark.parametrize("base", ["", "https://fapi.binance.com"])
+def test_stand_in_runs_nothing_where_binance_is_the_real_one(base: str) -> None:
+    done = stand_in("ccxt_pro.py", base=base)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "this environment uses the real Binance: start `make up` without ACCOUNT=real\n"
+
+
+@pytest.mark.parametrize(
+    "connects",
+    [
+        "import requests; requests.get('https://fapi.binance.com')",
+        "import socket; socket.create_connection(('fapi.binance.com', 443))",
+        "import socket; socket.socket().connect_ex(('192.0.2.1', 443))",
+        "import asyncio; asyncio.run(asyncio.open_connection('192.0.2.1', 443))",
+        "import uvloop, websockets; uvloop.run(websockets.connect('wss://192.0.2.1').__aenter__())",
+    ],
+)
+def test_a_program_under_stand_in_connects_to_no_other_machine(connects: str, tmp_path: Path) -> None:
+    program = tmp_path / "bot.py"
+    program.write_text(connects)
+    done = stand_in(program)
+    host = re.findall(r"fapi\.binance\.com|192\.0\.2\.1", connects)[0]
+    assert done.returncode == 1
+    assert f"stand_in.py lets a program connect only to this machine: {host}" in done.stderr
