@@ -128,11 +128,14 @@ def problem(code: str | None, message: str | None) -> Text:
 
 
 def advice(code: str, message: str | None, names: Sequence[str]) -> Iterator[RenderableType]:
-    """Yield an error and, below it, what to do about it for these accounts."""
+    """Yield an error and, below it, what to do about it for these accounts, a line for each step."""
     yield problem(code, message)
     if remedy := REMEDIES.get(code):
         what = remedy.replace("NAME", as_argument(names[0])) if len(names) == 1 else remedy
-        yield _indented(f"{what[0].upper()}{what[1:]}.")
+        steps = Table.grid(padding=(0, 1, 0, 0))
+        for step in what.split("; "):
+            steps.add_row("-", Text(plain(f"{step[0].upper()}{step[1:]}")))
+        yield Padding(steps, (0, 0, 0, 2), expand=False)
 
 
 def can_draw(options: ConsoleOptions) -> bool:

@@ -561,8 +561,9 @@ def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -
     assert lines[4] == ""
     assert lines[5].startswith("INVALID_ACCOUNT: AccountsTable row: product spot")
     assert lines[6:] == [
-        "  Correct it: listenkeys accounts set --OPTION VALUE carol (or enable carol); a wrong product: "
-        "remove the account and add it again; then: listenkeys renew carol.",
+        "  - Correct it: listenkeys accounts set --OPTION VALUE carol (or enable carol)",
+        "  - A wrong product: remove the account and add it again",
+        "  - Then: listenkeys renew carol",
         "  carol",
     ]
     assert OTHER not in done.output

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from listenkeys.view.remedies import REMEDIES
 from local.clock import VirtualClock
 from local.front import Front
 from local.invoke import LocalFunction
@@ -88,9 +89,10 @@ def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, cloc
     assert f"INVALID_API_KEY: {'Binance refused ' * 20}".strip() in lines  # in a pipe: one line
     wrong = next(number for number, line in enumerate(lines) if line.startswith("INVALID_ACCOUNT: "))
     assert "product spot" in lines[wrong]
-    assert lines[wrong + 1 : wrong + 3] == [
-        "  Correct it: listenkeys accounts set --OPTION VALUE carol (or enable carol); a wrong product: "
-        "remove the account and add it again; then: listenkeys renew carol.",
+    assert lines[wrong + 1 : wrong + 5] == [
+        "  - Correct it: listenkeys accounts set --OPTION VALUE carol (or enable carol)",
+        "  - A wrong product: remove the account and add it again",
+        "  - Then: listenkeys renew carol",
         "  carol",
     ]
     assert lines[-1] == "4 accounts: 1 ok, 2 at risk (carol, bob), 1 disabled"
@@ -122,9 +124,9 @@ def test_an_error_that_hits_many_accounts_is_said_once_with_their_names(
     put(world, clock, "other", 20, outcome="DEFERRED", errorCode="EXCHANGE_DOWN", errorMessage="not the same")
     lines = run("status").stdout.splitlines()
     at = lines.index("EXCHANGE_DOWN: not tried: Binance is down")
-    assert lines[at + 2] == "  60 accounts: " + ", ".join(f"desk-{number:02}" for number in range(60))
-    assert lines[at + 3] == "EXCHANGE_DOWN: not the same"
-    assert lines[at + 5] == "  other"
+    assert lines[at + 3] == "  60 accounts: " + ", ".join(f"desk-{number:02}" for number in range(60))
+    assert lines[at + 4] == "EXCHANGE_DOWN: not the same"
+    assert lines[at + 7] == "  other"
 
 
 def test_accounts_that_are_named_are_shown_alone_and_decide_the_exit_code(
@@ -177,7 +179,8 @@ def test_accounts_that_no_run_tried_are_told_what_stopped_the_runs(
     assert {row["errorCode"] for row in rows} == {code}
     lines = run("status").stdout.splitlines()
     at = lines.index(f"{code}: {message}")
-    assert lines[at + 2] == f"  {len(untried)} accounts: {', '.join(untried)}"
+    steps = REMEDIES[code].count("; ") + 1
+    assert lines[at + 1 + steps] == f"  {len(untried)} accounts: {', '.join(untried)}"
     assert lines[-1].startswith("8 accounts: 0 ok, ")
     widget = load_widget(world, clock)({})
     assert widget.count(f"<code>{code}</code> {message}") == len(untried)
