@@ -71,7 +71,8 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
 
 def _settings(stack: Stack) -> Iterator[Finding]:
     """Compare the stack's parameters with those that the next `sam deploy` here would send."""
-    written, place = samconfig.parameter_overrides(), samconfig.location()
+    file = samconfig.file_of(stack.name, stack.region)
+    written, place = samconfig.parameter_overrides(file), samconfig.location(file)
     of_stack, region = place.get("stack_name"), place.get("region", stack.region)
     if in_local_environment() or not written or (of_stack, region) != (stack.name, stack.region):
         why = f"{samconfig.FILE} is of another stack, {of_stack} in {region}"
@@ -90,11 +91,11 @@ def _settings(stack: Stack) -> Iterator[Finding]:
         yield Finding(
             "settings",
             False,
-            f"{name} is {value or 'empty'} in {samconfig.FILE}, but {has}: the next `sam deploy` sends the "
+            f"{name} is {value or 'empty'} in {file}, but {has}: the next `sam deploy` sends the "
             "file's value; edit the file if it is wrong",
         )
     if not differ:
-        yield Finding("settings", True, f"the stack has the parameters of {samconfig.FILE}")
+        yield Finding("settings", True, f"the stack has the parameters of {file}")
 
 
 def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:

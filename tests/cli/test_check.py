@@ -165,6 +165,19 @@ def test_another_stacks_samconfig_and_a_broken_one_are_not_compared(stack: Stack
         assert said(Told(stack), "settings") == [Finding("settings", None, f"not compared: {why}")]
 
 
+def test_a_stack_is_compared_with_the_samconfig_that_is_its_own(stack: Stack) -> None:
+    for file, name, days in (("samconfig.toml", "first", 30), ("samconfig-2.toml", stack.name, 7)):
+        Path(file).write_text(
+            f'[default.deploy.parameters]\nstack_name = "{name}"\nregion = "{REGION}"\n'
+            f'parameter_overrides = ["LedgerDays={days}"]\n'
+        )
+    told = Told(stack)
+    told.parameters = {"LedgerDays": "7"}
+    assert said(told, "settings") == [
+        Finding("settings", True, "the stack has the parameters of samconfig-2.toml")
+    ]
+
+
 @pytest.fixture
 def no_sweep(aws: LocalAws) -> Iterator[str]:
     """The sweep, disabled for a while."""
