@@ -85,7 +85,8 @@ class Controls:
         elif verb == "restore":
             exchange.add_account(key)
         elif verb in ("order", "fill"):
-            hear = exchange.listeners(exchange.live_key(key, product) or "")
+            live = exchange.live_key(key, product)
+            hear = exchange.listeners(live or "")
             if verb == "order":
                 said = f"{account_id} has order {exchange.emit_order(key, product)}"
             elif numbers := exchange.orders(key, product):
@@ -93,7 +94,11 @@ class Controls:
                 said = f"order {numbers[-1]} of {account_id} is filled"
             else:
                 raise ValueError(f"{account_id} has no order: `.local/binance order {account_id}` places one")
-            return f"{said}: {hear} stream{'s' * (hear != 1)} received it"
+            said += f": {hear} stream{'s' * (hear != 1)} received it"
+            if not live:
+                renew = f"`listenkeys renew --force {account_id}`"
+                said += f" ({account_id} has no live listenKey: {renew} makes one)"
+            return said
         elif verb == "delete":
             exchange.handle("DELETE", ENDPOINTS[product].path, {"X-MBX-APIKEY": key})
         else:

@@ -26,6 +26,11 @@ const REOPEN_MS = 22 * 3_600_000; // the SDK would renew a connection after 23 h
 const dynamodb = new DynamoDBClient();
 const eventbridge = new EventBridgeClient();
 
+// What an error says, in a line. Its message may hold a URL with a key or a signature: not these.
+function textOf({ name, message }) {
+  return `${name}: ${message}`.replace(/\s+/g, " ").replace(/\w{40,}/g, "...").slice(0, 300);
+}
+
 function end(why) {
   console.error(why);
   process.exit(1);
@@ -53,7 +58,7 @@ async function follow() {
     try {
       key = (await readListenKey()) ?? key;
     } catch (error) {
-      console.error(error.name);
+      console.error(textOf(error));
     }
   }
 }
@@ -72,7 +77,7 @@ async function report(listenKey) {
         console.error(`the keeper cannot be told: ${answer.Entries[0].ErrorCode}`);
       }
     } catch (error) {
-      console.error(`the keeper cannot be told: ${error.name}`);
+      console.error(`the keeper cannot be told: ${textOf(error)}`);
     }
     await sleep(REPORT_MS);
   }
@@ -94,7 +99,7 @@ class Line {
       ["private"],
     );
     // Before it connects: in `client.websocketStreams.connect()` an error that nobody listens to ends the process.
-    this.streams.on("error", (error) => console.error(error.name));
+    this.streams.on("error", (error) => console.error(textOf(error)));
     this.streams.on("close", () => (this.over = true));
     this.streams.on("pong", () => (this.answered = true));
   }
@@ -158,7 +163,7 @@ for (let failures = 0; ; ) {
     line = opening;
     failures = 0;
   } catch (error) {
-    console.error(error.name);
+    console.error(textOf(error));
     opening.close();
     failures = Math.min(failures + 1, 6);
   }

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -57,6 +58,12 @@ async def first_key():
         sys.exit(str(error) or "AWS does not answer")
 
 
+def text_of(error):
+    """Return what an error says, in a line. Its text may hold a URL with a key or a signature: not these."""
+    text = re.sub(r"\w{40,}", "...", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}"[:300]
+
+
 class Kept:
     """The listenKey as it was last read from the table. `dead`: Binance has said that it has expired."""
 
@@ -74,7 +81,7 @@ class Kept:
                     self.key = found
                     self.dead.clear()
             except Exception as error:
-                logging.warning("the table cannot be read (%s)", type(error).__name__)
+                logging.warning("the table cannot be read (%s)", text_of(error))
             if self.dead.is_set():
                 await asyncio.sleep(DEAD_SECONDS)
 
@@ -91,7 +98,7 @@ class Kept:
             try:
                 await call(keys().report_expired, ACCOUNT, key)  # logs what AWS refuses
             except Exception as error:
-                logging.warning("the keeper cannot be told (%s)", type(error).__name__)
+                logging.warning("the keeper cannot be told (%s)", text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
 
 
@@ -158,7 +165,7 @@ async def main():
             await asyncio.wait_for(opening.open(), OPEN_SECONDS)
             line, failures = opening, 0  # reconcile by REST from here on
         except Exception as error:
-            logging.warning("%s", type(error).__name__)
+            logging.warning("%s", text_of(error))
             before, failures = opening, min(failures + 1, 6)
         if before:
             await asyncio.sleep(LINGER_SECONDS)

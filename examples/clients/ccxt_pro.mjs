@@ -20,6 +20,11 @@ const NEVER = 1e15; // ccxt starts and extends a listenKey of its own once this 
 const dynamodb = new DynamoDBClient();
 const eventbridge = new EventBridgeClient();
 
+// What an error says, in a line. Its message may hold a URL with a key or a signature: not these.
+function textOf({ name, message }) {
+  return `${name}: ${message}`.replace(/\s+/g, " ").replace(/\w{40,}/g, "...").slice(0, 300);
+}
+
 function end(why) {
   console.error(why);
   process.exit(1);
@@ -88,7 +93,7 @@ class KeptBinance extends ccxt.pro.binance {
           console.error(`the keeper cannot be told: ${answer.Entries[0].ErrorCode}`);
         }
       } catch (error) {
-        console.error(`the keeper cannot be told: ${error.name}`);
+        console.error(`the keeper cannot be told: ${textOf(error)}`);
       }
       await sleep(REPORT_MS);
     }
@@ -103,7 +108,7 @@ class KeptBinance extends ccxt.pro.binance {
           this.use(found);
         }
       } catch (error) {
-        console.error(error.name);
+        console.error(textOf(error));
       }
     }
   }
@@ -134,7 +139,7 @@ for (;;) {
     if (!(error instanceof ccxt.NetworkError)) {
       throw error;
     }
-    console.error(error.name); // its message may hold the URL
+    console.error(textOf(error));
     await sleep(5000);
   }
 }

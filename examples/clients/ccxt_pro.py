@@ -8,6 +8,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -46,6 +47,12 @@ async def first_key():
         sys.exit(str(error) or "AWS does not answer")
 
 
+def text_of(error):
+    """Return what an error says, in a line. Its text may hold a URL with a key or a signature: not these."""
+    text = re.sub(r"\w{40,}", "...", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}"[:300]
+
+
 class KeptBinance(ccxt.pro.binance):
     """ccxt with a listenKey that it is handed, and none of its own."""
 
@@ -82,7 +89,7 @@ class KeptBinance(ccxt.pro.binance):
             try:
                 await call(keys().report_expired, ACCOUNT, key)  # logs what AWS refuses
             except Exception as error:
-                logging.warning("the keeper cannot be told (%s)", type(error).__name__)
+                logging.warning("the keeper cannot be told (%s)", text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
 
     async def follow(self):
@@ -95,7 +102,7 @@ class KeptBinance(ccxt.pro.binance):
                 if found != self.key:
                     self.use(found)
             except Exception as error:
-                logging.warning("the table cannot be read (%s)", type(error).__name__)
+                logging.warning("the table cannot be read (%s)", text_of(error))
             if self.expired.is_set():
                 await asyncio.sleep(DEAD_SECONDS)
 
@@ -118,7 +125,7 @@ async def main():
                 for order in await exchange.watch_orders():
                     print(order["id"], order["symbol"], order["status"], flush=True)
             except ccxt.NetworkError as error:
-                logging.warning("%s", type(error).__name__)  # its text may hold the URL
+                logging.warning("%s", text_of(error))
                 await asyncio.sleep(5)
     finally:
         following.cancel()

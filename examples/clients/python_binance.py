@@ -8,6 +8,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -49,6 +50,12 @@ async def first_key():
         sys.exit(str(error) or "AWS does not answer")
 
 
+def text_of(error):
+    """Return what an error says, in a line. Its text may hold a URL with a key or a signature: not these."""
+    text = re.sub(r"\w{40,}", "...", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}"[:300]
+
+
 class KeptClient(AsyncClient):
     """Takes the listenKey from the table, and sends nothing that starts, extends or ends one."""
 
@@ -61,7 +68,7 @@ class KeptClient(AsyncClient):
         except Exception as error:
             if not self.known:
                 raise
-            logging.warning("the table cannot be read (%s)", type(error).__name__)
+            logging.warning("the table cannot be read (%s)", text_of(error))
         return self.known
 
     async def report(self, key):
@@ -71,7 +78,7 @@ class KeptClient(AsyncClient):
             try:
                 await call(keys().report_expired, ACCOUNT, key)  # logs what AWS refuses
             except Exception as error:
-                logging.warning("the keeper cannot be told (%s)", type(error).__name__)
+                logging.warning("the keeper cannot be told (%s)", text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
 
     async def futures_stream_get_listen_key(self):
@@ -107,7 +114,11 @@ async def listen(client):
 
 async def main():
     KeptClient.known = KeptClient.known or await first_key()
-    client = await KeptClient.create(os.environ.get("BINANCE_API_KEY"), os.environ.get("BINANCE_API_SECRET"))
+    try:  # `create` pings
+        key, secret = os.environ.get("BINANCE_API_KEY"), os.environ.get("BINANCE_API_SECRET")
+        client = await KeptClient.create(key, secret)
+    except Exception as error:
+        sys.exit(f"api.binance.com does not answer: {text_of(error)}")
     failures = 0
     try:
         while True:
@@ -118,11 +129,11 @@ async def main():
                 while await client.look() == dead:
                     await asyncio.sleep(DEAD_SECONDS)
             except Exception as error:
-                logging.warning("%s", type(error).__name__)  # its text may hold the URL
+                logging.warning("%s", text_of(error))
                 failures = min(failures + 1, 6)
                 refused = getattr(error, "response", None)  # of a handshake
-                told = refused.headers.get("Retry-After", "") if refused else ""
-                wait = int(told) if told.isdigit() else 0
+                after = refused.headers.get("Retry-After", "") if refused else ""
+                wait = int(after) if after.isdigit() else 0
                 await asyncio.sleep(max(wait, min(2**failures, MOST_SECONDS)))
     finally:
         await client.close_connection()

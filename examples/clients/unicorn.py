@@ -8,6 +8,7 @@ import functools
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -31,6 +32,12 @@ def keys():
     return ListenKeys()
 
 
+def text_of(error):
+    """Return what an error says, in a line. Its text may hold a URL with a key or a signature: not these."""
+    text = re.sub(r"\w{40,}", "...", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}"[:300]
+
+
 class Kept(threading.Thread):
     """The listenKey as it was last read from the table, in a thread: a table that hangs holds up nothing."""
 
@@ -47,7 +54,7 @@ class Kept(threading.Thread):
                     self.key = found
                     self.dead.clear()
             except Exception as error:
-                logging.warning("the table cannot be read (%s)", type(error).__name__)
+                logging.warning("the table cannot be read (%s)", text_of(error))
             if self.dead.is_set():
                 time.sleep(DEAD_SECONDS)
 
@@ -58,7 +65,7 @@ class Kept(threading.Thread):
             try:
                 keys().report_expired(ACCOUNT, key)  # logs what AWS refuses
             except Exception as error:
-                logging.warning("the keeper cannot be told (%s)", type(error).__name__)
+                logging.warning("the keeper cannot be told (%s)", text_of(error))
             time.sleep(REPORT_SECONDS)
 
     def hear(self, message):

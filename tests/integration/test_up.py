@@ -170,8 +170,11 @@ def test_the_desk_breaks_and_repairs_accounts(
     control("restore/alice")
     assert outcome() == "EXTENDED"
     control("forget/alice")
+    nobody = "alice has order 1: 0 streams received it"
+    why = "alice has no live listenKey: `listenkeys renew --force alice` makes one"
+    assert control("order/alice") == (200, {"done": f"{nobody} ({why})"})
     assert outcome() == "RECREATED"
-    assert control("order/alice") == (200, {"done": "alice has order 1: 0 streams received it"})
+    assert control("order/alice") == (200, {"done": nobody.replace("1", "2")})
     for typed, code in (
         ("down/alice", "SERVER_ERROR"),
         ("down/418", "IP_BANNED"),

@@ -132,6 +132,26 @@ def test_what_is_missing_at_the_start_is_one_line(name, place):
     assert re.fullmatch(r"bob: .* the account is new, or its name is wrong\)?\n", says(bob))
 
 
+@pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
+def test_it_logs_why_it_cannot_connect_and_no_key(recipe, place):
+    recipe.hears_orders("at first")
+    place.streams.refusals = 100
+    place.streams.drop_connections()
+    eventually(
+        lambda: "429" in "\n".join(recipe.complaints), lambda: f"it does not say:\n{recipe.complaints}"
+    )
+    assert place.world.current("alice")["listenKey"] not in "\n".join(recipe.complaints)
+
+
+def test_python_binance_ends_with_a_line_where_the_spot_host_fails(place):
+    place.exchange.fault(status=403)
+    environment = place.environment(RECIPES / "python_binance.py")
+    program = command("python_binance.py")
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert re.match(r"api\.binance\.com does not answer: BinanceAPIException: .*\n", done.stderr)
+
+
 @pytest.mark.parametrize("name", ["ccxt_pro.py", "ccxt_pro.mjs"])
 def test_ccxt_that_was_handed_no_key_starts_none(name, place):
     program, recipe = command(name)
