@@ -1,7 +1,6 @@
 """Selects the accounts that a command is for: those that are named, or all with their keys in one secret."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from listenkeys.model import Account
 
@@ -24,12 +23,10 @@ def chosen(registry: Registry, ids: Sequence[str] | None, secret: str | None) ->
     found = [account for account in accounts if same_secret(account.secret_id, secret)]
     if not secret or not found:
         used = {each.secret_id.rpartition("/")[2]: each.secret_id for each in accounts if each.secret_id}
-        near = [
-            f" did you mean {used[name]}?" for name in get_close_matches(secret.rpartition("/")[2], used, n=1)
-        ]
-        raise CliError(
-            f"no account uses this secret:{''.join(near)} `listenkeys accounts list` shows each account's"
-        )
+        # Not one with a similar name: it may be another owner's.
+        near = used.get(secret.rpartition("/")[2])
+        hint = f" did you mean {near}?" if near else ""
+        raise CliError(f"no account uses this secret:{hint} `listenkeys accounts list` shows each account's")
     if broken := [account.id for account in accounts if account.problem]:
         note(f"note: left out, as an invalid row's secret is not read: {', '.join(broken)}")
     return found

@@ -7,11 +7,11 @@ that no row names; running the same command again finishes the job.
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ from .api_keys import Fields, check_characters, length_note, same_secret
 from .errors import CliError, explain
 from .group import ACTION_NEEDED
 from .output import note, show, show_json
-from .registry import Registry, Wanted
+from .registry import Registry, Wanted, check_copies
 from .rows import check_id, check_product, looks_like_a_key
 from .stack import Connect, on_stack
 
@@ -219,8 +219,9 @@ def _write(
         try:
             if not dry_run:
                 keys = {each.secret_field: each.key for each in lines}
+                copies = {each.wanted.account_id: (each.product, each.key) for each in lines}
                 others = [account for account in accounts if same_secret(account.secret_id, secret_id)]
-                check = partial(_check_copies, lines, others)
+                check = partial(check_copies, copies, others)
                 registry.keys.put(secret_id, keys, replace, own, note, check)
             for each in lines:
                 if not dry_run:
@@ -233,19 +234,6 @@ def _write(
     for why, names in errors.items():
         note(f"listenkeys: {', '.join(names)} failed: {why}")
         failed += names
-
-
-def _check_copies(lines: Sequence[_Line], accounts: Iterable[Account], content: Mapping[str, Any]) -> None:
-    """Raise CliError if the secret holds one of these API keys for another account of the same product."""
-    ids = {line.wanted.account_id for line in lines}
-    others = [account for account in accounts if account.id not in ids]
-    for line in lines:
-        for other in others:
-            if (content.get(other.secret_field), other.product) == (line.key, line.product):
-                name = line.wanted.account_id
-                raise CliError(
-                    f"{name} has the API key and the product of {other.id}, which is in this secret already"
-                )
 
 
 def _counted(results: Mapping[str, list[str]], dry_run: bool = False) -> str:

@@ -13,7 +13,7 @@ from .stack import Stack, now
 HOLD = 3.0  # seconds in ALARM; EventBridge and SNS have noticed it by then
 EMAIL_ONLY = {"UndeliveredAlarm"}  # the template's WebhookAlarmRule does not match it
 _REASON = "This is a test by `listenkeys check --page`."
-_TEST = f"TEST. {_REASON} No account fails. `listenkeys status` shows all."
+_TEST = f"TEST. {_REASON} No account fails. See `listenkeys status`."
 
 
 @dataclass(slots=True)

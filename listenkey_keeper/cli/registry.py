@@ -6,9 +6,10 @@ same command again finishes the job. Nothing here prints.
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from listenkeys.aws.accounts import SECRET_ID, Accounts
@@ -17,7 +18,7 @@ from listenkeys.errors import ErrorCode, Unavailable
 from listenkeys.model import Account
 from listenkeys.products import LIVE
 
-from .api_keys import ApiKeys, Fields, TakenOut
+from .api_keys import ApiKeys, Fields, TakenOut, same_secret
 from .errors import CliError
 from .rows import attributes, check_id, check_place, check_product, looks_like_a_key
 from .stack import Stack
@@ -114,7 +115,11 @@ class Registry:
             )
         own = secret_id == self.own_secret(wanted.account_id)
         self.keys.check_secret(secret_id, wanted.replace, own, say)
-        self.keys.put(secret_id, {field: ask()}, wanted.replace, own)
+        key = ask()
+        copies = {wanted.account_id: (wanted.product or (known.product if known else "usdm"), key)}
+        others = [account for account in accounts if same_secret(account.secret_id, secret_id)]
+        check = partial(check_copies, copies, others)
+        self.keys.put(secret_id, {field: key}, wanted.replace, own, check=check)
         self.write_row(wanted, known, secret_id, field)
         return self.get(wanted.account_id), known
 
@@ -253,6 +258,21 @@ class Registry:
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
             raise self._no_such(account_id) from None
+
+
+def check_copies(
+    keys: Mapping[str, tuple[str, str]], accounts: Iterable[Account], content: Mapping[str, Any]
+) -> None:
+    """Raise CliError if the secret holds one of these API keys for another account of the same product.
+
+    `keys` has a product and an API key by account id, `accounts` are those of the secret with this `content`.
+    """
+    for other in (account for account in accounts if account.id not in keys):
+        for name, wanted in keys.items():
+            if (other.product, content.get(other.secret_field)) == wanted:
+                raise CliError(
+                    f"{name} has the API key and the product of {other.id}, which is in this secret already"
+                )
 
 
 def no_such(unknown: Sequence[str], known: Iterable[str]) -> CliError:

@@ -29,7 +29,7 @@ def remove(
         typer.Option(
             "--with-secret",
             help="Also remove their API keys. A secret of its own can be restored for 30 days; a field of a "
-            "shared secret cannot.",
+            "shared secret only from an older version of it.",
         ),
     ] = False,
     *,
@@ -72,6 +72,11 @@ def remove(
                     _report(account, taken.get(account.id), last=account is gone[-1])
     if as_json:
         show_json([_as_dict(account, key) for account, key in removed])
+    elif len(removed) > 1:
+        show("Their history stays: `listenkeys history NAME` shows it.")
+    else:
+        history = f"`listenkeys history {as_argument(removed[0][0].id)}` shows it"
+        show(f"Its history stays: {history}.")
 
 
 def _question(accounts: list[Account], with_secret: bool) -> str:
@@ -104,9 +109,8 @@ def _taken(registry: Registry, gone: list[Account]) -> dict[str, TakenOut]:
 
 
 def _report(account: Account, taken: TakenOut | None, last: bool) -> None:
-    history = f"`listenkeys history {as_argument(account.id)}` shows it"
     of_key = f" {_of_key(account, taken)}" if last or not (taken and taken.what == "deleted") else ""
-    show(f"{account.id} was removed.{of_key}", f"Its history stays: {history}.")
+    show(f"{account.id} was removed.{of_key}")
 
 
 def _as_dict(account: Account, taken: TakenOut | None) -> dict[str, Any]:

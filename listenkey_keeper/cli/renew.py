@@ -99,7 +99,8 @@ def report_view(report: dict[str, Any], at: datetime) -> Group:
         parts.append(Text(plain(f"{name} is disabled: {enable}")))
     unnamed = sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK) - len(named)
     if unnamed > 0:
-        parts += ["", Text(f"{unnamed} more are not listed: `listenkeys status` shows them")]
+        says = f"{unnamed} more are not listed: `listenkeys status` shows those that are not ok"
+        parts += ["", Text(says)]
     return Group(*parts)
 
 
@@ -132,7 +133,7 @@ def _who_has_none(report: dict[str, Any], count: int, at: datetime) -> str:
         if not problem["expiresAt"] or datetime.fromisoformat(problem["expiresAt"]) <= at
     ]
     if not none:
-        return f"{count} accounts; not all have a live listenKey"
+        return f"at least 1 of {count} accounts has no live listenKey"
     if len(failed) < sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK):
         return f"at least {len(none)} of {count} accounts have no live listenKey"
     if count == 1:

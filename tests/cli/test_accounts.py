@@ -598,12 +598,10 @@ def test_several_accounts_are_removed_each_once_and_each_is_printed(run: Run, wo
     for name in ("alice", "bob", "carol"):
         world.add_account(name, OTHER)
     done = run("accounts", "remove", "bob", "alice", "bob", "--yes")
-    said = (
-        "{0} was removed. Its API key stays in field apiKey of secret listenkeys/{0}.\n"
-        "Its history stays: `listenkeys history {0}` shows it.\n"
-    )
+    said = "{0} was removed. Its API key stays in field apiKey of secret listenkeys/{0}.\n"
+    stays = "Their history stays: `listenkeys history NAME` shows it.\n"
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == said.format("bob") + said.format("alice")
+    assert done.stdout == said.format("bob") + said.format("alice") + stays
     assert [row(world, name) is None for name in ("alice", "bob", "carol")] == [True, True, False]
 
 
@@ -690,6 +688,19 @@ def test_with_secret_only_ones_own_field_goes_from_a_shared_secret(
     assert secret(world, "listenkeys/all") == {"bob": api_key}
 
 
+def test_add_refuses_an_api_key_that_the_secret_holds_for_another(
+    run: Run, world: World, api_key: str
+) -> None:
+    olivias(world, "alice")
+    into = ("--secret", "listenkeys/olivia")
+    done = run("accounts", "add", "bob", *into, stdin=OTHER)
+    taken = "bob has the API key and the product of alice, which is in this secret already"
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"listenkeys: {taken}\n")
+    assert (row(world, "bob"), secret(world, "listenkeys/olivia")) == (None, {"alice": OTHER})
+    assert run("accounts", "add", "bob", *into, "--product", "coinm", stdin=OTHER).exit_code == 0
+    assert run("accounts", "add", "carol", *into, stdin=api_key).exit_code == 0
+
+
 def olivias(world: World, *names: str) -> None:
     world.put_secret("listenkeys/olivia", dict.fromkeys(names, OTHER))
     for name in names:
@@ -708,7 +719,6 @@ def test_the_keys_of_several_accounts_leave_a_secret_in_one_version(run: Run, wo
     done = run("accounts", "remove", "carol", "dora", "--yes", "--with-secret")
     assert done.stdout.startswith(
         "carol was removed.\n"
-        "Its history stays: `listenkeys history carol` shows it.\n"
         "dora was removed. The secret listenkeys/olivia was deleted; `aws secretsmanager restore-secret "
     )
     assert secret_names(world) == []

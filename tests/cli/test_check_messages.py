@@ -93,8 +93,8 @@ def test_page_asks_sets_off_each_alarm_and_says_what_should_come(
     assert message["detail"] == {
         "count": 0,
         "accounts": [],
-        "text": "TEST. This is a test by `listenkeys check --page`. No account fails. `listenkeys status` "
-        "shows all.",
+        "text": "TEST. This is a test by `listenkeys check --page`. No account fails. "
+        "See `listenkeys status`.",
         "listenKeysTable": on_aws.aws.resources["ListenKeysTable"],
     }
     said = " ".join(terminal.output.split())

@@ -195,7 +195,7 @@ def test_a_report_of_more_problems_than_it_names_says_so(run: Run, world: World,
     lines = run("renew").stdout.splitlines()
     assert "at least 50 of 60 accounts have no live listenKey" in lines
     assert "  50 accounts: desk-00, " in "\n".join(lines)
-    assert lines[-1] == "10 more are not listed: `listenkeys status` shows them"
+    assert lines[-1] == "10 more are not listed: `listenkeys status` shows those that are not ok"
 
 
 def problem(
@@ -252,13 +252,13 @@ ONE_SKIPPED = ["outcome  accounts", "SKIPPED         1", ""]
             ["outcome  accounts", "FAILED          3", "",
              "at least 2 of 3 accounts have no live listenKey", "",
              "NO_REMEDY: refused", "  bob", "OTHER: refused", "  carol", "",
-             "1 more are not listed: `listenkeys status` shows them"], 1,
+             "1 more are not listed: `listenkeys status` shows those that are not ok"], 1,
         ),
         (
             {"accounts": 2, "failed": 1, "created": 1, "minRemainingSeconds": 0, "problems": [
                 problem("bob", outcome="FAILED", until="2026-01-01T00:00:00.400Z")]},
             ["outcome  accounts", "CREATED         1", "FAILED          1", "",
-             "2 accounts; not all have a live listenKey", "", "NO_REMEDY: refused", "  bob"], 1,
+             "at least 1 of 2 accounts has no live listenKey", "", "NO_REMEDY: refused", "  bob"], 1,
         ),
         (
             {"accounts": 7, "rejected": 6, "created": 1, "minRemainingSeconds": 0,

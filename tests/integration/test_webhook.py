@@ -83,7 +83,7 @@ def test_an_account_that_fails_is_told_by_name_with_what_to_do(world: Scene) -> 
     sent = world.aws.sent_events()
     bodies = [body for event in sent for body in posted(event, table)]
     assert [body["text"] == body["content"] for body in bodies] == [True, True]
-    end = "`listenkeys status` shows all. Stack listenkey-keeper, ap-northeast-1."
+    end = "See `listenkeys status`. Stack listenkey-keeper, ap-northeast-1."
     assert [body["text"] for body in bodies] == [
         f"FAILING 1 account. INVALID_API_KEY: alice (usdm). What to do: {REMEDIES['INVALID_API_KEY']}. {end}",
         f"RECOVERED 1 account. alice (usdm). {end}",
