@@ -199,10 +199,11 @@ class Registry:
             for account in accounts
             if not used.others(account.id, account.secret_id, account.secret_field)
         }
-        taken = self.keys.take_out(accounts[0].secret_id, fields.values()) if fields else None
-        return {
-            account.id: taken if taken and account.id in fields else TakenOut("kept") for account in accounts
-        }
+        result = {account.id: TakenOut("kept") for account in accounts}
+        if fields:
+            taken = self.keys.take_out(accounts[0].secret_id, fields.values())
+            result |= dict.fromkeys(fields, taken)
+        return result
 
     def _check_readable(self, secret_id: str) -> None:
         """Raise CliError if the function could not read this secret."""
