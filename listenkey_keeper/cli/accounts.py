@@ -115,6 +115,9 @@ def add(
         )
         return
     show(f"{account}'s API key is replaced ({where}).")
+    if (before.secret_id, before.secret_field) != (added.secret_id, added.secret_field):
+        was = f"field {before.secret_field} of secret {before.secret_id}"
+        show(f"It was in {was}, which may still hold the old one.")
     if (added.product, added.environment) != (before.product, before.environment):
         was = f"{before.product}, {before.environment}"
         show(f"It is now {added.product}, {added.environment}; it was {was}.")

@@ -91,7 +91,7 @@ class StatusTable:
         found = [
             (row.account.id, *(row.problem or (None, _not_tried(row))))
             for row in self.rows
-            if row.account.enabled and (row.problem or row.at_risk)
+            if row.state not in ("ok", "disabled")
         ]
         return Problems(found) if found else None
 
@@ -101,7 +101,7 @@ class StatusTable:
             return Text("no accounts yet: `listenkeys accounts add NAME` adds one")
         enabled = [row for row in self.rows if row.account.enabled]
         danger = [row.account.id for row in enabled if row.at_risk]
-        failing = [row.account.id for row in enabled if row.problem and not row.at_risk]
+        failing = [row.account.id for row in enabled if row.state == "failing"]
         ok = len(enabled) - len(danger) - len(failing)
         text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
         due = (row for row in enabled if row.state == "ok" and (row.minutes_left or 0) <= _DUE_MINUTES)
@@ -164,8 +164,10 @@ def _account(row: AccountStatus) -> dict[str, Any]:
 
 def _not_tried(row: AccountStatus) -> str | None:
     """Return what to do about an account at risk that has no error: its outcome does not explain the risk."""
-    since = "" if row.tried_minutes_ago is None else "not tried since the last renewal: "
-    return f"{since}{row.to_do}"
+    if row.tried_minutes_ago is None:
+        return row.to_do
+    what = "the listenKey has died" if (row.minutes_left or 0) <= 0 else "the listenKey is old"
+    return f"{what}, and no run has tried it since its last renewal: {row.to_do}"
 
 
 def _fit(wide: dict[str, int], options: ConsoleOptions) -> dict[str, int]:

@@ -260,8 +260,9 @@ def test_replace_changes_the_options_that_are_passed_with_it(run: Run, world: Wo
     world.add_account("alice", OTHER, createIfMissing=False, note={"S": "mine"})
     options = ["--product", "options", "--secret", "listenkeys/all", "--create-if-missing"]
     done = run("accounts", "add", "alice", "--replace", *options, stdin=api_key)
-    assert done.stdout.splitlines()[:2] == [
+    assert done.stdout.splitlines()[:3] == [
         "alice's API key is replaced (field alice of secret listenkeys/all).",
+        "It was in field apiKey of secret listenkeys/alice, which may still hold the old one.",
         "It is now options, live; it was usdm, live.",
     ]
     assert row(world, "alice") == {

@@ -32,7 +32,7 @@ def put(
 
 
 @pytest.mark.parametrize(
-    ("minutes_left", "exit_code"), [(59.9, 0), (15, 0), (14.99, 1), (0.01, 1), (0, 1), (-500, 1)]
+    ("minutes_left", "exit_code"), [(59.9, 0), (20, 0), (14.99, 1), (0.01, 1), (0, 1), (-500, 1)]
 )
 def test_status_ends_with_1_when_a_key_has_less_than_15_minutes(
     run: Run, world: World, clock: VirtualClock, minutes_left: float, exit_code: int
@@ -43,6 +43,23 @@ def test_status_ends_with_1_when_a_key_has_less_than_15_minutes(
     done = run("status", "--json")
     assert done.exit_code == exit_code
     assert json.loads(done.stdout)["atRisk"] == ["bob"] * exit_code
+
+
+def test_a_key_that_no_run_has_renewed_for_40_minutes_is_not_ok(
+    run: Run, world: World, clock: VirtualClock
+) -> None:
+    put(world, clock, "alice", 60)
+    put(world, clock, "bob", 19)
+    done = run("status")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[4:] == [
+        "The listenKey is old, and no run has tried it since its last renewal: wait for the next sweep, or "
+        "run listenkeys renew; if that fails, see listenkeys check.",
+        "  bob",
+        "",
+        "2 accounts: 1 ok, 1 failing (bob)",
+    ]
+    assert json.loads(run("status", "--json").stdout)["atRisk"] == []
 
 
 def test_an_account_without_a_key_is_at_risk(run: Run, world: World) -> None:
@@ -155,8 +172,8 @@ def test_a_key_that_nothing_has_renewed_in_time_says_what_to_check(
     put(world, clock, "alice", -40)
     lines = run("status").stdout.splitlines()
     assert lines[3].startswith(
-        "Not tried since the last renewal: wait for the next sweep, or run listenkeys renew; if that fails, "
-        "see listenkeys check."
+        "The listenKey has died, and no run has tried it since its last renewal: wait for the next sweep, or "
+        "run listenkeys renew; if that fails, see listenkeys check."
     )
     assert lines[4] == "  alice"
 

@@ -95,6 +95,7 @@ NOT_TYPED = {
     "git pull": "needs a version that is newer",
     "git stash pop": "goes with git pull",
     "sam build && sam deploy --config-file samconfig-2.toml": "needs AWS, and a second region",
+    "git archive --prefix=listenkey-keeper/ HEAD | ssh <vps> tar x": "needs a server; it copies the package",
     "sam delete": "ends a stack; tests/rehearsal does",
     "make simulate": "takes ten minutes; tests/unit/test_simulation.py runs its parts",
     "make test": "is what runs the tests",

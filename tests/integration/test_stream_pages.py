@@ -12,6 +12,7 @@ import listenkey_keeper
 from listenkey_keeper.stream import gaps, keys
 from listenkeys.model import fingerprint
 from listenkeys.products import ENDPOINTS, PRODUCTS, endpoint_name
+from local.aws.stack import REGION
 from tests.pages import PAGE, blocks
 from tests.paths import ROOT
 from tests.scene import Scene
@@ -26,8 +27,11 @@ def test_the_page_reads_a_key_and_says_that_it_is_dead(world: Scene, monkeypatch
     code = "".join(blocks(PAGE, "python")).replace(
         "<ListenKeysTableName>", world.aws.outputs["ListenKeysTableName"]
     )
+    code = code.replace("ap-northeast-1", REGION)
     exec(compile(code, "docs/consumer.md", "exec"), {})
-    assert capsys.readouterr().out == "alice usdm 2026-01-01 01:00:00+00:00\n"
+    assert capsys.readouterr().out == (
+        "alice usdm 2026-01-01 01:00:00+00:00\nusdm 2026-01-01T01:00:00.000Z\n"
+    )
     [event] = world.aws.sent_events()
     [written] = map(json.loads, blocks(PAGE, "json"))
     assert (event["source"], event["detail-type"]) == (written["Source"], written["DetailType"])

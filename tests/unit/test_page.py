@@ -89,7 +89,7 @@ def test_trouble_comes_first_and_then_what_expires_soonest() -> None:
 
 
 def test_of_thousands_the_most_urgent_are_shown_and_the_others_counted() -> None:
-    rows = [row(f"account-{number}", 20 + number / 100) for number in range(3000)]
+    rows = [row(f"account-{number}", 21 + number / 100) for number in range(3000)]
     rows += [row(f"account-dead{number}", -1) for number in range(60)]
     read = Read(page(rows, NOW))
     assert len(read.rows()) == SHOWN

@@ -9,7 +9,8 @@ from listenkeys.view.status import AccountStatus, ago
 @pytest.mark.parametrize(
     ("left", "host_error", "state"),
     [
-        (14.99, None, "risk"), (15.0, None, "ok"), (14.99, "TIMEOUT", "risk"), (23.99, "TIMEOUT", "failing"),
+        (14.99, None, "risk"), (15.0, None, "failing"), (19.99, None, "failing"), (20.0, None, "ok"),
+        (14.99, "TIMEOUT", "risk"), (23.99, "TIMEOUT", "failing"),
         (24.0, "TIMEOUT", "ok"), (0.01, None, "risk"), (0.0, None, "dead"),
     ],
 )  # fmt: skip

@@ -92,7 +92,7 @@ def _digest(kind: str, details: list[dict[str, Any]], deferred: int) -> dict[str
             names[detail.get("errorCode")].append(name)
     count, untried = len(details), deferred if kind == FAILING else 0
     words = f"{kind.rpartition(' ')[2].upper()} {count + untried:,} account{'s' * (count + untried != 1)}"
-    words += f", {untried:,} of them not tried: ok until 24 minutes are left." if untried else "."
+    words += f", {untried:,} of them not tried yet." if untried else "."
     for number, (code, who) in enumerate(names.items()):
         todo = f" What to do: {remedy(code, 'NAME')}." if code in REMEDIES and number < _REMEDIES else ""
         words += f" {code + ': ' if code else ''}{', '.join(who)}.{todo}"

@@ -23,7 +23,7 @@ STATES = {
 }
 # The attributes of a record that are read: all that is shown, never the listenKey.
 ATTRIBUTES = tuple(n for n in READ if n not in ("listenKey", "onlyErrorCode", "unannounced", "product"))
-LATE_MINUTES = 24  # left of a key's life: by then, a tick and a sweep have passed without trying the account
+LATE_MINUTES, OLD_MINUTES = 24, 20  # left of a key's life: a tick and a sweep did not try it; no run has
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class AccountStatus:
             return "dead"
         if self.at_risk:
             return "risk"
-        return "failing" if self.problem else "ok"
+        return "failing" if self.problem or (self.minutes_left or 0.0) < OLD_MINUTES else "ok"
 
     @property
     def to_do(self) -> str | None:
@@ -76,7 +76,7 @@ class AccountStatus:
             return remedy(self.problem[0], self.account.id)
         if self.tried_minutes_ago is None:
             return "wait for the next sweep, which creates the listenKey, or run listenkeys renew"
-        if self.at_risk:
+        if self.state != "ok":
             return "wait for the next sweep, or run listenkeys renew; if that fails, see listenkeys check"
         return None
 
