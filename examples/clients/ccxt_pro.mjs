@@ -127,6 +127,12 @@ const key = await readListenKey().catch((error) => end(`the table cannot be read
 if (!key) {
   end(`${ACCOUNT}: the table has no listenKey: the account is new, or its name is wrong`);
 }
+// When a socket closes, ccxt also rejects promises that nobody awaits, which would end the program.
+process.on("unhandledRejection", (error) => {
+  if (!(error instanceof ccxt.NetworkError)) {
+    throw error;
+  }
+});
 exchange.use(key);
 exchange.follow();
 for (;;) {
