@@ -33,8 +33,7 @@ def check_view(findings: Sequence[Finding]) -> Group:
     to_do = sum(finding.ok is False for finding in findings)
     unknown = any(finding.ok is None for finding in findings)
     ok = "the stack is ok, except for what could not be checked (unknown)" if unknown else "the stack is ok"
-    accounts = "; `listenkeys status` shows the accounts"
-    return Group(table, "", Text((f"action needed: {to_do}" if to_do else ok) + accounts))
+    return Group(table, "", Text(f"action needed: {to_do}, as said above" if to_do else ok))
 
 
 def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:

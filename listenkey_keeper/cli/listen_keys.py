@@ -1,10 +1,11 @@
 """The part of `listenkeys check` that looks for accounts without a live listenKey, or with the same one."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from listenkeys.aws.clients import scan
-from listenkeys.view.status import read_status
+from listenkeys.view.status import AccountStatus, read_status
 
 from .findings import Finding
 from .resources import Resources
@@ -19,6 +20,7 @@ def listen_keys(stack: Stack, _: Resources) -> Iterator[Finding]:
     rows = [row for row in rows if row.account.enabled]
     new = {row.account.id for row in rows if row.tried_minutes_ago is None and not row.problem}
     bad = [row for row in rows if row.state != "ok" and row.account.id not in new]
+    copies = list(_copies(stack, rows))
     if bad:
         whole = f"{len(rows)} account{'s' * (len(rows) != 1)} {'is' if len(bad) == 1 else 'are'} not ok"
         says = f"{len(bad)} of {whole} ({counted(bad)}): `listenkeys status` shows what to do"
@@ -26,12 +28,17 @@ def listen_keys(stack: Stack, _: Resources) -> Iterator[Finding]:
     elif new:
         creates = f"new account{'s' * (len(new) != 1)}: the next sweep creates what is missing"
         yield Finding("listenKeys", None, f"{len(new)} {creates}; `listenkeys renew` does it now")
-    elif rows:
+    elif rows and not copies:
         yield Finding("listenKeys", True, "every enabled account has one that was renewed in time")
+    yield from copies
 
+
+def _copies(stack: Stack, rows: Sequence[AccountStatus]) -> Iterator[Finding]:
     kinds = {row.account.id: (row.account.product, row.account.environment) for row in rows}
     same: defaultdict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)
-    for page in scan(dynamodb, table, "ListenKeysTable", ProjectionExpression="accountId,listenKey"):
+    table = stack.outputs["ListenKeysTableName"]
+    only: Any = {"ProjectionExpression": "accountId,listenKey"}
+    for page in scan(stack.client("dynamodb"), table, "ListenKeysTable", **only):
         for item in page:
             name, key = item["accountId"]["S"], item.get("listenKey", {}).get("S")
             if key and name in kinds:
