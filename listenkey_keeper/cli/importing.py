@@ -194,7 +194,10 @@ def _wanted(values: Sequence[str], known: Account | None, secret: str | None, re
     if product != known.product:
         raise CliError(f"the product of {name} is {known.product}: the import does not change it")
     if secret_id and not same_secret(secret_id, known.secret_id):
-        raise CliError(f"{name}'s API key is in secret {known.secret_id}: the import does not move it")
+        raise CliError(
+            f"{name}'s API key is in secret {known.secret_id}, and import does not move it: `listenkeys "
+            "accounts add --replace --secret` does"
+        )
     return Wanted(name, replace=replace)
 
 

@@ -255,12 +255,14 @@ def test_replace_writes_the_keys_of_accounts_where_their_rows_say(imported: Impo
         (
             "alice,usdm,KEY,listenkeys/alice",
             (),
-            "alice's API key is in secret listenkeys/all: the import does not move it",
+            "alice's API key is in secret listenkeys/all, and import does not move it: `listenkeys "
+            "accounts add --replace --secret` does",
         ),
         (
             "alice,usdm,KEY",
             ("--secret", "listenkeys/new"),
-            "alice's API key is in secret listenkeys/all: the import does not move it",
+            "alice's API key is in secret listenkeys/all, and import does not move it: `listenkeys "
+            "accounts add --replace --secret` does",
         ),
     ],
 )

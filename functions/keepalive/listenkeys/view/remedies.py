@@ -33,7 +33,9 @@ REMEDIES: dict[str, str] = {
         "check that the secret's name is under SecretPrefix and its KMS key is the one in SecretsKmsKeyArn; "
         f"if not, correct samconfig.toml and deploy; {_THEN}"
     ),
-    ErrorCode.SECRET_INVALID: f"shared secret: docs/alarms.md; own secret: write the key again: {_REPLACE}",
+    ErrorCode.SECRET_INVALID: (
+        f"shared secret: docs/alarms.md, A shared secret is broken; own secret: enter the key: {_REPLACE}"
+    ),
     ErrorCode.SECRET_UNAVAILABLE: "wait; if it lasts, check AWS's status page, and in a VPC its routes",
     ErrorCode.INVALID_ACCOUNT: (
         "correct it: listenkeys accounts set --OPTION VALUE NAME (or enable NAME); a wrong product: remove "
@@ -41,9 +43,7 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
     ErrorCode.ACCOUNT_DISABLED: "enable it: listenkeys accounts enable NAME",
-    ErrorCode.RECORD_UNAVAILABLE: (
-        "wait; if only one account is affected, look in its CURRENT item for an attribute of a wrong type"
-    ),
+    ErrorCode.RECORD_UNAVAILABLE: "wait; if one account alone: its CURRENT item has a broken attribute",
     ErrorCode.INTERNAL: "report the message as a bug",
 }
 
