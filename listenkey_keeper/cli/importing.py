@@ -244,4 +244,6 @@ def _counted(results: Mapping[str, list[str]], dry_run: bool = False) -> str:
     words = {"added": "to add", "replaced": "to replace"} if dry_run else {}
     said = [f"{len(names)} {words.get(what, what)}" for what, names in results.items() if names]
     accounts = "account" if said[0].startswith("1 ") else "accounts"
-    return ", ".join(said).replace(" ", f" {accounts} ", 1).replace("alreadyThere", "already there")
+    return (
+        ", ".join(said).replace(" ", f" {accounts} ", 1).replace("alreadyThere", "already there, unchanged")
+    )

@@ -213,9 +213,9 @@ def test_accounts_that_are_there_stay_as_they_are(imported: Import, world: World
     world.put_row("bob", product="spot")
     lines = [line("alice", "coinm"), line("bob", "usdm", "listenkeys/alice")]
     done = imported(*lines)
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "2 accounts already there.\n", "")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "2 accounts already there, unchanged.\n", "")
     done = imported(*lines, line("carol"))
-    assert (done.exit_code, done.stdout) == (0, f"1 account added, 2 already there.\n{SWEEP}")
+    assert (done.exit_code, done.stdout) == (0, f"1 account added, 2 already there, unchanged.\n{SWEEP}")
     assert rows(world) == {
         "alice": {"product": "coinm"},
         "bob": {"product": "spot"},
@@ -305,7 +305,7 @@ def test_a_dry_run_says_what_goes_into_which_secret_and_changes_nothing(
     before = rows(world)
     lines = [line(name, "usdm", "listenkeys/all") for name in ("alice", "carol", "dave")] + [line("erin")]
     for options, all_, sums in (
-        ((), "2 accounts to add", "3 accounts to add, 1 already there."),
+        ((), "2 accounts to add", "3 accounts to add, 1 already there, unchanged."),
         (("--replace",), "2 accounts to add, 1 to replace", "3 accounts to add, 1 to replace."),
     ):
         done = imported(*lines, options=("--dry-run", *options))
@@ -445,7 +445,7 @@ def test_the_same_command_again_finishes_what_a_failure_interrupted(
     faults.faults.clear()
     faults.edits.clear()
     done = imported(*lines)
-    left = f"{len(failed)} account{'s' * (len(failed) > 1)} added, {count} already there.\n{SWEEP}"
+    left = f"{len(failed)} account{'s' * (len(failed) > 1)} added, {count} already there, unchanged.\n{SWEEP}"
     shared = "listenkeys/all: 1 account added\n" if operation == "PutItem" else ""
     assert (done.exit_code, done.stderr, done.stdout) == (0, "", shared + left)
     assert sorted(rows(world)) == ["alice", "bob", "carol"]
