@@ -223,8 +223,7 @@ def _write(
             if not dry_run:
                 keys = {each.secret_field: each.key for each in lines}
                 copies = {each.wanted.account_id: (each.product, each.key) for each in lines}
-                others = [account for account in accounts if same_secret(account.secret_id, secret_id)]
-                check = partial(check_copies, copies, others)
+                check = partial(check_copies, copies, secret_id, accounts)
                 registry.keys.put(secret_id, keys, replace, own, note, check)
             for each in lines:
                 if not dry_run:
@@ -241,9 +240,9 @@ def _write(
 
 def _counted(results: Mapping[str, list[str]], dry_run: bool = False) -> str:
     """Return a summary such as "2 accounts added, 1 replaced"."""
-    words = {"added": "to add", "replaced": "to replace"} if dry_run else {}
+    words = {"alreadyThere": "already there, unchanged"}
+    if dry_run:
+        words |= {"added": "to add", "replaced": "to replace"}
     said = [f"{len(names)} {words.get(what, what)}" for what, names in results.items() if names]
     accounts = "account" if said[0].startswith("1 ") else "accounts"
-    return (
-        ", ".join(said).replace(" ", f" {accounts} ", 1).replace("alreadyThere", "already there, unchanged")
-    )
+    return ", ".join(said).replace(" ", f" {accounts} ", 1)

@@ -10,7 +10,7 @@ from listenkeys.view.status import AccountStatus, read_status
 from .findings import Finding
 from .resources import Resources
 from .stack import Stack, now
-from .status import counted
+from .status import counted, is_new
 
 
 def listen_keys(stack: Stack, _: Resources) -> Iterator[Finding]:
@@ -18,8 +18,8 @@ def listen_keys(stack: Stack, _: Resources) -> Iterator[Finding]:
     dynamodb, table = stack.client("dynamodb"), stack.outputs["ListenKeysTableName"]
     rows = read_status(dynamodb, stack.outputs["AccountsTableName"], table, now())
     rows = [row for row in rows if row.account.enabled]
-    new = {row.account.id for row in rows if row.tried_minutes_ago is None and not row.problem}
-    bad = [row for row in rows if row.state != "ok" and row.account.id not in new]
+    new = [row for row in rows if is_new(row)]
+    bad = [row for row in rows if row.state != "ok" and not is_new(row)]
     copies = list(_copies(stack, rows))
     if bad:
         whole = f"{len(rows)} account{'s' * (len(rows) != 1)} {'is' if len(bad) == 1 else 'are'} not ok"

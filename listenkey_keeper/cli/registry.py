@@ -117,8 +117,7 @@ class Registry:
         self.keys.check_secret(secret_id, wanted.replace, own, say)
         key = ask()
         copies = {wanted.account_id: (wanted.product or (known.product if known else "usdm"), key)}
-        others = [account for account in accounts if same_secret(account.secret_id, secret_id)]
-        check = partial(check_copies, copies, others)
+        check = partial(check_copies, copies, secret_id, accounts)
         self.keys.put(secret_id, {field: key}, wanted.replace, own, check=check)
         self.write_row(wanted, known, secret_id, field)
         return self.get(wanted.account_id), known
@@ -262,13 +261,18 @@ class Registry:
 
 
 def check_copies(
-    keys: Mapping[str, tuple[str, str]], accounts: Iterable[Account], content: Mapping[str, Any]
+    keys: Mapping[str, tuple[str, str]],
+    secret_id: str,
+    accounts: Iterable[Account],
+    content: Mapping[str, Any],
 ) -> None:
     """Raise CliError if the secret holds one of these API keys for another account of the same product.
 
-    `keys` has a product and an API key by account id, `accounts` are those of the secret with this `content`.
+    `keys` has a product and an API key by account id, `accounts` are all accounts, and `content` is the
+    secret's.
     """
-    for other in (account for account in accounts if account.id not in keys):
+    others = (a for a in accounts if a.id not in keys and same_secret(a.secret_id, secret_id))
+    for other in others:
         for name, wanted in keys.items():
             if (other.product, content.get(other.secret_field)) == wanted:
                 raise CliError(

@@ -119,6 +119,11 @@ class StatusTable:
         return text
 
 
+def is_new(row: AccountStatus) -> bool:
+    """Return whether no run has tried the account yet, and its row is valid."""
+    return row.problem is None and row.tried_minutes_ago is None
+
+
 def counted(rows: Sequence[AccountStatus]) -> str:
     """Return in words how many of these accounts are in each state."""
     counts = Counter(row.state for row in rows)
@@ -138,7 +143,7 @@ def status_json(rows: Sequence[AccountStatus]) -> dict[str, Any]:
 
 def _account(row: AccountStatus) -> dict[str, Any]:
     current, problem = row.current, row.problem or (None, None)
-    untried = row.account.enabled and row.problem is None and row.tried_minutes_ago is None
+    untried = row.account.enabled and is_new(row)
     status = row.state if row.state in ("ok", "disabled") else "action needed"
     times = {
         "expiresAt": current.expires_at,
@@ -163,7 +168,7 @@ def _account(row: AccountStatus) -> dict[str, Any]:
 
 
 def _not_tried(row: AccountStatus) -> str | None:
-    """Return what to do about an account at risk that has no error: its outcome does not explain the risk."""
+    """Return what to do about an account that is not ok but has no error: its outcome does not explain it."""
     if row.tried_minutes_ago is None:
         return row.to_do
     what = "the listenKey has died" if (row.minutes_left or 0) <= 0 else "the listenKey is old"

@@ -47,7 +47,7 @@ class Budget:
         self.begin(None)
 
     def begin(self, run_id: str | None) -> None:
-        """Begin a run, which must ask the counter anew. Without an id it shares every minute with others."""
+        """Start a run, which asks the counter again. Without an id it shares every minute with other runs."""
         self._run_id = run_id
         self.trouble: str | None = None
         self.used_weight = 0  # the most that Binance has reported

@@ -23,7 +23,7 @@ STATES = {
 }
 # The attributes of a record that are read: all that is shown, never the listenKey.
 ATTRIBUTES = tuple(n for n in READ if n not in ("listenKey", "onlyErrorCode", "unannounced", "product"))
-LATE_MINUTES, OLD_MINUTES = 24, 20  # left of a key's life: a tick and a sweep did not try it; no run has
+LATE_MINUTES, OLD_MINUTES = 24, 20  # left of a key: below, a tick and a sweep, or any run, should have come
 
 
 @dataclass(frozen=True, slots=True)
