@@ -2,31 +2,31 @@
 
 from ..errors import ErrorCode
 
-_IF_IT_LASTS = "if it lasts, check Binance's status page and the function's outbound access"
-_ADDRESS = "if it lasts, see docs/alarms.md, Binance refuses the address"
+_WAIT = "wait, each sweep tries again; if it lasts 10 minutes, check Binance's status page"
+_ADDRESS = "each sweep tries again; if it lasts 10 minutes, see docs/alarms.md, Binance refuses the address"
 _THEN = "then: listenkeys renew NAME"
 # Options come before the name: after `--` they would not be read as options.
 _REPLACE = f"listenkeys accounts add --replace NAME; {_THEN}"
 REMEDIES: dict[str, str] = {
     ErrorCode.LISTEN_KEY_NOT_FOUND: (
-        "start the stream, or let runs create the key: listenkeys accounts set --create-if-missing NAME; "
-        + _THEN
+        f"start the stream, or let runs create it: listenkeys accounts set --create-if-missing NAME; {_THEN}"
     ),
     ErrorCode.INVALID_API_KEY: (
-        "at Binance, check that the API key exists, has Enable Reading and allows the function's address (if "
-        "many accounts fail, has that changed?); check that you stored the key, not its secret; if all are "
-        f"right, turn on Enable Futures (or the product's own); to enter another key: {_REPLACE}"
+        "with code -2014 the stored key is mistyped or cut short: enter it again; with another code, check "
+        "at Binance that the API key exists, has Enable Reading and allows the function's address (if many "
+        "accounts fail, has that changed?); check that you stored the key, not its secret; if all are right, "
+        f"turn on Enable Futures (or the product's own); to enter a key: {_REPLACE}"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
     ErrorCode.RATE_LIMITED: "wait; if it lasts, lower MaxWeightPerMinute or find what else uses this address",
     ErrorCode.IP_BANNED: f"wait, and find what else uses this address; {_ADDRESS}",
-    ErrorCode.WAF_BLOCKED: f"wait; {_ADDRESS}",
+    ErrorCode.WAF_BLOCKED: f"wait, Binance does not say for how long; {_ADDRESS}",
     ErrorCode.RESTRICTED_LOCATION: "move to another AWS region: docs/operations.md, Back up and move",
-    ErrorCode.TIMEOUT: f"nothing at first; {_IF_IT_LASTS}",
-    ErrorCode.CONNECTION: f"nothing at first; {_IF_IT_LASTS}: routes, security groups, the proxy",
-    ErrorCode.SERVER_ERROR: "wait; if it lasts, check Binance's status page",
+    ErrorCode.TIMEOUT: f"{_WAIT} and the function's outbound access",
+    ErrorCode.CONNECTION: f"{_WAIT} and the function's routes and security groups",
+    ErrorCode.SERVER_ERROR: _WAIT,
     ErrorCode.BAD_RESPONSE: "wait; if it lasts, look for a proxy that answers instead of Binance",
-    ErrorCode.EXCHANGE_DOWN: f"wait; {_IF_IT_LASTS}",
+    ErrorCode.EXCHANGE_DOWN: f"{_WAIT} and the function's outbound access",
     ErrorCode.DEADLINE: "nothing at first; if it happens again, raise MaxConcurrency, or see scaling.md",
     ErrorCode.SECRET_NOT_FOUND: f"correct secretId, or write the API key: {_REPLACE}",
     ErrorCode.SECRET_DENIED: (
