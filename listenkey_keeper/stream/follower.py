@@ -14,6 +14,8 @@ from contextlib import suppress
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from listenkeys.errors import ErrorCode
+
 from .clock import Bell, Clock, Timer, sleep
 from .connection import Connection, ConnectionFailed
 from .gaps import Missing, Seen, State, Why, event_time
@@ -36,7 +38,6 @@ PROVEN_SECONDS = 60.0  # a socket that stayed open this long resets the count of
 MOST_BACKOFF = 60.0
 PATIENCE_SECONDS = 5.0  # how long sockets are paused for a bot that reads too slowly
 SAY_AGAIN_SECONDS = 600.0  # before the same warning is logged again
-_GONE = "-1125"  # Binance: this listenKey does not exist
 
 
 class Follower:
@@ -182,7 +183,7 @@ class Follower:
 
     def _is_gone(self, key: ListenKey) -> bool:
         """Return whether no more events can come for a key: it is dead, unknown to Binance or expired."""
-        forgotten = key.outcome == "REJECTED" and key.error_code == _GONE
+        forgotten = key.error_code == ErrorCode.LISTEN_KEY_NOT_FOUND
         return self._is_dead(key) or forgotten or self.now() >= key.expires_at
 
     def _is_in_doubt(self) -> bool:

@@ -42,7 +42,7 @@ _URLS = {
 }
 # Errors that retrying does not fix: the table's name, the permission, the credentials or the host is wrong.
 _HOPELESS = {
-    "AccessDeniedException", "ExpiredTokenException", "IncompleteSignatureException",
+    "AccessDenied", "AccessDeniedException", "ExpiredTokenException", "IncompleteSignatureException",
     "InvalidSignatureException", "NoAuthTokenError", "NoCredentialsError", "NoRegionError", "NO_STREAM_URL",
     "PartialCredentialsError", "PendingAuthorizationExpiredError", "ResourceNotFoundException", "SSOError",
     "SSOTokenLoadError", "TokenRetrievalError", "UnauthorizedSSOTokenError", "UnrecognizedClientException",
@@ -72,7 +72,8 @@ class ListenKeyUnavailable(Exception):
 
     `code` is AWS's error code, the name of the botocore or network exception, or one of:
 
-    NO_KEY           the table has no key of this account: it is new, or its name is wrong
+    NO_KEY           the table has no key of this account: it is new, its name is wrong, or the keeper cannot
+                     create one (`error_code`)
     INVALID_RECORD   the account's record cannot be understood
     NO_STREAM_URL    the stack has a custom BinanceBaseUrl without BinanceStreamUrl
 
@@ -81,11 +82,13 @@ class ListenKeyUnavailable(Exception):
     """
 
     def __init__(self, account: str, code: str, where: str, record: Mapping[str, Any]) -> None:
-        why = f"{code}: {_WHAT[code]}" if code in _WHAT else code
-        super().__init__(f"{account}: no listenKey can be read from {where} ({why})")
         self.code = code
         self.retryable = code not in _HOPELESS
         self.outcome, self.error_code = _text(record, "outcome"), _text(record, "errorCode")
+        why = f"{code}: {_WHAT[code]}" if code in _WHAT else code
+        if code == "NO_KEY" and self.error_code:
+            why = f"{code}: the keeper could not create one: {self.error_code}"
+        super().__init__(f"{account}: no listenKey can be read from {where} ({why})")
 
 
 @dataclass(frozen=True, slots=True)

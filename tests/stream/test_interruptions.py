@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from listenkey_keeper.stream.gaps import MARGIN, Interrupted
+from listenkeys.errors import ErrorCode
 from local.binance.exchange import PATHS
 
 from .conftest import ALICE, HOUR, bounds, hears, in_loop, listening, listens, passes, until, without
@@ -105,14 +106,15 @@ async def test_an_account_rejected_three_days_ago_is_not_called_listening(
     world, bot, keeper, clock, time_, bus
 ):
     dead = keeper.renew()
-    keeper.record(dead, outcome="REJECTED", errorCode="-2015")
+    keeper.record(dead, outcome="REJECTED", errorCode="INVALID_API_KEY")
     began = clock.now() + timedelta(days=3)
     time_.advance(3 * 24 * HOUR)
     async with bot() as alice:
         await without(alice)
         assert alice.told == ["-account rejected"]
         state = alice.stream.state
-        assert (state.outcome, state.error_code, state.why) == ("REJECTED", "-2015", "account rejected")
+        assert (state.outcome, state.error_code) == ("REJECTED", "INVALID_API_KEY")
+        assert state.why == "account rejected"
         for _ in range(60):
             time_.advance(60)
             await until(lambda: alice.resting)
@@ -128,9 +130,9 @@ async def test_an_account_rejected_three_days_ago_is_not_called_listening(
 
 @listens
 async def test_a_forgotten_key_that_is_not_made_again_is_an_interruption(alice, keeper):
-    """`createIfMissing` is false: the keeper's record says -1125 long before the hour is over."""
+    """`createIfMissing` is false. The record has the error long before the key expires."""
     listen_key = keeper.listen_key
-    keeper.record(listen_key, outcome="REJECTED", errorCode="-1125")
+    keeper.record(listen_key, outcome="REJECTED", errorCode=ErrorCode.LISTEN_KEY_NOT_FOUND)
     alice.stream.wake()
     await without(alice)
     assert alice.told == ["+started", "-account rejected"]

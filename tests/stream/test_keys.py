@@ -148,6 +148,17 @@ def test_an_account_without_a_key_is_worth_asking_for_again(table: dict[str, Any
     assert (raised.value.code, raised.value.retryable) == ("NO_KEY", True)
 
 
+def test_an_account_whose_first_key_could_not_be_created_says_why(
+    world: World, table: dict[str, Any], clock: VirtualClock
+) -> None:
+    refused = {"outcome": "REJECTED", "errorCode": "INVALID_API_KEY"}
+    world.put_current("alice", KEY, clock.now(), listenKey=None, **refused)
+    with pytest.raises(ListenKeyUnavailable) as raised:
+        read_listen_key("alice", **table)
+    assert str(raised.value).endswith("(NO_KEY: the keeper could not create one: INVALID_API_KEY)")
+    assert (raised.value.code, raised.value.retryable) == ("NO_KEY", True)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -201,7 +212,7 @@ def test_aws_trouble_comes_by_its_code_and_nothing_else(error: Any, code: str, r
 @pytest.mark.parametrize(
     "code",
     [
-        "ExpiredTokenException", "IncompleteSignatureException", "InvalidSignatureException",
+        "AccessDenied", "ExpiredTokenException", "IncompleteSignatureException", "InvalidSignatureException",
         "ResourceNotFoundException", "UnrecognizedClientException", "ValidationException",
         "NoAuthTokenError", "NoCredentialsError", "NoRegionError", "PartialCredentialsError",
         "PendingAuthorizationExpiredError", "SSOError", "SSOTokenLoadError", "TokenRetrievalError",
