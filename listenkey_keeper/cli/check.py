@@ -106,7 +106,7 @@ def _rules(stack: Stack, resources: Resources) -> Iterator[Finding]:
                 yield Finding(
                     "rules",
                     True,
-                    f"{name} is disabled, because RulesEnabled is false: this stack is on standby",
+                    f"{name} is disabled, because RulesEnabled is false: this stack is paused",
                 )
                 continue
             enable = f"`aws events enable-rule --name {rule} --region {stack.region}`"

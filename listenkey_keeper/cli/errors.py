@@ -112,6 +112,6 @@ def _by_code(code: str, operation: str, error: ClientError | None = None) -> str
     if code == "InvalidRequestException" and operation in ("PutSecretValue", "DeleteSecret"):
         return (
             f"AWS refused {operation}: the secret is a replica of another region's (change it there), or has "
-            "replicas (remove them first): docs/operations.md, Two regions"
+            "replicas (remove them first, with `aws secretsmanager remove-regions-from-replication`)"
         )
     return f"AWS answered {code}" + (f" to {operation}" if operation else "") + ": try again"

@@ -194,7 +194,7 @@ def test_a_disabled_rule_is_named_with_the_command_that_enables_it(stack: Stack,
     enable = f"enable it with `aws events enable-rule --name {no_sweep} --region {REGION}`"
     on = Finding("rules", True, f"{', '.join(rules)}: enabled")
     assert said(stack, "rules") == [Finding("rules", False, f"{off}: {enable}"), on]
-    standby = Finding("rules", True, f"{off}, because RulesEnabled is false: this stack is on standby")
+    standby = Finding("rules", True, f"{off}, because RulesEnabled is false: this stack is paused")
     assert said(Told(stack, RulesEnabled="false"), "rules") == [standby, on]
 
 

@@ -107,7 +107,7 @@ def test_a_secret_with_replicas_is_explained(operation: str) -> None:
     answer: Any = {"Error": {"Code": "InvalidRequestException", "Message": "CANARY"}}
     assert explain(ClientError(answer, operation)) == (
         f"AWS refused {operation}: the secret is a replica of another region's (change it there), or has "
-        "replicas (remove them first): docs/operations.md, Two regions"
+        "replicas (remove them first, with `aws secretsmanager remove-regions-from-replication`)"
     )
 
 

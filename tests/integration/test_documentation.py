@@ -239,6 +239,38 @@ def test_what_renews_keys_manually_does_so(tmp_path: Path) -> None:
     assert done.stdout == "alice 200\nfrank: no API key\nbob 200\ngrace: no API key\n"
 
 
+@pytest.mark.skipif(not shutil.which("jq"), reason="needs jq")
+def test_what_copies_accounts_copies_each_secret_and_row(tmp_path: Path) -> None:
+    arn = "arn:aws:secretsmanager:here:123456789012:secret:listenkeys/of-bob-1A2b3C"
+    secrets = [
+        {"secretId": each} for each in ("listenkeys/two", arn, "listenkeys/two", "listenkeys/gone", None)
+    ]
+    alice, bob = {"accountId": {"S": "alice"}, "note": {"S": "a  b"}}, {"secretId": {"S": arn}}
+    stubs = f"""
+        listenkeys() {{ echo '{json.dumps(secrets)}'; }}
+        aws() {{
+          case "$*" in
+            *describe-stacks*) echo "table-${{@: -1}}";;
+            *put-item*) echo "$2 $4 $8: $6" >> written;;
+            *scan*table-here*) echo '{json.dumps({"Items": [alice, bob]})}';;
+            *get-secret-value*/gone*) return 254;;
+            *get-secret-value*) echo "content of $4";;
+            *put-secret-value*/two*) return 254;;
+            *secret*) echo "$2 $4 $8: $(cat)" >> written;;
+          esac
+        }}
+    """
+    [script] = blocks(section(OPERATIONS, "Two regions"), "bash")
+    script = script.replace("<from>", "here").replace("<to>", "there")
+    subprocess.run(["bash", "-c", stubs + script], check=True, cwd=tmp_path, timeout=SECONDS)
+    bob["secretId"]["S"] = "listenkeys/of-bob"
+    assert (tmp_path / "written").read_text().splitlines() == [
+        "put-secret-value listenkeys/of-bob there: content of listenkeys/of-bob",
+        "create-secret listenkeys/two there: content of listenkeys/two",
+        *(f"put-item table-there there: {json.dumps(row, separators=(',', ':'))}" for row in (alice, bob)),
+    ]
+
+
 def test_the_reference_has_every_event_file_and_no_other() -> None:
     said = {row[0].strip("`") for row in table(section(REFERENCE, "Test events"))}
 

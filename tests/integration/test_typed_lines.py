@@ -61,5 +61,5 @@ def parse(command: Any, words: list[str]) -> None:
 
 @pytest.mark.parametrize("line", lines("listenkeys"))
 def test_a_line_for_listenkeys_is_one_that_it_takes(line: str) -> None:
-    words = shlex.split(re.split(r"; | && | \| ", line)[0].partition("  #")[0])
+    words = shlex.split(re.split(r"; | && | \| | > ", line)[0].partition("  #")[0])
     parse(get_command(app), words[1:])
