@@ -29,14 +29,15 @@ class Interrupted:
     stream receives events again. The Gap may begin earlier than `since`, if the stream has learned by then
     that more may be missing. `since` includes a margin of 10 s. `why` is the reason:
 
-    "no key"            the table has no listenKey of the account: it is new, or its name is wrong
+    "no key"            the table has no listenKey of the account: it is new, its name is wrong, or the keeper
+                        cannot create one (`state.error_code`)
     "table unreadable"  the table could not be read when the stream was opened
     "cannot connect"    no websocket could be opened when the stream was opened
     "connection lost"   the websocket was closed, or did not answer a ping
     "key expired"       Binance sent listenKeyExpired
     "key changed"       the table has another key, and the old one may have been dead for some time
-    "key not renewed"   60 minutes have passed since the key's last renewal
-    "account rejected"  the same, because Binance rejects the account: a person must fix it
+    "key not renewed"   the table says that the key has expired
+    "account rejected"  the same, or that Binance does not know the key, and a person must fix the account
                         (`state.error_code`)
     "read too slowly"   events were dropped because the bot did not read them
     """

@@ -22,7 +22,9 @@ DETAIL_TYPE = "Listen Key Expired"
 def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeClient | None = None) -> bool:
     """Tell the keeper that this listenKey of the account is dead: it then renews the account within seconds.
 
-    Call it when Binance has sent listenKeyExpired to a websocket of your own; UserDataStream calls it itself.
+    Call it when Binance has sent listenKeyExpired to a websocket of your own. Call it after a reconnect too:
+    the key may have died meanwhile, and the keeper extends one that is alive. UserDataStream calls it itself.
+
     It puts a `Listen Key Expired` event on the default event bus. The event contains the key's fingerprint,
     not the key. The keeper ignores it if the table has another key by now, or if the keeper has tried this
     account in the last 30 s.

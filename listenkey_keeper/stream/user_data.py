@@ -50,7 +50,7 @@ class UserDataStream:
 
     The iterator ends only when the stream is closed. It raises ListenKeyUnavailable if the table has never
     been read and retrying cannot help (wrong name, missing permission, no credentials). Later errors are
-    logged, and the stream tries again. If the account is not in the table, it yields an Interrupted
+    logged, and the stream tries again. If the table has no key of the account, it yields an Interrupted
     ("no key") and waits. Cancelling a wait for the next item, as asyncio.wait_for does, loses no item. Up to
     10,000 items or 16 MB of JSON wait to be read; further events are dropped, and a Gap covers them.
     """
