@@ -83,7 +83,7 @@ TO_CHANGE_IT = [
     Line("CONTRIBUTING.md", ".venv/bin/python -m pytest tests/unit -q", " passed"),
 ]
 
-NAMES = "clients first-key local stream command operations alarms scaling simulation"
+NAMES = "clients first-key local stream command operations alarms messages scaling simulation"
 PAGES = [f"docs/{name}.md" for name in NAMES.split()]
 # Lines of the pages that no test types, and why.
 NOT_TYPED = {

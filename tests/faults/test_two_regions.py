@@ -14,7 +14,7 @@ from tests.faults.matrix import api_key_of, kept
 from tests.integration.watched import Watched
 from tests.leaks import WatchedFunction
 
-PERIOD, GRACE = 30, 60  # minutes, as docs/alarms.md advises
+PERIOD, GRACE = 30, 60  # minutes, as docs/messages.md advises
 NAMES = ("alice", "bob", "carol")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("botocore_sleeps")]
 

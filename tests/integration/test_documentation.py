@@ -41,6 +41,7 @@ README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 ALARMS = (ROOT / "docs/alarms.md").read_text()
 COMMAND = (ROOT / "docs/command.md").read_text()
+MESSAGES = (ROOT / "docs/messages.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 REFERENCE = (ROOT / "docs/reference.md").read_text()
 SECURITY = (ROOT / "docs/security.md").read_text()
@@ -123,7 +124,7 @@ def test_every_statement_of_the_roles_is_explained() -> None:
 def test_every_parameter_a_page_names_exists() -> None:
     known = {name for part in ("Parameters", "Resources", "Outputs") for name in TEMPLATE[part]}
     known |= granted().keys() | {"ListenKeyKeeper", *metrics(), *BOT["Parameters"], *BOT["Outputs"]}
-    for page in (ALARMS, COMMAND, OPERATIONS, REFERENCE, SECURITY):
+    for page in (ALARMS, COMMAND, MESSAGES, OPERATIONS, REFERENCE, SECURITY):
         for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=[^`]*)?`", page):
             assert name in known, name
 
@@ -152,7 +153,7 @@ def test_every_command_a_page_names_exists() -> None:
             yield from names(inner, f"{path}{name} ")
 
     known = set(names(get_command(app)))
-    for page in (ALARMS, COMMAND, OPERATIONS, REFERENCE, SECURITY):
+    for page in (ALARMS, COMMAND, MESSAGES, OPERATIONS, REFERENCE, SECURITY):
         for said in re.findall(r"`listenkeys ([a-z]+(?: [a-z]+)?)", page):
             # After a command of one word the second is an account's name.
             assert said in known or said.split()[0] in known - {"accounts"}, said

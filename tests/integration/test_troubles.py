@@ -1,4 +1,4 @@
-"""docs/alarms.md's table of troubles is what comes of each, and no trouble pages twice."""
+"""docs/messages.md's table of troubles is what comes of each, and no trouble pages twice."""
 
 from __future__ import annotations
 

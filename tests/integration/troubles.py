@@ -1,4 +1,4 @@
-"""Which messages each trouble causes, and when: the table in docs/alarms.md.
+"""Which messages each trouble causes, and when: the table in docs/messages.md.
 
 The rules, the function and the stand-in run for hours on a virtual clock, with the template's alarms.
 `python -m tests.integration.troubles` writes the table.
@@ -25,7 +25,7 @@ from tests.faults.matrix import add_live, api_key_of
 from tests.faults.refusals import Refusals
 from tests.integration.watched import Watched
 
-PAGE = Path(__file__).parents[2] / "docs/alarms.md"
+PAGE = Path(__file__).parents[2] / "docs/messages.md"
 MARKS = "<!-- troubles -->\n", "<!-- end -->\n"
 BEFORE, AFTER = 62.0, 130.0  # minutes; so a trouble begins 2 minutes after a tick
 _MAIL, _CHAT, _BEAT = "AlarmTopic", ("Webhook", "AlarmWebhook"), "Heartbeat"
