@@ -31,8 +31,8 @@ PLANTS = {
     ),
     "2": Plant(
         "expiresAt is two seconds too late",
-        '":expires": {"S": iso(result.at + LEASE)}',
-        '":expires": {"S": iso(result.at + LEASE + timedelta(seconds=2))}',
+        '"expiresAt": {"S": iso(result.at + LEASE)}',
+        '"expiresAt": {"S": iso(result.at + LEASE + timedelta(seconds=2))}',
         ("expiresAt",),
     ),
     "3": Plant(
@@ -67,8 +67,8 @@ PLANTS = {
     ),
     "8": Plant(
         "a failed attempt is not in the ledger",
-        "if self._all_entries or not repeats(result):",
-        'if (self._all_entries or not repeats(result)) and result.outcome != "FAILED":',
+        'if self.ledger_mode == "all" or not repeats(result):',
+        'if (self.ledger_mode == "all" or not repeats(result)) and result.outcome != "FAILED":',
         ("ledger",),
     ),
 }

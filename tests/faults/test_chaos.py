@@ -13,6 +13,7 @@ import pytest
 
 from chaos.audience import never_deaf
 from chaos.day import Day
+from chaos.plants import PLANTS, planted
 from chaos.rules import Violation
 
 
@@ -51,3 +52,11 @@ def test_a_bot_that_is_deaf_unawares_is_seen(
 ) -> None:
     with pytest.raises(Violation, match=broken) if broken else nullcontext():
         never_deaf("alice", [(100.0, 1)], items, 1000.0, replaced)
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_each_bug_still_fits_into_the_program(tmp_path: Path, name: str) -> None:
+    program = planted(PLANTS[name], tmp_path)
+
+    for file in program.rglob("*.py"):
+        compile(file.read_text(), file.name, "exec")
