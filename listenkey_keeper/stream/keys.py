@@ -100,8 +100,8 @@ class ListenKey:
 
     `renewed_at` is when the last successful request for the key was sent, and `expires_at` is 60 minutes
     later (both aware UTC). If `expires_at` has passed, the keeper has not renewed the key: treat it as dead.
-    `outcome` is how the keeper's last attempt ended (EXTENDED, FAILED, REJECTED, ...), `error_code` its error
-    if it failed.
+    If `error_code` is LISTEN_KEY_NOT_FOUND, Binance has said that it is dead. `outcome` is how the keeper's
+    last attempt ended (EXTENDED, FAILED, REJECTED, ...), `error_code` its error if it failed.
     """
 
     account: str
