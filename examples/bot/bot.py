@@ -228,6 +228,7 @@ async def main():
             if isinstance(item, Interrupted):
                 pass  # the stream has logged why. A trading bot would stop, or hedge by REST, until the Gap.
             elif isinstance(item, Gap):
+                print(f"{ACCOUNT}: listening", flush=True)
                 state.gaps.append(item)
                 arrived.set()
             elif item["e"] in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE") and item["o"]["s"] == SYMBOL:

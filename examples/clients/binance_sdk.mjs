@@ -104,7 +104,7 @@ class Line {
     this.streams.on("pong", () => (this.answered = true));
   }
 
-  // After it, reconcile by REST. Rejects after 10 seconds.
+  // Rejects after 10 seconds.
   async open() {
     await this.streams.connect();
     const { WebsocketStreamsConnection } = DerivativesTradingUsdsFuturesWebsocketStreams;
@@ -162,6 +162,7 @@ for (let failures = 0; ; ) {
     setTimeout(() => before?.close(), LINGER_MS);
     line = opening;
     failures = 0;
+    console.log(`${ACCOUNT}: listening`); // after each opening, reconcile by REST
   } catch (error) {
     console.error(textOf(error));
     opening.close();

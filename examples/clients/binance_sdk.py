@@ -163,7 +163,8 @@ async def main():
         before, opening = line, Line(kept)
         try:
             await asyncio.wait_for(opening.open(), OPEN_SECONDS)
-            line, failures = opening, 0  # reconcile by REST from here on
+            line, failures = opening, 0
+            print(f"{ACCOUNT}: listening", flush=True)  # after each opening, reconcile by REST
         except Exception as error:
             logging.warning("%s", text_of(error))
             before, failures = opening, min(failures + 1, 6)

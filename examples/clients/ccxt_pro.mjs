@@ -70,6 +70,13 @@ class KeptBinance extends ccxt.pro.binance {
     }
   }
 
+  onConnected(client, message) {
+    super.onConnected(client, message);
+    if (client.url.includes("listenKey=")) {
+      console.log(`${ACCOUNT}: listening`); // after each opening, reconcile by REST
+    }
+  }
+
   handleMessage(client, message) {
     if (message.e !== "listenKeyExpired") {
       super.handleMessage(client, message);
@@ -137,7 +144,6 @@ exchange.use(key);
 exchange.follow();
 for (;;) {
   try {
-    // Every call after an error opens a new socket: reconcile by REST then.
     for (const order of await exchange.watchOrders()) {
       console.log(order.id, order.symbol, order.status);
     }

@@ -75,6 +75,11 @@ class KeptBinance(ccxt.pro.binance):
             if "listenKey=" in url:
                 client.on_error(ccxt.NetworkError("the listenKey has changed"))  # watch_orders raises it
 
+    def on_connected(self, client, message=None):
+        super().on_connected(client, message)
+        if "listenKey=" in client.url:
+            print(f"{ACCOUNT}: listening", flush=True)  # after each opening, reconcile by REST
+
     def handle_message(self, client, message):
         if message.get("e") != "listenKeyExpired":  # ccxt has no use for it
             super().handle_message(client, message)
@@ -121,7 +126,6 @@ async def main():
     try:
         while True:
             try:
-                # Every call after an error opens a new socket: reconcile by REST then.
                 for order in await exchange.watch_orders():
                     print(order["id"], order["symbol"], order["status"], flush=True)
             except ccxt.NetworkError as error:

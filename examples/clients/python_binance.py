@@ -100,7 +100,14 @@ async def listen(client):
     manager = BinanceSocketManager(client, user_timeout=LOOK_SECONDS)
     manager.ws_kwargs = PING
     client.socket = manager.futures_user_socket()
-    async with client.socket as socket:  # reconcile by REST from here on
+    opened = client.socket._after_connect
+
+    async def listening():
+        await opened()
+        print(f"{ACCOUNT}: listening", flush=True)  # after each opening, reconcile by REST
+
+    client.socket._after_connect = listening
+    async with client.socket as socket:
         while True:
             event = await socket.recv()
             if event["e"] in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE"):
@@ -109,7 +116,7 @@ async def listen(client):
             elif event["e"] == "listenKeyExpired" and event["listenKey"] == client.known:
                 return
             elif event["e"] == "error":
-                logging.warning("%s", event["type"])  # it reconnects: reconcile by REST
+                logging.warning("%s", event["type"])  # it reconnects
 
 
 async def main():

@@ -76,6 +76,11 @@ class Kept(threading.Thread):
         elif event.get("e") == "listenKeyExpired":
             self.expire(event["listenKey"])
 
+    def notice(self, signal_type, **_):
+        """The manager calls it from a stream's thread."""
+        if signal_type == "CONNECT":
+            print(f"{ACCOUNT}: listening", flush=True)  # after each opening, reconcile by REST
+
     def expire(self, key):
         """Binance has said that this key has expired."""
         if key == self.key and not self.dead.is_set():
@@ -90,7 +95,7 @@ def main():
         sys.exit(str(error))
     kept.start()
     # It pings every 5 seconds, with 10 for the answer, and opens a lost socket again by itself.
-    manager = BinanceWebSocketApiManager(exchange="binance.com-futures")
+    manager = BinanceWebSocketApiManager(exchange="binance.com-futures", process_stream_signals=kept.notice)
     known, stream, failures = None, None, 0
     try:
         while True:
@@ -107,7 +112,6 @@ def main():
                 failures = 0
             if (over or kept.key != known) and not kept.dead.is_set():
                 before, known = stream, kept.key
-                # After each opening, reconcile by REST.
                 stream = manager.create_stream(
                     "arr", "!userData", listen_key=known, keep_listen_key_alive=False, events=EVENTS,
                     process_stream_data=kept.hear,

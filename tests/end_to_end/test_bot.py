@@ -204,6 +204,7 @@ def test_the_bot_prints_every_order_whatever_happens(place: Place) -> None:
 
     assert all(bot.has_printed(order) for order in exchange.orders(API_KEY))
     assert place.listen_key_requests() == place.not_the_bots
+    assert bot.printed.count("alice: listening\n") >= 4, "it says after each gap that its socket is open"
     said = "".join(bot.printed + bot.complaints)
     assert str(place.world.current("alice")["listenKey"]) not in said
     assert API_KEY not in said

@@ -63,6 +63,7 @@ def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     assert [request.path for request in place.exchange.requests if request.status == 404] == []
     assert place.exchange.live_key(API_KEY, "usdm")
     assert place.world.current("alice")["listenKey"] not in "\n".join(recipe.heard + recipe.complaints)
+    assert recipe.heard.count("alice: listening") >= 6, "it says each time that its socket is open"
 
 
 @pytest.mark.row(91)
