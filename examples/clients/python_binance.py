@@ -94,8 +94,15 @@ class KeptClient(AsyncClient):
         pass
 
 
+def heard(event):
+    """Handle an event. Your own code takes the place of this."""
+    if event["e"] in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE"):
+        order = event["o"]
+        print(order.get("i") or order["aid"], order["s"], order["X"], flush=True)
+
+
 async def listen(client):
-    """Print orders until the listenKey has expired."""
+    """Hear events until the listenKey has expired."""
     # It asks for the listenKey every `user_timeout` seconds, and reconnects when it has changed.
     manager = BinanceSocketManager(client, user_timeout=LOOK_SECONDS)
     manager.ws_kwargs = PING
@@ -110,13 +117,12 @@ async def listen(client):
     async with client.socket as socket:
         while True:
             event = await socket.recv()
-            if event["e"] in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE"):
-                order = event["o"]
-                print(order.get("i") or order["aid"], order["s"], order["X"], flush=True)
-            elif event["e"] == "listenKeyExpired" and event["listenKey"] == client.known:
+            if event["e"] == "listenKeyExpired" and event["listenKey"] == client.known:
                 return
-            elif event["e"] == "error":
+            if event["e"] == "error":
                 logging.warning("%s", event["type"])  # it reconnects
+            else:
+                heard(event)
 
 
 async def main():
@@ -144,6 +150,15 @@ async def main():
                 await asyncio.sleep(max(wait, min(2**failures, MOST_SECONDS)))
     finally:
         await client.close_connection()
+
+
+def receive():
+    """Run `main`, in a thread of a bot without asyncio. It ends the bot: systemd starts that again."""
+    try:
+        asyncio.run(main())
+    except BaseException:  # sys.exit, too
+        logging.exception("no more orders")
+    os._exit(1)
 
 
 if __name__ == "__main__":

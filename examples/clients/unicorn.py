@@ -23,6 +23,7 @@ DEAD_SECONDS = 2  # the same while the key is dead
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 SILENT_SECONDS = 30  # a stream's thread shows once a second that it lives
 MOST_SECONDS = 60  # between two streams, when one after the other fails
+# The client's own list has ALGO_ORDER_UPDATE where Binance documents ALGO_UPDATE.
 EVENTS = ("ORDER_TRADE_UPDATE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "listenKeyExpired")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 def talk(calls: dict[str, Callable[..., Any]]) -> None:
     """Make the calls that come in, on one event loop, and answer with what they return or raise."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a client or recipe prints is no answer
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
 
@@ -29,8 +30,8 @@ def talk(calls: dict[str, Callable[..., Any]]) -> None:
             answer = {
                 "raised": raised | {name: value for name, value in vars(error).items() if _plain(value)}
             }
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 def _plain(value: Any) -> bool:
