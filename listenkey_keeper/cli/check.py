@@ -60,7 +60,8 @@ def _stack(stack: Stack, resources: Resources) -> Iterator[Finding]:
         open_to_all = stack.parameters.get("ProtectTables") == "false" and not in_local_environment()
         hint = "; to protect the tables, deploy with ProtectTables=true" if open_to_all else ""
         place = "the local environment" if in_local_environment() else stack.region
-        yield Finding("stack", True, f"{stack.name} in {place}, {status}{hint}")
+        version = f", version {stack.outputs['Version']}" if "Version" in stack.outputs else ""
+        yield Finding("stack", True, f"{stack.name} in {place}, {status}{version}{hint}")
     else:
         yield Finding(
             "stack",

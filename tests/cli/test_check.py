@@ -11,6 +11,7 @@ import pytest
 from botocore.stub import Stubber
 from rich.console import Console
 
+from listenkey_keeper import __version__
 from listenkey_keeper.cli.check import check
 from listenkey_keeper.cli.errors import CliError
 from listenkey_keeper.cli.findings import Finding, check_view, to_dict
@@ -108,7 +109,11 @@ def test_a_deployed_stack_is_named_and_unprotected_tables_too(
 ) -> None:
     told = Told(stack, ProtectTables=protected)
     stack_is(told, status, Tick="AWS::Events::Rule")
-    assert said(told, "stack") == [Finding("stack", True, f"{stack.name} in {REGION}, {status}{hint}")]
+    place = f"{stack.name} in {REGION}, {status}"
+    assert said(told, "stack") == [Finding("stack", True, f"{place}, version {__version__}{hint}")]
+    stack_is(told, status, Tick="AWS::Events::Rule")
+    told.outputs = {name: value for name, value in stack.outputs.items() if name != "Version"}
+    assert said(told, "stack") == [Finding("stack", True, f"{place}{hint}")]
 
 
 @pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_FAILED"])
