@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from listenkeys.aws.record_items import key_of, read
+from listenkeys.aws.record_items import CURRENT, read
 from listenkeys.model import SUCCESSES, iso
 
 from .output import Columns, advice, plain
@@ -43,8 +43,15 @@ def read_history(
 
 def expiry(dynamodb: Any, table: str, account_id: str) -> datetime | None:
     """Return when the account's listenKey expires, from ListenKeysTable; None if it has none."""
-    answer = dynamodb.get_item(TableName=table, Key=key_of(account_id), ConsistentRead=True)
-    return read(answer.get("Item", {})).expires_at
+    # Not GetItem, which the policy for people on call does not allow.
+    answer = dynamodb.query(
+        TableName=table,
+        KeyConditionExpression="accountId = :id AND #record = :current",
+        ExpressionAttributeNames={"#record": "record"},
+        ExpressionAttributeValues={":id": {"S": account_id}, ":current": {"S": CURRENT}},
+        ConsistentRead=True,
+    )
+    return read(next(iter(answer["Items"]), {})).expires_at
 
 
 def history_table(account_id: str, entries: list[dict[str, Any]]) -> Group:
