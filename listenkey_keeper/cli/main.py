@@ -22,7 +22,7 @@ from .listen import listen
 from .output import can_draw, confirmed, console, show, show_json, waiting
 from .paging import HOLD
 from .registry import Registry, no_such
-from .renew import event_of, failed, invoke, report_view
+from .renew import event_of, failed, invoke, report_view, taken_over
 from .rows import check_id
 from .stack import AccountId, Connect, InSecret, Stack, in_local_environment, now, on_stack
 from .status import StatusTable, status_json
@@ -70,8 +70,14 @@ def status(
     ] = None,
     secret: InSecret = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="List each account, also when there are more than 20.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--all/--not-ok",
+            help="List each account, or only those that are not ok. By default a terminal gets each if there "
+            "are at most 20, and a pipe always.",
+            show_default=False,
+        ),
+    ] = None,
     watching: Annotated[bool, typer.Option("--watch", "-w", help="Refresh the status until Ctrl-C.")] = False,
     every: Annotated[
         float | None,
@@ -89,8 +95,7 @@ def status(
 
     Exits with 1 unless every enabled account is ok. An account is not ok when its listenKey is dead, missing
     or has less than 15 minutes left, and when its last renewal failed, even if its listenKey is alive. With
-    accounts named, only these are shown and count. Of more than 20 accounts, a terminal does not list those
-    that are ok; a pipe gets them all.
+    accounts named, only these are shown and count.
     """
     stack = connect()
     dynamodb = stack.client("dynamodb")
@@ -120,7 +125,7 @@ def status(
     if as_json:
         show_json(found)
     else:
-        show(StatusTable(rows, everything=everything or not console().is_terminal))
+        show(StatusTable(rows, everything=everything if console().is_terminal else everything is not False))
     if found["status"] != "ok":
         raise typer.Exit(ACTION_NEEDED)
 
@@ -243,6 +248,8 @@ def renew(
         show_json(report)
     else:
         show(report_view(report, now()))
+        if found := taken_over(stack, report):
+            show("", found)
     if failed(report):
         raise typer.Exit(ACTION_NEEDED)
 

@@ -161,10 +161,13 @@ class Problems:
     """A list of errors, each once: what happened, what to do, and which accounts have it.
 
     `found` has an account id, an error code and a message for each. If the code is None, only the message and
-    the accounts are shown.
+    the accounts are shown. Of each, `most` accounts are named, and `rest` says where the others are.
     """
 
-    def __init__(self, found: Iterable[tuple[str, str | None, str | None]]) -> None:
+    def __init__(
+        self, found: Iterable[tuple[str, str | None, str | None]], most: int = _MOST_NAMES, rest: str = ""
+    ) -> None:
+        self._most, self._rest = most, rest
         self._names: dict[tuple[str | None, str | None], list[str]] = {}
         for name, code, message in found:
             self._names.setdefault((code, message), []).append(name)
@@ -179,9 +182,9 @@ class Problems:
             elif message:
                 yield Text(plain(f"{message[0].upper()}{message[1:]}."))
             said = ", ".join(
-                abbreviate(name, room, ellipsis(options)) for name in sorted(names)[:_MOST_NAMES]
+                abbreviate(name, room, ellipsis(options)) for name in sorted(names)[: self._most]
             )
-            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            more = f" and {len(names) - self._most} more{self._rest}" if len(names) > self._most else ""
             count = f"{len(names)} accounts: " if len(names) > 1 else ""
             yield _indented(f"{count}{said}{more}", "bold")
 

@@ -1,4 +1,7 @@
-"""`listenkeys renew`: calls the function, waits until it has finished and shows its report."""
+"""`listenkeys renew`: calls the function, waits until it has finished and shows its report.
+
+Then it names the accounts whose listenKey was not this stack's before, from ListenKeysTable.
+"""
 
 import json
 import math
@@ -8,18 +11,29 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from listenkeys.errors import ErrorCode
+from listenkeys.aws.clients import scan
+from listenkeys.errors import ErrorCode, Unavailable
 from listenkeys.model import RETRYABLE, SUCCESSES, Outcome
 from listenkeys.timing import LEASE_MINUTES
 from listenkeys.view.remedies import as_argument
 
-from .errors import CliError
-from .output import Columns, Problems, plain
+from .errors import CliError, explain
+from .output import Columns, Problems, note, plain
+from .stack import Stack
 
 _OK = {*SUCCESSES, Outcome.SKIPPED}
 _NOT_OK = {*RETRYABLE, Outcome.REJECTED}
-_NAMED = 5  # the most accounts without a listenKey that are named
+_NAMED = 5  # the most accounts without a listenKey, or with an error that goes away by itself, that are named
 _MAX_NAMED = 2000  # account ids in an event; Lambda would accept 6 MB, but nobody waits that long for a run
+# What it may mean that Binance had a listenKey that was not the recorded one.
+_SAYS = {
+    Outcome.CHANGED: "CHANGED: Binance has another listenKey than the recorded one. Another program started "
+    "a stream; or, if you have replaced the API key, the new one may be another account's: place an order, "
+    "and see whose bot gets it",
+    Outcome.EXTENDED: "EXTENDED, although new here: Binance had a listenKey already. Another program uses "
+    "it; or the API key is another account's: `listenkeys check` says whether two accounts here have the "
+    "same listenKey",
+}
 
 
 def event_of(accounts: list[str], force: bool, dry_run: bool) -> dict[str, Any]:
@@ -85,13 +99,12 @@ def report_view(report: dict[str, Any], at: datetime) -> Group:
         if table.rows:
             parts += [table, ""]
         parts.append(_sum(report, report.get("accounts", 0) - len(disabled), skipped, at))
-    named = [
-        (str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage"))
-        for p in found
-        if p.get("errorCode") != ErrorCode.ACCOUNT_DISABLED
-    ]
-    if named:
-        parts += ["", Problems(named)]
+    named = [p for p in found if p.get("errorCode") != ErrorCode.ACCOUNT_DISABLED]
+    # Binance being down is an error of all accounts, and needs no person: a few names are enough.
+    for waits, most in ((False, len(named)), (True, _NAMED)):
+        if same := [p for p in named if (p.get("outcome") in RETRYABLE) is waits]:
+            listed = [(str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage")) for p in same]
+            parts += ["", Problems(listed, most, " (--json names them)")]
     if disabled and parts:
         parts.append("")
     for name in disabled:
@@ -102,6 +115,34 @@ def report_view(report: dict[str, Any], at: datetime) -> Group:
         says = f"{unnamed} more are not listed: `listenkeys status` shows those that are not ok"
         parts += ["", Text(says)]
     return Group(*parts)
+
+
+def taken_over(stack: Stack, report: dict[str, Any]) -> Problems | None:
+    """Return the accounts of a run whose listenKey Binance had already and the stack did not.
+
+    None if there are none, or if ListenKeysTable cannot be read, which is noted.
+    """
+    if not report.get("changed") and not report.get("extended"):
+        return None
+    # An EXTENDED that changes the recorded listenKey recorded the first one.
+    only = {
+        "FilterExpression": "runId = :run AND (outcome = :changed OR "
+        "(outcome = :extended AND listenKeyChangedAt = renewedAt))",
+        "ExpressionAttributeValues": {
+            ":run": {"S": report["runId"]},
+            ":changed": {"S": Outcome.CHANGED},
+            ":extended": {"S": Outcome.EXTENDED},
+        },
+        "ProjectionExpression": "accountId,outcome",
+    }
+    table = stack.outputs["ListenKeysTableName"]
+    try:
+        pages = scan(stack.client("dynamodb"), table, "ListenKeysTable", ConsistentRead=True, **only)
+        found = [(item["accountId"]["S"], Outcome(item["outcome"]["S"])) for page in pages for item in page]
+    except Unavailable as error:
+        note(f"note: cannot tell which listenKeys Binance had already: {explain(error)}")
+        return None
+    return Problems([(name, None, _SAYS[outcome]) for name, outcome in found]) if found else None
 
 
 def _sum(report: dict[str, Any], count: int, skipped: int, at: datetime) -> Text:

@@ -34,16 +34,16 @@ class Line(NamedTuple):
 class StatusTable:
     """A table of the accounts, the most urgent first; then each error once with its accounts; then a summary.
 
-    With a run's id, an enabled account that the run did not try is shown as SKIPPED. If there are many
-    accounts, those that are ok are only counted, unless `everything` is true.
+    With a run's id, an enabled account that the run did not try is shown as SKIPPED. Accounts that are ok are
+    only counted if `everything` is false, and if it is None and there are many accounts.
     """
 
     def __init__(
-        self, rows: Sequence[AccountStatus], run_id: str | None = None, everything: bool = False
+        self, rows: Sequence[AccountStatus], run_id: str | None = None, everything: bool | None = None
     ) -> None:
         self.rows = by_urgency(rows)
         self.run_id = run_id
-        whole = everything or len(rows) <= _MOST_LISTED
+        whole = len(rows) <= _MOST_LISTED if everything is None else everything
         self.listed = [row for row in self.rows if whole or row.state != "ok"]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:

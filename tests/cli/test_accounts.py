@@ -248,7 +248,7 @@ def test_replace_changes_the_key_and_nothing_else(
     assert done.stdout == (
         "alice's API key is replaced (field apiKey of secret listenkeys/alice).\n"
         "The next renewal uses it, within about 30 minutes.\n`listenkeys renew --force alice` renews it now. "
-        "(Without --force, it skips an account that was renewed less than 5 minutes ago.)\n"
+        "(--force is only needed if it was renewed less than 5 minutes ago.)\n"
     )
     assert row(world, "alice") == before
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}

@@ -11,13 +11,14 @@ import pytest
 
 from listenkey_keeper.cli.errors import CliError
 from listenkey_keeper.cli.output import show
-from listenkey_keeper.cli.renew import event_of, failed, invoke, report_view
+from listenkey_keeper.cli.renew import _SAYS, event_of, failed, invoke, report_view
+from listenkeys.model import Outcome
 from local.clock import VirtualClock
 from local.front import Front
 from local.invoke import LocalFunction
 from local.world import World
 
-from .conftest import Run, Start
+from .conftest import AwsFaults, Run, Start
 
 Report = dict[str, Any]
 
@@ -95,6 +96,33 @@ def test_a_replaced_api_key_is_tried_by_the_line_that_add_prints(
     [line] = re.findall("`listenkeys (.*)` renews it now", added.stdout)
     done = run(*line.split())
     assert (done.exit_code, "INVALID_API_KEY" in done.stdout) == (1, True)
+
+
+def test_renew_names_whose_listen_key_binance_had_already(
+    run: Run, world: World, front: Front, clock: VirtualClock, faults: AwsFaults
+) -> None:
+    for name in ("alice", "bob", "carol"):
+        world.add_account(name, name.ljust(20, "x"))
+    assert "listenKey already" not in run("renew").stdout
+    clock.advance(minutes=1)
+    world.exchange.rotate("alice".ljust(20, "x"), "usdm")
+    world.add_account("dave", "bob".ljust(20, "x"))
+    done = run("renew", "--force")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "outcome   accounts", "EXTENDED         3", "CHANGED          1", "",
+        "4 accounts; least time left on a listenKey: 60 min", "",
+        f"{_SAYS[Outcome.CHANGED]}.", "  alice", f"{_SAYS[Outcome.EXTENDED]}.", "  dave",
+    ]  # fmt: skip
+    clock.advance(minutes=1)
+    assert "Binance h" not in run("renew", "--force").stdout
+    faults.fail("Scan", "AccessDeniedException")
+    done = run("renew", "--force")
+    assert (done.exit_code, "EXTENDED         4" in done.stdout) == (0, True)
+    assert done.stderr == (
+        "note: cannot tell which listenKeys Binance had already: ListenKeysTable could not be read: access "
+        "denied to these AWS credentials: they do not allow this; choose another with --profile\n"
+    )
 
 
 def test_renew_names_what_it_cannot_renew_and_what_to_do(run: Run, world: World, front: Front) -> None:
@@ -236,7 +264,14 @@ ONE_SKIPPED = ["outcome  accounts", "SKIPPED         1", ""]
                 problem("bob"), problem("carol", outcome="FAILED", until="2026-01-01T00:00:00.000Z")]},
             ["outcome   accounts", "CREATED          1", "FAILED           1", "REJECTED         1", "",
              "1 of 3 have a live listenKey; bob, carol have none", "",
-             "NO_REMEDY: refused", "  2 accounts: bob, carol"], 1,
+             "NO_REMEDY: refused", "  bob", "", "NO_REMEDY: refused", "  carol"], 1,
+        ),
+        (
+            {"accounts": 6, "deferred": 6, "minRemainingSeconds": 60, "problems": [
+                problem(f"b{n}", outcome="DEFERRED") for n in range(6)]},
+            ["outcome   accounts", "DEFERRED         6", "",
+             "6 accounts; least time left on a listenKey: 1 min", "", "NO_REMEDY: refused",
+             "  6 accounts: b0, b1, b2, b3, b4 and 1 more (--json names them)"], 1,
         ),
         (
             {"accounts": 2, "deferred": 2, "minRemainingSeconds": 0, "problems": [

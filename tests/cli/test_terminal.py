@@ -139,13 +139,16 @@ def test_many_ok_accounts_are_only_counted_in_a_terminal(
         put(world, clock, f"desk-{number:02}", 50)
     put(world, clock, "bob", 3)
     world.put_row("carol", enabled=False)
-    for options, listed in (((), 0), (("--all",), 19)):
+    for options, listed in (((), 0), (("--all",), 19), (("--not-ok",), 0)):
         terminal = start("status", *options, NO_COLOR="1")
         terminal.end()
         assert terminal.output.count("  desk-") == listed
         summary = "21 accounts: 19 ok, " if listed else "21 accounts: 19 ok (--all lists them), "
         assert f"{summary}1 at risk (bob), 1 disabled" in terminal.output
     assert run("status").stdout.count("desk-") == 19
+    in_trouble = run("status", "--not-ok").stdout.splitlines()
+    assert [line.split()[0] for line in in_trouble[:4] if line] == ["account", "bob", "carol"]
+    assert in_trouble[-1].startswith("21 accounts: 19 ok (--all lists them), 1 at risk (bob)")
 
 
 @pytest.mark.slow

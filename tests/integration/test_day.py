@@ -36,12 +36,11 @@ PAGE = ROOT / "docs/command.md"
 START = datetime(2026, 11, 24, 11, tzinfo=UTC)
 # The lines of the page, each with how many minutes after the start it is typed.
 TYPED = [
-    (1, "listenkeys accounts add erin"),
-    (20, ".local/binance revoke erin"),
+    (20, ".local/binance revoke alice"),
     (31, 'listenkeys status; echo "ends with $?"'),
-    (70, "listenkeys accounts add erin --replace"),
-    (70, "listenkeys renew --force erin"),
-    (70, "listenkeys history erin"),
+    (70, "listenkeys accounts add alice --replace"),
+    (70, "listenkeys renew --force alice"),
+    (70, "listenkeys history alice --limit 4"),
 ]
 END = 100
 _PLACES = {"AlarmTopic": "email", "Webhook": "post", "AlarmWebhook": "post"}
@@ -68,12 +67,12 @@ class Day:
             watched.go(END - 70)
         came = [(each, _PLACES[each.to]) for each in watched.messages if each.to in _PLACES]
         came += [(each, "event") for each in watched.events]
-        added = START.timestamp() + 60 * TYPED[0][0]
+        begin = START.timestamp() + 60 * TYPED[0][0]
         named = sorted(
             {
                 (f"{datetime.fromtimestamp(each.at, UTC):%H:%M}", how, _name(each.text))
                 for each, how in came
-                if each.at > added
+                if each.at > begin
             }
         )
         self.messages = {at: {rest[1:] for rest in of} for at, of in groupby(named, key=lambda each: each[0])}
