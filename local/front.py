@@ -36,6 +36,7 @@ VERBS = {
         "ends the account's listenKey, as another program does that sends DELETE",
         "ACCOUNT's listenKey has ended, as if another program had sent DELETE",
     ),
+    "newkey": ("accepts another API key of the account too, and says which", ""),
     "order": ("places an order: the account's streams get its events", ""),
     "fill": ("fills the account's latest order", ""),
     "drop": ("cuts every websocket", "every websocket was cut"),
@@ -54,6 +55,7 @@ class Controls:
     def __init__(self, world: World) -> None:
         self._world = world
         self._outage: Fault | None = None
+        self._new_keys = 0
 
     def do(self, verb: str, account_id: str) -> str:
         """Change the stand-in and return in one line what changed. Raises ValueError with one line.
@@ -84,6 +86,11 @@ class Controls:
             exchange.revoke(key)
         elif verb == "restore":
             exchange.add_account(key)
+        elif verb == "newkey":
+            self._new_keys += 1
+            new = f"newkey{self._new_keys:04}"
+            exchange.add_api_key(new, key)
+            return f"{account_id} has another API key: {new}"
         elif verb in ("order", "fill"):
             live = exchange.live_key(key, product)
             hear = exchange.listeners(live or "")

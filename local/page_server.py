@@ -27,6 +27,7 @@ BUTTONS = {
     "delete": "Delete listenKey",
     "revoke": "Revoke API key",
     "restore": "Restore API key",
+    "newkey": "New API key",
     "order": "Place order",
     "fill": "Fill order",
 }

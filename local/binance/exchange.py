@@ -203,6 +203,7 @@ class Exchange:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._accounts: dict[str, frozenset[str]] = {}
+        self._first_keys: dict[str, str] = {}  # an account's other API keys, each with its first
         self._addresses: dict[str, frozenset[str]] = {}
         self._leases: dict[tuple[str, str], _Lease] = {}
         self._usage = {group: Usage() for group in self.weight_limits}
@@ -219,6 +220,12 @@ class Exchange:
         """Accept an API key for these products, and for no others."""
         with self._lock:
             self._accounts[api_key] = frozenset(products)
+
+    def add_api_key(self, api_key: str, another: str) -> None:
+        """Accept an API key as another one of the account: it has the same listenKey and the same orders."""
+        with self._lock:
+            self._first_keys[api_key] = self._first_key(another)
+            self._accounts[api_key] = self._accounts.get(another, frozenset(PATHS))
 
     def revoke(self, api_key: str) -> None:
         """Answer -2015 to this API key from now on. Its listenKeys live until they expire."""
@@ -265,7 +272,7 @@ class Exchange:
     def expire(self, api_key: str, product: str) -> None:
         """Forget the listenKey now, as if its hour were over."""
         with self._lock:
-            self._leases.pop((api_key, _KEY_OF.get(product, product)), None)
+            self._leases.pop((self._first_key(api_key), _KEY_OF.get(product, product)), None)
             self._notice_expired()
 
     def rotate(self, api_key: str, product: str) -> str:
@@ -311,7 +318,8 @@ class Exchange:
             return list(dict.fromkeys(event["o"]["i"] for event in events if "i" in event["o"]))
 
     def _events(self, api_key: str, product: str) -> list[Mapping[str, Any]]:
-        return [event for who, what, event in self._orders if (who, what) == (api_key, product)]
+        account = self._first_key(api_key), product
+        return [event for who, what, event in self._orders if (who, what) == account]
 
     def listen(
         self, listen_key: str, products: Iterable[str], hear: Hear, address: str = _HERE
@@ -505,7 +513,7 @@ class Exchange:
 
     def _close(self, api_key: str, product: str) -> None:
         """End a listenKey before it expires. Its listeners get no listenKeyExpired, which is for expiry."""
-        lease = self._leases.pop((api_key, product), None)
+        lease = self._leases.pop((self._first_key(api_key), product), None)
         if lease:
             self._audiences.pop(lease.listen_key, None)
 
@@ -527,7 +535,7 @@ class Exchange:
 
     def _order(self, api_key: str, product: str, event: Event) -> None:
         self._notice_expired()
-        self._orders.append((api_key, product, event))
+        self._orders.append((self._first_key(api_key), product, event))
         self._emit(api_key, product, event, self._now())
 
     def _emit(self, api_key: str, product: str, event: Event, now: float) -> None:
@@ -537,13 +545,17 @@ class Exchange:
             audience.tell(event)
 
     def _live(self, api_key: str, product: str, now: float) -> _Lease | None:
-        lease = self._leases.get((api_key, _KEY_OF.get(product, product)))
+        lease = self._leases.get((self._first_key(api_key), _KEY_OF.get(product, product)))
         return lease if lease and now < lease.expires_at else None
 
     def _start(self, api_key: str, product: str, now: float, live: _Lease | None = None) -> _Lease:
         listen_key = live.listen_key if live else "".join(self._random.choices(_ALPHABET, k=64))
-        lease = self._leases[api_key, product] = _Lease(listen_key, now + self.lease_seconds)
+        lease = _Lease(listen_key, now + self.lease_seconds)
+        self._leases[self._first_key(api_key), product] = lease
         return lease
+
+    def _first_key(self, api_key: str) -> str:
+        return self._first_keys.get(api_key, api_key)
 
 
 def _bytes(body: bytes | str) -> bytes:

@@ -169,6 +169,14 @@ def test_the_desk_breaks_and_repairs_accounts(
     assert outcome() == "REJECTED"
     control("restore/alice")
     assert outcome() == "EXTENDED"
+    assert control("newkey/alice") == (200, {"done": "alice has another API key: newkey0001"})
+    world.put_secret("listenkeys/alice", {"apiKey": "newkey0001"})
+    assert outcome() == "EXTENDED"
+    control("revoke/alice")
+    assert outcome() == "REJECTED"
+    control("restore/alice")
+    assert outcome() == "EXTENDED"
+    assert control("newkey/alice")[1]["done"].endswith("newkey0002")
     control("forget/alice")
     nobody = "alice has order 1: 0 streams received it"
     why = "alice has no live listenKey: `listenkeys renew --force alice` makes one"
@@ -419,6 +427,8 @@ def test_each_run_is_a_line_that_says_what_came_of_whom(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     world.add_demo_accounts(world.clock.now())
+    for number in range(5):
+        world.add_account(f"erin{number}", "e" * 20, known=False)
     tables = world.aws.outputs["AccountsTableName"], world.aws.outputs["ListenKeysTableName"]
 
     def read() -> list[AccountStatus]:
@@ -432,12 +442,13 @@ def test_each_run_is_a_line_that_says_what_came_of_whom(
         runs.invoke(event)
         world.clock.advance(minutes=1)
     day = f"{world.clock.now():%m-%d}"
+    dead = "dave, erin0, erin1, erin2, erin3 and 1 more have no live listenKey"
     assert [re.sub(rf"^{day} \d\d:\d\d:\d\d  ", "", line) for line in reversed(runs.last)] == [
-        "manual      dry run: 4 due, 0 not due, only the probe sent",
-        "manual      dry run: 4 due, 0 not due, nothing sent",
-        "sweep       1 extended, 1 created, 1 recreated, 1 rejected; dave has no live listenKey",
-        "sweep       3 skipped, 1 not tried (rejected before); dave has no live listenKey",
+        "manual      dry run: 9 due, 0 not due, only the probe sent",
+        "manual      dry run: 9 due, 0 not due, nothing sent",
+        f"sweep       1 extended, 1 created, 1 recreated, 6 rejected; {dead}",
+        f"sweep       3 skipped, 6 not tried (rejected before); {dead}",
         "bot report  1 skipped; least time left: 58 min",
     ]
     sent = re.findall(r"^  email and chat: ([^:]+: \w+)", capsys.readouterr().out, re.MULTILINE)
-    assert sent == ["FAILING 1 account. INVALID_API_KEY: dave"]
+    assert sent == ["FAILING 6 accounts. INVALID_API_KEY: dave"]
