@@ -29,6 +29,8 @@ that Binance has forgotten. dave is meant to fail: the stand-in for Binance does
 NEXT = """
 Next: `make up SPEED=60` keeps an environment running, an hour per minute, with buttons that make keys fail.
 There you can also fix dave: it says how. For your own account, go on with step 2 of docs/first-key.md."""
+AGAIN = """
+To test another API key, run this again. The `listenkeys` commands above are for your stack in AWS."""
 REPEATED = {"level", "message", "location", "timestamp", "service", "cold_start"}
 
 
@@ -71,9 +73,11 @@ def world(keep: bool, real: RealAccount | None) -> Iterator[Mapping[str, str]]:
             print(f"\nThe environment keeps running. `{STATE.parent}/listenkeys status` shows its accounts,")
             print("`make down` stops it.")
         return
-    made = real.world() if real else None
-    with doing(MAKING):
-        made = made or demo_world()
+    if real:
+        made = real.world()
+    else:
+        with doing(MAKING):
+            made = demo_world()
     with made:
         yield made.environment()
 
@@ -143,4 +147,6 @@ def main(arguments: list[str]) -> int:
         show(done.report, error, done.output.splitlines(), variables, clock)
         if demo:
             print(NEXT)
+        elif real and done.report and done.report["problems"]:
+            print(AGAIN)
     return 0 if done.error is None else 1

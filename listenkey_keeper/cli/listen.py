@@ -73,6 +73,11 @@ def _check_key(stack: Stack, keys: ListenKeys, account: str) -> None:
     try:
         key = keys.read(account)
     except ListenKeyUnavailable as error:
+        if error.code == "NO_STREAM_URL":
+            raise CliError(
+                f"{account}'s websocket has no known host, because the stack has a BinanceBaseUrl: "
+                "set BINANCE_STREAM_URL here, or BinanceStreamUrl in the stack"
+            ) from None
         if error.code not in ("NO_KEY", "INVALID_RECORD"):
             raise
         Registry(stack).get(account)

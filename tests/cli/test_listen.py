@@ -158,6 +158,17 @@ def test_it_says_what_is_missing_in_one_line(
         assert listen_key not in done.output
 
 
+def test_a_proxy_without_a_websocket_is_one_line(
+    run: Run, world: World, listen_key: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put_current("alice", listen_key, clock.now(), environment="live")
+    monkeypatch.delenv(STREAM_URL)
+    done = run("listen", "alice")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("listenkeys: alice's websocket has no known host, because the stack has a ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_table_that_may_not_be_read_is_one_line(run: Run, listen_key: str, faults: AwsFaults) -> None:
     faults.fail("GetItem", "AccessDeniedException")
     done = run("listen", "alice")

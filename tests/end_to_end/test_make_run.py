@@ -251,6 +251,16 @@ def test_a_real_account_that_cannot_be_used_ends_the_command_early(
     assert "Traceback" not in done.stderr
 
 
+def test_a_refused_api_key_of_ones_own_is_not_repaired_in_the_stack(python: Python) -> None:
+    with BinanceServer() as binance:
+        run = ("local", "run", str(EVENTS / "scheduled.json"), "--account", "real", "--host", binance.url)
+        done = python(*run, typed=f"{OWN_KEY}\n")
+
+    assert outcomes(done) == {"mine": "REJECTED"}
+    assert MAKING not in done.stderr
+    assert done.stdout.endswith("commands above are for your stack in AWS.\n")
+
+
 def test_two_worlds_that_are_kept_at_once_are_one(python: Python, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(python, "local", "run", str(EVENTS / "dry-run.json"), "--keep") for _ in range(2)]
