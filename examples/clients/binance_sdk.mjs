@@ -162,7 +162,7 @@ for (let failures = 0; ; ) {
     setTimeout(() => before?.close(), LINGER_MS);
     line = opening;
     failures = 0;
-    console.log(`${ACCOUNT}: listening`); // after each opening, reconcile by REST
+    console.log(`${ACCOUNT}: listening`); // start to reconcile by REST here
   } catch (error) {
     console.error(textOf(error));
     opening.close();

@@ -164,7 +164,7 @@ async def main():
         try:
             await asyncio.wait_for(opening.open(), OPEN_SECONDS)
             line, failures = opening, 0
-            print(f"{ACCOUNT}: listening", flush=True)  # after each opening, reconcile by REST
+            print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
         except Exception as error:
             logging.warning("%s", text_of(error))
             before, failures = opening, min(failures + 1, 6)

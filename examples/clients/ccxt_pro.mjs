@@ -73,7 +73,7 @@ class KeptBinance extends ccxt.pro.binance {
   onConnected(client, message) {
     super.onConnected(client, message);
     if (client.url.includes("listenKey=")) {
-      console.log(`${ACCOUNT}: listening`); // after each opening, reconcile by REST
+      console.log(`${ACCOUNT}: listening`); // start to reconcile by REST here
     }
   }
 

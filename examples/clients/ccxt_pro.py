@@ -78,7 +78,7 @@ class KeptBinance(ccxt.pro.binance):
     def on_connected(self, client, message=None):
         super().on_connected(client, message)
         if "listenKey=" in client.url:
-            print(f"{ACCOUNT}: listening", flush=True)  # after each opening, reconcile by REST
+            print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
 
     def handle_message(self, client, message):
         if message.get("e") != "listenKeyExpired":  # ccxt has no use for it

@@ -111,7 +111,7 @@ async def listen(client):
 
     async def listening():
         await opened()
-        print(f"{ACCOUNT}: listening", flush=True)  # after each opening, reconcile by REST
+        print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
 
     client.socket._after_connect = listening
     async with client.socket as socket:

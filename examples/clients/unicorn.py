@@ -80,7 +80,7 @@ class Kept(threading.Thread):
     def notice(self, signal_type, **_):
         """The manager calls it from a stream's thread."""
         if signal_type == "CONNECT":
-            print(f"{ACCOUNT}: listening", flush=True)  # after each opening, reconcile by REST
+            print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
 
     def expire(self, key):
         """Binance has said that this key has expired."""
