@@ -17,13 +17,14 @@ from samtranslator.yaml_helper import yaml_parse
 
 from listenkeys.errors import ErrorCode
 from listenkeys.model import Outcome
-from listenkeys.products import ENDPOINTS, ENVIRONMENTS, endpoint_name
+from listenkeys.products import ENDPOINTS, ENVIRONMENTS, PRODUCTS, endpoint_name
 from listenkeys.report import Report
 from listenkeys.trigger import EXPIRED, MANUAL, SWEEP, TICK
 from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import REGION, choose, expand
 from local.binance.server import BinanceServer
 from local.front import VERBS
+from tests.integration.test_reporting import METRICS
 from tests.pages import blocks
 from tests.paths import ROOT
 from tests.policies import statements_of
@@ -192,8 +193,14 @@ def test_the_reference_has_every_field_of_a_report_and_each_kind_of_run() -> Non
     assert {quoted(row[0])[0] for row in kinds} == {TICK, SWEEP, MANUAL, EXPIRED}
 
 
+def test_the_reference_has_each_metric_once_and_no_other() -> None:
+    assert sorted(metrics()) == sorted(METRICS)
+
+
 def test_the_reference_has_binances_hosts_and_paths() -> None:
-    for product, *hosts, path in table(section(REFERENCE, "Hosts and paths")):
+    rows = table(section(REFERENCE, "Hosts and paths"))
+    assert [quoted(row[0])[0] for row in rows] == list(PRODUCTS)
+    for product, *hosts, path in rows:
         for environment, host in zip(ENVIRONMENTS, hosts, strict=True):
             endpoint = ENDPOINTS.get(endpoint_name(quoted(product)[0], environment) or "")
             wanted = (endpoint.host, endpoint.path) if endpoint else ("https://none", quoted(path)[0])

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 import listenkey_keeper
 from listenkey_keeper import ListenKeyChanges, ListenKeys, ListenKeyUnavailable, read_listen_key
+from listenkeys.products import PRODUCTS
 from local.clock import VirtualClock
 from local.world import World
 from tests.paths import PYTHONPATH
@@ -25,24 +26,23 @@ EVENTS = (
     "ACCOUNT_UPDATE/ACCOUNT_CONFIG_UPDATE/MARGIN_CALL/listenKeyExpired"
 )
 
+URLS = {
+    "usdm": f"wss://fstream.binance.com/private/ws?listenKey={KEY}&events={EVENTS}",
+    "coinm": f"wss://dstream.binance.com/ws/{KEY}",
+    "portfolio": f"wss://fstream.binance.com/pm/ws/{KEY}",
+    "portfolio-pro": f"wss://fstream.binance.com/pm-classic/ws/{KEY}",
+    "options": f"wss://fstream.binance.com/private/ws/{KEY}",
+}
+
 
 @pytest.fixture
 def table(world: World) -> dict[str, Any]:
     return {"table": world.aws.outputs["ListenKeysTableName"], "dynamodb": world.aws.client("dynamodb")}
 
 
-@pytest.mark.parametrize(
-    ("product", "url"),
-    [
-        ("usdm", f"wss://fstream.binance.com/private/ws?listenKey={KEY}&events={EVENTS}"),
-        ("coinm", f"wss://dstream.binance.com/ws/{KEY}"),
-        ("portfolio", f"wss://fstream.binance.com/pm/ws/{KEY}"),
-        ("options", f"wss://fstream.binance.com/private/ws/{KEY}"),
-        ("portfolio-pro", f"wss://fstream.binance.com/pm-classic/ws/{KEY}"),
-    ],
-)
+@pytest.mark.parametrize("product", PRODUCTS)
 def test_a_key_comes_with_its_product_its_url_and_until_when_it_lives(
-    world: World, table: dict[str, Any], clock: VirtualClock, product: str, url: str
+    world: World, table: dict[str, Any], clock: VirtualClock, product: str
 ) -> None:
     world.put_current("alice", KEY, clock.now(), product=product)
     found = read_listen_key("alice", **table)
@@ -50,7 +50,7 @@ def test_a_key_comes_with_its_product_its_url_and_until_when_it_lives(
         "account": "alice",
         "product": product,
         "key": KEY,
-        "url": url,
+        "url": URLS[product],
         "renewed_at": clock.now(),
         "expires_at": clock.now() + timedelta(hours=1),
         "outcome": "EXTENDED",
