@@ -229,22 +229,30 @@ def test_what_renews_keys_manually_does_so(tmp_path: Path) -> None:
         aws() {{ case "$4" in */shared-1) echo '{shared}';; */gone) return 254;; *) echo '{own}';; esac; }}
     """
     (tmp_path / "accounts.json").write_text(json.dumps(accounts))
+    lines = f"alice,usdm,{keys['alice']},listenkeys/olivia", "carol,coinm,c", f"bob,usdm,{keys['bob']}"
+    (tmp_path / "accounts.csv").write_text("".join(f"{line}\n" for line in lines))
     part = ALARMS.partition("## Renew a key manually")[2].partition("\n## ")[0]
-    one, [loop] = blocks(part, "console")[0], blocks(part, "bash")
+    one, [loop, from_file] = blocks(part, "console")[0], blocks(part, "bash")
     typed = re.sub(r"^\$ ", "", one.partition('{"listenKey"')[0], flags=re.MULTILINE)
     one_account = typed.replace("<secret>", "listenkeys/shared-1").replace("<field>", "bob")
     with BinanceServer() as binance:
         for key in keys.values():
             binance.exchange.add_account(key)
             binance.exchange.rotate(key, "usdm")
-        for script in (one_account, loop):
+        printed = []
+        for script in (one_account, loop, from_file):
             done = subprocess.run(
                 ["bash", "-c", stubs + script.replace(ENDPOINTS["usdm"].host, binance.url)],
                 capture_output=True, text=True, timeout=SECONDS, check=True, cwd=tmp_path,
             )  # fmt: skip
+            printed.append(done.stdout)
         sent = [(request.method, request.api_key) for request in binance.exchange.requests]
-    assert sent == [("PUT", keys["bob"]), ("PUT", keys["alice"]), ("PUT", keys["bob"])]
-    assert done.stdout == "alice 200\nfrank: no API key\nbob 200\ngrace: no API key\n"
+    both = [("PUT", keys["alice"]), ("PUT", keys["bob"])]
+    assert sent == [("PUT", keys["bob"]), *both, *both]
+    assert printed[1:] == [
+        "alice 200\nfrank: no API key\nbob 200\ngrace: no API key\n",
+        "alice 200\nbob 200\n",
+    ]
 
 
 @pytest.mark.skipif(not shutil.which("jq"), reason="needs jq")
