@@ -231,7 +231,8 @@ def renew(
     """Renew accounts now.
 
     Runs the function, waits until it has finished and shows its report. Skips accounts that were renewed less
-    than 5 minutes ago, unless the last attempt failed. Exits with 1 when an account could not be renewed.
+    than 5 minutes ago, unless the last attempt failed. Names the accounts for which Binance already had a
+    listenKey that is not the recorded one. Exits with 1 when an account could not be renewed.
     """
     stack = connect()
     if ids or secret is not None:

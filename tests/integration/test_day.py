@@ -40,7 +40,6 @@ TYPED = [
     (31, 'listenkeys status; echo "ends with $?"'),
     (70, "listenkeys accounts add alice --replace"),
     (70, "listenkeys renew --force alice"),
-    (70, "listenkeys history alice --limit 4"),
 ]
 END = 100
 _PLACES = {"AlarmTopic": "email", "Webhook": "post", "AlarmWebhook": "post"}
