@@ -144,7 +144,7 @@ def connect(stack_name: str | None, region: str | None, profile: str | None) -> 
         described = None
     if described is None:
         raise CliError(
-            f"there is no stack {name} in {session.region_name}: deploy it (`sam deploy`), "
+            f"there is no stack {name} in {session.region_name}: deploy it (`sam build && sam deploy`), "
             "or pass --stack-name and --region"
         )
     outputs = {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", ())}

@@ -126,7 +126,8 @@ def test_only_a_stack_that_is_not_there_is_said_not_to_be(session: Session, code
         connect("mine", "eu-west-1", None)
     if code == "ValidationError":
         assert str(raised.value) == (
-            "there is no stack mine in eu-west-1: deploy it (`sam deploy`), or pass --stack-name and --region"
+            "there is no stack mine in eu-west-1: deploy it (`sam build && sam deploy`), "
+            "or pass --stack-name and --region"
         )
 
 
