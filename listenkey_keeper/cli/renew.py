@@ -27,12 +27,12 @@ _NAMED = 5  # the most accounts without a listenKey, or with an error that goes 
 _MAX_NAMED = 2000  # account ids in an event; Lambda would accept 6 MB, but nobody waits that long for a run
 # What it may mean that Binance had a listenKey that was not the recorded one.
 _SAYS = {
-    Outcome.CHANGED: "CHANGED: Binance has another listenKey than the recorded one. Another program started "
-    "a stream; or, if you have replaced the API key, the new one may be another account's: place an order, "
-    "and see whose bot gets it",
-    Outcome.EXTENDED: "EXTENDED, although new here: Binance had a listenKey already. Another program uses "
-    "it; or the API key is another account's: `listenkeys check` says whether two accounts here have the "
-    "same listenKey",
+    Outcome.CHANGED: "CHANGED: Binance has another listenKey than the recorded one. Another program, or a "
+    "stack in another region, started a stream; or, if you have replaced the API key, the new one may be "
+    "another account's: place an order, and see whose bot gets it",
+    Outcome.EXTENDED: "EXTENDED, although new here: Binance had a listenKey already. Another program, or a "
+    "stack in another region, uses it; or the API key is another account's: `listenkeys check` says whether "
+    "two accounts here have the same listenKey",
 }
 
 
