@@ -122,7 +122,10 @@ async def listen(client):
             if event["e"] == "error":
                 logging.warning("%s", event["type"])  # it reconnects
             else:
-                heard(event)
+                try:
+                    heard(event)
+                except Exception:  # a mistake in it must not close the socket
+                    logging.exception("heard() failed")
 
 
 async def main():

@@ -173,6 +173,34 @@ def test_ccxt_that_was_handed_no_key_starts_none(name, place):
     assert place.listen_key_requests() == []
 
 
+BROKEN = """
+import asyncio, python_binance
+
+print_order = python_binance.heard
+
+def heard(event):
+    python_binance.heard = print_order
+    raise ValueError("a mistake in the bot")
+
+python_binance.heard = heard
+asyncio.run(python_binance.main())
+"""
+
+
+def test_a_mistake_in_a_bots_handler_is_logged_and_closes_no_socket(place):
+    environment = place.environment(RECIPES / "python_binance.py")
+    environment["PYTHONPATH"] += f":{RECIPES}"
+    running = Recipe(place, [command("python_binance.py")[0], "-c", BROKEN], environment)
+    try:
+        running.hears_orders("after the mistake")
+    finally:
+        running.end()
+    assert {"Traceback (most recent call last):", "ValueError: a mistake in the bot"} <= set(
+        running.complaints
+    )
+    assert running.heard.count("alice: listening") == 1
+
+
 @pytest.mark.parametrize("name", PYTHON)
 def test_a_bot_imports_a_recipe_before_its_settings_are_there(name):
     python, recipe = command(name)
