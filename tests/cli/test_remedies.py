@@ -48,6 +48,26 @@ def gone(world: World) -> None:
     )
 
 
+@pytest.mark.row(47)
+def test_a_record_that_cannot_be_written_is_deleted_and_written_anew(
+    run: Run, world: World, front: Front
+) -> None:
+    world.add_account("alice", KEY)
+    run("renew")
+    world.put_current("alice", world.current("alice")["listenKey"], world.clock.now(), unannounced={"S": "x"})
+    world.exchange.expire(KEY, "usdm")  # a change, which is added to `unannounced`
+    failed = run("renew", "--force", "alice")
+    assert (failed.exit_code, "RECORD_UNAVAILABLE" in failed.output) == (1, True)
+    assert "delete its item CURRENT" in " ".join(failed.output.split())
+
+    key = {"accountId": {"S": "alice"}, "record": {"S": "CURRENT"}}
+    table = world.aws.outputs["ListenKeysTableName"]
+    world.aws.client("dynamodb").delete_item(TableName=table, Key=key)
+
+    assert run("renew", "alice").exit_code == 0
+    assert kept(world, "alice")
+
+
 @pytest.mark.parametrize(
     ("trouble", "code", "says"),
     [

@@ -43,7 +43,7 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
     ErrorCode.ACCOUNT_DISABLED: "enable it: listenkeys accounts enable NAME",
-    ErrorCode.RECORD_UNAVAILABLE: "wait; if one account alone: its CURRENT item has a broken attribute",
+    ErrorCode.RECORD_UNAVAILABLE: "wait; if one account alone: delete its item CURRENT, which is broken",
     ErrorCode.INTERNAL: "report the message as a bug",
 }
 
