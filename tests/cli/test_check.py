@@ -492,7 +492,7 @@ def test_a_region_that_binance_refuses_is_told_to_deploy_elsewhere(
     done = run("check")
     assert done.exit_code == 1
     assert "RESTRICTED_LOCATION" in done.stdout
-    assert done.stdout.count("move to another AWS region: docs/operations.md, Back up and move") == 1
+    assert done.stdout.count("renew manually, then move: docs/alarms.md, Binance refuses the address") == 1
 
 
 NAT = "the subnets need a route to a NAT gateway, and the security groups must allow outbound HTTPS"

@@ -21,7 +21,7 @@ REMEDIES: dict[str, str] = {
     ErrorCode.RATE_LIMITED: "wait; if it lasts, lower MaxWeightPerMinute or find what else uses this address",
     ErrorCode.IP_BANNED: f"wait, and find what else uses this address; {_ADDRESS}",
     ErrorCode.WAF_BLOCKED: f"wait, Binance does not say for how long; {_ADDRESS}",
-    ErrorCode.RESTRICTED_LOCATION: "move to another AWS region: docs/operations.md, Back up and move",
+    ErrorCode.RESTRICTED_LOCATION: "renew manually, then move: docs/alarms.md, Binance refuses the address",
     ErrorCode.TIMEOUT: f"{_WAIT} and the function's outbound access",
     ErrorCode.CONNECTION: f"{_WAIT} and the function's routes and security groups",
     ErrorCode.SERVER_ERROR: _WAIT,
