@@ -15,10 +15,12 @@ def chosen(registry: Registry, ids: Sequence[str] | None, secret: str | None) ->
 
     Raises CliError unless exactly one of `ids` and `secret` is given, or if there is no such account.
     """
-    if bool(ids) == (secret is not None):
+    if ids and secret is not None:
         raise CliError("name accounts, or pass --secret, not both")
+    if ids:
+        return registry.get_all(ids)
     if secret is None:
-        return registry.get_all(ids or ())
+        raise CliError("name accounts, or pass --secret SECRET")
     accounts = registry.all()
     found = [account for account in accounts if same_secret(account.secret_id, secret)]
     if not secret or not found:
