@@ -25,6 +25,7 @@ from .registry import Registry, Wanted, check_copies
 from .rows import check_id, check_product, looks_like_a_key
 from .stack import Connect, on_stack
 
+_MOST_NAMES = 5  # of the secrets of one account each
 _FORMAT = "name,product,API key[,secret]"
 
 
@@ -70,6 +71,7 @@ def import_file(
     stack = connect()
     registry = Registry(stack)
     results: dict[str, list[str]] = {"added": [], "replaced": [], "alreadyThere": [], "failed": []}
+    own_secrets: dict[str, list[str]] = {"added": [], "replaced": []}
     text, replaced_in = _read(file), []
     accounts = registry.all()
     secrets = _check(text, registry, accounts, secret, replace, results["alreadyThere"])
@@ -78,8 +80,14 @@ def import_file(
             results[what] += names
         if done["replaced"]:
             replaced_in.append(secret_id)
-        if (dry_run or not own) and not as_json:
+        if own and not dry_run:
+            own_secrets["replaced" if done["replaced"] else "added"].append(secret_id)
+        elif not as_json:
             show(f"{secret_id}: {_counted(done, dry_run)}")
+    for what, secret_ids in own_secrets.items():
+        if secret_ids and not as_json:  # a new account may be a mistyped name
+            more = f" and {len(secret_ids) - _MOST_NAMES} more" if len(secret_ids) > _MOST_NAMES else ""
+            show(f"{', '.join(secret_ids[:_MOST_NAMES])}{more}: {_counted({what: secret_ids})}")
     if as_json:
         totals = {what: len(names) for what, names in results.items()}
         show_json({"dryRun": dry_run, "totals": totals, **results})

@@ -23,6 +23,7 @@ RENEWAL = (
     "The next renewal uses the new API keys, within about 30 minutes.\n"
     "`listenkeys renew --force` uses them now.\n"
 )
+BOTH = "listenkeys/alice, listenkeys/bob: 2 accounts added\n"
 EMPTY = "there is no account in the file: each line is name,product,API key[,secret]"
 ID = "an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -"
 NO_KEY = "that is not an API key: it may have only letters, digits, - and _"
@@ -79,7 +80,8 @@ def test_accounts_go_where_their_lines_say_and_are_renewed(
     )
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == (
-        "listenkeys/olivia: 2 accounts added\nlistenkeys/oscar: 1 account added\n4 accounts added.\n" + SWEEP
+        "listenkeys/olivia: 2 accounts added\nlistenkeys/oscar: 1 account added\n"
+        "listenkeys/dave: 1 account added\n4 accounts added.\n" + SWEEP
     )
     assert secret(world, "listenkeys/olivia") == {"alice": key("alice"), "bob": key("bob")}
     assert secret(world, "listenkeys/oscar") == {"carol": key("carol")}
@@ -104,10 +106,19 @@ def test_the_option_is_the_secret_of_lines_that_name_none(imported: Import, worl
     assert secret_names(world) == ["listenkeys/all", "listenkeys/olivia"]
 
 
-def test_accounts_with_secrets_of_their_own_have_no_line_each(imported: Import, world: World) -> None:
-    done = imported(line("alice"), line("bob"))
-    assert (done.exit_code, done.stdout) == (0, f"2 accounts added.\n{SWEEP}")
-    assert secret_names(world) == ["listenkeys/alice", "listenkeys/bob"]
+def test_secrets_of_one_account_have_a_line_together(imported: Import, world: World) -> None:
+    known = [f"a{number}" for number in range(7)]
+    for name in known:
+        world.add_account(name, OTHER)
+    lines = [line(name) for name in ("alice", "bob", *known)]
+    five = ", ".join(f"listenkeys/{name}" for name in known[:5])
+    done = imported(*lines, options=("--replace",))
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == (
+        "listenkeys/alice, listenkeys/bob: 2 accounts added\n"
+        f"{five} and 2 more: 7 accounts replaced\n2 accounts added, 7 replaced.\n{SWEEP}{RENEWAL}"
+    )
+    assert secret(world, "listenkeys/alice") == {"apiKey": key("alice")}
 
 
 def test_an_accounts_own_secret_can_be_shared(imported: Import, world: World) -> None:
@@ -129,7 +140,7 @@ def test_an_accounts_own_secret_can_be_shared(imported: Import, world: World) ->
 def test_a_file_is_read_as_editors_and_spreadsheets_write_it(run: Run, world: World, text: str) -> None:
     stdin = text.format(line("alice"), line("bob"), key("alice"))
     done = run("accounts", "import", "-", stdin=stdin)
-    assert (done.exit_code, done.stdout, done.stderr) == (0, f"2 accounts added.\n{SWEEP}", "")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{BOTH}2 accounts added.\n{SWEEP}", "")
     assert secret(world, "listenkeys/alice") == {"apiKey": key("alice")}
     assert rows(world) == {"alice": {"product": "usdm"}, "bob": {"product": "usdm"}}
 
@@ -204,7 +215,7 @@ def test_the_line_of_an_api_key_of_another_length_is_named(
     # The local environment's own keys are short.
     monkeypatch.setenv("AWS_ENDPOINT_URL", world.aws.endpoint_url.replace("127.0.0.1", "localhost"))
     done = imported("alice,usdm,CANARY", line("bob"))
-    assert (done.exit_code, done.stdout) == (0, f"2 accounts added.\n{SWEEP}")
+    assert (done.exit_code, done.stdout) == (0, f"{BOTH}2 accounts added.\n{SWEEP}")
     assert done.stderr == "line 1: note: Binance's API keys have 64 characters, this has 6: check it\n"
 
 
@@ -215,7 +226,10 @@ def test_accounts_that_are_there_stay_as_they_are(imported: Import, world: World
     done = imported(*lines)
     assert (done.exit_code, done.stdout, done.stderr) == (0, "2 accounts already there, unchanged.\n", "")
     done = imported(*lines, line("carol"))
-    assert (done.exit_code, done.stdout) == (0, f"1 account added, 2 already there, unchanged.\n{SWEEP}")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"listenkeys/carol: 1 account added\n1 account added, 2 already there, unchanged.\n{SWEEP}",
+    )
     assert rows(world) == {
         "alice": {"product": "coinm"},
         "bob": {"product": "spot"},
@@ -237,7 +251,8 @@ def test_replace_writes_the_keys_of_accounts_where_their_rows_say(imported: Impo
     )  # fmt: skip
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == (
-        f"listenkeys/all: 1 account added, 1 replaced\n2 accounts added, 2 replaced.\n{SWEEP}{RENEWAL}"
+        "listenkeys/all: 1 account added, 1 replaced\nlistenkeys/dave: 1 account added\n"
+        f"listenkeys/bob: 1 account replaced\n2 accounts added, 2 replaced.\n{SWEEP}{RENEWAL}"
     )
     assert secret(world, "listenkeys/all") == {"a": key("alice"), "note": "ours", "carol": key("carol")}
     assert secret(world, "listenkeys/bob") == {"apiKey": key("bob")}
@@ -326,7 +341,10 @@ def test_an_api_key_of_another_account_of_the_secret_is_refused(imported: Import
     world.put_row("alice", secretId="listenkeys/all", secretField="alice")
     copied = f"bob,usdm,{key('alice')},listenkeys/all"
     done = imported(copied, line("dave"))
-    assert (done.exit_code, done.stdout) == (1, f"1 account added, 1 failed.\n{SWEEP}")
+    assert (done.exit_code, done.stdout) == (
+        1,
+        f"listenkeys/dave: 1 account added\n1 account added, 1 failed.\n{SWEEP}",
+    )
     taken = "bob has the API key and the product of alice, which is in this secret already"
     assert done.stderr == f"listenkeys: bob failed: {taken}\n"
     # Not what another product, or an account that gets another API key now, has.
@@ -382,7 +400,10 @@ def test_a_secret_that_cannot_be_written_fails_its_accounts_alone(
     lines.append(line("dave", "usdm", "listenkeys/good"))
     done = imported(*lines)
     assert (done.exit_code, done.stderr) == (1, f"listenkeys: bob, carol failed: {says}\n")
-    assert done.stdout == f"listenkeys/good: 1 account added\n2 accounts added, 2 failed.\n{SWEEP}"
+    assert done.stdout == (
+        "listenkeys/good: 1 account added\nlistenkeys/alice: 1 account added\n"
+        f"2 accounts added, 2 failed.\n{SWEEP}"
+    )
     assert sorted(rows(world)) == ["alice", "dave"]
 
 
@@ -404,7 +425,9 @@ def test_replace_restores_a_secret_and_overwrites_what_is_left(imported: Import,
         "the secret listenkeys/alice is not a JSON object: the command replaces its whole content\n"
         "the secret listenkeys/gone is being deleted: the command restores it\n",
     )
-    assert done.stdout == f"listenkeys/gone: 1 account added\n2 accounts added.\n{SWEEP}"
+    assert done.stdout == (
+        f"listenkeys/gone: 1 account added\nlistenkeys/alice: 1 account added\n2 accounts added.\n{SWEEP}"
+    )
     assert secret(world, "listenkeys/alice") == {"apiKey": key("alice")}
     assert secret(world, "listenkeys/gone") == {"bob": key("bob"), "note": "ours"}
 
@@ -447,7 +470,8 @@ def test_the_same_command_again_finishes_what_a_failure_interrupted(
     done = imported(*lines)
     left = f"{len(failed)} account{'s' * (len(failed) > 1)} added, {count} already there, unchanged.\n{SWEEP}"
     shared = "listenkeys/all: 1 account added\n" if operation == "PutItem" else ""
-    assert (done.exit_code, done.stderr, done.stdout) == (0, "", shared + left)
+    own = "listenkeys/carol: 1 account added\n"
+    assert (done.exit_code, done.stderr, done.stdout) == (0, "", shared + own + left)
     assert sorted(rows(world)) == ["alice", "bob", "carol"]
     assert secret(world, "listenkeys/all") == {"alice": key("alice"), "bob": key("bob")}
     assert versions(world, "listenkeys/all") == 1
@@ -466,7 +490,9 @@ def test_ctrl_c_leaves_what_the_same_command_finishes(
         assert imported(*lines).exit_code == 130
     assert rows(world) == {}
     done = imported(*lines)
-    assert done.stdout == f"listenkeys/all: 2 accounts added\n3 accounts added.\n{SWEEP}"
+    assert done.stdout == (
+        f"listenkeys/all: 2 accounts added\nlistenkeys/carol: 1 account added\n3 accounts added.\n{SWEEP}"
+    )
 
 
 def test_an_account_that_another_command_added_meanwhile_is_not_touched(
