@@ -44,7 +44,9 @@ class OneLineErrors(TyperGroup):
     """A group that prints an error as one line on standard error; with --debug, the traceback above it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the group's arguments."""
+        """Parse the group's arguments. `help` as the first word is --help of what follows."""
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
 
         def parse() -> list[str]:
             try:

@@ -65,6 +65,12 @@ def test_help_has_an_example_that_works_and_no_types_or_braces(
     assert says(run, *typed).startswith("no AWS credentials: run `aws configure` or `aws sso login`")
 
 
+@pytest.mark.parametrize("command", [(), ("status",), ("accounts",), ("accounts", "add")])
+def test_the_word_help_is_the_option(run: Run, command: tuple[str, ...]) -> None:
+    assert shown(run, *command).startswith(f"Usage: {' '.join(['listenkeys', *command])} ")
+    assert run("help", *command).stdout == run(*command, "--help").stdout
+
+
 def test_the_groups_have_an_example_and_the_exit_codes_that_tests_see(run: Run) -> None:
     assert example(run) == ["status"]
     assert example(run, "accounts") == ["accounts", "add", "alice"]
