@@ -5,15 +5,19 @@ Then it names the accounts whose listenKey was not this stack's before, from Lis
 
 import json
 import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.text import Text
 
 from listenkeys.aws.clients import scan
 from listenkeys.errors import ErrorCode, Unavailable
 from listenkeys.model import RETRYABLE, SUCCESSES, Outcome
+from listenkeys.report import MAX_PLAN
 from listenkeys.timing import LEASE_MINUTES
 from listenkeys.view.remedies import as_argument
 
@@ -24,6 +28,8 @@ from .stack import Stack
 _OK = {*SUCCESSES, Outcome.SKIPPED}
 _NOT_OK = {*RETRYABLE, Outcome.REJECTED}
 _NAMED = 5  # the most accounts without a listenKey, or with an error that goes away by itself, that are named
+_AGE = re.compile(r"(?<=renewed )-?\d+(?= min ago)")  # in the reason of a plan
+_MOST_LISTED = 20  # of a longer plan, a terminal gets only counts
 _MAX_NAMED = 2000  # account ids in an event; Lambda would accept 6 MB, but nobody waits that long for a run
 # What it may mean that Binance had a listenKey that was not the recorded one.
 _SAYS = {
@@ -83,13 +89,9 @@ def report_view(report: dict[str, Any], at: datetime) -> Group:
     if found and len(disabled) == report.get("accounts"):
         pass  # all are disabled: the lines below say so, and what to do
     elif plan is not None:
-        if plan:
-            table = Columns("account", "product", "would", "because", optional=("product",))
-            for item in plan:
-                table.add(*(Text(str(item.get(key))) for key in ("accountId", "product", "action", "reason")))
-            parts += [table, ""]
+        due = f"{len(plan)} or more" if len(plan) >= MAX_PLAN else len(plan)
         sent = "only the probe was sent" if report.get("probe") else "nothing was sent"
-        parts.append(Text(f"dry run: {sent}; {len(plan)} due, {skipped} not due yet"))
+        parts.append(_Plan(plan, f"dry run: {sent}; {due} due, {skipped} not due yet"))
     else:
         table = Columns("outcome", "accounts", right=("accounts",))
         for outcome in Outcome:
@@ -115,6 +117,42 @@ def report_view(report: dict[str, Any], at: datetime) -> Group:
         says = f"{unnamed} more are not listed: `listenkeys status` shows those that are not ok"
         parts += ["", Text(says)]
     return Group(*parts)
+
+
+class _Plan:
+    """A dry run's plan and its summary. Of many accounts, a terminal gets only how many have each reason."""
+
+    def __init__(self, plan: Sequence[dict[str, Any]], summary: str) -> None:
+        self._plan = plan
+        self._summary = summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        counted = options.is_terminal and len(self._plan) > _MOST_LISTED
+        if self._plan:
+            yield self._counts() if counted else self._list()
+            yield ""
+        yield Text(self._summary + " (--json lists them)" * counted)
+
+    def _list(self) -> Columns:
+        table = Columns("account", "product", "would", "because", optional=("product",))
+        for item in self._plan:
+            table.add(*(Text(str(item.get(key))) for key in ("accountId", "product", "action", "reason")))
+        return table
+
+    def _counts(self) -> Columns:
+        # Reasons that differ only in the age of the listenKey are counted as one, with the range of ages.
+        same: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for item in self._plan:
+            action, reason = str(item.get("action")), str(item.get("reason"))
+            if action == "none":  # an error; it is one of the report's problems, too
+                reason = "an error, as said below"
+            same[action, _AGE.sub("{}", reason)].append(reason)
+        table = Columns("would", "because", "accounts", right=("accounts",))
+        for (action, reason), said in sorted(same.items(), key=lambda each: -len(each[1])):
+            ages = sorted({int(age) for each in said for age in _AGE.findall(each)})
+            because = reason.replace("{}", f"{ages[0]} to {ages[-1]}") if len(ages) > 1 else said[0]
+            table.add(Text(action), Text(because), Text(str(len(said))))
+        return table
 
 
 def taken_over(stack: Stack, report: dict[str, Any]) -> Problems | None:

@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -155,6 +155,34 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, world: World, fron
     assert done.stdout.splitlines()[1].split() == ["alice", "usdm", "renew", "no", "listenKey", "yet"]
     assert done.stdout.splitlines()[-1] == "dry run: nothing was sent; 1 due, 0 not due yet"
     assert (world.exchange.count, world.records("alice")) == (before, [])
+
+
+def test_a_terminal_gets_the_plan_of_many_accounts_as_counts(
+    run: Run, start: Start, world: World, front: Front, clock: VirtualClock
+) -> None:
+    for number in range(18):
+        world.add_account(f"desk-{number:02}", f"{number:02}".ljust(20, "x"))
+    for name, minutes in (("bob", 12), ("carol", 31)):
+        world.add_account(name, name.ljust(20, "x"))
+        world.put_current(name, "CANARYlisten", clock.now() - timedelta(minutes=minutes))
+    world.put_row("dave")
+    terminal = start("renew", "--dry-run", NO_COLOR="1")
+    assert terminal.end() == 1
+    counts = [
+        "would  because                   accounts",
+        "renew  no listenKey yet                18",
+        "renew  renewed 12 to 31 min ago         2",
+        "none   an error, as said below          1",
+        "",
+        "dry run: nothing was sent; 21 due, 0 not due yet (--json lists them)",
+        "",
+        "SECRET_NOT_FOUND: ",
+    ]
+    assert "\n".join(counts) in terminal.output.replace("\r", "")
+    listed = run("renew", "--dry-run").stdout.splitlines()
+    assert (listed[1].split()[0], listed[2].split()[-3:]) == ("carol", ["12", "min", "ago"])
+    assert listed[23] == "dry run: nothing was sent; 21 due, 0 not due yet"
+    assert len(json.loads(run("renew", "--dry-run", "--json").stdout)["plan"]) == 21
 
 
 def test_what_the_function_is_sent() -> None:
@@ -325,6 +353,12 @@ ONE_SKIPPED = ["outcome  accounts", "SKIPPED         1", ""]
              "plan": [{"accountId": "alice", "product": "usdm", "action": "renew", "reason": "due"}]},
             ["account  product  would  because", "alice    usdm     renew  due", "",
              "dry run: nothing was sent; 1 due, 1 not due yet", "", ENABLE], 1,
+        ),
+        (
+            {"accounts": 1200, "plan": [
+                {"accountId": "a", "product": "usdm", "action": "renew", "reason": "due"}] * 1000},
+            ["account  product  would  because", *["a        usdm     renew  due"] * 1000, "",
+             "dry run: nothing was sent; 1000 or more due, 0 not due yet"], 0,
         ),
         (
             {"accounts": 2, "skipped": 2, "plan": [], "probe": {"served": True}},
