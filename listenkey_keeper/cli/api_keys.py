@@ -32,11 +32,13 @@ class TakenOut:
     """What happened to a key when its account was removed.
 
     `what` is "kept", "field" (only its field was removed), "deleted" (with the whole secret, which can be
-    restored until `until`) or "gone" (there was no secret to delete).
+    restored until `until`) or "gone" (there was no secret to delete). With "field", `unused` says whether the
+    secret stays though no account uses it.
     """
 
     what: str
     until: datetime | None = None
+    unused: bool = False
 
 
 def check_characters(key: str) -> None:

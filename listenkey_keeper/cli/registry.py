@@ -7,7 +7,7 @@ same command again finishes the job. Nothing here prints.
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -192,7 +192,8 @@ class Registry:
 
         The accounts must share one secret. A key that another account uses too is kept.
         """
-        used = Fields(self.all())
+        left, secret_id = self.all(), accounts[0].secret_id
+        used = Fields(left)
         fields = {
             account.id: account.secret_field
             for account in accounts
@@ -200,7 +201,11 @@ class Registry:
         }
         result = {account.id: TakenOut("kept") for account in accounts}
         if fields:
-            taken = self.keys.take_out(accounts[0].secret_id, fields.values())
+            taken = self.keys.take_out(secret_id, fields.values())
+            if taken.what == "field":
+                # The secret of an invalid row is not read, and may be this one.
+                unused = not any(each.problem or same_secret(each.secret_id, secret_id) for each in left)
+                taken = replace(taken, unused=unused)
             result |= dict.fromkeys(fields, taken)
         return result
 

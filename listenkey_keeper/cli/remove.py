@@ -28,8 +28,8 @@ def remove(
         bool,
         typer.Option(
             "--with-secret",
-            help="Also remove their API keys. A secret of its own can be restored for 30 days; a field of a "
-            "shared secret only from an older version of it.",
+            help="Also remove their API keys. A secret without other fields can be restored for 30 days; a "
+            "field of another only from an older version of the secret.",
         ),
     ] = False,
     *,
@@ -111,6 +111,12 @@ def _taken(registry: Registry, gone: list[Account]) -> dict[str, TakenOut]:
 def _report(account: Account, taken: TakenOut | None, last: bool) -> None:
     of_key = f" {_of_key(account, taken)}" if last or not (taken and taken.what == "deleted") else ""
     show(f"{account.id} was removed.{of_key}")
+    if last and taken and taken.unused:
+        delete = f"`aws secretsmanager delete-secret --secret-id {account.secret_id}` deletes it"
+        show(
+            f"The secret {account.secret_id} stays: it has other fields, which no account uses. If nothing "
+            f"else needs them, {delete}."
+        )
 
 
 def _as_dict(account: Account, taken: TakenOut | None) -> dict[str, Any]:

@@ -689,6 +689,31 @@ def test_with_secret_only_ones_own_field_goes_from_a_shared_secret(
     assert secret(world, "listenkeys/all") == {"bob": api_key}
 
 
+@pytest.mark.parametrize("invalid_row", [False, True])
+def test_a_secret_that_stays_though_no_account_uses_it_is_named(
+    run: Run, world: World, api_key: str, invalid_row: bool
+) -> None:
+    olivias(world, "alice", "bob", "carol")
+    assert run("accounts", "add", "alice", "--replace", "--field", "new", stdin=api_key).exit_code == 0
+    if invalid_row:  # its secret is not read, and may be this one
+        world.put_row("zoe", product="spot")
+    removed = "{} was removed. Its API key was removed from field {} of secret listenkeys/olivia."
+    stays = (
+        "The secret listenkeys/olivia stays: it has other fields, which no account uses. If nothing else "
+        "needs them, `aws secretsmanager delete-secret --secret-id listenkeys/olivia` deletes it."
+    )
+    for names, said in (
+        (("carol",), [removed.format("carol", "carol")]),
+        (
+            ("alice", "bob"),
+            [removed.format("alice", "new"), removed.format("bob", "bob"), *[stays] * (not invalid_row)],
+        ),
+    ):
+        done = run("accounts", "remove", *names, "--yes", "--with-secret")
+        assert (done.exit_code, done.stdout.splitlines()[:-1]) == (0, said)
+    assert secret(world, "listenkeys/olivia") == {"alice": OTHER}
+
+
 def test_add_refuses_an_api_key_that_the_secret_holds_for_another(
     run: Run, world: World, api_key: str
 ) -> None:
