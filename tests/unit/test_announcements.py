@@ -74,6 +74,25 @@ def test_an_outage_is_told_of_once(
     assert [name for name, _ in digests(news(now), run)] == told
 
 
+@pytest.mark.parametrize(
+    ("count", "others", "says"),
+    [
+        (6, 301, "RECOVERED 6 accounts; 301 others were renewed too. "),
+        (1, 1, "RECOVERED 1 account; 1 other was renewed too. "),
+        (2, 0, "RECOVERED 2 accounts. "),
+    ],
+)
+def test_recovered_says_how_many_were_renewed_without_a_failure(count: int, others: int, says: str) -> None:
+    run = [
+        result(Outcome.EXTENDED, ILL if number < count else WELL, f"{number:03}")
+        for number in range(count + others)
+    ]
+    told = digests((text for each in run for text in news(each)), run)
+    [(kind, detail)] = told
+    assert kind == "Listen Keys Recovered"
+    assert detail["text"].startswith(says)
+
+
 def test_no_message_is_longer_than_discord_takes() -> None:
     for length in range(2, 65):
         texts = []

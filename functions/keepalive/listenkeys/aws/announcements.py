@@ -45,8 +45,7 @@ def news(result: Result) -> list[str]:
         kinds.append(FAILING)
     if not kinds:
         return []
-    # A row with an invalid id must not break the JSON that a rule's input transformer makes:
-    # "EventBridge does not escape values" (User Guide, "Amazon EventBridge input transformation").
+    # An invalid id must not break JSON: "EventBridge does not escape values" (guide, input transformation).
     id_ = re.sub(f"[^{ID_CHARACTERS}]", "?", result.account_id)[:64]
     detail = {
         "accountId": id_,
@@ -78,26 +77,27 @@ def digests(texts: Iterable[str], results: Sequence[Result]) -> list[tuple[str, 
         known = detail.get("outcome") == Outcome.FAILED and detail.get("errorCode") in told
         if kind in DIGESTS and "accountId" in detail and not (kind == FAILING and known):
             found[kind][detail["accountId"]] = detail
-    return [(DIGESTS[kind], _digest(kind, [*of.values()], deferred)) for kind, of in found.items() if of]
+    renewed = sum(result.outcome in SUCCESSES for result in results)
+    others = {FAILING: deferred, RECOVERED: renewed - len(found[RECOVERED])}
+    return [(DIGESTS[kind], _digest(kind, [*of.values()], others[kind])) for kind, of in found.items() if of]
 
 
-def _digest(kind: str, details: list[dict[str, Any]], deferred: int) -> dict[str, Any]:
+def _digest(kind: str, details: list[dict[str, Any]], others: int) -> dict[str, Any]:
     details.sort(key=lambda detail: detail.get("expiresAt") or "")  # the most urgent are named
-    named, names = details[:NAMED], defaultdict(list)
-    left = _NAMES
+    named, names, left = details[:NAMED], defaultdict(list), _NAMES
     for detail in named:
         name = f"{detail['accountId']} ({detail.get('product') or '?'})"
-        left -= len(name)
-        if left > 0:
+        if (left := left - len(name)) > 0:
             names[detail.get("errorCode")].append(name)
-    count, untried = len(details), deferred if kind == FAILING else 0
-    words = f"{kind.rpartition(' ')[2].upper()} {count + untried:,} account{'s' * (count + untried != 1)}"
-    words += f", {untried:,} of them not tried yet." if untried else "."
+    count, total = len(details), len(details) + (others if kind == FAILING else 0)
+    words = f"{kind.rpartition(' ')[2].upper()} {total:,} account{'s' * (total != 1)}"
+    more = ", {:,} of them not tried yet." if kind == FAILING else "; {:,} other{} renewed too."
+    words += more.format(others, " was" if others == 1 else "s were") if others > 0 else "."
     for number, (code, who) in enumerate(names.items()):
         todo = f" What to do: {remedy(code, 'NAME')}." if code in REMEDIES and number < _REMEDIES else ""
         words += f" {code + ': ' if code else ''}{', '.join(who)}.{todo}"
-    if more := count - sum(map(len, names.values())):
-        words += f" And {more:,} more."
+    if unnamed := count - sum(map(len, names.values())):
+        words += f" And {unnamed:,} more."
     return {"count": count, "accounts": named, "text": f"{words} See `listenkeys status`."}
 
 
