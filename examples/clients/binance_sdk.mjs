@@ -17,6 +17,7 @@ const ACCOUNT = process.env.ACCOUNT ?? "alice";
 const LOOK_MS = 10_000; // between two looks at the table
 const DEAD_MS = 2_000; // the same while the key is dead
 const REPORT_MS = 35_000; // between two reports: the keeper ignores one within 30 s of its last attempt
+const REPORTS = 2; // once a socket is open: the keeper ignores the first if it has just tried
 const AWS_MS = 5_000; // for an answer of AWS
 const PING_MS = 10_000; // between two pings: the SDK sends none. The answer has as long
 const MOST_MS = 60_000; // between two tries to connect
@@ -50,6 +51,8 @@ async function readListenKey() {
 
 let key; // as last read from the table
 let dead; // the key that Binance said has expired
+let reportsLeft = 0;
+let reporting = false;
 
 // Beside the socket: a table that hangs holds up nothing.
 async function follow() {
@@ -63,13 +66,25 @@ async function follow() {
   }
 }
 
-// Tell the keeper that the key is dead, until the table has another.
-async function report(listenKey) {
-  const fingerprint = createHash("sha256").update(listenKey).digest("hex").slice(0, 12);
-  const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
-  const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
-  while (listenKey === key) {
-    console.error("the listenKey has expired: telling the keeper");
+// The key is dead, or may have died while no socket was open: Binance does not say so later.
+function doubt() {
+  reportsLeft = REPORTS;
+  if (!reporting) {
+    report();
+  }
+}
+
+// Tell the keeper that the key is dead, until the table has another; or twice that it may be.
+async function report() {
+  reporting = true;
+  while (key === dead || reportsLeft > 0) {
+    reportsLeft -= 1;
+    const fingerprint = createHash("sha256").update(key).digest("hex").slice(0, 12);
+    const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
+    const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
+    if (key === dead) {
+      console.error("the listenKey has expired: telling the keeper");
+    }
     try {
       const abortSignal = AbortSignal.timeout(AWS_MS);
       const answer = await eventbridge.send(new PutEventsCommand({ Entries }), { abortSignal });
@@ -81,6 +96,7 @@ async function report(listenKey) {
     }
     await sleep(REPORT_MS);
   }
+  reporting = false;
 }
 
 // The private socket alone, with one listenKey. `over`: nothing is heard on it any more.
@@ -116,7 +132,7 @@ class Line {
       console.log(String(event.o.i ?? event.o.aid), event.o.s, event.o.X);
     } else if (event.e === "listenKeyExpired" && this.key === key && key !== dead) {
       dead = key;
-      report(dead);
+      doubt();
     }
   }
 
@@ -163,6 +179,7 @@ for (let failures = 0; ; ) {
     line = opening;
     failures = 0;
     console.log(`${ACCOUNT}: listening`); // start to reconcile by REST here
+    doubt();
   } catch (error) {
     console.error(textOf(error));
     opening.close();

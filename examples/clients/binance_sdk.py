@@ -30,6 +30,7 @@ ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
+REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
 CALL_SECONDS = 5  # for an answer of AWS
 OPEN_SECONDS = 10  # for a socket to open, and for one to close
 PING_SECONDS = 10  # between two pings: the SDK sends none. The answer has as long
@@ -69,6 +70,7 @@ class Kept:
 
     def __init__(self, key):
         self.key, self.dead = key, asyncio.Event()
+        self.reports_left, self.reporting = 0, None
 
     async def follow(self):
         """Read the table, for as long as the program runs."""
@@ -89,14 +91,22 @@ class Kept:
         """Binance has said that this key has expired."""
         if key == self.key and not self.dead.is_set():
             self.dead.set()
-            self.reporting = asyncio.create_task(self.report(key))
+            self.doubt()
 
-    async def report(self, key):
-        """Tell the keeper that the key is dead, until the table has another."""
-        while key == self.key:
-            logging.warning("the listenKey has expired: telling the keeper")
+    def doubt(self):
+        """The key is dead, or may have died while no socket was open: Binance does not say so later."""
+        self.reports_left = REPORTS
+        if not self.reporting or self.reporting.done():
+            self.reporting = asyncio.create_task(self.report())
+
+    async def report(self):
+        """Tell the keeper that the key is dead, until the table has another; or twice that it may be."""
+        while self.dead.is_set() or self.reports_left > 0:
+            self.reports_left -= 1
+            if self.dead.is_set():
+                logging.warning("the listenKey has expired: telling the keeper")
             try:
-                await call(keys().report_expired, ACCOUNT, key)  # logs what AWS refuses
+                await call(keys().report_expired, ACCOUNT, self.key)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("the keeper cannot be told (%s)", text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
@@ -165,6 +175,7 @@ async def main():
             await asyncio.wait_for(opening.open(), OPEN_SECONDS)
             line, failures = opening, 0
             print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
+            kept.doubt()
         except Exception as error:
             logging.warning("%s", text_of(error))
             before, failures = opening, min(failures + 1, 6)

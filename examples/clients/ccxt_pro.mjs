@@ -12,6 +12,7 @@ const ACCOUNT = process.env.ACCOUNT ?? "alice";
 const LOOK_MS = 10_000; // between two looks at the table
 const DEAD_MS = 2_000; // the same while the key is dead
 const REPORT_MS = 35_000; // between two reports: the keeper ignores one within 30 s of its last attempt
+const REPORTS = 2; // once a socket is open: the keeper ignores the first if it has just tried
 const AWS_MS = 5_000; // for an answer of AWS
 const PING_MS = 5_000; // a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
 const EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
@@ -44,6 +45,9 @@ async function readListenKey() {
 
 // ccxt with a listenKey that it is handed, and none of its own.
 class KeptBinance extends ccxt.pro.binance {
+  reportsLeft = 0;
+  reporting = false;
+
   describe() {
     const none = { lastAuthenticatedTime: NEVER };
     return this.deepExtend(super.describe(), { options: { linear: none, future: none } });
@@ -74,6 +78,7 @@ class KeptBinance extends ccxt.pro.binance {
     super.onConnected(client, message);
     if (client.url.includes("listenKey=")) {
       console.log(`${ACCOUNT}: listening`); // start to reconcile by REST here
+      this.doubt();
     }
   }
 
@@ -82,17 +87,29 @@ class KeptBinance extends ccxt.pro.binance {
       super.handleMessage(client, message);
     } else if (message.listenKey === this.key && this.key !== this.dead) {
       this.dead = this.key; // ccxt has no use for this event
-      this.report(this.dead);
+      this.doubt();
     }
   }
 
-  // Tell the keeper that the key is dead, until the table has another.
-  async report(listenKey) {
-    const fingerprint = createHash("sha256").update(listenKey).digest("hex").slice(0, 12);
-    const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
-    const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
-    while (listenKey === this.key) {
-      console.error("the listenKey has expired: telling the keeper");
+  // The key is dead, or may have died while no socket was open: Binance does not say so later.
+  doubt() {
+    this.reportsLeft = REPORTS;
+    if (!this.reporting) {
+      this.report();
+    }
+  }
+
+  // Tell the keeper that the key is dead, until the table has another; or twice that it may be.
+  async report() {
+    this.reporting = true;
+    while (this.key === this.dead || this.reportsLeft > 0) {
+      this.reportsLeft -= 1;
+      const fingerprint = createHash("sha256").update(this.key).digest("hex").slice(0, 12);
+      const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
+      const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
+      if (this.key === this.dead) {
+        console.error("the listenKey has expired: telling the keeper");
+      }
       try {
         const abortSignal = AbortSignal.timeout(AWS_MS);
         const answer = await eventbridge.send(new PutEventsCommand({ Entries }), { abortSignal });
@@ -104,6 +121,7 @@ class KeptBinance extends ccxt.pro.binance {
       }
       await sleep(REPORT_MS);
     }
+    this.reporting = false;
   }
 
   async follow() {

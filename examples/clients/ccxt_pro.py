@@ -20,6 +20,7 @@ ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
+REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
 CALL_SECONDS = 5  # for an answer of AWS
 PING_MS = 5000  # a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
 EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
@@ -56,6 +57,8 @@ def text_of(error):
 class KeptBinance(ccxt.pro.binance):
     """ccxt with a listenKey that it is handed, and none of its own."""
 
+    reports_left, reporting = 0, None
+
     def describe(self):
         none = {"listenKey": None, "lastAuthenticatedTime": NEVER}
         return self.deep_extend(super().describe(), {"options": {"linear": none, "future": none}})
@@ -79,20 +82,29 @@ class KeptBinance(ccxt.pro.binance):
         super().on_connected(client, message)
         if "listenKey=" in client.url:
             print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
+            self.doubt()
 
     def handle_message(self, client, message):
         if message.get("e") != "listenKeyExpired":  # ccxt has no use for it
             super().handle_message(client, message)
         elif message.get("listenKey") == self.key and not self.expired.is_set():
             self.expired.set()
-            self.reporting = asyncio.create_task(self.report(self.key))
+            self.doubt()
 
-    async def report(self, key):
-        """Tell the keeper that the key is dead, until the table has another."""
-        while key == self.key:
-            logging.warning("the listenKey has expired: telling the keeper")
+    def doubt(self):
+        """The key is dead, or may have died while no socket was open: Binance does not say so later."""
+        self.reports_left = REPORTS
+        if not self.reporting or self.reporting.done():
+            self.reporting = asyncio.create_task(self.report())
+
+    async def report(self):
+        """Tell the keeper that the key is dead, until the table has another; or twice that it may be."""
+        while self.expired.is_set() or self.reports_left > 0:
+            self.reports_left -= 1
+            if self.expired.is_set():
+                logging.warning("the listenKey has expired: telling the keeper")
             try:
-                await call(keys().report_expired, ACCOUNT, key)  # logs what AWS refuses
+                await call(keys().report_expired, ACCOUNT, self.key)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("the keeper cannot be told (%s)", text_of(error))
             await asyncio.sleep(REPORT_SECONDS)

@@ -21,6 +21,7 @@ ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
+REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
 CALL_SECONDS = 5  # for an answer of AWS
 PING = {"ping_interval": 10, "ping_timeout": 10}  # a network that is dead is noticed after 20 s
 MOST_SECONDS = 60  # between two tries to connect
@@ -59,7 +60,8 @@ def text_of(error):
 class KeptClient(AsyncClient):
     """Takes the listenKey from the table, and sends nothing that starts, extends or ends one."""
 
-    known = socket = None
+    known = dead = socket = reporting = None
+    reports_left = 0
 
     async def look(self):
         """Return the listenKey; the one that is known when the table does not answer."""
@@ -71,12 +73,20 @@ class KeptClient(AsyncClient):
             logging.warning("the table cannot be read (%s)", text_of(error))
         return self.known
 
-    async def report(self, key):
-        """Tell the keeper that the key is dead, until the table has another."""
-        while key == self.known:
-            logging.warning("the listenKey has expired: telling the keeper")
+    def doubt(self):
+        """The key is dead, or may have died while no socket was open: Binance does not say so later."""
+        self.reports_left = REPORTS
+        if not self.reporting or self.reporting.done():
+            self.reporting = asyncio.create_task(self.report())
+
+    async def report(self):
+        """Tell the keeper that the key is dead, until the table has another; or twice that it may be."""
+        while self.known == self.dead or self.reports_left > 0:
+            self.reports_left -= 1
+            if self.known == self.dead:
+                logging.warning("the listenKey has expired: telling the keeper")
             try:
-                await call(keys().report_expired, ACCOUNT, key)  # logs what AWS refuses
+                await call(keys().report_expired, ACCOUNT, self.known)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("the keeper cannot be told (%s)", text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
@@ -112,6 +122,7 @@ async def listen(client):
     async def listening():
         await opened()
         print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
+        client.doubt()
 
     client.socket._after_connect = listening
     async with client.socket as socket:
@@ -140,9 +151,9 @@ async def main():
         while True:
             try:
                 await listen(client)
-                failures, dead = 0, client.known
-                client.reporting = asyncio.create_task(client.report(dead))
-                while await client.look() == dead:
+                failures, client.dead = 0, client.known
+                client.doubt()
+                while await client.look() == client.dead:
                     await asyncio.sleep(DEAD_SECONDS)
             except Exception as error:
                 logging.warning("%s", text_of(error))

@@ -21,6 +21,7 @@ ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
+REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
 SILENT_SECONDS = 30  # a stream's thread shows once a second that it lives
 MOST_SECONDS = 60  # between two streams, when one after the other fails
 # The client's own list has ALGO_ORDER_UPDATE where Binance documents ALGO_UPDATE.
@@ -45,6 +46,9 @@ class Kept(threading.Thread):
     def __init__(self, key):
         super().__init__(daemon=True)
         self.key, self.dead = key, threading.Event()  # Binance has said that the key has expired
+        # It has, or it may have died while no socket was open: Binance does not say so later.
+        self.doubted = threading.Event()
+        threading.Thread(target=self.report, daemon=True).start()
 
     def run(self):
         while True:
@@ -59,15 +63,21 @@ class Kept(threading.Thread):
             if self.dead.is_set():
                 time.sleep(DEAD_SECONDS)
 
-    def report(self, key):
-        """Tell the keeper that the key is dead, until the table has another."""
-        while key == self.key:
-            logging.warning("the listenKey has expired: telling the keeper")
-            try:
-                keys().report_expired(ACCOUNT, key)  # logs what AWS refuses
-            except Exception as error:
-                logging.warning("the keeper cannot be told (%s)", text_of(error))
-            time.sleep(REPORT_SECONDS)
+    def report(self):
+        """Tell the keeper that the key is dead, until the table has another; or twice that it may be."""
+        while True:
+            self.doubted.wait()
+            self.doubted.clear()
+            reports_left = REPORTS
+            while self.dead.is_set() or reports_left > 0:
+                reports_left -= 1
+                if self.dead.is_set():
+                    logging.warning("the listenKey has expired: telling the keeper")
+                try:
+                    keys().report_expired(ACCOUNT, self.key)  # logs what AWS refuses
+                except Exception as error:
+                    logging.warning("the keeper cannot be told (%s)", text_of(error))
+                time.sleep(REPORT_SECONDS)
 
     def hear(self, message):
         event = json.loads(message)
@@ -81,12 +91,13 @@ class Kept(threading.Thread):
         """The manager calls it from a stream's thread."""
         if signal_type == "CONNECT":
             print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
+            self.doubted.set()
 
     def expire(self, key):
         """Binance has said that this key has expired."""
         if key == self.key and not self.dead.is_set():
             self.dead.set()
-            threading.Thread(target=self.report, args=(key,), daemon=True).start()
+            self.doubted.set()
 
 
 def main():

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -20,27 +21,42 @@ from tests.recipes.conftest import (
 from tests.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.clients
+PAUSE = 0.35  # seconds between two reports, at the speed of stand_in/
 PYTHON = [name for name in ENVIRONMENTS if name.endswith(".py")]
 [THREADS] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/clients.md").read_text(), re.DOTALL)
+
+
+def said_dead(recipe):
+    """Return how many times the recipe has logged that the key has expired."""
+    return sum("the listenKey has expired" in line for line in recipe.complaints)
+
+
+def reconnects(recipe, place):
+    """Drop the socket, and wait until the recipe has another."""
+    opened = recipe.heard.count("alice: listening")
+    place.streams.drop_connections()
+    eventually(lambda: recipe.heard.count("alice: listening") > opened, lambda: "it opens no socket")
 
 
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
 def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     recipe.hears_orders("at first")
     recipe.hears_orders("that wait for their price", place.exchange.emit_algo_order)
+    eventually(lambda: place.reports() == 2, lambda: "it does not tell the keeper that a socket is open")
+    assert not said_dead(recipe)
 
     place.exchange.expire(API_KEY, "usdm")
-    eventually(lambda: place.reports() == 1, lambda: "it never tells the keeper")
+    eventually(lambda: place.reports() > 2, lambda: "it never tells the keeper")
     assert place.hand_over_report() == "CREATED"  # it has just tried, and ignores the report
-    eventually(lambda: place.reports() > 1, lambda: "it tells the keeper once and no more")
+    eventually(lambda: said_dead(recipe) > 3, lambda: "it stops telling the keeper")
     assert place.hand_over_report(seconds=35) == "RECREATED"
     recipe.hears_orders("once Binance has forgotten the key and the keeper made another")
-    reports = place.reports()
+    said = said_dead(recipe)
 
     another_process_takes_the_stream(place.exchange)
     assert place.keep() == "CHANGED"
     recipe.hears_orders("once another process has changed the key")
-    assert place.reports() == reports, "it tells the keeper of a key that was replaced"
+    assert said_dead(recipe) == said, "it says that a key has expired that was replaced"
 
     place.streams.close_connections()
     recipe.hears_orders("once the server has closed the socket")
@@ -66,10 +82,35 @@ def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     assert recipe.heard.count("alice: listening") >= 6, "it says each time that its socket is open"
 
 
+@pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
+def test_a_key_that_died_while_the_socket_was_closed_is_replaced(recipe, place):
+    recipe.hears_orders("at first")
+    eventually(lambda: place.reports() == 2, lambda: "the key may have died before the program started")
+
+    place.streams.down = True
+    place.streams.drop_connections()
+    eventually(lambda: not place.streams.connections)
+    place.exchange.expire(API_KEY, "usdm")
+    place.streams.down = False
+    eventually(lambda: recipe.heard.count("alice: listening") >= 2, lambda: "it opens no socket")
+    eventually(lambda: place.reports() >= 3, lambda: "it does not tell the keeper")
+    assert place.hand_over_report() == "CREATED"  # it has just tried, and ignores the report
+    eventually(lambda: place.reports() >= 4, lambda: "it tells the keeper once and no more")
+    assert place.hand_over_report(seconds=35) == "RECREATED"
+    recipe.hears_orders("once the keeper has made another key")
+    assert not said_dead(recipe)
+
+
 @pytest.mark.row(91)
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
 def test_it_hears_orders_again_whatever_the_network_does(recipe, place):
     recipe.hears_orders("at first")
+
+    before, reports = time.monotonic(), place.reports()
+    for _ in range(3):
+        reconnects(recipe, place)
+    most = (time.monotonic() - before) / PAUSE + 1
+    assert place.reports() - reports <= most, "it tells the keeper at each opening"
 
     place.network.die()
     recipe.hears_orders("once the network has died without a word: half-open TCP")
@@ -104,16 +145,22 @@ def test_a_report_that_aws_refuses_is_logged_and_made_again(recipe, place, monke
     def answer(bus, sent):
         return refusals.pop(0)() if refusals else put_events(bus, sent)
 
-    refusals = [denied, lambda: [{"ErrorCode": "ThrottlingException"}]]
+    def throttled():
+        return [{"ErrorCode": "ThrottlingException"}]
+
+    refusals = [denied]
     put_events = EventsBackend.put_events
     monkeypatch.setattr(EventsBackend, "put_events", answer)
     recipe.hears_orders("at first")
+    eventually(lambda: place.reports() == 1, lambda: f"it gives up:\n{recipe.complaints}")
+    refusals += [denied, throttled]
     place.exchange.expire(API_KEY, "usdm")
-    eventually(lambda: place.reports() > 0, lambda: f"it gives up:\n{recipe.complaints}")
+    eventually(lambda: place.reports() > 1, lambda: f"it gives up:\n{recipe.complaints}")
 
     told = [line for line in recipe.complaints if "could not be told" in line or "cannot be told" in line]
-    assert ["AccessDeniedException" in told[0], "ThrottlingException" in told[1]] == [True, True]
-    assert sum("the listenKey has expired" in line for line in recipe.complaints) >= 3
+    reasons = ["AccessDeniedException", "AccessDeniedException", "ThrottlingException"]
+    assert [reason in line for reason, line in zip(reasons, told, strict=True)] == [True] * 3
+    assert said_dead(recipe) >= 3
     assert place.hand_over_report(seconds=35) == "RECREATED"
     recipe.hears_orders("once the keeper was told")
 

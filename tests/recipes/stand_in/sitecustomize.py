@@ -67,7 +67,7 @@ def hurry(function, position, name, least):
             arguments = list(arguments)
             if name in named:
                 named[name] = shorter(named[name])
-            else:
+            elif len(arguments) > position:
                 arguments[position] = shorter(arguments[position])
         return function(*arguments, **named)
 
