@@ -159,7 +159,7 @@ class ApiKeys:
         except _BeingDeleted:
             if not replace:
                 raise
-            say(f"the secret {secret_id} is being deleted: the command restores it")
+            say(f"the secret {secret_id} is being deleted: the command restores it, with all that is in it")
             if not restore:
                 return None
             self._client.restore_secret(SecretId=secret_id)

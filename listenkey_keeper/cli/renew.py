@@ -35,7 +35,8 @@ _MAX_NAMED = 2000  # account ids in an event; Lambda would accept 6 MB, but nobo
 _SAYS = {
     Outcome.CHANGED: "CHANGED: Binance has another listenKey than the recorded one. Another program, or a "
     "stack in another region, started a stream; or, if you have replaced the API key, the new one may be "
-    "another account's: place an order, and see whose bot gets it",
+    "another account's: place an order, and see whose bot gets it. After a correction, `listenkeys history "
+    "NAME` shows the earlier listenKey again",
     Outcome.EXTENDED: "EXTENDED, although new here: Binance had a listenKey already. Another program, or a "
     "stack in another region, uses it; or the API key is another account's: `listenkeys check` says whether "
     "two accounts here have the same listenKey",

@@ -49,9 +49,7 @@ AccountIds = Annotated[
 ]
 InSecret = Annotated[
     str | None,
-    typer.Option(
-        "--secret", metavar="NAME", help="Instead of ids: all accounts whose API keys are in this secret."
-    ),
+    typer.Option("--secret", metavar="NAME", help="Only the accounts whose API keys are in this secret."),
 ]
 Region = Annotated[
     str | None,

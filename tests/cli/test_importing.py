@@ -423,7 +423,7 @@ def test_replace_restores_a_secret_and_overwrites_what_is_left(imported: Import,
     assert (done.exit_code, done.stderr) == (
         0,
         "the secret listenkeys/alice is not a JSON object: the command replaces its whole content\n"
-        "the secret listenkeys/gone is being deleted: the command restores it\n",
+        "the secret listenkeys/gone is being deleted: the command restores it, with all that is in it\n",
     )
     assert done.stdout == (
         f"listenkeys/gone: 1 account added\nlistenkeys/alice: 1 account added\n2 accounts added.\n{SWEEP}"

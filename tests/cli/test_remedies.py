@@ -151,7 +151,7 @@ def test_what_is_no_api_key_is_said_to_be_none(run: Run, world: World, front: Fr
     world.exchange.fault(status=401, code=-2014, msg="API-key format invalid.")
     said = " ".join(run("renew").stdout.split())
     assert "Binance says it is no API key: copy it again, not the secret (HTTP 401, code -2014:" in said
-    assert "- With code -2014 the stored key is mistyped or cut short: enter it again - With another" in said
+    assert "not its secret (code -2014: it is mistyped or cut short) - If all are right" in said
     assert "- To enter a key: listenkeys accounts add --replace alice - Then: listenkeys renew alice" in said
 
 

@@ -83,7 +83,7 @@ def test_a_newcomer_sees_four_accounts_in_four_states_and_what_to_do(python: Pyt
     assert len(minutes) == 3
     advice = done.stdout.split("log of the function")[0]
     assert "INVALID_API_KEY" in advice
-    assert "With code -2014 the stored key is mistyped" in " ".join(advice.split())
+    assert "Check at Binance that the API key exists" in " ".join(advice.split())
     assert "dave is meant to fail" in done.stdout.split("REJECTED")[0]
     assert done.stdout.count('"recreated": 1') == 1
     assert "KeysChanged=2 (created, recreated or changed)" in done.stdout

@@ -62,8 +62,8 @@ def test_a_second_account_that_fails_beside_the_first_is_named(watched: Watched)
 
     for place in (MAIL, CHAT):
         first, second = (text for text in told(watched, place) if "FAILING" in text)
-        assert "INVALID_API_KEY: alice (usdm). What to do: with code -2014 the stored key is" in first
-        assert "INVALID_API_KEY: bob (usdm). What to do: with code -2014 the stored key is" in second
+        assert "INVALID_API_KEY: alice (usdm). What to do: check at Binance that the API key" in first
+        assert "INVALID_API_KEY: bob (usdm). What to do: check at Binance that the API key" in second
         assert "alice" not in second
 
 

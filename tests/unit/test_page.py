@@ -147,7 +147,7 @@ def test_a_row_says_what_to_do() -> None:
     refused = row("a", 34, error_code="INVALID_API_KEY", error_message="Binance refused it")
     texts = Read(page([refused], NOW)).texts
     assert " Binance refused it" in texts
-    assert any(text.startswith("With code -2014 the stored key is mistyped") for text in texts)
+    assert any(text.startswith("Check at Binance that the API key exists") for text in texts)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", "auto", "neon"])

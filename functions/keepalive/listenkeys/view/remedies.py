@@ -12,10 +12,10 @@ REMEDIES: dict[str, str] = {
         f"start the stream, or let runs create it: listenkeys accounts set --create-if-missing NAME; {_THEN}"
     ),
     ErrorCode.INVALID_API_KEY: (
-        "with code -2014 the stored key is mistyped or cut short: enter it again; with another code, check "
-        "at Binance that the API key exists, has Enable Reading and allows the function's address (if many "
-        "accounts fail, has that changed?); check that you stored the key, not its secret; if all are right, "
-        f"turn on Enable Futures (or the product's own); to enter a key: {_REPLACE}"
+        "check at Binance that the API key exists, has Enable Reading and allows the function's address (if "
+        "many accounts fail, it may have changed); check that you stored the key, not its secret (code "
+        "-2014: it is mistyped or cut short); if all are right, turn on Enable Futures (or the product's "
+        f"own); to enter a key: {_REPLACE}"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
     ErrorCode.RATE_LIMITED: "wait; if it lasts, lower MaxWeightPerMinute or find what else uses this address",
