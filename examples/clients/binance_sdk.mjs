@@ -16,6 +16,7 @@ import {
 const ACCOUNT = process.env.ACCOUNT ?? "alice";
 const LOOK_MS = 10_000; // between two looks at the table
 const DEAD_MS = 2_000; // the same while the key is dead
+const WARN_MS = 60_000; // between two warnings that the keeper has not renewed the key
 const REPORT_MS = 35_000; // between two reports: the keeper ignores one within 30 s of its last attempt
 const REPORTS = 2; // once a socket is open: the keeper ignores the first if it has just tried
 const AWS_MS = 5_000; // for an answer of AWS
@@ -37,6 +38,20 @@ function end(why) {
   process.exit(1);
 }
 
+let quiet = false;
+
+// Warn, once a minute at most, if the table's listenKey has expired.
+function warn({ expiresAt, errorCode }) {
+  if (quiet || !(new Date(expiresAt?.S) < new Date())) {
+    return;
+  }
+  quiet = true;
+  sleep(WARN_MS).then(() => (quiet = false));
+  const expired = `the listenKey expired at ${expiresAt.S.slice(0, 16).replace("T", " ")} UTC`;
+  const why = errorCode?.S ? ` (${errorCode.S})` : "";
+  console.error(`${ACCOUNT}: ${expired} and the keeper has not renewed it${why}: no orders arrive`);
+}
+
 async function readListenKey() {
   const { Item } = await dynamodb.send(
     new GetItemCommand({
@@ -46,6 +61,7 @@ async function readListenKey() {
     }),
     { abortSignal: AbortSignal.timeout(AWS_MS) }, // without it, it would wait forever
   );
+  warn(Item ?? {});
   return Item?.listenKey?.S;
 }
 

@@ -11,7 +11,9 @@ import logging
 import os
 import re
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 from binance_common.configuration import ConfigurationWebSocketStreams
 from binance_common.constants import DERIVATIVES_TRADING_USDS_FUTURES_WS_STREAMS_PROD_URL
@@ -29,6 +31,7 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
+WARN_SECONDS = 60  # between two warnings that the keeper has not renewed the key
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
 CALL_SECONDS = 5  # for an answer of AWS
@@ -37,12 +40,28 @@ PING_SECONDS = 10  # between two pings: the SDK sends none. The answer has as lo
 LINGER_SECONDS = 2  # for so long a replaced socket is still heard: an order may be told twice
 MOST_SECONDS = 60  # between two tries to connect
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
+quiet_until = 0.0
 
 
 @functools.cache
 def keys():
     """Return the table's reader. Raises ValueError without LISTEN_KEYS_TABLE or AWS_REGION."""
     return ListenKeys()
+
+
+def read_key():
+    """Return the listenKey from the table. Warns, once a minute at most, if it has expired there."""
+    global quiet_until
+    found = keys().read(ACCOUNT)
+    if found.expires_at < datetime.now(UTC) and time.monotonic() > quiet_until:
+        quiet_until = time.monotonic() + WARN_SECONDS
+        logging.warning(
+            "%s: the listenKey expired at %s UTC and the keeper has not renewed it%s: no orders arrive",
+            ACCOUNT,
+            f"{found.expires_at:%Y-%m-%d %H:%M}",
+            f" ({found.error_code})" if found.error_code else "",
+        )
+    return found.key
 
 
 async def call(function, *arguments):
@@ -54,7 +73,7 @@ async def call(function, *arguments):
 async def first_key():
     """Return the listenKey; end the program if there is none, or AWS does not answer."""
     try:
-        return (await call(keys().read, ACCOUNT)).key
+        return await call(read_key)
     except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
         sys.exit(str(error) or "AWS does not answer")
 
@@ -78,7 +97,7 @@ class Kept:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.dead.wait(), LOOK_SECONDS)
             try:
-                found = (await call(keys().read, ACCOUNT)).key
+                found = await call(read_key)
                 if found != self.key:
                     self.key = found
                     self.dead.clear()

@@ -10,7 +10,9 @@ import logging
 import os
 import re
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import ccxt.pro
 
@@ -19,6 +21,7 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
+WARN_SECONDS = 60  # between two warnings that the keeper has not renewed the key
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
 CALL_SECONDS = 5  # for an answer of AWS
@@ -26,12 +29,28 @@ PING_MS = 5000  # a network that is dead is noticed after 20 s; ccxt's own 180,0
 EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
 NEVER = 10**15  # ccxt starts and extends a listenKey of its own once this time, in ms, is past
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
+quiet_until = 0.0
 
 
 @functools.cache
 def keys():
     """Return the table's reader. Raises ValueError without LISTEN_KEYS_TABLE or AWS_REGION."""
     return ListenKeys()
+
+
+def read_key():
+    """Return the listenKey from the table. Warns, once a minute at most, if it has expired there."""
+    global quiet_until
+    found = keys().read(ACCOUNT)
+    if found.expires_at < datetime.now(UTC) and time.monotonic() > quiet_until:
+        quiet_until = time.monotonic() + WARN_SECONDS
+        logging.warning(
+            "%s: the listenKey expired at %s UTC and the keeper has not renewed it%s: no orders arrive",
+            ACCOUNT,
+            f"{found.expires_at:%Y-%m-%d %H:%M}",
+            f" ({found.error_code})" if found.error_code else "",
+        )
+    return found.key
 
 
 async def call(function, *arguments):
@@ -43,7 +62,7 @@ async def call(function, *arguments):
 async def first_key():
     """Return the listenKey; end the program if there is none, or AWS does not answer."""
     try:
-        return (await call(keys().read, ACCOUNT)).key
+        return await call(read_key)
     except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
         sys.exit(str(error) or "AWS does not answer")
 
@@ -115,7 +134,7 @@ class KeptBinance(ccxt.pro.binance):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.expired.wait(), LOOK_SECONDS)
             try:
-                found = (await call(keys().read, ACCOUNT)).key
+                found = await call(read_key)
                 if found != self.key:
                     self.use(found)
             except Exception as error:

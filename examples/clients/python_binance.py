@@ -10,7 +10,9 @@ import logging
 import os
 import re
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 from binance import AsyncClient, BinanceSocketManager
 from binance.ws.keepalive_websocket import KeepAliveWebsocket
@@ -20,6 +22,7 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
+WARN_SECONDS = 60  # between two warnings that the keeper has not renewed the key
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
 CALL_SECONDS = 5  # for an answer of AWS
@@ -29,12 +32,28 @@ EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 
 KeepAliveWebsocket.TIMEOUT = 1  # so soon it acts on another key; 10 s by default
+quiet_until = 0.0
 
 
 @functools.cache
 def keys():
     """Return the table's reader. Raises ValueError without LISTEN_KEYS_TABLE or AWS_REGION."""
     return ListenKeys()
+
+
+def read_key():
+    """Return the listenKey from the table. Warns, once a minute at most, if it has expired there."""
+    global quiet_until
+    found = keys().read(ACCOUNT)
+    if found.expires_at < datetime.now(UTC) and time.monotonic() > quiet_until:
+        quiet_until = time.monotonic() + WARN_SECONDS
+        logging.warning(
+            "%s: the listenKey expired at %s UTC and the keeper has not renewed it%s: no orders arrive",
+            ACCOUNT,
+            f"{found.expires_at:%Y-%m-%d %H:%M}",
+            f" ({found.error_code})" if found.error_code else "",
+        )
+    return found.key
 
 
 async def call(function, *arguments):
@@ -46,7 +65,7 @@ async def call(function, *arguments):
 async def first_key():
     """Return the listenKey; end the program if there is none, or AWS does not answer."""
     try:
-        return (await call(keys().read, ACCOUNT)).key
+        return await call(read_key)
     except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
         sys.exit(str(error) or "AWS does not answer")
 
@@ -66,7 +85,7 @@ class KeptClient(AsyncClient):
     async def look(self):
         """Return the listenKey; the one that is known when the table does not answer."""
         try:
-            self.known = (await call(keys().read, ACCOUNT)).key
+            self.known = await call(read_key)
         except Exception as error:
             if not self.known:
                 raise

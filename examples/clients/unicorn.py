@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 
 from unicorn_binance_websocket_api import BinanceWebSocketApiManager
 
@@ -20,18 +21,35 @@ from listenkey_keeper import ListenKeys, ListenKeyUnavailable
 ACCOUNT = os.environ.get("ACCOUNT", "alice")
 LOOK_SECONDS = 60  # between two looks at the table
 DEAD_SECONDS = 2  # the same while the key is dead
+WARN_SECONDS = 60  # between two warnings that the keeper has not renewed the key
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
 SILENT_SECONDS = 30  # a stream's thread shows once a second that it lives
 MOST_SECONDS = 60  # between two streams, when one after the other fails
 # The client's own list has ALGO_ORDER_UPDATE where Binance documents ALGO_UPDATE.
 EVENTS = ("ORDER_TRADE_UPDATE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "listenKeyExpired")
+quiet_until = 0.0
 
 
 @functools.cache
 def keys():
     """Return the table's reader. Raises ValueError without LISTEN_KEYS_TABLE or AWS_REGION."""
     return ListenKeys()
+
+
+def read_key():
+    """Return the listenKey from the table. Warns, once a minute at most, if it has expired there."""
+    global quiet_until
+    found = keys().read(ACCOUNT)
+    if found.expires_at < datetime.now(UTC) and time.monotonic() > quiet_until:
+        quiet_until = time.monotonic() + WARN_SECONDS
+        logging.warning(
+            "%s: the listenKey expired at %s UTC and the keeper has not renewed it%s: no orders arrive",
+            ACCOUNT,
+            f"{found.expires_at:%Y-%m-%d %H:%M}",
+            f" ({found.error_code})" if found.error_code else "",
+        )
+    return found.key
 
 
 def text_of(error):
@@ -54,7 +72,7 @@ class Kept(threading.Thread):
         while True:
             self.dead.wait(LOOK_SECONDS)
             try:
-                found = keys().read(ACCOUNT).key
+                found = read_key()
                 if found != self.key:
                     self.key = found
                     self.dead.clear()
@@ -102,7 +120,7 @@ class Kept(threading.Thread):
 
 def main():
     try:
-        kept = Kept(keys().read(ACCOUNT).key)
+        kept = Kept(read_key())
     except (ValueError, ListenKeyUnavailable) as error:
         sys.exit(str(error))
     kept.start()

@@ -74,6 +74,7 @@ class Place:
 
     def __init__(self, world: World, clock: VirtualClock, function: Any, folder: Path) -> None:
         self.world, self.clock, self.function = world, clock, function
+        clock.advance(time.time() - clock.timestamp())  # a recipe has the real clock
         self.exchange = world.exchange
         context, self.certificate = self_signed(folder, "*.binance.com")
         self.watched = Watched(self.exchange)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from tests.recipes.conftest import (
 from tests.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.clients
-PAUSE = 0.35  # seconds between two reports, at the speed of stand_in/
+# At the speed of stand_in/:
+PAUSE = 0.35  # seconds between two reports
+MINUTE = 0.6
 PYTHON = [name for name in ENVIRONMENTS if name.endswith(".py")]
 [THREADS] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/clients.md").read_text(), re.DOTALL)
 
@@ -80,6 +83,7 @@ def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     assert place.exchange.live_key(API_KEY, "usdm")
     assert place.world.current("alice")["listenKey"] not in "\n".join(recipe.heard + recipe.complaints)
     assert recipe.heard.count("alice: listening") >= 6, "it says each time that its socket is open"
+    assert not [line for line in recipe.complaints if "no orders arrive" in line]
 
 
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
@@ -163,6 +167,40 @@ def test_a_report_that_aws_refuses_is_logged_and_made_again(recipe, place, monke
     assert said_dead(recipe) >= 3
     assert place.hand_over_report(seconds=35) == "RECREATED"
     recipe.hears_orders("once the keeper was told")
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_it_warns_once_a_minute_of_a_key_that_is_not_renewed(name, place):
+    def warnings():
+        lines = [line.removeprefix("WARNING:root:") for line in running.complaints]
+        return [line for line in lines if "the listenKey expired" in line]
+
+    def more(count):
+        eventually(lambda: len(warnings()) >= count, lambda: f"it warns no more:\n{running.complaints}")
+
+    renewed = datetime.now(UTC) - timedelta(hours=3)
+    key = place.world.current("alice")["listenKey"]
+    place.world.put_current("alice", key, renewed, outcome="REJECTED", errorCode="INVALID_API_KEY")
+    began = time.monotonic()
+    running = Recipe(place, command(name), place.environment(RECIPES / name))
+    try:
+        eventually(lambda: "alice: listening" in running.heard, lambda: "it opens no socket")
+        assert warnings(), "it looks fine"
+        more(3)
+        place.exchange.expire(API_KEY, "usdm")  # it reads the table more often now
+        more(len(warnings()) + 3)
+        place.world.put_current("alice", key, renewed)
+        more(len(warnings()) + 2)
+        assert len(warnings()) <= (time.monotonic() - began) / MINUTE + 1
+        assert place.keep() == "RECREATED"
+        running.hears_orders("once the keeper has made another key")
+    finally:
+        running.end()
+    expired = f"alice: the listenKey expired at {renewed + timedelta(hours=1):%Y-%m-%d %H:%M} UTC"
+    assert set(warnings()) == {
+        f"{expired} and the keeper has not renewed it (INVALID_API_KEY): no orders arrive",
+        f"{expired} and the keeper has not renewed it: no orders arrive",
+    }
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)

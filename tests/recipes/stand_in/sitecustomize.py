@@ -80,3 +80,11 @@ asyncio.timeout = hurry(asyncio.timeout, 0, "delay", 1)
 asyncio.BaseEventLoop.call_later = hurry(asyncio.BaseEventLoop.call_later, 1, "delay", 0.2)
 threading.Event.wait = hurry(threading.Event.wait, 1, "timeout", 0.2)
 time.sleep = hurry(time.sleep, 0, "seconds", 0.2)
+
+
+def monotonic():
+    recipe = sys._getframe(1).f_code.co_filename == os.environ["STAND_IN_RECIPE"]
+    return _monotonic() * SPEED if recipe else _monotonic()
+
+
+_monotonic, time.monotonic = time.monotonic, monotonic
