@@ -65,6 +65,27 @@ async function readListenKey() {
   return Item?.listenKey?.S;
 }
 
+// The table's listenKey, or LISTEN_KEY if AWS does not answer. Without either the program ends.
+async function firstKey() {
+  if (!process.env.LISTEN_KEYS_TABLE) {
+    end("no table: set LISTEN_KEYS_TABLE");
+  }
+  let why = `${ACCOUNT}: the table has no listenKey: the account is new, or its name is wrong`;
+  try {
+    const key = await readListenKey();
+    if (key) {
+      return key;
+    }
+  } catch (error) {
+    why = `the table cannot be read: ${error.message}`;
+  }
+  if (!process.env.LISTEN_KEY) {
+    end(why);
+  }
+  console.error(`LISTEN_KEY is used (${why})`);
+  return process.env.LISTEN_KEY;
+}
+
 let key; // as last read from the table
 let dead; // the key that Binance said has expired
 let reportsLeft = 0;
@@ -171,13 +192,7 @@ class Line {
   }
 }
 
-if (!process.env.LISTEN_KEYS_TABLE) {
-  end("no table: set LISTEN_KEYS_TABLE");
-}
-key = await readListenKey().catch((error) => end(`the table cannot be read: ${error.message}`));
-if (!key) {
-  end(`${ACCOUNT}: the table has no listenKey: the account is new, or its name is wrong`);
-}
+key = await firstKey();
 follow();
 let line;
 for (let failures = 0; ; ) {

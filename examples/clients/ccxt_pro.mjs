@@ -59,6 +59,27 @@ async function readListenKey() {
   return Item?.listenKey?.S;
 }
 
+// The table's listenKey, or LISTEN_KEY if AWS does not answer. Without either the program ends.
+async function firstKey() {
+  if (!process.env.LISTEN_KEYS_TABLE) {
+    end("no table: set LISTEN_KEYS_TABLE");
+  }
+  let why = `${ACCOUNT}: the table has no listenKey: the account is new, or its name is wrong`;
+  try {
+    const key = await readListenKey();
+    if (key) {
+      return key;
+    }
+  } catch (error) {
+    why = `the table cannot be read: ${error.message}`;
+  }
+  if (!process.env.LISTEN_KEY) {
+    end(why);
+  }
+  console.error(`LISTEN_KEY is used (${why})`);
+  return process.env.LISTEN_KEY;
+}
+
 // ccxt with a listenKey that it is handed, and none of its own.
 class KeptBinance extends ccxt.pro.binance {
   reportsLeft = 0;
@@ -161,20 +182,13 @@ const exchange = new KeptBinance({
   options: { defaultType: "swap" },
   streaming: { keepAlive: PING_MS },
 });
-if (!process.env.LISTEN_KEYS_TABLE) {
-  end("no table: set LISTEN_KEYS_TABLE");
-}
-const key = await readListenKey().catch((error) => end(`the table cannot be read: ${error.message}`));
-if (!key) {
-  end(`${ACCOUNT}: the table has no listenKey: the account is new, or its name is wrong`);
-}
 // When a socket closes, ccxt also rejects promises that nobody awaits, which would end the program.
 process.on("unhandledRejection", (error) => {
   if (!(error instanceof ccxt.NetworkError)) {
     throw error;
   }
 });
-exchange.use(key);
+exchange.use(await firstKey());
 exchange.follow();
 for (;;) {
   try {

@@ -60,11 +60,14 @@ async def call(function, *arguments):
 
 
 async def first_key():
-    """Return the listenKey; end the program if there is none, or AWS does not answer."""
+    """Return the table's listenKey, or LISTEN_KEY if AWS does not answer. Without either end the program."""
     try:
         return await call(read_key)
     except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
-        sys.exit(str(error) or "AWS does not answer")
+        if not (key := os.environ.get("LISTEN_KEY")):
+            sys.exit(str(error) or "AWS does not answer")
+        logging.warning("LISTEN_KEY is used (%s)", text_of(error))
+        return key
 
 
 def text_of(error):

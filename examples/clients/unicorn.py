@@ -58,6 +58,17 @@ def text_of(error):
     return f"{type(error).__name__}: {text}"[:300]
 
 
+def first_key():
+    """Return the table's listenKey, or LISTEN_KEY if AWS does not answer. Without either end the program."""
+    try:
+        return read_key()
+    except (ValueError, ListenKeyUnavailable) as error:
+        if not (key := os.environ.get("LISTEN_KEY")):
+            sys.exit(str(error))
+        logging.warning("LISTEN_KEY is used (%s)", text_of(error))
+        return key
+
+
 class Kept(threading.Thread):
     """The listenKey as it was last read from the table, in a thread: a table that hangs holds up nothing."""
 
@@ -119,10 +130,7 @@ class Kept(threading.Thread):
 
 
 def main():
-    try:
-        kept = Kept(read_key())
-    except (ValueError, ListenKeyUnavailable) as error:
-        sys.exit(str(error))
+    kept = Kept(first_key())
     kept.start()
     # It pings every 5 seconds, with 10 for the answer, and opens a lost socket again by itself.
     manager = BinanceWebSocketApiManager(exchange="binance.com-futures", process_stream_signals=kept.notice)

@@ -204,6 +204,41 @@ def test_it_warns_once_a_minute_of_a_key_that_is_not_renewed(name, place):
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_it_starts_with_listen_key_while_aws_does_not_answer(name, place):
+    key = place.world.current("alice")["listenKey"]
+    place.way_to_the_table.die(black_hole=True)
+    running = Recipe(place, command(name), {**place.environment(RECIPES / name), "LISTEN_KEY": key})
+    try:
+        running.hears_orders("with LISTEN_KEY")
+        assert [line for line in running.complaints if "LISTEN_KEY is used" in line]
+        place.streams.drop_connections()
+        running.hears_orders("once the socket was lost, and the table still hangs")
+
+        another_process_takes_the_stream(place.exchange)
+        assert place.keep() == "CHANGED"
+        place.way_to_the_table.live()
+        running.hears_orders("once the table answers, and has another key")
+    finally:
+        running.end()
+    assert place.listen_key_requests() == []
+    assert key not in "\n".join(running.complaints)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_tables_key_goes_before_listen_key(name, place):
+    old = place.world.current("alice")["listenKey"]
+    another_process_takes_the_stream(place.exchange)
+    assert place.keep() == "CHANGED"
+    running = Recipe(place, command(name), {**place.environment(RECIPES / name), "LISTEN_KEY": old})
+    try:
+        eventually(lambda: place.streams.connections, lambda: "it opens no socket")
+        running.hears_orders("with the table's key")
+    finally:
+        running.end()
+    assert "LISTEN_KEY" not in "\n".join(running.complaints)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_what_is_missing_at_the_start_is_one_line(name, place):
     def says(environment):
         done = subprocess.run(command(name), env=environment, capture_output=True, text=True, timeout=SECONDS)
