@@ -185,7 +185,7 @@ def _alarms(stack: Stack, resources: Resources) -> Iterator[Finding]:
             yield Finding(
                 "alarms",
                 False,
-                f"{name} notifies nobody, because its actions are disabled: enable them with `{enable}`",
+                f"{name} sends no email, because its actions are disabled: enable them with `{enable}`",
             )
         elif alarm["StateValue"] == "ALARM":
             # The template's descriptions end with what to do first.

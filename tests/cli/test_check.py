@@ -329,7 +329,7 @@ def test_an_alarm_that_is_off_is_well(told: Told, key_at_risk: str) -> None:
         (
             {"StateValue": "OK", "ActionsEnabled": False},
             False,
-            "ThrottlesAlarm notifies nobody, because its actions are disabled: enable them with `aws "
+            "ThrottlesAlarm sends no email, because its actions are disabled: enable them with `aws "
             f"cloudwatch enable-alarm-actions --alarm-names {its('ThrottlesAlarm')} --region {REGION}`",
         ),
         (
