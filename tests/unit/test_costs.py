@@ -64,7 +64,7 @@ def test_the_weight_counter_is_written_once_for_each_hundred_accounts() -> None:
 
 def test_an_idle_queue_is_polled_five_times_in_twenty_seconds() -> None:
     lines = costs.bill(1_000_000, MEASURED, free=False)
-    idle = 14 * 5 * 730 * 180 * 0.40 / 1e6  # 14 addresses, a stack each
+    idle = 34 * 5 * 730 * 180 * 0.40 / 1e6  # 34 addresses, a stack each
     messages = (48 + 288) * DAYS * 1000 * 2.1 * 0.40 / 1e6
     assert lines["SQS, shards"] == pytest.approx(idle + messages)
     assert costs.bill(10_000, MEASURED, free=False)["SQS, shards"] == 0.0
