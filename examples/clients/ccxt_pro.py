@@ -103,8 +103,12 @@ class KeptBinance(ccxt.pro.binance):
     def on_connected(self, client, message=None):
         super().on_connected(client, message)
         if "listenKey=" in client.url:
-            print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
             self.doubt()
+            self.listening()
+
+    def listening(self):
+        """A socket is open. Your own code extends this, with a task that reconciles by REST."""
+        print(f"{ACCOUNT}: listening", flush=True)
 
     def handle_message(self, client, message):
         if message.get("e") != "listenKeyExpired":  # ccxt has no use for it

@@ -133,6 +133,19 @@ def heard(event):
         print(order.get("i") or order["aid"], order["s"], order["X"], flush=True)
 
 
+def listening():
+    """A socket is open. Your own code takes the place of this, prints the line and starts to reconcile."""
+    print(f"{ACCOUNT}: listening", flush=True)
+
+
+def hand(to, *event):
+    """Call the bot's own code: a mistake in it must not close the socket."""
+    try:
+        to(*event)
+    except Exception:
+        logging.exception("the bot's own code failed")
+
+
 async def listen(client):
     """Hear events until the listenKey has expired."""
     # It asks for the listenKey every `user_timeout` seconds, and reconnects when it has changed.
@@ -141,12 +154,12 @@ async def listen(client):
     client.socket = manager.futures_user_socket()
     opened = client.socket._after_connect
 
-    async def listening():
+    async def connected():
         await opened()
-        print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
         client.doubt()
+        hand(listening)
 
-    client.socket._after_connect = listening
+    client.socket._after_connect = connected
     async with client.socket as socket:
         while True:
             event = await socket.recv()
@@ -155,10 +168,7 @@ async def listen(client):
             if event["e"] == "error":
                 logging.warning("%s", event["type"])  # it reconnects
             else:
-                try:
-                    heard(event)
-                except Exception:  # a mistake in it must not close the socket
-                    logging.exception("heard() failed")
+                hand(heard, event)
 
 
 async def main():

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.clients
 PAUSE = 0.35  # seconds between two reports
 MINUTE = 0.6
 PYTHON = [name for name in ENVIRONMENTS if name.endswith(".py")]
-[THREADS] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/clients.md").read_text(), re.DOTALL)
+[THREADS] = re.findall(r"(?ms)^```python\n(.*?)^```", (ROOT / "docs/clients.md").read_text())
 
 
 def said_dead(recipe):
@@ -296,18 +296,22 @@ def test_ccxt_that_was_handed_no_key_starts_none(name, place):
 BROKEN = """
 import asyncio, python_binance
 
-print_order = python_binance.heard
+print_order, print_line = python_binance.heard, python_binance.listening
 
 def heard(event):
     python_binance.heard = print_order
     raise ValueError("a mistake in the bot")
 
-python_binance.heard = heard
+def listening():
+    print_line()
+    raise ValueError("a mistake in its reconciling")
+
+python_binance.heard, python_binance.listening = heard, listening
 asyncio.run(python_binance.main())
 """
 
 
-def test_a_mistake_in_a_bots_handler_is_logged_and_closes_no_socket(place):
+def test_a_mistake_in_a_bots_own_code_is_logged_and_closes_no_socket(place):
     environment = place.environment(RECIPES / "python_binance.py")
     environment["PYTHONPATH"] += f":{RECIPES}"
     running = Recipe(place, [command("python_binance.py")[0], "-c", BROKEN], environment)
@@ -315,10 +319,56 @@ def test_a_mistake_in_a_bots_handler_is_logged_and_closes_no_socket(place):
         running.hears_orders("after the mistake")
     finally:
         running.end()
-    assert {"Traceback (most recent call last):", "ValueError: a mistake in the bot"} <= set(
-        running.complaints
-    )
+    mistakes = {"ValueError: a mistake in the bot", "ValueError: a mistake in its reconciling"}
+    assert {"Traceback (most recent call last):", *mistakes} <= set(running.complaints)
     assert running.heard.count("alice: listening") == 1
+
+
+RECONCILING = {
+    "ccxt_pro.py": """
+import asyncio, ccxt_pro
+
+class Bot(ccxt_pro.KeptBinance):
+    def listening(self):
+        super().listening()
+        self.reconciling = asyncio.create_task(self.reconcile())
+
+    async def reconcile(self):
+        print("reconciles", flush=True)
+
+ccxt_pro.KeptBinance = Bot
+asyncio.run(ccxt_pro.main())
+""",
+    "python_binance.py": """
+import asyncio, python_binance
+
+async def reconcile():
+    print("reconciles", flush=True)
+
+def listening():
+    global reconciling
+    print_line()
+    reconciling = asyncio.create_task(reconcile())
+
+print_line, python_binance.listening = python_binance.listening, listening
+asyncio.run(python_binance.main())
+""",
+}
+
+
+@pytest.mark.parametrize("name", RECONCILING)
+def test_a_bot_reconciles_each_time_a_socket_is_open(name, place):
+    environment = place.environment(RECIPES / name)
+    environment["PYTHONPATH"] += f":{RECIPES}"
+    running = Recipe(place, [command(name)[0], "-c", RECONCILING[name]], environment)
+    try:
+        running.hears_orders("at first")
+        reconnects(running, place)
+        running.hears_orders("on another socket")
+        eventually(lambda: running.heard.count("reconciles") >= 2, lambda: f"it does not:\n{running.heard}")
+    finally:
+        running.end()
+    assert running.heard.count("reconciles") == running.heard.count("alice: listening")
 
 
 @pytest.mark.parametrize("name", PYTHON)
