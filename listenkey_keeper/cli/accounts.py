@@ -203,7 +203,8 @@ def set_(
         said.append(f"gets {gets} if Binance has none for it")
     if environment:
         said.append(f"uses Binance's {environment} environment from its next renewal on")
-    _change(registry, chosen(registry, accounts, secret), row, " and ".join(said) + ".", as_json)
+    says = " and ".join(said) + "."
+    _change(registry, chosen(registry, accounts, secret), row, as_json, says, "changed", f"Each {says}")
 
 
 @command(app, "accounts enable alice")
@@ -220,8 +221,11 @@ def enable(
     The next run renews each that is due. `listenkeys renew ACCOUNT` renews it now.
     """
     registry = Registry(connect())
-    said = "is enabled. The next run renews it if it is due; `listenkeys renew NAME` renews it now."
-    _change(registry, chosen(registry, accounts, secret), {"enabled": {"BOOL": True}}, said, as_json)
+    one = "is enabled. The next run renews it if it is due; `listenkeys renew NAME` renews it now."
+    them = f"--secret {secret}" if secret else "NAME"
+    several = f"The next run renews those that are due; `listenkeys renew {them}` renews them now."
+    row = {"enabled": {"BOOL": True}}
+    _change(registry, chosen(registry, accounts, secret), row, as_json, one, "enabled", several)
 
 
 @command(app, "accounts disable alice bob")
@@ -239,29 +243,49 @@ def disable(
     ACCOUNT` renews them again.
     """
     registry = Registry(connect())
-    said = "is disabled. Its listenKey, if it has one, expires within 60 minutes, and no alarm is raised."
-    _change(registry, chosen(registry, accounts, secret), {"enabled": {"BOOL": False}}, said, as_json)
+    one = "is disabled. Its listenKey, if it has one, expires within 60 minutes, and no alarm is raised."
+    several = "Their listenKeys expire within 60 minutes, and no alarm is raised."
+    row = {"enabled": {"BOOL": False}}
+    _change(registry, chosen(registry, accounts, secret), row, as_json, one, "disabled", several)
 
 
 command(app, "accounts import accounts.csv", "import")(import_file)
 command(app, "accounts remove alice bob --with-secret")(remove)
 
 
-def _change(registry: Registry, known: list[Account], row: dict[str, Any], said: str, as_json: bool) -> None:
+def _change(
+    registry: Registry,
+    known: list[Account],
+    row: dict[str, Any],
+    as_json: bool,
+    one: str,
+    what: str,
+    several: str,
+) -> None:
+    """Change the rows, and say so: `one` after a single account's id, else `what` was done, and `several`.
+
+    NAME stands for the ids.
+    """
     if "environment" in row:
         for account in known:
             check_place(account.product, row["environment"]["S"])
-    changed = []
-    for id_ in (account.id for account in known):
-        # Print each change at once: an error at a later account must not hide what was changed before it.
-        account = registry.change(id_, row)
-        changed.append(account)
-        if as_json:
-            continue
-        if account.problem and account.enabled:
-            show(f"{id_} is still invalid: {account.problem.message}")
-        else:
-            show(f"{id_} {said.replace('NAME', as_argument(id_))}")
+    changed: list[Account] = []
+    ids: list[str] = []
+    try:
+        for account in known:
+            changed.append(registry.change(account.id, row))
+    finally:  # an error at a later account must not hide what was changed before it
+        for account in [] if as_json else changed:
+            if account.problem and account.enabled:
+                show(f"{account.id} is still invalid: {account.problem.message}")
+            else:
+                ids.append(account.id)
+        ids.sort()  # those that begin with a dash first
+        names = as_argument(" ".join(ids))
+        if len(ids) == 1:
+            show(f"{ids[0]} {one.replace('NAME', names)}")
+        elif ids:
+            show(f"{len(ids)} accounts {what}: {', '.join(ids)}", several.replace("NAME", names))
     if as_json:
         show_json([as_dict(account) for account in changed])
 

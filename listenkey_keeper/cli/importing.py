@@ -103,7 +103,8 @@ def import_file(
             tick = stack.minutes("ScheduleExpression", 30)
             only = f" --secret {replaced_in[0]}" if len(replaced_in) == 1 else ""
             show(f"The next renewal uses the new API keys, within about {tick} minutes.")
-            show(f"`listenkeys renew --force{only}` uses them now.")
+            wrong = "A wrong API key then shows as REJECTED, CHANGED or RECREATED."
+            show(f"`listenkeys renew --force{only}` uses them now. {wrong}")
     if results["failed"]:
         raise typer.Exit(ACTION_NEEDED)
 

@@ -22,7 +22,7 @@ from .listen import listen
 from .output import can_draw, confirmed, console, show, show_json, waiting
 from .paging import HOLD
 from .registry import Registry, no_such
-from .renew import event_of, failed, invoke, report_view, taken_over
+from .renew import event_of, failed, invoke, not_recorded, report_view
 from .rows import check_id
 from .stack import AccountId, Connect, InSecret, Stack, in_local_environment, now, on_stack
 from .status import StatusTable, status_json
@@ -231,8 +231,9 @@ def renew(
     """Renew accounts now.
 
     Runs the function, waits until it has finished and shows its report. Skips accounts that were renewed less
-    than 5 minutes ago, unless the last attempt failed. Names the accounts for which Binance already had a
-    listenKey that is not the recorded one. Exits with 1 when an account could not be renewed.
+    than 5 minutes ago, unless the last attempt failed. Names the accounts whose listenKey at Binance was not
+    the recorded one: CHANGED, EXTENDED although new, and with --force RECREATED. Exits with 1 when an account
+    could not be renewed.
     """
     stack = connect()
     if ids or secret is not None:
@@ -249,7 +250,7 @@ def renew(
         show_json(report)
     else:
         show(report_view(report, now()))
-        if found := taken_over(stack, report):
+        if found := not_recorded(stack, report, force):
             show("", found)
     if failed(report):
         raise typer.Exit(ACTION_NEEDED)

@@ -31,7 +31,7 @@ _NAMED = 5  # the most accounts without a listenKey, or with an error that goes 
 _AGE = re.compile(r"(?<=renewed )-?\d+(?= min ago)")  # in the reason of a plan
 _MOST_LISTED = 20  # of a longer plan, a terminal gets only counts
 _MAX_NAMED = 2000  # account ids in an event; Lambda would accept 6 MB, but nobody waits that long for a run
-# What it may mean that Binance had a listenKey that was not the recorded one.
+# What it may mean that Binance's listenKey is not the recorded one.
 _SAYS = {
     Outcome.CHANGED: "CHANGED: Binance has another listenKey than the recorded one. Another program, or a "
     "stack in another region, started a stream; or, if you have replaced the API key, the new one may be "
@@ -40,6 +40,9 @@ _SAYS = {
     Outcome.EXTENDED: "EXTENDED, although new here: Binance had a listenKey already. Another program, or a "
     "stack in another region, uses it; or the API key is another account's: `listenkeys check` says whether "
     "two accounts here have the same listenKey",
+    Outcome.RECREATED: "RECREATED: Binance had no listenKey for this API key, and made one. That is normal "
+    "if the recorded one had expired or was deleted; but if you have replaced the API key, the new one may "
+    "be another account's: place an order, and see whose bot gets it",
 }
 
 
@@ -156,21 +159,22 @@ class _Plan:
         return table
 
 
-def taken_over(stack: Stack, report: dict[str, Any]) -> Problems | None:
-    """Return the accounts of a run whose listenKey Binance had already and the stack did not.
+def not_recorded(stack: Stack, report: dict[str, Any], force: bool) -> Problems | None:
+    """Return the accounts of a run whose listenKey at Binance was not the recorded one.
 
-    None if there are none, or if ListenKeysTable cannot be read, which is noted.
+    RECREATED ones only with `force`, as after a replaced API key: in any other run they are routine. None if
+    there are none, or if ListenKeysTable cannot be read, which is noted.
     """
-    if not report.get("changed") and not report.get("extended"):
+    named = [Outcome.EXTENDED, Outcome.CHANGED, *([Outcome.RECREATED] if force else [])]
+    if not any(report.get(outcome.lower()) for outcome in named):
         return None
     # An EXTENDED that changes the recorded listenKey recorded the first one.
     only = {
-        "FilterExpression": "runId = :run AND (outcome = :changed OR "
-        "(outcome = :extended AND listenKeyChangedAt = renewedAt))",
+        "FilterExpression": f"runId = :run AND outcome IN ({', '.join(f':{each}' for each in named)}) AND "
+        "(outcome <> :EXTENDED OR listenKeyChangedAt = renewedAt)",
         "ExpressionAttributeValues": {
             ":run": {"S": report["runId"]},
-            ":changed": {"S": Outcome.CHANGED},
-            ":extended": {"S": Outcome.EXTENDED},
+            **{f":{outcome}": {"S": outcome} for outcome in named},
         },
         "ProjectionExpression": "accountId,outcome",
     }
@@ -179,7 +183,7 @@ def taken_over(stack: Stack, report: dict[str, Any]) -> Problems | None:
         pages = scan(stack.client("dynamodb"), table, "ListenKeysTable", ConsistentRead=True, **only)
         found = [(item["accountId"]["S"], Outcome(item["outcome"]["S"])) for page in pages for item in page]
     except Unavailable as error:
-        note(f"note: cannot tell which listenKeys Binance had already: {explain(error)}")
+        note(f"note: cannot name the accounts whose listenKey is not the recorded one: {explain(error)}")
         return None
     return Problems([(name, None, _SAYS[outcome]) for name, outcome in found]) if found else None
 

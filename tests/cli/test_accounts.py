@@ -423,8 +423,8 @@ def test_disable_and_enable_change_nothing_but_that(run: Run, world: World, func
     world.add_account("alice", OTHER)
     world.add_account("bob", OTHER)
     done = run("accounts", "disable", "alice", "bob")
-    said = "is disabled. Its listenKey, if it has one, expires within 60 minutes, and no alarm is raised."
-    assert (done.exit_code, done.stdout) == (0, f"alice {said}\nbob {said}\n")
+    said = "Their listenKeys expire within 60 minutes, and no alarm is raised."
+    assert (done.exit_code, done.stdout) == (0, f"2 accounts disabled: alice, bob\n{said}\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "enabled": {"BOOL": False}}
     tick = function.invoke(TICK)
     assert tick.report is not None
@@ -472,9 +472,9 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
     assert (sweep.report["extended"], sweep.report["skipped"]) == (1, 1)
 
     done = run("accounts", "set", "alice", "bob", "--renew-after", "default", "--no-create-if-missing")
-    said = "is renewed by the next sweep once its listenKey is 30 minutes old"
+    said = "Each is renewed by the next sweep once its listenKey is 30 minutes old"
     said += " and gets an alarm instead of a new listenKey if Binance has none for it."
-    assert (done.exit_code, done.stdout) == (0, f"alice {said}\nbob {said}\n")
+    assert (done.exit_code, done.stdout) == (0, f"2 accounts changed: alice, bob\n{said}\n")
     assert row(world, "alice") == {"accountId": {"S": "alice"}, "createIfMissing": {"BOOL": False}}
     clock.advance(minutes=5)
     sweep = function.invoke(SWEEP)
@@ -492,9 +492,10 @@ def test_set_corrects_a_row_whose_interval_makes_no_sense(run: Run, world: World
 
 def test_a_change_that_leaves_a_row_invalid_says_so(run: Run, world: World) -> None:
     world.put_row("alice", product="spot")
+    world.add_account("bob", OTHER)
     for command in (("set", "--renew-after", "5"), ("enable",)):
-        said = run("accounts", *command, "alice").stdout
-        assert said.startswith("alice is still invalid: AccountsTable row: product spot")
+        said = run("accounts", *command, "alice", "bob").stdout
+        assert re.match(r"alice is still invalid: AccountsTable row: product spot.*\nbob is .*\n$", said)
     assert run("accounts", "disable", "alice").stdout.startswith("alice is disabled.")
 
 

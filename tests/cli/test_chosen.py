@@ -41,6 +41,21 @@ def test_the_accounts_of_a_secret_are_listed_changed_and_removed(run: Run, world
 
 
 @pytest.mark.usefixtures("owners")
+def test_enable_prints_one_line_that_renews_all_of_them(run: Run, world: World, front: Front) -> None:
+    world.add_account("-eve", "eve".ljust(20, "x"))
+    for accounts, names, line in (
+        (("--secret", OLIVIA), "alice, bob", f"--secret {OLIVIA}"),
+        (("--", "dave", "-eve"), "-eve, dave", "-- -eve dave"),
+    ):
+        run("accounts", "disable", *accounts)
+        assert run("accounts", "enable", *accounts).stdout == (
+            f"2 accounts enabled: {names}\nThe next run renews those that are due; "
+            f"`listenkeys renew {line}` renews them now.\n"
+        )
+        assert "CREATED         2" in run("renew", *line.split()).stdout
+
+
+@pytest.mark.usefixtures("owners")
 def test_the_status_of_a_secret_is_that_of_its_accounts(run: Run, world: World, clock: VirtualClock) -> None:
     for name in ("alice", "bob", "dave"):
         world.put_current(name, "CANARYlisten".ljust(64, "9"), clock.now())

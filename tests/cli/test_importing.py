@@ -21,7 +21,8 @@ Import = Callable[..., Result]
 SWEEP = "The next sweep, within 5 minutes, creates their listenKeys.\n`listenkeys renew` does it now.\n"
 RENEWAL = (
     "The next renewal uses the new API keys, within about 30 minutes.\n"
-    "`listenkeys renew --force` uses them now.\n"
+    "`listenkeys renew --force` uses them now. "
+    "A wrong API key then shows as REJECTED, CHANGED or RECREATED.\n"
 )
 BOTH = "listenkeys/alice, listenkeys/bob: 2 accounts added\n"
 EMPTY = "there is no account in the file: each line is name,product,API key[,secret]"

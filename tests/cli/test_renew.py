@@ -98,31 +98,49 @@ def test_a_replaced_api_key_is_tried_by_the_line_that_add_prints(
     assert (done.exit_code, "INVALID_API_KEY" in done.stdout) == (1, True)
 
 
-def test_renew_names_whose_listen_key_binance_had_already(
-    run: Run, world: World, front: Front, clock: VirtualClock, faults: AwsFaults
+def test_renew_names_whose_listen_key_is_not_the_recorded_one(
+    run: Run, world: World, front: Front, clock: VirtualClock, faults: AwsFaults, api_key: str
 ) -> None:
-    for name in ("alice", "bob", "carol"):
+    for name in ("alice", "bob", "carol", "erin"):
         world.add_account(name, name.ljust(20, "x"))
     assert "listenKey already" not in run("renew").stdout
     clock.advance(minutes=1)
     world.exchange.rotate("alice".ljust(20, "x"), "usdm")
     world.add_account("dave", "bob".ljust(20, "x"))
+    world.exchange.add_account(api_key)  # of an account that nobody has renewed
+    run("accounts", "add", "erin", "--replace", stdin=api_key)
     done = run("renew", "--force")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "outcome   accounts", "EXTENDED         3", "CHANGED          1", "",
-        "4 accounts; least time left on a listenKey: 60 min", "",
+        "outcome    accounts", "EXTENDED          3", "CHANGED           1", "RECREATED         1", "",
+        "5 accounts; least time left on a listenKey: 60 min", "",
         f"{_SAYS[Outcome.CHANGED]}.", "  alice", f"{_SAYS[Outcome.EXTENDED]}.", "  dave",
+        f"{_SAYS[Outcome.RECREATED]}.", "  erin",
     ]  # fmt: skip
     clock.advance(minutes=1)
     assert "Binance h" not in run("renew", "--force").stdout
     faults.fail("Scan", "AccessDeniedException")
     done = run("renew", "--force")
-    assert (done.exit_code, "EXTENDED         4" in done.stdout) == (0, True)
+    assert (done.exit_code, "EXTENDED         5" in done.stdout) == (0, True)
     assert done.stderr == (
-        "note: cannot tell which listenKeys Binance had already: ListenKeysTable could not be read: access "
-        "denied to these AWS credentials: they do not allow this; choose another with --profile\n"
+        "note: cannot name the accounts whose listenKey is not the recorded one: ListenKeysTable could not "
+        "be read: access denied to these AWS credentials: they do not allow this; choose another with "
+        "--profile\n"
     )
+
+
+def test_recreated_accounts_are_named_only_with_force(
+    run: Run, world: World, front: Front, clock: VirtualClock
+) -> None:
+    for name in ("alice", "bob", "carol"):
+        world.add_account(name, name.ljust(20, "x"))
+    assert run("renew").exit_code == 0
+    for options, named in (((), ["  carol"]), (("--force",), ["  2 accounts: alice, bob", "  carol"])):
+        clock.advance(minutes=61)
+        world.exchange.rotate("carol".ljust(20, "x"), "usdm")  # CHANGED, which is always named
+        lines = run("renew", *options).stdout.splitlines()
+        assert lines[1:3] == ["CHANGED           1", "RECREATED         2"]
+        assert sorted(line for line in lines if line.startswith("  ")) == named
 
 
 def test_renew_names_what_it_cannot_renew_and_what_to_do(run: Run, world: World, front: Front) -> None:
