@@ -2,7 +2,8 @@
 
 Python imports this by itself before the recipe: binance.com then leads to the stand-in, whose certificate is
 trusted, and every other name leads nowhere. What the recipe waits for takes a hundredth of the time: a pause
-no less than 0.2 s, and what has to happen in time a second, because the machine may be busy.
+no less than 0.2 s, what has to happen in time a second, and an answer of AWS 3 s, because the machine may be
+busy.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ HURRIED = (
     "websockets/asyncio/connection.py",
 )
 SPEED = 100
+CALL_SECONDS = 5  # how long the recipes wait for AWS
 
 _look_up = socket.getaddrinfo
 
@@ -60,7 +62,9 @@ def hurry(function, position, name, least):
     """Divide an argument, seconds, by SPEED in the calls that the recipe makes, down to `least`."""
 
     def shorter(seconds):
-        return seconds if seconds is None else min(seconds, max(seconds / SPEED, least))
+        if seconds is None:
+            return None
+        return min(seconds, max(seconds / SPEED, least if seconds != CALL_SECONDS else 3))
 
     def hurried(*arguments, **named):
         if sys._getframe(1).f_code.co_filename.endswith(HURRIED):
