@@ -91,6 +91,8 @@ class Controls:
             new = f"newkey{self._new_keys:04}"
             exchange.add_api_key(new, key)
             return f"{account_id} has another API key: {new}"
+        elif verb in ("order", "fill") and product == "portfolio-pro":
+            raise ValueError("the stream of portfolio-pro has no orders: add the account as usdm too")
         elif verb in ("order", "fill"):
             live = exchange.live_key(key, product)
             hear = exchange.listeners(live or "")

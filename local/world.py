@@ -151,8 +151,10 @@ class World:
             self.exchange.add_account(api_key)
         headers = {"X-MBX-APIKEY": "demoalice".ljust(64, "0")}
         answer = self.exchange.handle("POST", "/fapi/v1/listenKey", headers)
-        self.put_current("alice", json.loads(answer.body)["listenKey"], earlier)
-        self.put_current("carol", "forgotten".ljust(64, "0"), earlier - timedelta(minutes=40))
+        url = self.stream_url
+        self.put_current("alice", json.loads(answer.body)["listenKey"], earlier, streamUrl=url)
+        forgotten = earlier - timedelta(minutes=40)
+        self.put_current("carol", "forgotten".ljust(64, "0"), forgotten, streamUrl=url)
 
 
 def demo_world(clock: ScaledClock | None = None) -> World:

@@ -57,6 +57,8 @@ def test_the_buttons_break_accounts_and_the_page_says_so(server: PageServer, wor
     assert "<option selected>alice" in page
     assert "there is no account nobody" in press(server, "revoke", "nobody")
     assert "there is no command dance" in press(server, "dance", "alice")
+    world.add_account("pro", "b" * 20, product="portfolio-pro")
+    assert "the stream of portfolio-pro has no orders" in press(server, "order", "pro")
 
 
 def test_there_is_a_button_for_every_command_of_the_stand_in() -> None:
