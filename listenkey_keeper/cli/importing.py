@@ -92,7 +92,7 @@ def import_file(
         totals = {what: len(names) for what, names in results.items()}
         show_json({"dryRun": dry_run, "totals": totals, **results})
     elif dry_run:
-        show(f"{_counted(results, dry_run)}.", "dry run: nothing was changed")
+        show(f"{_counted(results, dry_run)}.", "dry run: nothing was changed, and no secret was read")
     else:
         show(f"{_counted(results)}.")
         if results["added"]:

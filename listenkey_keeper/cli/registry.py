@@ -6,6 +6,7 @@ same command again finishes the job. Nothing here prints.
 
 import contextlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -296,10 +297,15 @@ def no_such(unknown: Sequence[str], known: Iterable[str]) -> CliError:
 def did_you_mean(unknown: Sequence[str], known: Iterable[str]) -> str:
     """Return a hint such as " did you mean alice?".
 
-    Empty if no known id is similar to one of the first few unknown ids.
+    Empty if no known id is similar to one of the first few unknown ids. Digits are never guessed: with
+    another number it is another account, perhaps another owner's.
     """
-    known = list(known)
-    near = [match for id_ in unknown[:_MOST_GUESSED] for match in get_close_matches(id_, known, n=1)]
+    near = []
+    by_digits = defaultdict(list)
+    for id_ in known:
+        by_digits[re.sub(r"\D", "", id_)].append(id_)
+    for id_ in unknown[:_MOST_GUESSED]:
+        near += get_close_matches(id_, by_digits[re.sub(r"\D", "", id_)], n=1)
     return f" did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
 
 

@@ -20,6 +20,7 @@ from listenkeys.model import RETRYABLE, SUCCESSES, Outcome
 from listenkeys.report import MAX_PLAN
 from listenkeys.timing import LEASE_MINUTES
 from listenkeys.view.remedies import as_argument
+from listenkeys.view.status import LATE_MINUTES
 
 from .errors import CliError, explain
 from .output import Columns, Problems, note, plain
@@ -118,7 +119,11 @@ def report_view(report: dict[str, Any], at: datetime) -> Group:
         parts.append(Text(plain(f"{name} is disabled: {enable}")))
     unnamed = sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK) - len(named)
     if unnamed > 0:
-        says = f"{unnamed} more are not listed: `listenkeys status` shows those that are not ok"
+        says = f"{unnamed} more are not listed: `listenkeys status --not-ok` shows those that are not ok"
+        if report.get("deferred"):
+            says += (
+                f"; one that was not tried counts as ok until it has less than {LATE_MINUTES} minutes left"
+            )
         parts += ["", Text(says)]
     return Group(*parts)
 

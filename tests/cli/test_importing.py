@@ -328,7 +328,7 @@ def test_a_dry_run_says_what_goes_into_which_secret_and_changes_nothing(
         assert (done.exit_code, done.stderr) == (0, "")
         assert done.stdout == (
             f"listenkeys/all: {all_}\nlistenkeys/erin: 1 account to add\n{sums}\n"
-            "dry run: nothing was changed\n"
+            "dry run: nothing was changed, and no secret was read\n"
         )
     assert set(faults.calls) == {"DescribeStacks", "Scan"}
     found = json.loads(imported(*lines, options=("--dry-run", "--json")).stdout)

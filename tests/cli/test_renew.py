@@ -269,7 +269,7 @@ def test_a_report_of_more_problems_than_it_names_says_so(run: Run, world: World,
     lines = run("renew").stdout.splitlines()
     assert "at least 50 of 60 accounts have no live listenKey" in lines
     assert "  50 accounts: desk-00, " in "\n".join(lines)
-    assert lines[-1] == "10 more are not listed: `listenkeys status` shows those that are not ok"
+    assert lines[-1] == "10 more are not listed: `listenkeys status --not-ok` shows those that are not ok"
 
 
 def problem(
@@ -328,12 +328,19 @@ ONE_SKIPPED = ["outcome  accounts", "SKIPPED         1", ""]
              "NO_REMEDY: refused", "  2 accounts: bob, carol"], 1,
         ),
         (
+            {"accounts": 9, "deferred": 9, "minRemainingSeconds": 1500},
+            ["outcome   accounts", "DEFERRED         9", "",
+             "9 accounts; least time left on a listenKey: 25 min", "",
+             "9 more are not listed: `listenkeys status --not-ok` shows those that are not ok; one that was "
+             "not tried counts as ok until it has less than 24 minutes left"], 1,
+        ),
+        (
             {"accounts": 3, "failed": 3, "minRemainingSeconds": 0, "problems": [
                 problem("bob", outcome="FAILED"), problem("carol", "OTHER", "FAILED")]},
             ["outcome  accounts", "FAILED          3", "",
              "at least 2 of 3 accounts have no live listenKey", "",
              "NO_REMEDY: refused", "  bob", "OTHER: refused", "  carol", "",
-             "1 more are not listed: `listenkeys status` shows those that are not ok"], 1,
+             "1 more are not listed: `listenkeys status --not-ok` shows those that are not ok"], 1,
         ),
         (
             {"accounts": 2, "failed": 1, "created": 1, "minRemainingSeconds": 0, "problems": [

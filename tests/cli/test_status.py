@@ -162,6 +162,9 @@ def test_accounts_that_are_named_are_shown_alone_and_decide_the_exit_code(
     assert done.stderr.startswith("listenkeys: there is no account zoe: `")
     said = run("status", "alicia", "zoe", "barol").stderr
     assert "no account alicia, barol, zoe: did you mean alice, carol? `" in said
+    world.add_account("owner62-310", "e" * 20)
+    assert "did you mean owner62-310?" in run("status", "onwer62-310").stderr
+    assert "did you mean" not in run("status", "owner21-105").stderr
     done = run("status", "k" * 64)
     assert (done.exit_code, "k" * 64 in done.output) == (2, False)
 
