@@ -8,6 +8,7 @@ It moves every URL of the clients below, and lets no socket of this process leav
 import asyncio
 import errno
 import ipaddress
+import json
 import os
 import runpy
 import sys
@@ -15,6 +16,9 @@ import types
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
 
 def moved(value):
@@ -108,6 +112,16 @@ def build_wall():
     sys.addaudithook(wall)
 
 
+def api_key():
+    """Return the account's API key in the local environment, which sees its orders; or a spare one."""
+    name = f"listenkeys/{os.environ.get('ACCOUNT', 'alice')}"
+    try:
+        secret = boto3.client("secretsmanager").get_secret_value(SecretId=name)
+        return json.loads(secret["SecretString"])["apiKey"]
+    except (BotoCoreError, ClientError, ValueError, KeyError):
+        return "sparekey01"
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         print("usage: .local/with python stand_in.py PROGRAM [ARGUMENT...]", file=sys.stderr)
@@ -119,8 +133,7 @@ if __name__ == "__main__":
     if not all(is_here(urlsplit(url).hostname or "Binance") for url in (BASE, STREAM)):
         sys.exit("this environment uses the real Binance: start `make up` without ACCOUNT=real")
     build_wall()
-    # An API key that the stand-in knows, in place of yours: ccxt asks for positions with it.
-    os.environ.update(BINANCE_API_KEY="sparekey01", BINANCE_API_SECRET="any")
+    os.environ.update(BINANCE_API_KEY=api_key(), BINANCE_API_SECRET="any")
     for move in (ccxt, binance, binance_common, unicorn_binance_websocket_api):
         if find_spec(move.__name__):
             move()

@@ -386,13 +386,13 @@ def test_stand_in_runs_it_unchanged_and_with_an_api_key_it_knows(name, place, tm
         name, program = "python_binance.py", tmp_path / name
         program.write_text(THREADS)
     started = [command(name)[0], str(RECIPES / "stand_in.py"), str(program)]
-    place.exchange.add_account("sparekey01")
     environment = {**place.local_environment(), "BINANCE_API_KEY": "one of the reader's"}
     running = Recipe(place, started, environment)
     try:
         running.hears_orders("on the stand-in")
     finally:
         running.end()
+    assert {request.api_key for request in place.exchange.requests} - {None} == {API_KEY}, "alice's own"
     assert [request.path for request in place.exchange.requests if request.status == 401] == []
 
     # And what is missing ends it, also in a thread.
