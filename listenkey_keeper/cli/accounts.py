@@ -99,7 +99,9 @@ def add(
     check_id(account)
     stack = connect()
     wanted = Wanted(account, product, secret, field, create_if_missing, renew_after, replace, environment)
-    added, before = Registry(stack).add(wanted, lambda: _api_key(account), note)
+    registry = Registry(stack)
+    left = registry.recorded([account])
+    added, before = registry.add(wanted, lambda: _api_key(account), note)
     if as_json:
         show_json({**as_dict(added), "replaced": before is not None})
         return
@@ -108,8 +110,15 @@ def add(
     if not before:
         sweep = stack.minutes("SweepExpression", 5)
         does = "creates its listenKey" if added.create_if_missing else "extends its listenKey, if it has one"
+        show(f"{account} added ({kind}); its API key is in {where}.")
+        if left:
+            show(
+                "A removed account of this name left a listenKey. While it lives, only the tick, every half "
+                "hour, tries the new API key.",
+                f"`listenkeys renew --force {as_argument(account)}` does it now.",
+            )
+            return
         show(
-            f"{account} added ({kind}); its API key is in {where}.",
             f"The next sweep, within {sweep} minutes, {does}.",
             f"`listenkeys renew {as_argument(account)}` does it now.",
         )

@@ -75,6 +75,8 @@ def import_file(
     text, replaced_in = _read(file), []
     accounts = registry.all()
     secrets = _check(text, registry, accounts, secret, replace, results["alreadyThere"])
+    new = [line.wanted.account_id for lines in secrets.values() for line in lines if not line.known]
+    left = set() if dry_run else registry.recorded(new)
     for secret_id, own, done in _write(registry, secrets, accounts, replace, dry_run, results["failed"]):
         for what, names in done.items():
             results[what] += names
@@ -99,6 +101,13 @@ def import_file(
             sweep = stack.minutes("SweepExpression", 5)
             show(f"The next sweep, within {sweep} minutes, creates their listenKeys.")
             show("`listenkeys renew` does it now.")
+            if names := [name for name in results["added"] if name in left]:
+                more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+                show(
+                    f"{', '.join(names[:_MOST_NAMES])}{more}: removed accounts of these names left "
+                    "listenKeys. While these live, only the tick, every half hour, tries the new API keys.",
+                    "`listenkeys renew --force` does it now.",
+                )
         if results["replaced"]:
             tick = stack.minutes("ScheduleExpression", 30)
             only = f" --secret {replaced_in[0]}" if len(replaced_in) == 1 else ""

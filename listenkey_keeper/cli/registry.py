@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from listenkeys.aws.accounts import SECRET_ID, Accounts
 from listenkeys.clock import SYSTEM_CLOCK
 from listenkeys.errors import ErrorCode, Unavailable
@@ -26,6 +28,7 @@ from .stack import Stack
 
 _DEFAULT_FIELD = "apiKey"
 _MOST_GUESSED = 5
+_MOST_READ = 100  # items in a BatchGetItem
 _LONGEST_KEY = 2048  # bytes: DynamoDB's limit for a partition key
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9/_+=.@:-]")  # the colon is allowed for ARNs
 
@@ -50,7 +53,7 @@ class Registry:
     def __init__(self, stack: Stack) -> None:
         self._dynamodb = stack.client("dynamodb")
         self.keys = ApiKeys(stack.client("secretsmanager"), stack.parameters.get("SecretsKmsKeyArn", ""))
-        self._table = stack.outputs["AccountsTableName"]
+        self._table, self._records = stack.outputs["AccountsTableName"], stack.outputs["ListenKeysTableName"]
         self._prefix = stack.outputs["SecretPrefix"]
         self._accounts = Accounts(self._dynamodb, self._table, self._prefix, SYSTEM_CLOCK.sleep)
 
@@ -93,6 +96,23 @@ class Registry:
         if unknown:
             raise self._no_such(*unknown)
         return named
+
+    def recorded(self, ids: Sequence[str]) -> set[str]:
+        """Return those ids that have a record, as a removed account leaves one.
+
+        Empty if ListenKeysTable cannot be read: this is only for a hint.
+        """
+        found = set()
+        with contextlib.suppress(BotoCoreError, ClientError):
+            for start in range(0, len(ids), _MOST_READ):
+                keys = [
+                    {"accountId": {"S": id_}, "record": {"S": "CURRENT"}}
+                    for id_ in ids[start : start + _MOST_READ]
+                ]
+                wanted = {"Keys": keys, "ProjectionExpression": "accountId"}
+                answer = self._dynamodb.batch_get_item(RequestItems={self._records: wanted})
+                found |= {item["accountId"]["S"] for item in answer["Responses"].get(self._records, [])}
+        return found
 
     def add(
         self, wanted: Wanted, ask: Callable[[], str], say: Callable[[str], None]

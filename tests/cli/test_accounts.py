@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from listenkey_keeper.cli.registry import Registry, Wanted
 from listenkey_keeper.cli.stack import connect
 from listenkeys.products import NOT_KEPT
 from local.clock import VirtualClock
+from local.front import Front
 from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import SWEEP, TICK
@@ -800,3 +802,24 @@ def test_a_key_that_could_not_be_removed_is_named(run: Run, world: World, faults
         "to these AWS credentials: they do not allow DeleteSecret; choose another with --profile\n"
     )
     assert row(world, "alice") is None
+
+
+def test_an_account_added_again_says_how_its_api_key_is_tried(
+    run: Run, world: World, front: Front, tmp_path: Path
+) -> None:
+    run("accounts", "add", "alice", stdin="a" * 20)
+    world.exchange.add_account("a" * 20)
+    assert run("renew", "alice").exit_code == 0
+    run("accounts", "remove", "alice", "--with-secret", "--yes")
+    world.clock.advance(minutes=10)
+
+    said = run("accounts", "add", "alice", "--replace", stdin="wrong").stdout
+    assert "A removed account of this name left a listenKey. While it lives, only the tick" in said
+    assert "`listenkeys renew --force alice` does it now." in said
+    assert run("renew", "--force", "alice").exit_code == 1
+
+    run("accounts", "remove", "alice", "--with-secret", "--yes")
+    file = tmp_path / "accounts.csv"
+    file.write_text(f"alice,usdm,{'b' * 20},listenkeys/all\nbob,usdm,{'c' * 20},listenkeys/all\n")
+    said = run("accounts", "import", str(file)).stdout
+    assert "\nalice: removed accounts of these names left listenKeys. While these live, only the tick" in said

@@ -519,6 +519,7 @@ def test_the_table_and_each_secret_are_read_and_written_once(
     assert faults.calls == [
         "DescribeStacks",
         "Scan",
+        "BatchGetItem",
         "GetSecretValue",
         "PutSecretValue",
         "PutItem",
