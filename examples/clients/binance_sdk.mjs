@@ -120,7 +120,7 @@ async function report() {
     const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
     const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
     if (key === dead) {
-      console.error("the listenKey has expired: telling the keeper");
+      console.error(`${ACCOUNT}: the listenKey has expired: no orders arrive`);
     }
     try {
       const abortSignal = AbortSignal.timeout(AWS_MS);

@@ -145,7 +145,7 @@ class KeptBinance extends ccxt.pro.binance {
       const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
       const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
       if (this.key === this.dead) {
-        console.error("the listenKey has expired: telling the keeper");
+        console.error(`${ACCOUNT}: the listenKey has expired: no orders arrive`);
       }
       try {
         const abortSignal = AbortSignal.timeout(AWS_MS);

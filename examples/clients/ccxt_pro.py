@@ -128,7 +128,7 @@ class KeptBinance(ccxt.pro.binance):
         while self.expired.is_set() or self.reports_left > 0:
             self.reports_left -= 1
             if self.expired.is_set():
-                logging.warning("the listenKey has expired: telling the keeper")
+                logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
             try:
                 await call(keys().report_expired, ACCOUNT, self.key)  # logs what AWS refuses
             except Exception as error:

@@ -106,7 +106,7 @@ class KeptClient(AsyncClient):
         while self.known == self.dead or self.reports_left > 0:
             self.reports_left -= 1
             if self.known == self.dead:
-                logging.warning("the listenKey has expired: telling the keeper")
+                logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
             try:
                 await call(keys().report_expired, ACCOUNT, self.known)  # logs what AWS refuses
             except Exception as error:

@@ -101,7 +101,7 @@ class Kept(threading.Thread):
             while self.dead.is_set() or reports_left > 0:
                 reports_left -= 1
                 if self.dead.is_set():
-                    logging.warning("the listenKey has expired: telling the keeper")
+                    logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
                 try:
                     keys().report_expired(ACCOUNT, self.key)  # logs what AWS refuses
                 except Exception as error:
