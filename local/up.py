@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from listenkey_keeper.cli.output import some_of
 from listenkey_keeper.cli.stack import CLOCK
 from listenkeys.aws.clients import AwsError
 from listenkeys.errors import InvalidEvent, Unavailable
@@ -33,7 +34,6 @@ from local.world import MAKING, SPARE_KEYS, World, demo_world
 
 FASTEST = 600.0
 LOG = STATE.with_name("function.log")
-_NAMED = 5  # how many accounts without a live listenKey a run's line names
 _PATIENCE = 3.0  # real seconds that a run in progress gets when the environment stops
 
 
@@ -129,9 +129,7 @@ def _counts(report: dict[str, Any], rows: list[AccountStatus]) -> str:
         return f"{said}; least time left: {least // 60} min"
     if least is None or not dead:
         return said
-    more = f" and {len(dead) - _NAMED} more" if len(dead) > _NAMED else ""
-    who = f"{', '.join(dead[:_NAMED])}{more} {'has' if len(dead) == 1 else 'have'}"
-    return f"{said}; {who} no live listenKey"
+    return f"{said}; {some_of(dead)} {'has' if len(dead) == 1 else 'have'} no live listenKey"
 
 
 def account_messages(world: World) -> list[str]:

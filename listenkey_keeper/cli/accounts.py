@@ -100,7 +100,6 @@ def add(
     stack = connect()
     wanted = Wanted(account, product, secret, field, create_if_missing, renew_after, replace, environment)
     registry = Registry(stack)
-    left = registry.recorded([account])
     added, before = registry.add(wanted, lambda: _api_key(account), note)
     if as_json:
         show_json({**as_dict(added), "replaced": before is not None})
@@ -111,7 +110,7 @@ def add(
         sweep = stack.minutes("SweepExpression", 5)
         does = "creates its listenKey" if added.create_if_missing else "extends its listenKey, if it has one"
         show(f"{account} added ({kind}); its API key is in {where}.")
-        if left:
+        if registry.recorded([account]):
             show(
                 "A removed account of this name left a listenKey. While it lives, only the tick, every half "
                 "hour, tries the new API key.",

@@ -20,12 +20,11 @@ from listenkeys.model import Account
 from .api_keys import Fields, check_characters, length_note, same_secret
 from .errors import CliError, explain
 from .group import ACTION_NEEDED
-from .output import note, show, show_json
+from .output import note, show, show_json, some_of
 from .registry import Registry, Wanted, check_copies
 from .rows import check_id, check_product, looks_like_a_key
 from .stack import Connect, on_stack
 
-_MOST_NAMES = 5  # of the secrets of one account each
 _FORMAT = "name,product,API key[,secret]"
 
 
@@ -76,7 +75,7 @@ def import_file(
     accounts = registry.all()
     secrets = _check(text, registry, accounts, secret, replace, results["alreadyThere"])
     new = [line.wanted.account_id for lines in secrets.values() for line in lines if not line.known]
-    left = set() if dry_run else registry.recorded(new)
+    left = set() if dry_run or as_json else registry.recorded(new)
     for secret_id, own, done in _write(registry, secrets, accounts, replace, dry_run, results["failed"]):
         for what, names in done.items():
             results[what] += names
@@ -88,8 +87,7 @@ def import_file(
             show(f"{secret_id}: {_counted(done, dry_run)}")
     for what, secret_ids in own_secrets.items():
         if secret_ids and not as_json:  # a new account may be a mistyped name
-            more = f" and {len(secret_ids) - _MOST_NAMES} more" if len(secret_ids) > _MOST_NAMES else ""
-            show(f"{', '.join(secret_ids[:_MOST_NAMES])}{more}: {_counted({what: secret_ids})}")
+            show(f"{some_of(secret_ids)}: {_counted({what: secret_ids})}")
     if as_json:
         totals = {what: len(names) for what, names in results.items()}
         show_json({"dryRun": dry_run, "totals": totals, **results})
@@ -102,10 +100,9 @@ def import_file(
             show(f"The next sweep, within {sweep} minutes, creates their listenKeys.")
             show("`listenkeys renew` does it now.")
             if names := [name for name in results["added"] if name in left]:
-                more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
                 show(
-                    f"{', '.join(names[:_MOST_NAMES])}{more}: removed accounts of these names left "
-                    "listenKeys. While these live, only the tick, every half hour, tries the new API keys.",
+                    f"{some_of(names)}: removed accounts of these names left listenKeys. While these live, "
+                    "only the tick, every half hour, tries the new API keys.",
                     "`listenkeys renew --force` does it now.",
                 )
         if results["replaced"]:

@@ -18,6 +18,8 @@ from listenkeys.view.remedies import REMEDIES, as_argument
 
 _NO_WRAPPING = 100_000  # the width in a pipe, where a line is a record, however long
 _MOST_NAMES = 100  # the most accounts that are listed under one error
+MOST_NAMED = 5  # the most names in a sentence
+MOST_LISTED = 20  # of more accounts than this, a terminal gets only counts
 
 
 def console() -> Console:
@@ -37,6 +39,12 @@ def plain(text: str) -> str:
     A terminal could act on a text that comes from a table, a secret's name or an answer.
     """
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def some_of(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def show(*renderables: RenderableType) -> None:
@@ -181,12 +189,10 @@ class Problems:
                 yield from advice(code, message, names)
             elif message:
                 yield Text(plain(f"{message[0].upper()}{message[1:]}."))
-            said = ", ".join(
-                abbreviate(name, room, ellipsis(options)) for name in sorted(names)[: self._most]
-            )
-            more = f" and {len(names) - self._most} more{self._rest}" if len(names) > self._most else ""
+            said = some_of([abbreviate(name, room, ellipsis(options)) for name in sorted(names)], self._most)
+            rest = self._rest if len(names) > self._most else ""
             count = f"{len(names)} accounts: " if len(names) > 1 else ""
-            yield _indented(f"{count}{said}{more}", "bold")
+            yield _indented(f"{count}{said}{rest}", "bold")
 
     def short(self) -> list[Text]:
         """Return each error as one line, for a screen without room for more."""

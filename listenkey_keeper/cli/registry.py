@@ -13,9 +13,9 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from listenkeys.aws.accounts import SECRET_ID, Accounts
+from listenkeys.aws.clients import batch_get
+from listenkeys.aws.record_items import key_of
 from listenkeys.clock import SYSTEM_CLOCK
 from listenkeys.errors import ErrorCode, Unavailable
 from listenkeys.model import Account
@@ -28,7 +28,6 @@ from .stack import Stack
 
 _DEFAULT_FIELD = "apiKey"
 _MOST_GUESSED = 5
-_MOST_READ = 100  # items in a BatchGetItem
 _LONGEST_KEY = 2048  # bytes: DynamoDB's limit for a partition key
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9/_+=.@:-]")  # the colon is allowed for ARNs
 
@@ -102,16 +101,11 @@ class Registry:
 
         Empty if ListenKeysTable cannot be read: this is only for a hint.
         """
-        found = set()
-        with contextlib.suppress(BotoCoreError, ClientError):
-            for start in range(0, len(ids), _MOST_READ):
-                keys = [
-                    {"accountId": {"S": id_}, "record": {"S": "CURRENT"}}
-                    for id_ in ids[start : start + _MOST_READ]
-                ]
-                wanted = {"Keys": keys, "ProjectionExpression": "accountId"}
-                answer = self._dynamodb.batch_get_item(RequestItems={self._records: wanted})
-                found |= {item["accountId"]["S"] for item in answer["Responses"].get(self._records, [])}
+        found: set[str] = set()
+        keys = [key_of(id_) for id_ in ids]
+        with contextlib.suppress(Unavailable):
+            rounds = batch_get(self._dynamodb, self._records, "ListenKeysTable", keys, SYSTEM_CLOCK.sleep)
+            found.update(item["accountId"]["S"] for _, items in rounds for item in items)
         return found
 
     def add(

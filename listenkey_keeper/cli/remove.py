@@ -11,7 +11,7 @@ from listenkeys.view.remedies import as_argument
 from .api_keys import TakenOut
 from .chosen import chosen
 from .errors import CliError, explain
-from .output import confirmed, plain, show, show_json
+from .output import confirmed, plain, show, show_json, some_of
 from .registry import Registry
 from .rows import as_dict
 from .stack import AccountIds, Connect, InSecret, on_stack
@@ -82,9 +82,7 @@ def remove(
 def _question(accounts: list[Account], with_secret: bool) -> str:
     if len(accounts) > 1:
         and_keys = " and their API keys" if with_secret else ""
-        names = plain(", ".join(account.id for account in accounts[:_MOST_NAMES]))
-        if len(accounts) > _MOST_NAMES:
-            names += f" and {len(accounts) - _MOST_NAMES} more"
+        names = plain(some_of([account.id for account in accounts], _MOST_NAMES))
         return (
             f"Remove {len(accounts)} accounts{and_keys} ({names})? Their listenKeys expire within 60 minutes."
         )

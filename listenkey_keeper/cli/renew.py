@@ -23,14 +23,12 @@ from listenkeys.view.remedies import as_argument
 from listenkeys.view.status import LATE_MINUTES
 
 from .errors import CliError, explain
-from .output import Columns, Problems, note, plain
+from .output import MOST_LISTED, MOST_NAMED, Columns, Problems, note, plain, some_of
 from .stack import Stack
 
 _OK = {*SUCCESSES, Outcome.SKIPPED}
 _NOT_OK = {*RETRYABLE, Outcome.REJECTED}
-_NAMED = 5  # the most accounts without a listenKey, or with an error that goes away by itself, that are named
 _AGE = re.compile(r"(?<=renewed )-?\d+(?= min ago)")  # in the reason of a plan
-_MOST_LISTED = 20  # of a longer plan, a terminal gets only counts
 _MAX_NAMED = 2000  # account ids in an event; Lambda would accept 6 MB, but nobody waits that long for a run
 # What it may mean that Binance's listenKey is not the recorded one.
 _SAYS = {
@@ -108,7 +106,7 @@ def report_view(report: dict[str, Any], at: datetime) -> Group:
         parts.append(_sum(report, report.get("accounts", 0) - len(disabled), skipped, at))
     named = [p for p in found if p.get("errorCode") != ErrorCode.ACCOUNT_DISABLED]
     # Binance being down is an error of all accounts, and needs no person: a few names are enough.
-    for waits, most in ((False, len(named)), (True, _NAMED)):
+    for waits, most in ((False, len(named)), (True, MOST_NAMED)):
         if same := [p for p in named if (p.get("outcome") in RETRYABLE) is waits]:
             listed = [(str(p.get("accountId")), p.get("errorCode"), p.get("errorMessage")) for p in same]
             parts += ["", Problems(listed, most, " (--json names them)")]
@@ -136,7 +134,7 @@ class _Plan:
         self._summary = summary
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        counted = options.is_terminal and len(self._plan) > _MOST_LISTED
+        counted = options.is_terminal and len(self._plan) > MOST_LISTED
         if self._plan:
             yield self._counts() if counted else self._list()
             yield ""
@@ -227,6 +225,5 @@ def _who_has_none(report: dict[str, Any], count: int, at: datetime) -> str:
         return f"at least {len(none)} of {count} accounts have no live listenKey"
     if count == 1:
         return f"{none[0]} has no live listenKey"
-    more = f" and {len(none) - _NAMED} more" if len(none) > _NAMED else ""
-    who = f"{', '.join(none[:_NAMED])}{more} {'has' if len(none) == 1 else 'have'}"
+    who = f"{some_of(none)} {'has' if len(none) == 1 else 'have'}"
     return f"{count - len(none)} of {count} have a live listenKey; {who} none"

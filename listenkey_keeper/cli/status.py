@@ -11,13 +11,12 @@ from listenkeys.model import LEASE, iso
 from listenkeys.products import LIVE
 from listenkeys.view.status import STATES, AccountStatus, ago, by_urgency
 
-from .output import Problems, abbreviate, can_draw, ellipsis, plain
+from .output import MOST_LISTED, Problems, abbreviate, can_draw, ellipsis, plain, some_of
 
 _LEASE_MINUTES = LEASE.total_seconds() / 60
 _BAR_CELLS, _LEAST_BAR = 20, 5
 _LEAST_ID = 12
 _DUE_MINUTES = 30  # a tick should have renewed a key that has no more than this left
-_MOST_LISTED = 20  # of more accounts than this, those that are ok are only counted
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew after")
 _SHORT = {name: name for name in STATES} | {"dead": "without a listenKey", "risk": "at risk"}
@@ -43,7 +42,7 @@ class StatusTable:
     ) -> None:
         self.rows = by_urgency(rows)
         self.run_id = run_id
-        whole = len(rows) <= _MOST_LISTED if everything is None else everything
+        whole = len(rows) <= MOST_LISTED if everything is None else everything
         self.listed = [row for row in self.rows if whole or row.state != "ok"]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -111,9 +110,8 @@ class StatusTable:
             text.append(" (--all lists them)", style="dim")
         for what, ids, style in (("at risk", danger, "red"), ("failing", failing, "yellow")):
             if ids:
-                more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
-                names = ", ".join(abbreviate(id_, 24) for id_ in ids[:5])
-                text.append(f", {len(ids)} {what}", style=style).append(f" ({names}{more})")
+                names = some_of([abbreviate(id_, 24) for id_ in ids])
+                text.append(f", {len(ids)} {what}", style=style).append(f" ({names})")
         if len(self.rows) > len(enabled):
             text.append(f", {len(self.rows) - len(enabled)} disabled", style="dim")
         return text
