@@ -55,7 +55,9 @@ def _judge(
     }
     if missing := [each for each, allowed in found.items() if allowed is False]:
         lost = (
-            "alarms or dead letters are dropped silently" if parameter == "KmsKeyArn" else "no key is renewed"
+            "alarms or dead letters are dropped silently"
+            if parameter == "KmsKeyArn"
+            else "no listenKey is renewed"
         )
         free = " (for events.amazonaws.com without a condition)" if "events" in " ".join(missing) else ""
         says = f"the policy of {parameter} does not allow {', '.join(missing)}{free}: {lost}"

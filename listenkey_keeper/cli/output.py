@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -141,7 +142,9 @@ def advice(code: str, message: str | None, names: Sequence[str]) -> Iterator[Ren
     if remedy := REMEDIES.get(code):
         what = remedy.replace("NAME", as_argument(names[0])) if len(names) == 1 else remedy
         steps = Table.grid(padding=(0, 1, 0, 0))
-        for step in what.split("; "):
+        said = re.search(r"code -\d+", message or "")
+        # A step that names Binance's code comes first.
+        for step in sorted(what.split("; "), key=lambda step: not (said and said[0] in step)):
             steps.add_row("-", Text(plain(f"{step[0].upper()}{step[1:]}")))
         yield Padding(steps, (0, 0, 0, 2), expand=False)
 

@@ -41,8 +41,8 @@ def check_id(account_id: str) -> None:
     """Raise CliError if this cannot be an account's id, or is more likely an API key given by mistake."""
     if looks_like_a_key(account_id):
         raise CliError(
-            "that looks like an API key, not an account: leave it out, the command prompts for it (the key "
-            "may be in your shell's history now)"
+            "that looks like an API key, not an account: leave it out, the command prompts for it (it may be "
+            "in your shell's history now)"
         )
     if not ACCOUNT_ID.fullmatch(account_id):
         raise CliError("an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -")

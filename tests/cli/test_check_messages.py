@@ -376,7 +376,7 @@ def test_the_key_of_the_secrets_needs_nothing_but_the_role(run: Run, with_key: A
     with_key([grants(CLOUDWATCH)], "SecretsKmsKeyArn")
     status, says = findings(run)["KMS key"]
     assert status == "action needed"
-    assert "no key is renewed" in says
+    assert "no listenKey is renewed" in says
 
 
 def test_a_policy_that_may_not_be_read_is_unknown(run: Run, faults: AwsFaults, with_key: Any) -> None:

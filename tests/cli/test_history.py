@@ -63,7 +63,7 @@ def test_an_error_that_is_over_is_not_shown_as_the_present_one(
     shown = run("history", "alice").stdout
     assert "\nINVALID_API_KEY: Binance refused the API key" in shown
     assert "\n  - Check at Binance that the API key exists" in shown
-    assert "\n  - To enter a key: listenkeys accounts add --replace alice\n" in shown
+    assert "\n  - To enter an API key: listenkeys accounts add --replace alice\n" in shown
     assert "\n  - Then: listenkeys renew alice\n" in shown
     world.exchange.add_account(api_key)
     clock.advance(minutes=30)

@@ -151,8 +151,11 @@ def test_what_is_no_api_key_is_said_to_be_none(run: Run, world: World, front: Fr
     world.exchange.fault(status=401, code=-2014, msg="API-key format invalid.")
     said = " ".join(run("renew").stdout.split())
     assert "Binance says it is no API key: copy it again, not the secret (HTTP 401, code -2014:" in said
-    assert "not its secret (code -2014: it is mistyped or cut short) - If all are right" in said
-    assert "- To enter a key: listenkeys accounts add --replace alice - Then: listenkeys renew alice" in said
+    assert ") - Check that you stored the API key, not its secret (code -2014: it is mistyped or cut" in said
+    assert (
+        "- To enter an API key: listenkeys accounts add --replace alice - Then: listenkeys renew alice"
+        in said
+    )
 
 
 @pytest.mark.row(79)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from listenkeys.aws.announcements import FAILING, NAMED, digests
-from listenkeys.view.remedies import REMEDIES
+from listenkeys.view.remedies import REMEDIES, remedy
 from local.aws.stack import choose, expand
 from tests.eventbridge import Bus, alarm_event, arn_of_alarm
 from tests.faults.matrix import TICK, add_live, api_key_of
@@ -83,9 +83,10 @@ def test_an_account_that_fails_is_told_by_name_with_what_to_do(world: Scene) -> 
     sent = world.aws.sent_events()
     bodies = [body for event in sent for body in posted(event, table)]
     assert [body["text"] == body["content"] for body in bodies] == [True, True]
+    to_do = remedy("INVALID_API_KEY", "alice")
     end = "See `listenkeys status`. Stack listenkey-keeper, ap-northeast-1."
     assert [body["text"] for body in bodies] == [
-        f"FAILING 1 account. INVALID_API_KEY: alice (usdm). What to do: {REMEDIES['INVALID_API_KEY']}. {end}",
+        f"FAILING 1 account. INVALID_API_KEY: alice (usdm). What to do: {to_do}. {end}",
         f"RECOVERED 1 account. alice (usdm). {end}",
     ]
     # Those of another stack are posted by that stack.

@@ -53,9 +53,8 @@ def news(result: Result) -> list[str]:
         "outcome": result.outcome,
         "errorCode": result.error_code,
         "expiresAt": iso(result.expires_at) if result.expires_at else None,
+        **({"remedy": remedy(result.error_code, id_)} if result.error_code else {}),
     }
-    if result.error_code:
-        detail["remedy"] = remedy(result.error_code, id_)
     at = iso(result.at)  # so an event's id stays the same however often it is recorded or sent
     return [
         json.dumps({"detailType": kind, "detail": {"id": f"{id_}/{at}/{kind.rpartition(' ')[2]}", **detail}})
@@ -90,11 +89,12 @@ def _digest(kind: str, details: list[dict[str, Any]], others: int) -> dict[str, 
         if (left := left - len(name)) > 0:
             names[detail.get("errorCode")].append(name)
     count, total = len(details), len(details) + (others if kind == FAILING else 0)
+    whose = details[0]["accountId"] if count == 1 else "NAME"
     words = f"{kind.rpartition(' ')[2].upper()} {total:,} account{'s' * (total != 1)}"
     more = ", {:,} of them not tried yet." if kind == FAILING else "; {:,} other{} renewed too."
     words += more.format(others, " was" if others == 1 else "s were") if others > 0 else "."
     for number, (code, who) in enumerate(names.items()):
-        todo = f" What to do: {remedy(code, 'NAME')}." if code in REMEDIES and number < _REMEDIES else ""
+        todo = f" What to do: {remedy(code, whose)}." if code in REMEDIES and number < _REMEDIES else ""
         words += f" {code + ': ' if code else ''}{', '.join(who)}.{todo}"
     if unnamed := count - sum(map(len, names.values())):
         words += f" And {unnamed:,} more."

@@ -140,7 +140,7 @@ def _problem(code: str) -> AccountError:
     if code in _DENIED:
         return Rejected(
             ErrorCode.SECRET_DENIED,
-            "the function may not read the secret: is it under SecretPrefix, with a key it may use?",
+            "the function may not read the secret: is it under SecretPrefix, with a KMS key it may use?",
         )
     if code in _BAD_REQUEST:
         return _invalid(f"Secrets Manager refused the secret ({code}): is it being deleted?")
