@@ -18,16 +18,20 @@ def listen_keys(stack: Stack, _: Resources) -> Iterator[Finding]:
     dynamodb, table = stack.client("dynamodb"), stack.outputs["ListenKeysTableName"]
     rows = read_status(dynamodb, stack.outputs["AccountsTableName"], table, now())
     rows = [row for row in rows if row.account.enabled]
-    new = [row for row in rows if is_new(row)]
-    bad = [row for row in rows if row.state != "ok" and not is_new(row)]
+    bad = [row for row in rows if row.state != "ok"]
+    new = [row for row in bad if is_new(row)]
     copies = list(_copies(stack, rows))
     if bad:
-        whole = f"{len(rows)} account{'s' * (len(rows) != 1)} {'is' if len(bad) == 1 else 'are'} not ok"
-        says = f"{len(bad)} of {whole} ({counted(bad)}): `listenkeys status` shows what to do"
-        yield Finding("listenKeys", False, says)
-    elif new:
-        creates = f"new account{'s' * (len(new) != 1)}: the next sweep creates what is missing"
-        yield Finding("listenKeys", None, f"{len(new)} {creates}; `listenkeys renew` does it now")
+        whole = f"{len(rows)} enabled account{'s' * (len(rows) != 1)}"
+        says = f"{len(bad)} of {whole} {'is' if len(bad) == 1 else 'are'} not ok ({counted(bad)})"
+        if len(new) == len(bad):
+            why = "it is" if len(bad) == 1 else "they are"
+            says += (
+                f", because {why} new: the next sweep creates what is missing; `listenkeys renew` does it now"
+            )
+        else:
+            says += f"{f', {len(new)} of them new' if new else ''}: `listenkeys status` shows what to do"
+        yield Finding("listenKeys", None if len(new) == len(bad) else False, says)
     elif rows and not copies:
         yield Finding("listenKeys", True, "every enabled account has one that was renewed in time")
     yield from copies

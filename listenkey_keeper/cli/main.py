@@ -22,7 +22,7 @@ from .listen import listen
 from .output import can_draw, confirmed, console, show, show_json, waiting
 from .paging import HOLD
 from .registry import Registry, no_such
-from .renew import event_of, failed, invoke, not_recorded, report_view
+from .renew import event_of, invoke, needs_action, not_recorded, report_view
 from .rows import check_id
 from .stack import AccountId, Connect, InSecret, Stack, in_local_environment, now, on_stack
 from .status import StatusTable, status_json
@@ -35,9 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Manage the accounts whose listenKeys listenkey-keeper keeps alive.",
     epilog="Exit codes: 0 ok; 1 action needed (status: an account is not ok; renew: an account was not "
-    "renewed; accounts import: one was not added; check: a check failed); 2 the command failed, or you "
-    "answered no; 130 stopped by Ctrl-C (listen and status --watch exit with 0); 141 the reader of a pipe "
-    "closed it.\n\n"
+    "renewed, or is CHANGED; accounts import: one was not added; check: a check failed); 2 the command "
+    "failed, or you answered no; 130 stopped by Ctrl-C (listen and status --watch exit with 0); 141 the "
+    "reader of a pipe closed it.\n\n"
     "Example: listenkeys status",
 )
 app.add_typer(accounts.app, name="accounts")
@@ -233,7 +233,7 @@ def renew(
     Runs the function, waits until it has finished and shows its report. Skips accounts that were renewed less
     than 5 minutes ago, unless the last attempt failed. Names the accounts whose listenKey at Binance was not
     the recorded one: CHANGED, EXTENDED although new, and with --force RECREATED. Exits with 1 when an account
-    could not be renewed.
+    could not be renewed, or is CHANGED.
     """
     stack = connect()
     if ids or secret is not None:
@@ -252,7 +252,7 @@ def renew(
         show(report_view(report, now()))
         if found := not_recorded(stack, report, force):
             show("", found)
-    if failed(report):
+    if needs_action(report):
         raise typer.Exit(ACTION_NEEDED)
 
 

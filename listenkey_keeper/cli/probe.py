@@ -1,17 +1,22 @@
 """The last part of `listenkeys check`: a dry run of the function, which asks Binance what address it sees."""
 
+import contextlib
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from listenkeys.errors import ErrorCode, Unavailable
 from listenkeys.view.remedies import REMEDIES
 
 from .errors import CliError
 from .findings import Finding
-from .renew import invoke
+from .output import some_of
+from .registry import Registry
+from .renew import failures, invoke
 from .stack import Stack, in_local_environment
 
 # With shards, the dry run is for this many accounts, because one run may be unable to read all of them. It is
-# also the largest number of problems that are shown.
+# also the largest number of errors that are shown.
 _SOME = 10
 
 
@@ -19,14 +24,8 @@ def dry_run(stack: Stack) -> Iterator[Finding]:
     """Yield findings about the function, its accounts and the request to Binance. Raises as `invoke` does."""
     report = invoke(stack.client("lambda"), stack.outputs["KeepaliveFunctionName"], _event(stack))
     yield Finding("function", True, f"a dry run succeeded in {report['durationMs'] / 1000:.1f} s")
-    accounts, problems = report["accounts"], report["problems"]
-    for problem in problems[:_SOME]:
-        says = f"{problem['accountId']}: {problem['errorCode']}: {problem['errorMessage']}"
-        yield Finding("accounts", False, says)
-    if len(problems) > _SOME:
-        yield Finding(
-            "accounts", False, f"{len(problems) - _SOME} more: `listenkeys renew --dry-run` shows them"
-        )
+    accounts, problems = report["accounts"], list(_problems(stack, report))
+    yield from problems
     if not accounts:
         yield Finding("accounts", True, "none yet: `listenkeys accounts add NAME` adds one")
     elif not problems:
@@ -34,6 +33,27 @@ def dry_run(stack: Stack) -> Iterator[Finding]:
         keys = f"{due} API key{'s' * (due != 1)} read, of those that are due" if due else "none is due"
         yield Finding("accounts", True, f"{accounts} account{'s' * (accounts != 1)} read; {keys}")
     yield _seen(stack, report.get("probe"))
+
+
+def _problems(stack: Stack, report: dict[str, Any]) -> Iterator[Finding]:
+    """Yield a finding for each error, with the accounts that have it: a shared secret can fail hundreds."""
+    # With shards the accounts are named in the event, and a disabled one that is named is a problem.
+    found = [problem for problem in report["problems"] if problem["errorCode"] != ErrorCode.ACCOUNT_DISABLED]
+    secrets: dict[str, str] = {}
+    with contextlib.suppress(Unavailable):  # then each error is shown without the secret's name
+        secrets = {account.id: account.secret_id for account in Registry(stack).all()} if found else {}
+    same: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for problem in found:
+        id_, code, message = (str(problem[key]) for key in ("accountId", "errorCode", "errorMessage"))
+        same[secrets.get(id_, ""), code, message].append(id_)
+    left = failures(report)
+    for (secret, code, message), names in [*same.items()][:_SOME]:
+        left -= len(names)
+        who = f"secret {secret}, used by {some_of(names)}" if secret and names[1:] else some_of(names)
+        yield Finding("accounts", False, f"{who}: {code}: {message}")
+    if left > 0:
+        shows = "`listenkeys renew --dry-run` shows more"
+        yield Finding("accounts", False, f"{left} more account{'s' * (left != 1)}: {shows}")
 
 
 def _event(stack: Stack) -> dict[str, Any]:

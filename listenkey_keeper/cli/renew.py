@@ -78,9 +78,18 @@ def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def failed(report: dict[str, Any]) -> bool:
-    """Return whether an account was not renewed. An account that was named but is disabled counts, too."""
-    return bool(report.get("problems")) or any(report.get(outcome.lower()) for outcome in _NOT_OK)
+def failures(report: dict[str, Any]) -> int:
+    """Return how many accounts were not renewed. The report does not name them all."""
+    return sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK)
+
+
+def needs_action(report: dict[str, Any]) -> bool:
+    """Return whether somebody has to look at an account.
+
+    It was not renewed (one that was named but is disabled counts, too), or it has got another listenKey: a
+    script that replaces API keys must not go on and delete the old ones.
+    """
+    return bool(report.get("problems") or failures(report) or report.get(Outcome.CHANGED.lower()))
 
 
 def report_view(report: dict[str, Any], at: datetime) -> Group:
@@ -115,7 +124,7 @@ def report_view(report: dict[str, Any], at: datetime) -> Group:
     for name in disabled:
         enable = f"`listenkeys accounts enable {as_argument(name)}` enables it"
         parts.append(Text(plain(f"{name} is disabled: {enable}")))
-    unnamed = sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK) - len(named)
+    unnamed = failures(report) - len(named)
     if unnamed > 0:
         says = f"{unnamed} more are not listed: `listenkeys status --not-ok` shows those that are not ok"
         if report.get("deferred"):
@@ -221,7 +230,7 @@ def _who_has_none(report: dict[str, Any], count: int, at: datetime) -> str:
     ]
     if not none:
         return f"at least 1 of {count} accounts has no live listenKey"
-    if len(failed) < sum(report.get(outcome.lower(), 0) for outcome in _NOT_OK):
+    if len(failed) < failures(report):
         return f"at least {len(none)} of {count} accounts have no live listenKey"
     if count == 1:
         return f"{none[0]} has no live listenKey"

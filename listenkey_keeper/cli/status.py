@@ -19,7 +19,7 @@ _LEAST_ID = 12
 _DUE_MINUTES = 30  # a tick should have renewed a key that has no more than this left
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew after")
-_SHORT = {name: name for name in STATES} | {"dead": "without a listenKey", "risk": "at risk"}
+_AT_RISK = "at risk"  # what the totals call the first two of STATES
 _COLOURS = {"dead": "red", "risk": "red", "failing": "yellow", "ok": "green", "disabled": "dim"}
 
 
@@ -42,8 +42,8 @@ class StatusTable:
     ) -> None:
         self.rows = by_urgency(rows)
         self.run_id = run_id
-        whole = len(rows) <= MOST_LISTED if everything is None else everything
-        self.listed = [row for row in self.rows if whole or row.state != "ok"]
+        self._whole = len(rows) <= MOST_LISTED if everything is None else everything
+        self.listed = [row for row in self.rows if self._whole or row.state != "ok"]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         if self.listed:
@@ -92,7 +92,8 @@ class StatusTable:
             for row in self.rows
             if row.state not in ("ok", "disabled")
         ]
-        return Problems(found) if found else None
+        most = len(found) if self._whole else MOST_LISTED
+        return Problems(found, most, " (`listenkeys status --all` names them)") if found else None
 
     def sum(self) -> Text:
         """Return one line: how many accounts there are, and which are in trouble."""
@@ -104,11 +105,14 @@ class StatusTable:
         ok = len(enabled) - len(danger) - len(failing)
         text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
         due = (row for row in enabled if row.state == "ok" and (row.minutes_left or 0) <= _DUE_MINUTES)
+        said = []
         if left := [row.host_error for row in due if row.host_error]:
-            text.append(f" ({len(left)} not tried since {', '.join(sorted(set(left)))})", style="yellow")
+            said.append((f"{len(left)} not tried since {', '.join(sorted(set(left)))}", "yellow"))
         if len(self.listed) < len(self.rows):
-            text.append(" (--all lists them)", style="dim")
-        for what, ids, style in (("at risk", danger, "red"), ("failing", failing, "yellow")):
+            said.append(("--all lists them", "dim"))
+        if said:
+            text.append(" (").append_text(Text("; ").join(Text(*each) for each in said)).append(")")
+        for what, ids, style in ((_AT_RISK, danger, "red"), ("failing", failing, "yellow")):
             if ids:
                 names = some_of([abbreviate(id_, 24) for id_ in ids])
                 text.append(f", {len(ids)} {what}", style=style).append(f" ({names})")
@@ -123,9 +127,9 @@ def is_new(row: AccountStatus) -> bool:
 
 
 def counted(rows: Sequence[AccountStatus]) -> str:
-    """Return in words how many of these accounts are in each state."""
-    counts = Counter(row.state for row in rows)
-    return ", ".join(f"{counts[name]} {words}" for name, words in _SHORT.items() if counts[name])
+    """Return how many of these accounts are in each state, in the words of `StatusTable.sum`."""
+    counts = Counter(_AT_RISK if row.at_risk else row.state for row in rows)
+    return ", ".join(f"{counts[name]} {name}" for name in (_AT_RISK, *STATES) if counts[name])
 
 
 def status_json(rows: Sequence[AccountStatus]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from listenkey_keeper.cli.errors import CliError
 from listenkey_keeper.cli.findings import Finding, check_view, to_dict
 from listenkey_keeper.cli.probe import dry_run
 from listenkey_keeper.cli.stack import Stack, connect
+from listenkeys.report import MAX_PROBLEMS
 from listenkeys.view.remedies import REMEDIES
 from local.aws.stack import REGION, LocalAws
 from local.clock import VirtualClock
@@ -408,16 +409,21 @@ def test_check_says_whether_the_accounts_listen_keys_are_alive(
 ) -> None:
     assert listen_keys_of(run) == []
     world.add_account("alice", api_key)
-    new = "1 new account: the next sweep creates what is missing; `listenkeys renew` does it now"
-    assert listen_keys_of(run) == [("unknown", new)]
+    new = "1 of 1 enabled account is not ok (1 at risk), because it is new: the next sweep creates what is missing; "
+    assert listen_keys_of(run) == [("unknown", new + "`listenkeys renew` does it now")]
     function.invoke(TICK)
     assert listen_keys_of(run) == [("ok", "every enabled account has one that was renewed in time")]
     world.put_row("bob", secretId="listenkeys/none")
     world.put_row("carol", secretId="listenkeys/none", enabled=False)
     function.invoke(TICK)
     world.put_row("dave")
-    says = "1 of 3 accounts is not ok (1 without a listenKey): `listenkeys status` shows what to do"
+    says = (
+        "2 of 3 enabled accounts are not ok (2 at risk), 1 of them new: `listenkeys status` shows what to do"
+    )
     assert listen_keys_of(run) == [("action needed", says)]
+    assert run("status").stdout.endswith(" 1 ok, 2 at risk (bob, dave), 1 disabled\n"), (
+        "as many as check says"
+    )
 
 
 def test_check_finds_accounts_with_the_same_listen_key(
@@ -533,22 +539,54 @@ def test_what_the_function_found_at_binance_is_told(
         (2, 0, 1, "2 accounts read; 1 API key read, of those that are due"),
         (3, 0, 2, "3 accounts read; 2 API keys read, of those that are due"),
         (11, 10, 1, None),
-        (11, 11, 0, "1 more: `listenkeys renew --dry-run` shows them"),
+        (11, 11, 0, "1 more account: `listenkeys renew --dry-run` shows more"),
+        (90, 80, 10, "70 more accounts: `listenkeys renew --dry-run` shows more"),
     ],
 )
-def test_a_dry_run_counts_its_accounts_and_names_ten_problems(
+def test_a_dry_run_counts_its_accounts_and_shows_ten_errors(
     told: Told, accounts: int, problems: int, due: int, says: str | None
 ) -> None:
-    wrong = {"accountId": "a", "errorCode": "INVALID_API_KEY", "errorMessage": "no"}
-    report = {"runId": "r", "durationMs": 9, "accounts": accounts, "problems": [wrong] * problems}
+    wrong = [
+        {"accountId": f"a{number}", "errorCode": "INVALID_API_KEY", "errorMessage": f"no {number}"}
+        for number in range(min(problems, MAX_PROBLEMS))
+    ]
+    report = {"runId": "r", "durationMs": 9, "accounts": accounts, "rejected": problems, "problems": wrong}
     report |= {"plan": [{}] * due, "probe": {"host": "h", "served": True, "address": None}}
     told.answer("lambda", "invoke", {"Payload": io.BytesIO(json.dumps(report).encode())})
-    named = [Finding("accounts", False, "a: INVALID_API_KEY: no")] * min(problems, 10)
+    named = [
+        Finding("accounts", False, f"a{number}: INVALID_API_KEY: no {number}")
+        for number in range(min(problems, 10))
+    ]
     assert list(dry_run(told))[1:-1] == [*named, *([Finding("accounts", not problems, says)] if says else [])]  # type: ignore[arg-type]
     del report["probe"]
     told.answer("lambda", "invoke", {"Payload": io.BytesIO(json.dumps(report).encode())})
     with pytest.raises(CliError, match="is another version than this command and did not ask Binance"):
         list(dry_run(told))  # type: ignore[arg-type]
+
+
+def test_an_error_of_many_accounts_is_one_line_that_names_their_secret(
+    world: World, run: Run, front: Front, faults: AwsFaults
+) -> None:
+    for number in range(60):
+        world.add_account(f"a{number:02}", "a" * 20, secretId="listenkeys/all", secretField=f"a{number:02}")
+    world.put_secret("listenkeys/all", "plain text")
+    world.put_row("bob", secretId="listenkeys/bob")
+    world.put_row("dave", product="spot")
+    world.put_row("erin", product="spot")
+    told = Told(connect(None, None, None))
+    found = said(told, "accounts")
+    assert [(each.ok, each.says.partition(": ")[0]) for each in found] == [
+        (False, "dave, erin"),
+        (False, "secret listenkeys/all, used by a00, a01, a02, a03, a04 and 43 more"),
+        (False, "13 more accounts"),
+    ]
+    assert found[1].says.partition(": ")[2].startswith("SECRET_INVALID: the secret must be text holding")
+    run("accounts", "disable", *(f"a{number:02}" for number in range(58)))
+    told.parameters["ShardCount"] = "4"  # then the first ten rows are read, whether enabled or not
+    assert [each.says for each in said(told, "accounts") if "DISABLED" in each.says] == []
+    told.parameters["ShardCount"] = "1"
+    named = ["dave, erin", "secret listenkeys/all, used by a58, a59", "bob"]
+    assert [each.says.partition(": ")[0] for each in said(told, "accounts")] == named
 
 
 def test_with_shards_the_dry_run_is_for_some_accounts(

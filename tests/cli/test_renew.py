@@ -11,7 +11,7 @@ import pytest
 
 from listenkey_keeper.cli.errors import CliError
 from listenkey_keeper.cli.output import show
-from listenkey_keeper.cli.renew import _SAYS, event_of, failed, invoke, report_view
+from listenkey_keeper.cli.renew import _SAYS, event_of, invoke, needs_action, report_view
 from listenkeys.model import Outcome
 from local.clock import VirtualClock
 from local.front import Front
@@ -110,7 +110,7 @@ def test_renew_names_whose_listen_key_is_not_the_recorded_one(
     world.exchange.add_account(api_key)  # of an account that nobody has renewed
     run("accounts", "add", "erin", "--replace", stdin=api_key)
     done = run("renew", "--force")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (1, ""), "alice is CHANGED"
     assert done.stdout.splitlines() == [
         "outcome    accounts", "EXTENDED          3", "CHANGED           1", "RECREATED         1", "",
         "5 accounts; least time left on a listenKey: 60 min", "",
@@ -118,7 +118,8 @@ def test_renew_names_whose_listen_key_is_not_the_recorded_one(
         f"{_SAYS[Outcome.RECREATED]}.", "  erin",
     ]  # fmt: skip
     clock.advance(minutes=1)
-    assert "Binance h" not in run("renew", "--force").stdout
+    done = run("renew", "--force")
+    assert (done.exit_code, "Binance h" in done.stdout) == (0, False)
     faults.fail("Scan", "AccessDeniedException")
     done = run("renew", "--force")
     assert (done.exit_code, "EXTENDED         5" in done.stdout) == (0, True)
@@ -396,4 +397,4 @@ def test_a_report_says_who_has_no_live_key_and_what_was_skipped(
 ) -> None:
     show(report_view(report, datetime(2026, 1, 1, tzinfo=UTC)))
     assert capsys.readouterr().out.splitlines() == lines
-    assert failed(report) == bool(code)
+    assert needs_action(report) == bool(code)

@@ -115,7 +115,10 @@ def test_the_summary_names_five_and_counts_the_rest() -> None:
     untried = AccountStatus(Account("zoe", "usdm"), Current(outcome="EXTENDED"), 30, 30, "TIMEOUT")
     late = AccountStatus(Account("yves", "usdm"), Current(outcome="EXTENDED"), 31, 29, "TIMEOUT")
     assert StatusTable([untried, late]).sum().markup == (
-        "2 accounts: 2 ok[yellow] (1 not tried since TIMEOUT)[/yellow]"
+        "2 accounts: 2 ok ([yellow]1 not tried since TIMEOUT[/yellow])"
+    )
+    assert StatusTable([untried, late], everything=False).sum().plain == (
+        "2 accounts: 2 ok (1 not tried since TIMEOUT; --all lists them)"
     )
 
 
@@ -126,10 +129,24 @@ def test_more_than_20_accounts_are_listed_only_where_they_are_not_ok() -> None:
     few = StatusTable(rows)
     assert [row.account.id for row in few.listed] == ["bob"]
     assert few.sum().markup == (
-        "21 accounts: 20 ok[dim] (--all lists them)[red][/dim], 1 at risk[/red] (bob)"
+        "21 accounts: 20 ok ([dim]--all lists them[/dim])[red], 1 at risk[/red] (bob)"
     )
     assert len(StatusTable(rows, everything=True).listed) == 21
     console = Console(width=80, force_terminal=True, color_system=None)
     with console.capture() as captured:
         console.print(StatusTable([*rows[:20], status("zoe", 50.0)]))
     assert captured.get() == "21 accounts: 21 ok (--all lists them)\n"
+
+
+def test_of_more_than_20_accounts_with_one_error_20_are_named() -> None:
+    rows = [failing(f"a{number:02}", 30.0) for number in range(23)]
+    shown = {}
+    for everything in (None, True):
+        console = Console(width=1000, force_terminal=True, color_system=None)
+        with console.capture() as captured:
+            console.print(StatusTable(rows, everything=everything).problems())
+        shown[everything] = captured.get().splitlines()[-1].strip()
+    names = [row.account.id for row in rows]
+    more = "and 3 more (`listenkeys status --all` names them)"
+    assert shown[None] == f"23 accounts: {', '.join(names[:20])} {more}"
+    assert shown[True] == f"23 accounts: {', '.join(names)}"
