@@ -94,7 +94,7 @@ def add(
     if context.args:
         raise CliError(
             "add takes one account only, and prompts for the API key or reads it from standard input (if you "
-            "typed the key just now, it may be in your shell's history)"
+            "typed the API key just now, it may be in your shell's history)"
         )
     check_id(account)
     stack = connect()
@@ -290,10 +290,14 @@ def _change(
                 ids.append(account.id)
         ids.sort()  # those that begin with a dash first
         names = as_argument(" ".join(ids))
+        off = [] if "enabled" in row else [account.id for account in changed if not account.enabled]
         if len(ids) == 1:
-            show(f"{ids[0]} {one.replace('NAME', names)}")
+            once = "is disabled; once enabled, it " if off else ""
+            show(f"{ids[0]} {once}{one.replace('NAME', names)}")
         elif ids:
             show(f"{len(ids)} accounts {what}: {', '.join(ids)}", several.replace("NAME", names))
+            if off:
+                show(f"Those that are disabled, once you enable them: {', '.join(off)}")
     if as_json:
         show_json([as_dict(account) for account in changed])
 

@@ -16,6 +16,9 @@ ACTION_NEEDED = 1
 COULD_NOT = 2
 NO_READER = 141  # as if SIGPIPE had ended the program
 Command = TypeVar("Command", bound=Callable[..., Any])
+_OF_ACCOUNTS = ("add", "import", "list", "set", "enable", "disable", "remove")
+_OF_ALL = ("status", "check", "history", "listen", "renew")
+_OTHER_NAMES = {"ls": "list", "rm": "remove", "delete": "remove"}  # what people type for a command
 _EVERYWHERE = {"--stack-name", "--region", "--profile", "--json"}  # options that all commands have
 
 
@@ -111,9 +114,11 @@ def _usage(error: Any, text: str) -> str:
         return f"put {option} after the command, such as `{path} {first} {option}`"
     if unknown and option == "--product":
         return "to change the product: `listenkeys accounts add --replace --product PRODUCT ACCOUNT`"
-    command = re.match(r"No such command '(add|import|list|set|enable|disable|remove)'", text)
-    if command:
-        return f"there is no command {command[1]}: did you mean `listenkeys accounts {command[1]}`?"
+    if command := re.match(r"No such command '(.*?)'", text):
+        word = _OTHER_NAMES.get(command[1], command[1])
+        meant = f"accounts {word}" if word in _OF_ACCOUNTS else word
+        if word in (*_OF_ACCOUNTS, *_OF_ALL):
+            return f"there is no command {command[1]}: did you mean `listenkeys {meant}`?"
     text = re.sub(r"^Got unexpected extra argument\S* \((.*)\)$", r"too many arguments: \1", text.rstrip("."))
     line = f"{text} (see `{path} --help`)"
     if option.startswith("-") and not option.startswith("--") and option != "-h":

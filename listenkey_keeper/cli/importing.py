@@ -5,6 +5,7 @@ that no row names; running the same command again finishes the job.
 """
 
 import csv
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -191,6 +192,9 @@ def _values(line: str) -> list[str]:
         return []
     if len(values) > 1 and values[1].lower() == "product":
         raise CliError("this is a header: delete it")
+    if len(values) == 1 and (other := re.search("[;\t]", line)):
+        what = "semicolons" if other[0] == ";" else "tabs"
+        raise CliError(f"the values must be separated by commas, not by {what}: {_FORMAT}")
     if len(values) not in (3, 4):
         raise CliError(f"a line has 3 or 4 values, {_FORMAT}; this has {len(values)}")
     if looks_like_a_key(values[0]):

@@ -483,6 +483,16 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
     assert sweep.report is not None
     assert sweep.report["skipped"] == 2
 
+    run("accounts", "disable", "alice")
+    done = run("accounts", "set", "alice", "--create-if-missing")
+    said = "alice is disabled; once enabled, it gets a new listenKey if Binance has none for it.\n"
+    assert (done.exit_code, done.stdout) == (0, said)
+    done = run("accounts", "set", "alice", "bob", "--create-if-missing")
+    assert done.stdout.splitlines()[1:] == [
+        "Each gets a new listenKey if Binance has none for it.",
+        "Those that are disabled, once you enable them: alice",
+    ]
+
 
 def test_set_corrects_a_row_whose_interval_makes_no_sense(run: Run, world: World) -> None:
     world.add_account("alice", OTHER, renewAfterMinutes="soon")

@@ -235,6 +235,13 @@ def test_a_stack_of_something_else_is_recognised(run: Run, world: World) -> None
     [
         (("nonsense",), "No such command 'nonsense' (see `listenkeys --help`)"),
         (("add", "alice"), "there is no command add: did you mean `listenkeys accounts add`?"),
+        (("ls",), "there is no command ls: did you mean `listenkeys accounts list`?"),
+        (("accounts", "rm", "alice"), "there is no command rm: did you mean `listenkeys accounts remove`?"),
+        (
+            ("accounts", "delete", "alice"),
+            "there is no command delete: did you mean `listenkeys accounts remove`?",
+        ),
+        (("accounts", "renew"), "there is no command renew: did you mean `listenkeys renew`?"),
         (
             ("accounts", "set", "alice", "--product", "coinm"),
             "to change the product: `listenkeys accounts add --replace --product PRODUCT ACCOUNT`",

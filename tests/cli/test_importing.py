@@ -28,6 +28,7 @@ BOTH = "listenkeys/alice, listenkeys/bob: 2 accounts added\n"
 EMPTY = "there is no account in the file: each line is name,product,API key[,secret]"
 ID = "an account's id must be 1 to 64 of A-Z a-z 0-9 . _ -"
 NO_KEY = "that is not an API key: it may have only letters, digits, - and _"
+FORMAT = "name,product,API key[,secret]"
 READABLE = "the function reads only secrets under listenkeys/: name it listenkeys/NAME"
 CORRECT = "listenkeys: nothing was changed: correct these lines, and run the same command again\n"
 
@@ -165,9 +166,11 @@ def test_a_file_is_read_as_editors_and_spreadsheets_write_it(run: Run, world: Wo
             "erin,usdm,KEY,listenkeys/o b",
             "the secret's name 'listenkeys/o b' has ' ': only letters, digits and /_+=.@- are allowed",
         ),
-        ("erin;usdm;KEY", "a line has 3 or 4 values, name,product,API key[,secret]; this has 1"),
-        ("erin,KEY", "a line has 3 or 4 values, name,product,API key[,secret]; this has 2"),
-        ("erin,usdm,KEY,,KEY", "a line has 3 or 4 values, name,product,API key[,secret]; this has 5"),
+        ("erin;usdm;KEY", f"the values must be separated by commas, not by semicolons: {FORMAT}"),
+        ("erin\tusdm\tKEY", f"the values must be separated by commas, not by tabs: {FORMAT}"),
+        ("erin", f"a line has 3 or 4 values, {FORMAT}; this has 1"),
+        ("erin,KEY", f"a line has 3 or 4 values, {FORMAT}; this has 2"),
+        ("erin,usdm,KEY,,KEY", f"a line has 3 or 4 values, {FORMAT}; this has 5"),
         ('erin,usdm,"KEY', "the quotes are not those of CSV"),
         ("alice,usdm,KEY", "alice is on line 1 too"),
         (f"erin,usdm,{key('alice')}", "erin has the API key and the product of alice on line 1"),
