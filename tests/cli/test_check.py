@@ -409,8 +409,8 @@ def test_check_says_whether_the_accounts_listen_keys_are_alive(
 ) -> None:
     assert listen_keys_of(run) == []
     world.add_account("alice", api_key)
-    new = "1 of 1 enabled account is not ok (1 at risk), because it is new: the next sweep creates what is missing; "
-    assert listen_keys_of(run) == [("unknown", new + "`listenkeys renew` does it now")]
+    new = "1 of 1 enabled account is not ok (1 at risk), because it is new: the next sweep creates what is "
+    assert listen_keys_of(run) == [("unknown", new + "missing; `listenkeys renew` does it now")]
     function.invoke(TICK)
     assert listen_keys_of(run) == [("ok", "every enabled account has one that was renewed in time")]
     world.put_row("bob", secretId="listenkeys/none")
