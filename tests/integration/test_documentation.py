@@ -125,6 +125,8 @@ def test_every_statement_of_the_roles_is_explained() -> None:
 def test_every_parameter_a_page_names_exists() -> None:
     known = {name for part in ("Parameters", "Resources", "Outputs") for name in TEMPLATE[part]}
     known |= granted().keys() | {"ListenKeyKeeper", *metrics(), *BOT["Parameters"], *BOT["Outputs"]}
+    for policy in ROOT.glob("docs/*-policy.json"):
+        known |= {statement["Sid"] for statement in json.loads(policy.read_text())["Statement"]}
     for page in (ALARMS, COMMAND, MESSAGES, OPERATIONS, REFERENCE, SECURITY):
         for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=[^`]*)?`", page):
             assert name in known, name

@@ -119,6 +119,8 @@ NO_SCHEDULES = [
         ("AlarmWebhookSecretId", "ops/chat:SecretString:url", False),
         ("KmsKeyArn", KEY, True),
         ("KmsKeyArn", "alias/mine", False),
+        ("PermissionsBoundaryArn", "arn:aws:iam::123456789012:policy/boundary-of-listenkey-keeper", True),
+        ("PermissionsBoundaryArn", "boundary-of-listenkey-keeper", False),
     ],
 )
 def test_a_parameter_takes_what_makes_sense(name: str, value: str, allowed: bool) -> None:
@@ -140,6 +142,14 @@ def test_vpc_and_reserved_concurrency_are_there_only_when_asked_for() -> None:
         "SecurityGroupIds": {"Ref": "SecurityGroupIds"},
     }
     assert asked["ReservedConcurrentExecutions"] == {"Ref": "ReservedConcurrency"}
+
+
+def test_every_role_has_the_permissions_boundary_that_is_asked_for() -> None:
+    asked = deployed({"PermissionsBoundaryArn": "arn", "AlarmWebhookSecretId": "ops/chat", **SHARDED})
+    roles = of_type("AWS::IAM::Role")
+    assert len(roles) == 4
+    assert all(asked[name]["PermissionsBoundary"] == {"Ref": "PermissionsBoundaryArn"} for name in roles)
+    assert [name for name, each in deployed().items() if "PermissionsBoundary" in each] == []
 
 
 def test_the_function_logs_to_its_own_group_as_text_and_the_group_forgets() -> None:

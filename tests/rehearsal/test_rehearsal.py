@@ -83,6 +83,10 @@ def optional(stage: Stage) -> list[list[str]]:
     """Return groups of settings for the optional parameters, and create the resources that they name."""
     key = stage.client("kms").create_key()["KeyMetadata"]["Arn"]
     stage.client("secretsmanager").create_secret(Name="ops/chat", SecretString="https://example.com/hook")
+    boundary = stage.client("iam").create_policy(
+        PolicyName="boundary-of-listenkey-keeper",
+        PolicyDocument=(ROOT / "docs/deploy-boundary.json").read_text(),
+    )["Policy"]["Arn"]
     ec2 = stage.client("ec2")
     subnets = ",".join(each["SubnetId"] for each in ec2.describe_subnets()["Subnets"][:2])
     group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
@@ -90,6 +94,7 @@ def optional(stage: Stage) -> list[list[str]]:
         ["AlarmEmail=ops@example.com", "AlarmWebhookSecretId=ops/chat", "DashboardWidget=false"],
         ["HeartbeatSecretId=ops/chat", "RulesEnabled=false", "BinanceStreamUrl=wss://stream.example.com"],
         [f"KmsKeyArn={key}", f"SecretsKmsKeyArn={key}", "MemorySize=256", "ReservedConcurrency=3"],
+        [f"PermissionsBoundaryArn={boundary}"],
         [f"SubnetIds={subnets}", f"SecurityGroupIds={group}", "ProtectTables=true", "SecretPrefix=a"],
         ["ShardCount=2", "ShardConcurrency=3", "MaxConcurrency=4", "MaxWeightPerMinute=600"],
         [
