@@ -292,12 +292,12 @@ def _change(
         names = as_argument(" ".join(ids))
         off = [] if "enabled" in row else [account.id for account in changed if not account.enabled]
         if len(ids) == 1:
-            once = "is disabled; once enabled, it " if off else ""
+            once = "is disabled. After you enable it, it " if off else ""
             show(f"{ids[0]} {once}{one.replace('NAME', names)}")
         elif ids:
             show(f"{len(ids)} accounts {what}: {', '.join(ids)}", several.replace("NAME", names))
             if off:
-                show(f"Those that are disabled, once you enable them: {', '.join(off)}")
+                show(f"These are disabled, and not renewed before you enable them: {', '.join(off)}")
     if as_json:
         show_json([as_dict(account) for account in changed])
 

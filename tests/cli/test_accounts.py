@@ -485,12 +485,12 @@ def test_set_changes_and_removes_an_interval_and_asks_for_no_key(
 
     run("accounts", "disable", "alice")
     done = run("accounts", "set", "alice", "--create-if-missing")
-    said = "alice is disabled; once enabled, it gets a new listenKey if Binance has none for it.\n"
+    said = "alice is disabled. After you enable it, it gets a new listenKey if Binance has none for it.\n"
     assert (done.exit_code, done.stdout) == (0, said)
     done = run("accounts", "set", "alice", "bob", "--create-if-missing")
     assert done.stdout.splitlines()[1:] == [
         "Each gets a new listenKey if Binance has none for it.",
-        "Those that are disabled, once you enable them: alice",
+        "These are disabled, and not renewed before you enable them: alice",
     ]
 
 
