@@ -41,7 +41,7 @@ app = typer.Typer(
 NewAccount = Annotated[
     str,
     typer.Argument(
-        metavar="ACCOUNT", show_default=False, help="An id of your choice: 1 to 64 of A-Z a-z 0-9 . _ -"
+        metavar="NAME", show_default=False, help="An id of your choice: 1 to 64 of A-Z a-z 0-9 . _ -"
     ),
 ]
 _MAX_INPUT = 4096
@@ -62,14 +62,14 @@ def add(
     secret: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The secret to keep the API key in; by default SecretPrefix/ACCOUNT."
+            metavar="SECRET", help="The secret to keep the API key in; by default SecretPrefix/NAME."
         ),
     ] = None,
     field: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="The field of the secret's JSON; by default apiKey, or ACCOUNT with --secret.",
+            metavar="FIELD",
+            help="The field of the secret's JSON; by default apiKey, or NAME with --secret.",
         ),
     ] = None,
     environment: Environment = None,
@@ -226,7 +226,7 @@ def enable(
 ) -> None:
     """Start renewing disabled accounts again.
 
-    The next run renews each that is due. `listenkeys renew ACCOUNT` renews it now.
+    The next run renews each that is due. `listenkeys renew NAME` renews it now.
     """
     registry = Registry(connect())
     one = "is enabled. The next run renews it if it is due; `listenkeys renew NAME` renews it now."
@@ -248,7 +248,7 @@ def disable(
     """Stop renewing accounts, without an alarm.
 
     Their listenKeys expire within 60 minutes. Their rows and API keys stay, and `listenkeys accounts enable
-    ACCOUNT` renews them again.
+    NAME` renews them again.
     """
     registry = Registry(connect())
     one = "is disabled. Its listenKey, if it has one, expires within 60 minutes, and no alarm is raised."

@@ -38,6 +38,15 @@ class PlainHelp(TyperCommand):
             if isinstance(parameter, TyperArgument):
                 setattr(parameter, "display_type_rich", lambda ctx: "")  # noqa: B010 - mypy: it is a method
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command's arguments. An error gets the command's context, which the parser leaves out."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if getattr(error, "ctx", ctx) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words of the help's usage line."""
         return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
@@ -113,7 +122,7 @@ def _usage(error: Any, text: str) -> str:
         first = "list" if path.endswith(" accounts") else "status"
         return f"put {option} after the command, such as `{path} {first} {option}`"
     if unknown and option == "--product":
-        return "to change the product: `listenkeys accounts add --replace --product PRODUCT ACCOUNT`"
+        return "to change the product: `listenkeys accounts add --replace --product PRODUCT NAME`"
     if command := re.match(r"No such command '(.*?)'", text):
         word = _OTHER_NAMES.get(command[1], command[1])
         meant = f"accounts {word}" if word in _OF_ACCOUNTS else word

@@ -48,7 +48,7 @@ def import_file(
     secret: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The secret of lines that name none; by default SecretPrefix/ACCOUNT."
+            metavar="SECRET", help="The secret of lines that name none; by default SecretPrefix/NAME."
         ),
     ] = None,
     replace: Annotated[

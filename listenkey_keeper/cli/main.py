@@ -66,7 +66,7 @@ def _options(
 def status(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ACCOUNT", help="The accounts' ids; by default all.", show_default=False),
+        typer.Argument(metavar="NAME", help="The accounts' ids; by default all.", show_default=False),
     ] = None,
     secret: InSecret = None,
     everything: Annotated[
@@ -148,8 +148,8 @@ def check(
 
     Checks the last deployment, the settings in samconfig.toml, the rules, KMS keys, failed runs and messages,
     the alarms and their email address. Then makes the function do a dry run and send Binance one request with
-    a made-up API key. Changes nothing. With --page, everybody who gets the alarms gets test messages. Exits
-    with 1 when action is needed.
+    a made-up API key, and looks for accounts without a live listenKey. Changes nothing. With --page,
+    everybody who gets the alarms gets test messages. Exits with 1 when action is needed.
     """
     stack = connect()
     if paging and not yes and not in_local_environment():
@@ -214,7 +214,7 @@ def renew(
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="ACCOUNT", help="The accounts' ids; by default all that are enabled.", show_default=False
+            metavar="NAME", help="The accounts' ids; by default all that are enabled.", show_default=False
         ),
     ] = None,
     secret: InSecret = None,

@@ -35,21 +35,21 @@ StackName = Annotated[
     typer.Option(
         envvar="LISTENKEYS_STACK_NAME",
         show_envvar=False,
-        metavar="NAME",
+        metavar="STACK",
         help=f"The deployed stack; by default the one in samconfig.toml, or {DEFAULT_NAME}.",
     ),
 ]
 ACCOUNT_HELP = "The account's id, as in `listenkeys accounts list`."
-AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", show_default=False, help=ACCOUNT_HELP)]
+AccountId = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help=ACCOUNT_HELP)]
 AccountIds = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="ACCOUNT", show_default=False, help="One or more ids, as in `listenkeys accounts list`."
+        metavar="NAME", show_default=False, help="One or more ids, as in `listenkeys accounts list`."
     ),
 ]
 InSecret = Annotated[
     str | None,
-    typer.Option("--secret", metavar="NAME", help="Only the accounts whose API keys are in this secret."),
+    typer.Option("--secret", metavar="SECRET", help="Only the accounts whose API keys are in this secret."),
 ]
 Region = Annotated[
     str | None,

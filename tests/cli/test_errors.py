@@ -244,11 +244,15 @@ def test_a_stack_of_something_else_is_recognised(run: Run, world: World) -> None
         (("accounts", "renew"), "there is no command renew: did you mean `listenkeys renew`?"),
         (
             ("accounts", "set", "alice", "--product", "coinm"),
-            "to change the product: `listenkeys accounts add --replace --product PRODUCT ACCOUNT`",
+            "to change the product: `listenkeys accounts add --replace --product PRODUCT NAME`",
         ),
         (("status", "-h"), "No such option: -h (see `listenkeys status --help`)"),
+        (
+            ("accounts", "list", "--secret"),
+            "Option '--secret' requires an argument (see `listenkeys accounts list --help`)",
+        ),
         (("status", "--nonsense"), "No such option: --nonsense (see `listenkeys status --help`)"),
-        (("history",), "Missing argument 'ACCOUNT' (see `listenkeys history --help`)"),
+        (("history",), "Missing argument 'NAME' (see `listenkeys history --help`)"),
         (("accounts", "nonsense"), "No such command 'nonsense' (see `listenkeys accounts --help`)"),
         (("--nonsense",), "No such option: --nonsense (see `listenkeys --help`)"),
         (("--region", "x", "status"), "put --region after the command, such as `listenkeys status --region`"),
@@ -256,7 +260,7 @@ def test_a_stack_of_something_else_is_recognised(run: Run, world: World) -> None
             ("accounts", "--json", "list"),
             "put --json after the command, such as `listenkeys accounts list --json`",
         ),
-        (("status", "--json=x"), "Option '--json' does not take a value (see `listenkeys --help`)"),
+        (("status", "--json=x"), "Option '--json' does not take a value (see `listenkeys status --help`)"),
         (("accounts", "list", "--debug"), "put --debug first: `listenkeys --debug accounts list`"),
         (("--debug", "status", "--debug"), "put --debug first: `listenkeys --debug status`"),
         (
