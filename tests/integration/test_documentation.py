@@ -225,24 +225,36 @@ def test_what_renews_keys_manually_does_so(tmp_path: Path) -> None:
             ("grace", True, "usdm", "listenkeys/shared-1", "grace"),
         )
     ]
-    keys = {"alice": "a" * 64, "bob": "b" * 64}
-    own, shared = json.dumps({"apiKey": keys["alice"]}), json.dumps({"bob": keys["bob"], "carol": "c"})
+    keys = {"alice": "a" * 64, "bob": "b" * 64, "carol": "c" * 64}
+    own, shared = (
+        json.dumps({"apiKey": keys["alice"]}),
+        json.dumps({name: keys[name] for name in ("bob", "carol")}),
+    )
     stubs = f"""
         aws() {{ case "$4" in */shared-1) echo '{shared}';; */gone) return 254;; *) echo '{own}';; esac; }}
     """
     (tmp_path / "accounts.json").write_text(json.dumps(accounts))
-    lines = f"alice,usdm,{keys['alice']},listenkeys/olivia", "carol,coinm,c", f"bob,usdm,{keys['bob']}"
+    lines = (
+        f"alice,usdm,{keys['alice']},listenkeys/olivia",
+        f"carol,coinm,{keys['carol']}",
+        f"bob,usdm,{keys['bob']}",
+    )
     (tmp_path / "accounts.csv").write_text("".join(f"{line}\n" for line in lines))
     part = ALARMS.partition("## Renew a key manually")[2].partition("\n## ")[0]
     one, [loop, from_file] = blocks(part, "console")[0], blocks(part, "bash")
     typed = re.sub(r"^\$ ", "", one.partition('{"listenKey"')[0], flags=re.MULTILINE)
     one_account = typed.replace("<secret>", "listenkeys/shared-1").replace("<field>", "bob")
     with BinanceServer() as binance:
-        for key in keys.values():
+        for key, product in zip(keys.values(), ("usdm", "usdm", "coinm"), strict=True):
             binance.exchange.add_account(key)
-            binance.exchange.rotate(key, "usdm")
+            binance.exchange.rotate(key, product)
+        usdm, coinm = (
+            f"product={each} url={ENDPOINTS[each].host}{ENDPOINTS[each].path}" for each in ("usdm", "coinm")
+        )
+        of_coinm = [script.replace(usdm, coinm) for script in (loop, from_file)]
         printed = []
-        for script in (one_account, loop, from_file):
+        for script in (one_account, loop, from_file, *of_coinm):
+            script = script.replace(ENDPOINTS["coinm"].host, binance.url)
             done = subprocess.run(
                 ["bash", "-c", stubs + script.replace(ENDPOINTS["usdm"].host, binance.url)],
                 capture_output=True, text=True, timeout=SECONDS, check=True, cwd=tmp_path,
@@ -250,10 +262,12 @@ def test_what_renews_keys_manually_does_so(tmp_path: Path) -> None:
             printed.append(done.stdout)
         sent = [(request.method, request.api_key) for request in binance.exchange.requests]
     both = [("PUT", keys["alice"]), ("PUT", keys["bob"])]
-    assert sent == [("PUT", keys["bob"]), *both, *both]
+    assert sent == [("PUT", keys["bob"]), *both, *both, *[("PUT", keys["carol"])] * 2]
     assert printed[1:] == [
         "alice 200\nfrank: no API key\nbob 200\ngrace: no API key\n",
         "alice 200\nbob 200\n",
+        "carol 200\n",
+        "carol 200\n",
     ]
 
 
