@@ -39,10 +39,13 @@ function end(why) {
 }
 
 let quiet = false;
+let expiry; // of the listenKey, as last read
+
+const isPast = () => expiry < new Date();
 
 // Warn, once a minute at most, if the table's listenKey has expired.
 function warn({ expiresAt, errorCode }) {
-  if (quiet || !(new Date(expiresAt?.S) < new Date())) {
+  if (quiet || !isPast()) {
     return;
   }
   quiet = true;
@@ -61,7 +64,10 @@ async function readListenKey() {
     }),
     { abortSignal: AbortSignal.timeout(AWS_MS) }, // without it, it would wait forever
   );
-  warn(Item ?? {});
+  if (Item?.expiresAt) {
+    expiry = new Date(Item.expiresAt.S);
+    warn(Item);
+  }
   return Item?.listenKey?.S;
 }
 
@@ -82,7 +88,7 @@ async function firstKey() {
   if (!process.env.LISTEN_KEY) {
     end(why);
   }
-  console.error(`LISTEN_KEY is used (${why})`);
+  console.error(`${ACCOUNT}: LISTEN_KEY is used (${why})`);
   return process.env.LISTEN_KEY;
 }
 
@@ -90,6 +96,22 @@ let key; // as last read from the table
 let dead; // the key that Binance said has expired
 let reportsLeft = 0;
 let reporting = false;
+let line; // the newest socket
+let hears = false; // orders arrive
+
+// Say when orders arrive, for each socket that opens, and when they no longer do.
+function judge(opened = false) {
+  const now = line !== undefined && !line.over && line.key === key && key !== dead && !isPast();
+  if (now === hears && !(now && opened)) {
+    return;
+  }
+  hears = now;
+  if (hears) {
+    console.log(`${ACCOUNT}: listening`); // start to reconcile by REST here
+  } else {
+    console.log(`${ACCOUNT}: deaf`); // stop quoting here
+  }
+}
 
 // Beside the socket: a table that hangs holds up nothing.
 async function follow() {
@@ -98,8 +120,9 @@ async function follow() {
     try {
       key = (await readListenKey()) ?? key;
     } catch (error) {
-      console.error(textOf(error));
+      console.error(`${ACCOUNT}: the table cannot be read: ${textOf(error)}`);
     }
+    judge();
   }
 }
 
@@ -126,10 +149,10 @@ async function report() {
       const abortSignal = AbortSignal.timeout(AWS_MS);
       const answer = await eventbridge.send(new PutEventsCommand({ Entries }), { abortSignal });
       if (answer.FailedEntryCount) {
-        console.error(`the keeper cannot be told: ${answer.Entries[0].ErrorCode}`);
+        console.error(`${ACCOUNT}: the keeper cannot be told: ${answer.Entries[0].ErrorCode}`);
       }
     } catch (error) {
-      console.error(`the keeper cannot be told: ${textOf(error)}`);
+      console.error(`${ACCOUNT}: the keeper cannot be told: ${textOf(error)}`);
     }
     await sleep(REPORT_MS);
   }
@@ -152,8 +175,8 @@ class Line {
       ["private"],
     );
     // Before it connects: in `client.websocketStreams.connect()` an error that nobody listens to ends the process.
-    this.streams.on("error", (error) => console.error(textOf(error)));
-    this.streams.on("close", () => (this.over = true));
+    this.streams.on("error", (error) => console.error(`${ACCOUNT}: ${textOf(error)}`));
+    this.streams.on("close", () => this.end());
     this.streams.on("pong", () => (this.answered = true));
   }
 
@@ -169,6 +192,7 @@ class Line {
       console.log(String(event.o.i ?? event.o.aid), event.o.s, event.o.X);
     } else if (event.e === "listenKeyExpired" && this.key === key && key !== dead) {
       dead = key;
+      judge();
       doubt();
     }
   }
@@ -179,11 +203,16 @@ class Line {
       this.streams.pingServer();
       await sleep(PING_MS);
     }
+    this.end();
+  }
+
+  end() {
     this.over = true;
+    judge();
   }
 
   close() {
-    this.over = true;
+    this.end();
     for (const connection of this.streams.connectionPool) {
       connection.closeInitiated = true;
       this.streams.cleanup(connection.ws); // its listeners, and the timers that would open another
@@ -194,7 +223,6 @@ class Line {
 
 key = await firstKey();
 follow();
-let line;
 for (let failures = 0; ; ) {
   await sleep(Math.min(1000 * 2 ** failures, MOST_MS));
   const old = Date.now() - line?.openedAt > REOPEN_MS;
@@ -209,10 +237,10 @@ for (let failures = 0; ; ) {
     setTimeout(() => before?.close(), LINGER_MS);
     line = opening;
     failures = 0;
-    console.log(`${ACCOUNT}: listening`); // start to reconcile by REST here
+    judge(true);
     doubt();
   } catch (error) {
-    console.error(textOf(error));
+    console.error(`${ACCOUNT}: ${textOf(error)}`);
     opening.close();
     failures = Math.min(failures + 1, 6);
   }

@@ -41,6 +41,7 @@ LINGER_SECONDS = 2  # for so long a replaced socket is still heard: an order may
 MOST_SECONDS = 60  # between two tries to connect
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 quiet_until = 0.0
+expires_at = datetime.max.replace(tzinfo=UTC)  # of the listenKey, as last read
 
 
 @functools.cache
@@ -51,9 +52,10 @@ def keys():
 
 def read_key():
     """Return the listenKey from the table. Warns, once a minute at most, if it has expired there."""
-    global quiet_until
+    global quiet_until, expires_at
     found = keys().read(ACCOUNT)
-    if found.expires_at < datetime.now(UTC) and time.monotonic() > quiet_until:
+    expires_at = found.expires_at
+    if is_past() and time.monotonic() > quiet_until:
         quiet_until = time.monotonic() + WARN_SECONDS
         logging.warning(
             "%s: the listenKey expired at %s UTC and the keeper has not renewed it%s: no orders arrive",
@@ -62,6 +64,11 @@ def read_key():
             f" ({found.error_code})" if found.error_code else "",
         )
     return found.key
+
+
+def is_past():
+    """Return whether the listenKey is past its expiry, as the table last said it."""
+    return expires_at < datetime.now(UTC)
 
 
 async def call(function, *arguments):
@@ -77,7 +84,7 @@ async def first_key():
     except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
         if not (key := os.environ.get("LISTEN_KEY")):
             sys.exit(str(error) or "AWS does not answer")
-        logging.warning("LISTEN_KEY is used (%s)", text_of(error))
+        logging.warning("%s: LISTEN_KEY is used (%s)", ACCOUNT, text_of(error))
         return key
 
 
@@ -93,6 +100,7 @@ class Kept:
     def __init__(self, key):
         self.key, self.dead = key, asyncio.Event()
         self.reports_left, self.reporting = 0, None
+        self.line, self.hears = None, False  # the newest socket; whether orders arrive
 
     async def follow(self):
         """Read the table, for as long as the program runs."""
@@ -105,7 +113,8 @@ class Kept:
                     self.key = found
                     self.dead.clear()
             except Exception as error:
-                logging.warning("the table cannot be read (%s)", text_of(error))
+                logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
+            self.judge()
             if self.dead.is_set():
                 await asyncio.sleep(DEAD_SECONDS)
 
@@ -113,7 +122,29 @@ class Kept:
         """Binance has said that this key has expired."""
         if key == self.key and not self.dead.is_set():
             self.dead.set()
+            self.judge()
             self.doubt()
+
+    def opened(self, line):
+        self.line = line
+        self.judge(opened=True)
+        self.doubt()
+
+    def judge(self, opened=False):
+        """Say when orders arrive, for each socket that opens, and when they no longer do."""
+        line = self.line
+        hears = bool(line) and not line.over and line.key == self.key
+        hears = hears and not self.dead.is_set() and not is_past()
+        if hears == self.hears and not (hears and opened):
+            return
+        self.hears = hears
+        try:
+            if hears:
+                print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
+            else:
+                print(f"{ACCOUNT}: deaf", flush=True)  # stop quoting here
+        except Exception:
+            logging.exception("%s: your own code failed", ACCOUNT)
 
     def doubt(self):
         """The key is dead, or may have died while no socket was open: Binance does not say so later."""
@@ -130,7 +161,7 @@ class Kept:
             try:
                 await call(keys().report_expired, ACCOUNT, self.key)  # logs what AWS refuses
             except Exception as error:
-                logging.warning("the keeper cannot be told (%s)", text_of(error))
+                logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
 
 
@@ -170,6 +201,7 @@ class Line:
 
     def _end(self):
         self.over = True
+        self._kept.judge()
 
     def _answer(self):
         self._answered = True
@@ -180,30 +212,30 @@ class Line:
             for connection in self._streams.connections:
                 await self._streams.ping_server(connection)
             await asyncio.sleep(PING_SECONDS)
-        logging.warning("no answer to a ping")
-        self.over = True
+        logging.warning("%s: no answer to a ping", ACCOUNT)
+        self._end()
 
 
 async def main():
     kept = Kept(await first_key())
     following = asyncio.create_task(kept.follow())  # asyncio forgets a task that nobody holds
-    line, failures = None, 0
+    failures = 0
     while not following.done():
         await asyncio.sleep(min(2**failures, MOST_SECONDS))
+        line = kept.line
         if kept.dead.is_set() or (line and not line.over and line.key == kept.key):
             continue
-        before, opening = line, Line(kept)
+        opening = Line(kept)
         try:
             await asyncio.wait_for(opening.open(), OPEN_SECONDS)
-            line, failures = opening, 0
-            print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
-            kept.doubt()
+            kept.opened(opening)
+            failures = 0
         except Exception as error:
-            logging.warning("%s", text_of(error))
-            before, failures = opening, min(failures + 1, 6)
-        if before:
+            logging.warning("%s: %s", ACCOUNT, text_of(error))
+            line, failures = opening, min(failures + 1, 6)
+        if line:
             await asyncio.sleep(LINGER_SECONDS)
-            await before.close()
+            await line.close()
     following.result()
 
 

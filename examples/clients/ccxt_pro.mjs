@@ -33,10 +33,13 @@ function end(why) {
 }
 
 let quiet = false;
+let expiry; // of the listenKey, as last read
+
+const isPast = () => expiry < new Date();
 
 // Warn, once a minute at most, if the table's listenKey has expired.
 function warn({ expiresAt, errorCode }) {
-  if (quiet || !(new Date(expiresAt?.S) < new Date())) {
+  if (quiet || !isPast()) {
     return;
   }
   quiet = true;
@@ -55,7 +58,10 @@ async function readListenKey() {
     }),
     { abortSignal: AbortSignal.timeout(AWS_MS) }, // without it, it would wait forever
   );
-  warn(Item ?? {});
+  if (Item?.expiresAt) {
+    expiry = new Date(Item.expiresAt.S);
+    warn(Item);
+  }
   return Item?.listenKey?.S;
 }
 
@@ -76,7 +82,7 @@ async function firstKey() {
   if (!process.env.LISTEN_KEY) {
     end(why);
   }
-  console.error(`LISTEN_KEY is used (${why})`);
+  console.error(`${ACCOUNT}: LISTEN_KEY is used (${why})`);
   return process.env.LISTEN_KEY;
 }
 
@@ -84,6 +90,7 @@ async function firstKey() {
 class KeptBinance extends ccxt.pro.binance {
   reportsLeft = 0;
   reporting = false;
+  hears = false; // orders arrive
 
   describe() {
     const none = { lastAuthenticatedTime: NEVER };
@@ -113,9 +120,42 @@ class KeptBinance extends ccxt.pro.binance {
 
   onConnected(client, message) {
     super.onConnected(client, message);
-    if (client.url.includes("listenKey=")) {
-      console.log(`${ACCOUNT}: listening`); // start to reconcile by REST here
+    // Not one that was opening when the key changed.
+    if (client.url.includes(`listenKey=${this.key}&`)) {
+      this.socket = client;
+      this.judge(true);
       this.doubt();
+    }
+  }
+
+  onError(client, error) {
+    super.onError(client, error);
+    this.lost(client);
+  }
+
+  onClose(client, event) {
+    super.onClose(client, event);
+    this.lost(client);
+  }
+
+  lost(client) {
+    if (client === this.socket) {
+      this.socket = undefined;
+      this.judge();
+    }
+  }
+
+  // Say when orders arrive, for each socket that opens, and when they no longer do.
+  judge(opened = false) {
+    const hears = this.socket !== undefined && this.key !== this.dead && !isPast();
+    if (hears === this.hears && !(hears && opened)) {
+      return;
+    }
+    this.hears = hears;
+    if (hears) {
+      console.log(`${ACCOUNT}: listening`); // start to reconcile by REST here
+    } else {
+      console.log(`${ACCOUNT}: deaf`); // stop quoting here
     }
   }
 
@@ -124,6 +164,7 @@ class KeptBinance extends ccxt.pro.binance {
       super.handleMessage(client, message);
     } else if (message.listenKey === this.key && this.key !== this.dead) {
       this.dead = this.key; // ccxt has no use for this event
+      this.judge();
       this.doubt();
     }
   }
@@ -151,10 +192,10 @@ class KeptBinance extends ccxt.pro.binance {
         const abortSignal = AbortSignal.timeout(AWS_MS);
         const answer = await eventbridge.send(new PutEventsCommand({ Entries }), { abortSignal });
         if (answer.FailedEntryCount) {
-          console.error(`the keeper cannot be told: ${answer.Entries[0].ErrorCode}`);
+          console.error(`${ACCOUNT}: the keeper cannot be told: ${answer.Entries[0].ErrorCode}`);
         }
       } catch (error) {
-        console.error(`the keeper cannot be told: ${textOf(error)}`);
+        console.error(`${ACCOUNT}: the keeper cannot be told: ${textOf(error)}`);
       }
       await sleep(REPORT_MS);
     }
@@ -170,8 +211,9 @@ class KeptBinance extends ccxt.pro.binance {
           this.use(found);
         }
       } catch (error) {
-        console.error(textOf(error));
+        console.error(`${ACCOUNT}: the table cannot be read: ${textOf(error)}`);
       }
+      this.judge();
     }
   }
 }
@@ -199,7 +241,7 @@ for (;;) {
     if (!(error instanceof ccxt.NetworkError)) {
       throw error;
     }
-    console.error(textOf(error));
+    console.error(`${ACCOUNT}: ${textOf(error)}`);
     await sleep(5000);
   }
 }

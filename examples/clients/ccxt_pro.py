@@ -30,6 +30,7 @@ EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired
 NEVER = 10**15  # ccxt starts and extends a listenKey of its own once this time, in ms, is past
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 quiet_until = 0.0
+expires_at = datetime.max.replace(tzinfo=UTC)  # of the listenKey, as last read
 
 
 @functools.cache
@@ -40,9 +41,10 @@ def keys():
 
 def read_key():
     """Return the listenKey from the table. Warns, once a minute at most, if it has expired there."""
-    global quiet_until
+    global quiet_until, expires_at
     found = keys().read(ACCOUNT)
-    if found.expires_at < datetime.now(UTC) and time.monotonic() > quiet_until:
+    expires_at = found.expires_at
+    if is_past() and time.monotonic() > quiet_until:
         quiet_until = time.monotonic() + WARN_SECONDS
         logging.warning(
             "%s: the listenKey expired at %s UTC and the keeper has not renewed it%s: no orders arrive",
@@ -51,6 +53,11 @@ def read_key():
             f" ({found.error_code})" if found.error_code else "",
         )
     return found.key
+
+
+def is_past():
+    """Return whether the listenKey is past its expiry, as the table last said it."""
+    return expires_at < datetime.now(UTC)
 
 
 async def call(function, *arguments):
@@ -66,7 +73,7 @@ async def first_key():
     except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
         if not (key := os.environ.get("LISTEN_KEY")):
             sys.exit(str(error) or "AWS does not answer")
-        logging.warning("LISTEN_KEY is used (%s)", text_of(error))
+        logging.warning("%s: LISTEN_KEY is used (%s)", ACCOUNT, text_of(error))
         return key
 
 
@@ -80,6 +87,7 @@ class KeptBinance(ccxt.pro.binance):
     """ccxt with a listenKey that it is handed, and none of its own."""
 
     reports_left, reporting = 0, None
+    socket, hears = None, False  # the account's socket while it is open; whether orders arrive
 
     def describe(self):
         none = {"listenKey": None, "lastAuthenticatedTime": NEVER}
@@ -102,19 +110,49 @@ class KeptBinance(ccxt.pro.binance):
 
     def on_connected(self, client, message=None):
         super().on_connected(client, message)
-        if "listenKey=" in client.url:
+        if f"listenKey={self.key}&" in client.url:  # not one that was opening when the key changed
             self.doubt()
-            self.listening()
+            self.socket = client
+            self.judge(opened=True)
+
+    def on_error(self, client, error):
+        super().on_error(client, error)
+        self.lost(client)
+
+    def on_close(self, client, error):
+        super().on_close(client, error)
+        self.lost(client)
+
+    def lost(self, client):
+        if client is self.socket:
+            self.socket = None
+            self.judge()
+
+    def judge(self, opened=False):
+        """Call `listening` when orders arrive (for each socket that opens), `deaf` when they no longer do."""
+        hears = bool(self.socket) and not self.expired.is_set() and not is_past()
+        if hears == self.hears and not (hears and opened):
+            return
+        self.hears = hears
+        try:
+            self.listening() if hears else self.deaf()
+        except Exception:  # it must not close the socket
+            logging.exception("%s: the bot's own code failed", ACCOUNT)
 
     def listening(self):
-        """A socket is open. Your own code extends this, with a task that reconciles by REST."""
+        """Orders arrive. Your own code extends this, with a task that reconciles by REST."""
         print(f"{ACCOUNT}: listening", flush=True)
+
+    def deaf(self):
+        """No orders arrive until the next `listening`. Your own code extends this, and stops quoting."""
+        print(f"{ACCOUNT}: deaf", flush=True)
 
     def handle_message(self, client, message):
         if message.get("e") != "listenKeyExpired":  # ccxt has no use for it
             super().handle_message(client, message)
         elif message.get("listenKey") == self.key and not self.expired.is_set():
             self.expired.set()
+            self.judge()
             self.doubt()
 
     def doubt(self):
@@ -132,7 +170,7 @@ class KeptBinance(ccxt.pro.binance):
             try:
                 await call(keys().report_expired, ACCOUNT, self.key)  # logs what AWS refuses
             except Exception as error:
-                logging.warning("the keeper cannot be told (%s)", text_of(error))
+                logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
 
     async def follow(self):
@@ -145,7 +183,8 @@ class KeptBinance(ccxt.pro.binance):
                 if found != self.key:
                     self.use(found)
             except Exception as error:
-                logging.warning("the table cannot be read (%s)", text_of(error))
+                logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
+            self.judge()
             if self.expired.is_set():
                 await asyncio.sleep(DEAD_SECONDS)
 
@@ -167,7 +206,7 @@ async def main():
                 for order in await exchange.watch_orders():
                     print(order["id"], order["symbol"], order["status"], flush=True)
             except ccxt.NetworkError as error:
-                logging.warning("%s", text_of(error))
+                logging.warning("%s: %s", ACCOUNT, text_of(error))
                 await asyncio.sleep(5)
     finally:
         following.cancel()

@@ -33,6 +33,7 @@ THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothi
 
 KeepAliveWebsocket.TIMEOUT = 1  # so soon it acts on another key; 10 s by default
 quiet_until = 0.0
+expires_at = datetime.max.replace(tzinfo=UTC)  # of the listenKey, as last read
 
 
 @functools.cache
@@ -43,9 +44,10 @@ def keys():
 
 def read_key():
     """Return the listenKey from the table. Warns, once a minute at most, if it has expired there."""
-    global quiet_until
+    global quiet_until, expires_at
     found = keys().read(ACCOUNT)
-    if found.expires_at < datetime.now(UTC) and time.monotonic() > quiet_until:
+    expires_at = found.expires_at
+    if is_past() and time.monotonic() > quiet_until:
         quiet_until = time.monotonic() + WARN_SECONDS
         logging.warning(
             "%s: the listenKey expired at %s UTC and the keeper has not renewed it%s: no orders arrive",
@@ -54,6 +56,11 @@ def read_key():
             f" ({found.error_code})" if found.error_code else "",
         )
     return found.key
+
+
+def is_past():
+    """Return whether the listenKey is past its expiry, as the table last said it."""
+    return expires_at < datetime.now(UTC)
 
 
 async def call(function, *arguments):
@@ -69,7 +76,7 @@ async def first_key():
     except (ValueError, ListenKeyUnavailable, TimeoutError) as error:
         if not (key := os.environ.get("LISTEN_KEY")):
             sys.exit(str(error) or "AWS does not answer")
-        logging.warning("LISTEN_KEY is used (%s)", text_of(error))
+        logging.warning("%s: LISTEN_KEY is used (%s)", ACCOUNT, text_of(error))
         return key
 
 
@@ -84,16 +91,36 @@ class KeptClient(AsyncClient):
 
     known = dead = socket = reporting = None
     reports_left = 0
+    is_open = hears = False  # a socket with the known key is open; orders arrive
 
     async def look(self):
         """Return the listenKey; the one that is known when the table does not answer."""
         try:
-            self.known = await call(read_key)
+            found = await call(read_key)
+            if found != self.known:  # it reconnects
+                self.known, self.is_open = found, False
         except Exception as error:
             if not self.known:
                 raise
-            logging.warning("the table cannot be read (%s)", text_of(error))
+            logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
+        self.judge()
         return self.known
+
+    def judge(self, opened=False):
+        """Call `listening` when orders arrive (for each socket that opens), `deaf` when they no longer do."""
+        hears = self.is_open and not is_past()
+        if hears != self.hears or (hears and opened):
+            self.hears = hears
+            hand(listening if hears else deaf)
+
+    def opened(self):
+        self.is_open = self.known in self.socket.ws.request.path
+        self.judge(opened=True)
+        self.doubt()
+
+    def lost(self):
+        self.is_open = False
+        self.judge()
 
     def doubt(self):
         """The key is dead, or may have died while no socket was open: Binance does not say so later."""
@@ -110,7 +137,7 @@ class KeptClient(AsyncClient):
             try:
                 await call(keys().report_expired, ACCOUNT, self.known)  # logs what AWS refuses
             except Exception as error:
-                logging.warning("the keeper cannot be told (%s)", text_of(error))
+                logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
 
     async def futures_stream_get_listen_key(self):
@@ -134,8 +161,13 @@ def heard(event):
 
 
 def listening():
-    """A socket is open. Your own code takes the place of this, prints the line and starts to reconcile."""
+    """Orders arrive. Your own code takes the place of this, prints the line and starts to reconcile."""
     print(f"{ACCOUNT}: listening", flush=True)
+
+
+def deaf():
+    """No orders arrive until the next `listening`. Your own code takes the place of this: stop quoting."""
+    print(f"{ACCOUNT}: deaf", flush=True)
 
 
 def hand(to, *event):
@@ -143,7 +175,7 @@ def hand(to, *event):
     try:
         to(*event)
     except Exception:
-        logging.exception("the bot's own code failed")
+        logging.exception("%s: the bot's own code failed", ACCOUNT)
 
 
 async def listen(client):
@@ -152,23 +184,29 @@ async def listen(client):
     manager = BinanceSocketManager(client, user_timeout=LOOK_SECONDS)
     manager.ws_kwargs = PING
     client.socket = manager.futures_user_socket()
-    opened = client.socket._after_connect
+    after_connect, before_reconnect = client.socket._after_connect, client.socket.before_reconnect
 
     async def connected():
-        await opened()
-        client.doubt()
-        hand(listening)
+        await after_connect()
+        client.opened()
 
-    client.socket._after_connect = connected
+    async def reconnecting():
+        client.lost()
+        await before_reconnect()
+
+    client.socket._after_connect, client.socket.before_reconnect = connected, reconnecting
     async with client.socket as socket:
-        while True:
-            event = await socket.recv()
-            if event["e"] == "listenKeyExpired" and event["listenKey"] == client.known:
-                return
-            if event["e"] == "error":
-                logging.warning("%s", event["type"])  # it reconnects
-            else:
-                hand(heard, event)
+        try:
+            while True:
+                event = await socket.recv()
+                if event["e"] == "error":
+                    logging.warning("%s: %s", ACCOUNT, event["type"])  # it reconnects
+                elif event["e"] != "listenKeyExpired":
+                    hand(heard, event)
+                elif event["listenKey"] == client.known:
+                    return
+        finally:
+            client.lost()
 
 
 async def main():
@@ -188,7 +226,7 @@ async def main():
                 while await client.look() == client.dead:
                     await asyncio.sleep(DEAD_SECONDS)
             except Exception as error:
-                logging.warning("%s", text_of(error))
+                logging.warning("%s: %s", ACCOUNT, text_of(error))
                 failures = min(failures + 1, 6)
                 refused = getattr(error, "response", None)  # of a handshake
                 after = refused.headers.get("Retry-After", "") if refused else ""
@@ -203,7 +241,7 @@ def receive():
     try:
         asyncio.run(main())
     except BaseException:  # sys.exit, too
-        logging.exception("no more orders")
+        logging.exception("%s: no more orders", ACCOUNT)
     os._exit(1)
 
 

@@ -29,6 +29,7 @@ MOST_SECONDS = 60  # between two streams, when one after the other fails
 # The client's own list has ALGO_ORDER_UPDATE where Binance documents ALGO_UPDATE.
 EVENTS = ("ORDER_TRADE_UPDATE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "listenKeyExpired")
 quiet_until = 0.0
+expires_at = datetime.max.replace(tzinfo=UTC)  # of the listenKey, as last read
 
 
 @functools.cache
@@ -39,9 +40,10 @@ def keys():
 
 def read_key():
     """Return the listenKey from the table. Warns, once a minute at most, if it has expired there."""
-    global quiet_until
+    global quiet_until, expires_at
     found = keys().read(ACCOUNT)
-    if found.expires_at < datetime.now(UTC) and time.monotonic() > quiet_until:
+    expires_at = found.expires_at
+    if is_past() and time.monotonic() > quiet_until:
         quiet_until = time.monotonic() + WARN_SECONDS
         logging.warning(
             "%s: the listenKey expired at %s UTC and the keeper has not renewed it%s: no orders arrive",
@@ -50,6 +52,11 @@ def read_key():
             f" ({found.error_code})" if found.error_code else "",
         )
     return found.key
+
+
+def is_past():
+    """Return whether the listenKey is past its expiry, as the table last said it."""
+    return expires_at < datetime.now(UTC)
 
 
 def text_of(error):
@@ -65,7 +72,7 @@ def first_key():
     except (ValueError, ListenKeyUnavailable) as error:
         if not (key := os.environ.get("LISTEN_KEY")):
             sys.exit(str(error))
-        logging.warning("LISTEN_KEY is used (%s)", text_of(error))
+        logging.warning("%s: LISTEN_KEY is used (%s)", ACCOUNT, text_of(error))
         return key
 
 
@@ -77,6 +84,9 @@ class Kept(threading.Thread):
         self.key, self.dead = key, threading.Event()  # Binance has said that the key has expired
         # It has, or it may have died while no socket was open: Binance does not say so later.
         self.doubted = threading.Event()
+        self.manager = self.label = None  # the label of the newest stream
+        self.is_open = self.hears = False  # this stream; orders arrive
+        self.lock = threading.Lock()
         threading.Thread(target=self.report, daemon=True).start()
 
     def run(self):
@@ -85,10 +95,12 @@ class Kept(threading.Thread):
             try:
                 found = read_key()
                 if found != self.key:
+                    self.label, self.is_open = None, False  # it has the key before it
                     self.key = found
                     self.dead.clear()
             except Exception as error:
-                logging.warning("the table cannot be read (%s)", text_of(error))
+                logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
+            self.judge()
             if self.dead.is_set():
                 time.sleep(DEAD_SECONDS)
 
@@ -105,7 +117,7 @@ class Kept(threading.Thread):
                 try:
                     keys().report_expired(ACCOUNT, self.key)  # logs what AWS refuses
                 except Exception as error:
-                    logging.warning("the keeper cannot be told (%s)", text_of(error))
+                    logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
                 time.sleep(REPORT_SECONDS)
 
     def hear(self, message):
@@ -116,25 +128,51 @@ class Kept(threading.Thread):
         elif event.get("e") == "listenKeyExpired":
             self.expire(event["listenKey"])
 
-    def notice(self, signal_type, **_):
+    def notice(self, signal_type, stream_id, **_):
         """The manager calls it from a stream's thread."""
+        if self.manager.get_stream_label(stream_id) != self.label:
+            return  # it was replaced
         if signal_type == "CONNECT":
-            print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
+            self.is_open = True
+            self.judge(opened=True)
             self.doubted.set()
+        elif signal_type != "FIRST_RECEIVED_DATA":  # DISCONNECT, STOP, STREAM_UNREPAIRABLE
+            self.lost()
+
+    def lost(self):
+        self.is_open = False
+        self.judge()
+
+    def judge(self, opened=False):
+        """Say when orders arrive, for each socket that opens, and when they no longer do."""
+        with self.lock:
+            hears = self.is_open and not self.dead.is_set() and not is_past()
+            if hears == self.hears and not (hears and opened):
+                return
+            self.hears = hears
+            try:
+                if hears:
+                    print(f"{ACCOUNT}: listening", flush=True)  # start to reconcile by REST here
+                else:
+                    print(f"{ACCOUNT}: deaf", flush=True)  # stop quoting here
+            except Exception:
+                logging.exception("%s: your own code failed", ACCOUNT)
 
     def expire(self, key):
         """Binance has said that this key has expired."""
         if key == self.key and not self.dead.is_set():
             self.dead.set()
+            self.judge()
             self.doubted.set()
 
 
 def main():
     kept = Kept(first_key())
-    kept.start()
     # It pings every 5 seconds, with 10 for the answer, and opens a lost socket again by itself.
     manager = BinanceWebSocketApiManager(exchange="binance.com-futures", process_stream_signals=kept.notice)
-    known, stream, failures = None, None, 0
+    kept.manager = manager
+    kept.start()
+    known, stream, streams, failures = None, None, 0, 0
     try:
         while True:
             info = manager.get_stream_info(stream) if stream else {"status": "none yet"}
@@ -143,16 +181,18 @@ def main():
             over = status in ("crashed", "stopped")
             over = over or (info.get("seconds_to_last_heartbeat") or 0) > SILENT_SECONDS
             if over:
-                logging.warning("the stream is over: %s", status)
+                logging.warning("%s: the stream is over: %s", ACCOUNT, status)
+                kept.lost()
                 failures = min(failures + 1, 6)
                 time.sleep(min(2**failures, MOST_SECONDS))
             elif status == "running":
                 failures = 0
             if (over or kept.key != known) and not kept.dead.is_set():
-                before, known = stream, kept.key
+                before, known, streams = stream, kept.key, streams + 1
+                kept.label = str(streams)
                 stream = manager.create_stream(
                     "arr", "!userData", listen_key=known, keep_listen_key_alive=False, events=EVENTS,
-                    process_stream_data=kept.hear,
+                    process_stream_data=kept.hear, stream_label=kept.label,
                 )  # fmt: skip
                 if before:
                     manager.stop_stream(before, delete_listen_key=False)

@@ -34,6 +34,20 @@ def said_dead(recipe):
     return sum("the listenKey has expired" in line for line in recipe.complaints)
 
 
+def turns(recipe):
+    """Return what the recipe has said of the account, in order: listening or deaf."""
+    return [
+        line.removeprefix("alice: ") for line in recipe.heard if line in ("alice: listening", "alice: deaf")
+    ]
+
+
+def has_been_deaf(recipe, times, at_last="listening"):
+    """Wait until the recipe has been deaf so often, and say so of its last turn, too."""
+    expected = ["listening", *["deaf", "listening"] * times]
+    expected += ["deaf"] * (at_last == "deaf")
+    eventually(lambda: turns(recipe) == expected, lambda: f"{turns(recipe)}, not {expected}")
+
+
 def reconnects(recipe, place):
     """Drop the socket, and wait until the recipe has another."""
     opened = recipe.heard.count("alice: listening")
@@ -52,38 +66,46 @@ def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     eventually(lambda: place.reports() > 2, lambda: "it never tells the keeper")
     assert place.hand_over_report() == "CREATED"  # it has just tried, and ignores the report
     eventually(lambda: said_dead(recipe) > 3, lambda: "it stops telling the keeper")
+    has_been_deaf(recipe, 0, at_last="deaf")
     assert place.hand_over_report(seconds=35) == "RECREATED"
     recipe.hears_orders("once Binance has forgotten the key and the keeper made another")
     said = said_dead(recipe)
+    has_been_deaf(recipe, 1)
 
     another_process_takes_the_stream(place.exchange)
     assert place.keep() == "CHANGED"
     recipe.hears_orders("once another process has changed the key")
     assert said_dead(recipe) == said, "it says that a key has expired that was replaced"
+    has_been_deaf(recipe, 2)
 
     place.streams.close_connections()
     recipe.hears_orders("once the server has closed the socket")
 
     place.streams.drop_connections()
     recipe.hears_orders("once the network has dropped the socket")
+    has_been_deaf(recipe, 4)
 
     outage = place.exchange.fault(status=503)
     place.streams.down = True
     place.streams.drop_connections()
+    has_been_deaf(recipe, 4, at_last="deaf")
     assert [place.keep(minutes=15.5) for _ in range(4)] == ["FAILED"] * 4
     assert not place.exchange.live_key(API_KEY, "usdm")
     outage.clear()
     place.streams.down = False
     assert place.keep() == "RECREATED"
     recipe.hears_orders("after an outage of an hour")
+    eventually(lambda: turns(recipe)[-1] == "listening")
 
     assert "KeyboardInterrupt" not in recipe.interrupt()
     assert place.listen_key_requests() == []
     assert [request.path for request in place.exchange.requests if request.status == 404] == []
     assert place.exchange.live_key(API_KEY, "usdm")
     assert place.world.current("alice")["listenKey"] not in "\n".join(recipe.heard + recipe.complaints)
-    assert recipe.heard.count("alice: listening") >= 6, "it says each time that its socket is open"
     assert not [line for line in recipe.complaints if "has not renewed it" in line]
+    own = [line for line in recipe.complaints if re.match("WARNING:root:(?!No Web)|alice|NetworkError", line)]
+    assert own
+    assert [line for line in own if not line.removeprefix("WARNING:root:").startswith("alice: ")] == []
 
 
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
@@ -103,6 +125,28 @@ def test_a_key_that_died_while_the_socket_was_closed_is_replaced(recipe, place):
     assert place.hand_over_report(seconds=35) == "RECREATED"
     recipe.hears_orders("once the keeper has made another key")
     assert not said_dead(recipe)
+    has_been_deaf(recipe, 2)
+
+
+@pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
+def test_it_is_deaf_while_the_table_says_that_its_key_has_expired(recipe, place):
+    def renewed(ago):
+        place.world.put_current("alice", key, datetime.now(UTC) - ago)
+
+    key = place.world.current("alice")["listenKey"]
+    recipe.hears_orders("at first")
+    renewed(timedelta(hours=3))
+    has_been_deaf(recipe, 0, at_last="deaf")
+    renewed(timedelta(minutes=60) - timedelta(seconds=6))
+    has_been_deaf(recipe, 1)
+    place.way_to_the_table.die(black_hole=True)
+    has_been_deaf(recipe, 1, at_last="deaf")
+    place.way_to_the_table.live()
+    renewed(timedelta(0))
+    has_been_deaf(recipe, 2)
+    recipe.hears_orders("once it listens again")
+    has_been_deaf(recipe, 2)
+    assert place.reports() == 2, "it has opened another socket"
 
 
 @pytest.mark.row(91)
@@ -139,6 +183,8 @@ def test_it_hears_orders_again_whatever_the_network_does(recipe, place):
     assert place.keep() == "CHANGED"
     place.way_to_the_table.live()
     recipe.hears_orders("once the table answers again, and has another key")
+    eventually(lambda: turns(recipe)[-1] == "listening")
+    has_been_deaf(recipe, turns(recipe).count("deaf"))
 
 
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
@@ -184,16 +230,17 @@ def test_it_warns_once_a_minute_of_a_key_that_is_not_renewed(name, place):
     began = time.monotonic()
     running = Recipe(place, command(name), place.environment(RECIPES / name))
     try:
-        eventually(lambda: "alice: listening" in running.heard, lambda: "it opens no socket")
-        assert warnings(), "it looks fine"
+        eventually(lambda: place.streams.connections, lambda: "it opens no socket")
         more(3)
         place.exchange.expire(API_KEY, "usdm")  # it reads the table more often now
         more(len(warnings()) + 3)
         place.world.put_current("alice", key, renewed)
         more(len(warnings()) + 2)
         assert len(warnings()) <= (time.monotonic() - began) / MINUTE + 1
+        assert turns(running) == []
         assert place.keep() == "RECREATED"
         running.hears_orders("once the keeper has made another key")
+        has_been_deaf(running, 0)
     finally:
         running.end()
     expired = f"alice: the listenKey expired at {renewed + timedelta(hours=1):%Y-%m-%d %H:%M} UTC"
@@ -293,7 +340,23 @@ def test_ccxt_that_was_handed_no_key_starts_none(name, place):
     assert place.listen_key_requests() == []
 
 
-BROKEN = """
+BROKEN = {
+    "ccxt_pro.py": """
+import asyncio, ccxt_pro
+
+class Bot(ccxt_pro.KeptBinance):
+    def listening(self):
+        super().listening()
+        raise ValueError("a mistake in its reconciling")
+
+    def deaf(self):
+        super().deaf()
+        raise ValueError("a mistake when it stops quoting")
+
+ccxt_pro.KeptBinance = Bot
+asyncio.run(ccxt_pro.main())
+""",
+    "python_binance.py": """
 import asyncio, python_binance
 
 print_order, print_line = python_binance.heard, python_binance.listening
@@ -306,22 +369,36 @@ def listening():
     print_line()
     raise ValueError("a mistake in its reconciling")
 
-python_binance.heard, python_binance.listening = heard, listening
+def deaf():
+    raise ValueError("a mistake when it stops quoting")
+
+python_binance.heard, python_binance.listening, python_binance.deaf = heard, listening, deaf
 asyncio.run(python_binance.main())
-"""
+""",
+}
 
 
-def test_a_mistake_in_a_bots_own_code_is_logged_and_closes_no_socket(place):
-    environment = place.environment(RECIPES / "python_binance.py")
+def bot(place, name, code):
+    """Start a bot that imports a recipe."""
+    environment = place.environment(RECIPES / name)
     environment["PYTHONPATH"] += f":{RECIPES}"
-    running = Recipe(place, [command("python_binance.py")[0], "-c", BROKEN], environment)
+    return Recipe(place, [command(name)[0], "-c", code], environment)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_mistake_in_a_bots_own_code_is_logged_and_closes_no_socket(name, place):
+    running = bot(place, name, BROKEN[name])
     try:
         running.hears_orders("after the mistake")
+        assert running.heard.count("alice: listening") == 1
+        reconnects(running, place)
+        running.hears_orders("on another socket")
     finally:
         running.end()
-    mistakes = {"ValueError: a mistake in the bot", "ValueError: a mistake in its reconciling"}
-    assert {"Traceback (most recent call last):", *mistakes} <= set(running.complaints)
-    assert running.heard.count("alice: listening") == 1
+    assert running.heard.count("alice: listening") == 2
+    mistakes = {line for line in running.complaints if line.startswith("ValueError: ")}
+    assert mistakes == {f"ValueError: {said}" for said in re.findall('raise ValueError."(.*)"', BROKEN[name])}
+    assert running.complaints.count("Traceback (most recent call last):") >= len(mistakes)
 
 
 RECONCILING = {
@@ -333,8 +410,16 @@ class Bot(ccxt_pro.KeptBinance):
         super().listening()
         self.reconciling = asyncio.create_task(self.reconcile())
 
+    def deaf(self):
+        super().deaf()
+        self.reconciling.cancel()
+        self.stopping = asyncio.create_task(self.stop_quoting())
+
     async def reconcile(self):
         print("reconciles", flush=True)
+
+    async def stop_quoting(self):
+        print("stops quoting", flush=True)
 
 ccxt_pro.KeptBinance = Bot
 asyncio.run(ccxt_pro.main())
@@ -342,33 +427,39 @@ asyncio.run(ccxt_pro.main())
     "python_binance.py": """
 import asyncio, python_binance
 
-async def reconcile():
-    print("reconciles", flush=True)
+async def say(words):
+    print(words, flush=True)
 
 def listening():
-    global reconciling
-    print_line()
-    reconciling = asyncio.create_task(reconcile())
+    global task
+    print("alice: listening", flush=True)
+    task = asyncio.create_task(say("reconciles"))
 
-print_line, python_binance.listening = python_binance.listening, listening
+def deaf():
+    global task
+    print("alice: deaf", flush=True)
+    task = asyncio.create_task(say("stops quoting"))
+
+python_binance.listening, python_binance.deaf = listening, deaf
 asyncio.run(python_binance.main())
 """,
 }
 
 
 @pytest.mark.parametrize("name", RECONCILING)
-def test_a_bot_reconciles_each_time_a_socket_is_open(name, place):
-    environment = place.environment(RECIPES / name)
-    environment["PYTHONPATH"] += f":{RECIPES}"
-    running = Recipe(place, [command(name)[0], "-c", RECONCILING[name]], environment)
+def test_a_bot_reconciles_and_stops_quoting_each_time(name, place):
+    running = bot(place, name, RECONCILING[name])
     try:
         running.hears_orders("at first")
-        reconnects(running, place)
+        for _ in range(2):
+            reconnects(running, place)
         running.hears_orders("on another socket")
-        eventually(lambda: running.heard.count("reconciles") >= 2, lambda: f"it does not:\n{running.heard}")
+        eventually(lambda: running.heard.count("reconciles") >= 3, lambda: f"it does not:\n{running.heard}")
     finally:
         running.end()
-    assert running.heard.count("reconciles") == running.heard.count("alice: listening")
+    told = [line for line in running.heard if line in ("reconciles", "stops quoting")]
+    assert told == ["reconciles", *["stops quoting", "reconciles"] * 2]
+    has_been_deaf(running, 2)
 
 
 @pytest.mark.parametrize("name", PYTHON)
