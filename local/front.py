@@ -105,7 +105,7 @@ class Controls:
                 raise ValueError(f"{account_id} has no order: `.local/binance order {account_id}` places one")
             said += f": {hear} stream{'s' * (hear != 1)} received it"
             if not live:
-                renew = f"`listenkeys renew --force {account_id}`"
+                renew = f"`.local/listenkeys renew --force {account_id}`"
                 said += f" ({account_id} has no live listenKey: {renew} makes one)"
             return said
         elif verb == "delete":
@@ -121,7 +121,7 @@ class Controls:
         [account] = accounts.named([account_id]) if len(account_id) <= 64 else [None]
         if account is None or (account.problem and account.problem.code == ErrorCode.ACCOUNT_NOT_FOUND):
             raise ValueError(
-                f"there is no account {account_id}: `listenkeys accounts list` shows the accounts"
+                f"there is no account {account_id}: `.local/listenkeys accounts list` shows the accounts"
             )
         if account.problem:
             raise ValueError(f"{account_id}: {account.problem.message}")

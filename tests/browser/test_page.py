@@ -125,7 +125,7 @@ def test_every_control_does_what_it_says(show: Open, server: PageServer, world: 
     assert answers() == 503
     assert press("Start Binance") == "Binance answers again"
     assert answers() == 400
-    dead = "alice has no live listenKey: `listenkeys renew --force alice` makes one"
+    dead = "alice has no live listenKey: `.local/listenkeys renew --force alice` makes one"
     assert press("Place order") == f"alice has order 1: 0 streams received it ({dead})"
     assert press("Renew alice") == "alice was renewed"
 

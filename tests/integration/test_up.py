@@ -179,7 +179,7 @@ def test_the_desk_breaks_and_repairs_accounts(
     assert control("newkey/alice")[1]["done"].endswith("newkey0002")
     control("forget/alice")
     nobody = "alice has order 1: 0 streams received it"
-    why = "alice has no live listenKey: `listenkeys renew --force alice` makes one"
+    why = "alice has no live listenKey: `.local/listenkeys renew --force alice` makes one"
     assert control("order/alice") == (200, {"done": f"{nobody} ({why})"})
     assert outcome() == "RECREATED"
     assert control("order/alice") == (200, {"done": nobody.replace("1", "2")})
