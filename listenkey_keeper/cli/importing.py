@@ -253,7 +253,7 @@ def _write(
         if any(done.values()):
             yield secret_id, own, done
     for why, names in errors.items():
-        note(f"listenkeys: {', '.join(names)} failed: {why}")
+        note(f"listenkeys: {some_of(names)} failed: {why}")
         failed += names
 
 

@@ -8,6 +8,7 @@ from listenkeys.aws.clients import scan
 from listenkeys.view.status import AccountStatus, read_status
 
 from .findings import Finding
+from .output import some_of
 from .resources import Resources
 from .stack import Stack, now
 from .status import counted, is_new
@@ -52,6 +53,6 @@ def _copies(stack: Stack, rows: Sequence[AccountStatus]) -> Iterator[Finding]:
             yield Finding(
                 "listenKeys",
                 False,
-                f"{', '.join(sorted(names))} have the same listenKey, so their API keys are of one account "
+                f"{some_of(sorted(names))} have the same listenKey, so their API keys are of one account "
                 "at Binance: replace the wrong ones with `listenkeys accounts add --replace NAME`",
             )

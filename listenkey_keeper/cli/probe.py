@@ -18,6 +18,7 @@ from .stack import Stack, in_local_environment
 # With shards, the dry run is for this many accounts, because one run may be unable to read all of them. It is
 # also the largest number of errors that are shown.
 _SOME = 10
+_SHOWS = "`listenkeys renew --dry-run` shows what to do"
 
 
 def dry_run(stack: Stack) -> Iterator[Finding]:
@@ -50,10 +51,9 @@ def _problems(stack: Stack, report: dict[str, Any]) -> Iterator[Finding]:
     for (secret, code, message), names in [*same.items()][:_SOME]:
         left -= len(names)
         who = f"secret {secret}, used by {some_of(names)}" if secret and names[1:] else some_of(names)
-        yield Finding("accounts", False, f"{who}: {code}: {message}")
+        yield Finding("accounts", False, f"{who}: {code}: {message}; {_SHOWS}")
     if left > 0:
-        shows = "`listenkeys renew --dry-run` shows more"
-        yield Finding("accounts", False, f"{left} more account{'s' * (left != 1)}: {shows}")
+        yield Finding("accounts", False, f"{left} more account{'s' * (left != 1)}; {_SHOWS}")
 
 
 def _event(stack: Stack) -> dict[str, Any]:

@@ -532,6 +532,9 @@ def test_what_the_function_found_at_binance_is_told(
     ]  # fmt: skip
 
 
+SHOWS = "`listenkeys renew --dry-run` shows what to do"
+
+
 @pytest.mark.parametrize(
     ("accounts", "problems", "due", "says"),
     [
@@ -539,8 +542,8 @@ def test_what_the_function_found_at_binance_is_told(
         (2, 0, 1, "2 accounts read; 1 API key read, of those that are due"),
         (3, 0, 2, "3 accounts read; 2 API keys read, of those that are due"),
         (11, 10, 1, None),
-        (11, 11, 0, "1 more account: `listenkeys renew --dry-run` shows more"),
-        (90, 80, 10, "70 more accounts: `listenkeys renew --dry-run` shows more"),
+        (11, 11, 0, f"1 more account; {SHOWS}"),
+        (90, 80, 10, f"70 more accounts; {SHOWS}"),
     ],
 )
 def test_a_dry_run_counts_its_accounts_and_shows_ten_errors(
@@ -554,7 +557,7 @@ def test_a_dry_run_counts_its_accounts_and_shows_ten_errors(
     report |= {"plan": [{}] * due, "probe": {"host": "h", "served": True, "address": None}}
     told.answer("lambda", "invoke", {"Payload": io.BytesIO(json.dumps(report).encode())})
     named = [
-        Finding("accounts", False, f"a{number}: INVALID_API_KEY: no {number}")
+        Finding("accounts", False, f"a{number}: INVALID_API_KEY: no {number}; {SHOWS}")
         for number in range(min(problems, 10))
     ]
     assert list(dry_run(told))[1:-1] == [*named, *([Finding("accounts", not problems, says)] if says else [])]  # type: ignore[arg-type]
@@ -578,7 +581,7 @@ def test_an_error_of_many_accounts_is_one_line_that_names_their_secret(
     assert [(each.ok, each.says.partition(": ")[0]) for each in found] == [
         (False, "dave, erin"),
         (False, "secret listenkeys/all, used by a00, a01, a02, a03, a04 and 43 more"),
-        (False, "13 more accounts"),
+        (False, f"13 more accounts; {SHOWS}"),
     ]
     assert found[1].says.partition(": ")[2].startswith("SECRET_INVALID: the secret must be text holding")
     run("accounts", "disable", *(f"a{number:02}" for number in range(58)))
