@@ -116,7 +116,9 @@ def status(
             raise CliError(
                 "--watch needs a terminal and no --json: leave --watch out to read the status once"
             )
-        watch(console(), lambda: _title(stack), read, every or 2.0)
+        watch(
+            console(), lambda: _title(stack), lambda: StatusTable(read(), everything=everything), every or 2.0
+        )
         return
     if every:
         raise CliError("--every needs --watch: `listenkeys status --watch --every 5`")

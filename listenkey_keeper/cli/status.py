@@ -42,6 +42,7 @@ class StatusTable:
     ) -> None:
         self.rows = by_urgency(rows)
         self.run_id = run_id
+        self.not_ok = everything is False
         self._whole = len(rows) <= MOST_LISTED if everything is None else everything
         self.listed = [row for row in self.rows if self._whole or row.state != "ok"]
 

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from listenkeys.aws.clients import AwsError
 from listenkeys.errors import Unavailable
-from listenkeys.view.status import AccountStatus
 
 from .errors import explain
 from .status import StatusTable, counted
@@ -35,7 +34,8 @@ class Screen:
         top = lines_of(*warning, Text(self.title, style="dim"), "")
         problems, end = self.table.problems(), lines_of("", self.table.sum())
         errors = lines_of("", problems) if problems else []
-        rows = self.table.lines(options, self.table.rows)
+        # Those that are ok are left out only by --not-ok: the screen cuts the list, and they are its end.
+        rows = self.table.lines(options, self.table.listed if self.table.not_ok else self.table.rows)
         room = height - len(top) - len(end)
         # The accounts get at least half of the room, if they need it. If the errors do not fit into the rest,
         # each becomes one line.
@@ -65,13 +65,13 @@ def _cut(lines: list[Text], most: int, more: Callable[[int], str]) -> list[Text]
 
 
 def watch(
-    console: Console, title: Callable[[], str], read: Callable[[], list[AccountStatus]], seconds: float
+    console: Console, title: Callable[[], str], read: Callable[[], StatusTable], seconds: float
 ) -> None:
     """Refresh the status every few seconds until Ctrl-C. The last status stays on the terminal.
 
     An error of the first `read` is raised. A later one is shown above the last status that could be read.
     """
-    heading, table = title(), StatusTable(read())
+    heading, table = title(), read()
     live = Live(Screen(heading, table), console=console, screen=True, auto_refresh=False)
     try:
         live.start()
@@ -79,7 +79,7 @@ def watch(
             time.sleep(seconds)
             warning = ""
             try:
-                heading, table = title(), StatusTable(read())
+                heading, table = title(), read()
             except (*AwsError, Unavailable) as error:
                 warning = explain(error)
             live.update(Screen(heading, table, warning), refresh=True)

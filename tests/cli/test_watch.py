@@ -38,11 +38,11 @@ def test_watch_reads_again_after_each_pause_until_ctrl_c(monkeypatch: pytest.Mon
     monkeypatch.setattr(watching.time, "sleep", pauses.append)
     screen = StringIO()
 
-    def read() -> list[AccountStatus]:
+    def read() -> StatusTable:
         answer = answers.pop(0)
         if isinstance(answer, BaseException):
             raise answer
-        return list(answer)
+        return StatusTable(answer)
 
     watching.watch(
         Console(file=screen, force_terminal=True, width=100, height=24), lambda: "title", read, 7.0
@@ -106,4 +106,10 @@ def test_a_screen_without_errors_or_a_warning_has_room_for_the_accounts() -> Non
     table = StatusTable([status(f"a{n}") for n in range(4)])
     whole, end = plain(table, 60), ["", "4 accounts: 4 ok"]
     assert plain(Screen("title", table), 60, 9) == ["title", "", *whole]
+    not_ok = StatusTable([*table.rows, status("bad", **LATE[0])], everything=False)
+    listed = plain(Screen("title", not_ok), 60, 12)
+    assert [line.split()[0] for line in listed if line] == [
+        "title", "account", "bad", "ONE:", "bad", "5",
+    ]  # fmt: skip
+    assert listed[-1] == "5 accounts: 4 ok (--all lists them), 1 failing (bad)"
     assert plain(Screen("title", table), 60, 8) == ["title", "", *whole[:3], "... 2 more: 2 ok", *end]
