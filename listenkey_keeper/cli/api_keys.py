@@ -20,6 +20,7 @@ from listenkeys.aws.credentials import API_KEY
 from listenkeys.model import Account
 
 from .errors import CliError
+from .output import some_of
 from .stack import in_local_environment
 
 MAX_SECRET_BYTES = 64 * 1024  # the limit of Secrets Manager
@@ -124,7 +125,7 @@ class ApiKeys:
         held = [field for field, key in keys.items() if field in content and content[field] != key]
         if held and not replace:
             raise CliError(
-                f"secret {secret_id} already holds another API key in field {', '.join(held)}: overwrite it "
+                f"secret {secret_id} already holds another API key in field {some_of(held)}: overwrite it "
                 "with --replace"
             )
         merged = {**content, **keys}

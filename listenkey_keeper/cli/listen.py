@@ -15,6 +15,7 @@ from listenkey_keeper.stream.clock import SystemClock
 from listenkey_keeper.stream.gaps import Gap, Interrupted, event_time
 from listenkey_keeper.stream.keys import ListenKeys, ListenKeyUnavailable
 from listenkeys.model import iso
+from listenkeys.view.remedies import as_argument
 
 from .errors import CliError
 from .output import plain, show
@@ -70,6 +71,7 @@ def listen(
 
 def _check_key(stack: Stack, keys: ListenKeys, account: str) -> None:
     """Raise CliError if there is no live listenKey. The stream itself would wait for one."""
+    renew = f"`listenkeys renew {as_argument(account)}`"
     try:
         key = keys.read(account)
     except ListenKeyUnavailable as error:
@@ -81,11 +83,11 @@ def _check_key(stack: Stack, keys: ListenKeys, account: str) -> None:
         if error.code not in ("NO_KEY", "INVALID_RECORD"):
             raise
         Registry(stack).get(account)
-        raise CliError(f"{account} has no listenKey: `listenkeys renew {account}` creates one") from None
+        raise CliError(f"{account} has no listenKey: {renew} creates one") from None
     if key.expires_at <= now():
         raise CliError(
             f"{account}'s listenKey has been dead since {key.expires_at:%Y-%m-%d %H:%M} UTC: "
-            f"`listenkeys renew {account}` creates a new one, or says why it cannot"
+            f"{renew} creates a new one, or says why it cannot"
         )
 
 

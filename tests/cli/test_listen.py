@@ -140,18 +140,19 @@ def test_a_reader_that_leaves_ends_it(world: World, listen_key: str, listen: Lis
 def test_it_says_what_is_missing_in_one_line(
     run: Run, world: World, listen_key: str, clock: VirtualClock
 ) -> None:
-    world.put_row("bob")
-    world.put_row("carol")
+    for name in ("bob", "-bob", "carol"):
+        world.put_row(name)
     world.put_current("carol", "x" * 64, clock.now(), renewedAt="soon")
     clock.advance(minutes=60)
     for account, said in {
         "nobody": "there is no account nobody",
         "bob": "bob has no listenKey: `listenkeys renew bob` creates one",
+        "-bob": "-bob has no listenKey: `listenkeys renew -- -bob` creates one",
         "carol": "carol has no listenKey: `listenkeys renew carol` creates one",
         "alice": "alice's listenKey has been dead since 2026-01-01 01:00 UTC: `listenkeys renew alice`",
         "x" * 64: "that looks like an API key",
     }.items():
-        done = run("listen", account)
+        done = run("listen", "--", account)
         assert done.exit_code == 2
         assert done.stderr.startswith(f"listenkeys: {said}")
         assert done.stderr.count("\n") == 1
