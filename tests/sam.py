@@ -24,6 +24,7 @@ class Deployer:
     """A person who deploys `stack` from a folder to an AWS account at `url`."""
 
     url: str
+    credentials = CREDENTIALS
 
     def __init__(self, home: Path, stack: str = "listenkey-keeper") -> None:
         self.home, self.stack = home, stack
@@ -53,7 +54,7 @@ class Deployer:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return {
             **kept,
-            **CREDENTIALS,
+            **self.credentials,
             "HOME": str(self.home),
             "SAM_CLI_TELEMETRY": "0",
             "AWS_ENDPOINT_URL": self.url,

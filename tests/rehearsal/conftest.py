@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,14 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    folder, port = tmp_path_factory.mktemp("rehearsal"), _free_port()
+    with emulated(tmp_path_factory.mktemp("rehearsal")) as made:
+        yield made
+
+
+@contextmanager
+def emulated(folder: Path) -> Iterator[Stage]:
+    """Run an AWS that enforces policies, and yield its administrator."""
+    port = _free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment = kept | {
         "AWS_ACCESS_KEY_ID": CREDENTIALS["AWS_ACCESS_KEY_ID"],

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from local.aws.stack import choose, expand
 from tests.paths import ROOT
 from tests.policies import as_list, statements_of
+from tests.rehearsal.conftest import emulated
 from tests.rehearsal.judge import Request, decide
 
 pytestmark = pytest.mark.rehearsal
@@ -156,18 +158,35 @@ def judge(document: dict[str, Any], *asked: tuple[Any, ...]) -> list[str]:
     return decide(*requests)
 
 
-def test_who_deploys_may_do_what_sam_does_itself() -> None:
-    stack = f"arn:aws:cloudformation:{HERE}:stack/listenkey-keeper/0a1b"
-    looks = "DescribeStacks DescribeStackEvents DescribeChangeSet GetTemplateSummary GetTemplate"
-    changes = "CreateChangeSet ExecuteChangeSet ListChangeSets DeleteStack ContinueUpdateRollback"
-    assert set(
-        judge(
-            POLICY,
-            (f"cloudformation:{looks} {changes}", stack),
-            ("s3:GetObject PutObject DeleteObject", "arn:aws:s3:::listenkey-keeper-code/0a1b.template"),
-            ("secretsmanager:GetSecretValue", f"{SECRET}:ops/chat-1-1a2b3c"),
+def test_the_policy_lets_sam_deploy_change_and_delete_the_stack(tmp_path: Path) -> None:
+    """The emulator enforces it for SAM's own requests. CloudFormation's are in the test above."""
+    with emulated(tmp_path) as stage:
+        stage.put_the_built_application_there()
+        iam, name = stage.client("iam"), "listenkey-keeper-code"
+        boundary, policy = (
+            iam.create_policy(PolicyName=f"{who}-of-listenkey-keeper", PolicyDocument=json.dumps(document))
+            for who, document in (("boundary", BOUNDARY), ("deployers", POLICY))
         )
-    ) == {"Allowed"}
+        iam.create_user(UserName="ci")
+        iam.attach_user_policy(UserName="ci", PolicyArn=policy["Policy"]["Arn"])
+        key = iam.create_access_key(UserName="ci")["AccessKey"]
+        constraint = {"LocationConstraint": HERE.partition(":")[0]}
+        stage.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration=constraint)
+
+        settings = stage.folder / "samconfig.toml"
+        settings.write_text(settings.read_text().replace("resolve_s3 = true", f's3_bucket = "{name}"'))
+        stage.set(f"PermissionsBoundaryArn={boundary['Policy']['Arn']}")
+        stage.credentials = {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
+        stage.deploy()
+        stage.set("RenewAfterMinutes=10")
+        stage.deploy()
+        deleted = stage.sam("delete", "--no-prompts")
+        assert "Deleted successfully" in deleted.stdout, deleted.stderr
+        refused = stage.sam("deploy", "--stack-name", "orders")
+        assert "not authorized to perform: cloudformation:" in refused.stderr
 
 
 def test_who_deploys_may_not_leave_the_stack_or_its_boundary() -> None:
