@@ -221,8 +221,7 @@ def usage() -> str:
     lines += [
         "",
         "STATUS is 403 (its firewall), 418 (a ban), 429 (the rate limit), 451 (a region it does not serve),",
-        "500 or 503 (an outage). `make up` prints each run, and the FAILING and RECOVERED messages that AWS",
-        "would send.",
+        "500 or 503 (an outage). `make up` prints each run, and the account messages that AWS would send.",
     ]
     return "\n".join([*lines, "", "Examples: .local/binance revoke alice; .local/binance down 418"])
 

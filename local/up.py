@@ -133,7 +133,7 @@ def _counts(report: dict[str, Any], rows: list[AccountStatus]) -> str:
 
 
 def account_messages(world: World) -> list[str]:
-    """Return the texts of the FAILING and RECOVERED messages that AWS would have sent by email and chat."""
+    """Return the texts of the account messages that AWS would have sent by email and chat."""
     with suppress(KeyError):  # the environment is stopping
         details = (event["detail"] for event in world.aws.sent_events())
         return [detail["text"] for detail in details if "text" in detail]

@@ -108,7 +108,7 @@ def unsent_messages(stack: Stack, resources: Resources) -> Iterator[Finding]:
         who = first if len(old) == 1 else f"{len(old)} accounts"
         when = f", since {old[first]}" if old[first] else ""
         todo = "each run tries again; the function's log says why EventBridge does not take it"
-        yield Finding("account messages", False, f"FAILING or RECOVERED of {who} was not sent{when}: {todo}")
+        yield Finding("account messages", False, f"an account message of {who} was not sent{when}: {todo}")
     else:
         waiting = f"; {len(since)} of just now on the way" if since else ""
-        yield Finding("account messages", True, f"every FAILING and RECOVERED message was sent{waiting}")
+        yield Finding("account messages", True, f"every account message was sent{waiting}")

@@ -7,8 +7,9 @@ import re
 import pytest
 
 from local.aws.rules import TICK as TICK_RULE
-from tests.faults.matrix import SWEEP, TICK, api_key_of, kept
+from tests.faults.matrix import SWEEP, TICK, api_key_of, events, kept
 from tests.faults.refusals import Refusals
+from tests.faults.test_questions import question
 from tests.integration.alarms import ALARM, OK
 from tests.integration.watched import Watched
 from tests.scene import Scene
@@ -111,6 +112,41 @@ def test_an_account_that_was_failing_hides_no_outage(watched: Watched) -> None:
         assert "INVALID_API_KEY: alice (usdm)" in first
         assert "IP_BANNED" in second
         assert "alice" not in second
+
+
+@pytest.mark.row(76)
+@pytest.mark.parametrize("how", ["expire", "rotate"])
+def test_a_listen_key_that_died_early_is_told_by_name(watched: Watched, how: str) -> None:
+    watched.go(29)
+    getattr(watched.world.exchange, how)(api_key_of("alice"), "usdm")
+    watched.go(60)
+    for place in (MAIL, CHAT):
+        [message] = [text for text in told(watched, place) if "REPLACED" in text]
+        says = "REPLACED 1 account. alice (usdm). The old listenKey died early. See docs/alarms.md. Stack "
+        assert says in message
+
+
+@pytest.mark.row(76)
+def test_a_listen_key_that_expires_in_its_time_is_not_called_early(watched: Watched) -> None:
+    watched.go(29)
+    fault = watched.world.exchange.fault(status=503)
+    watched.go(70)
+    fault.clear()
+    watched.go(10)
+    assert {event["outcome"] for event in events(watched.world)} >= {"RECREATED"}
+    assert any("RECOVERED" in text for text in told(watched, MAIL))
+    assert not any("REPLACED" in text for text in told(watched, MAIL))
+
+
+@pytest.mark.row(76)
+@pytest.mark.parametrize("who", ["a bot", "a person"])
+def test_who_asks_for_a_run_is_not_also_sent_what_it_replaced(world: Scene, who: str) -> None:
+    world.live("alice", minutes=10)
+    dead = world.current("alice")["listenKey"]
+    world.exchange.expire(api_key_of("alice"), "usdm")
+    world.invoke(question("alice", dead) if who == "a bot" else {"accounts": ["alice"], "force": True})
+    assert [sent["detail-type"] for sent in world.aws.sent_events()] == ["Listen Key Changed"]
+    assert events(world)[0]["diedEarly"]
 
 
 @pytest.mark.row(76)

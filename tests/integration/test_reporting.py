@@ -177,7 +177,8 @@ def test_changes_are_announced_as_the_contract_says(demo: World, function: Watch
         return {
             "id": f"{name}/{current['attemptedAt']}/{kind}", "accountId": name, "product": "usdm",
             "outcome": outcome, "errorCode": current.get("errorCode"), "expiresAt": current.get("expiresAt"),
-            "listenKeysTable": demo.aws.outputs["ListenKeysTableName"], **more,
+            "diedEarly": False, "listenKeysTable": demo.aws.outputs["ListenKeysTableName"],
+            **more,
         }  # fmt: skip
 
     events = demo.aws.account_events()

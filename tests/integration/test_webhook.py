@@ -109,7 +109,7 @@ def test_the_longest_account_message_fits_into_a_post_to_discord() -> None:
         for number in range(NAMED)
     ]
     texts = [json.dumps({"detailType": FAILING, "detail": {**each, "outcome": "FAILED"}}) for each in failing]
-    [(kind, detail)] = digests(texts, [])
+    [(kind, detail)] = digests(texts, [], True)
     event = {
         "source": "listenkey-keeper",
         "detail-type": kind,

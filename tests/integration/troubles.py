@@ -101,6 +101,12 @@ def revoked(*names: str) -> During:
 
 
 @contextmanager
+def _ended(watched: Watched, function: LocalFunction) -> Any:
+    watched.world.exchange.expire(api_key_of("bob"), "usdm")
+    yield
+
+
+@contextmanager
 def _no_secret(watched: Watched, function: LocalFunction) -> Any:
     secret = "listenkeys/bob"
     watched.world.aws.client("secretsmanager").delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)
@@ -130,6 +136,7 @@ TROUBLES = [
     Trouble("an API key is revoked, and repaired after 2 hours", 120, during=revoked("bob")),
     Trouble("a second one is revoked while the first still is", 120, during=revoked("carol")),
     Trouble("a secret is deleted, and written again after 2 hours", 120, during=_no_secret),
+    Trouble("another program ends a listenKey", 40, during=_ended),
     Trouble("the webhook is dead when an API key is revoked", 120, during=_broken_webhook, chat=False),
     Trouble("the region is gone for 2 hours", 120, {"disabled": {TICK, SWEEP}}, region=False),
 ]
@@ -177,7 +184,7 @@ def row(trouble: Trouble, aws: LocalAws) -> Row:
 
 def _subject(text: str) -> str:
     """Return the kind of a message, such as "ALARM KeyAtRiskAlarm" or "FAILING"."""
-    if found := re.search(r"(FAILING|RECOVERED) \d+ account", text):
+    if found := re.search(r"(FAILING|RECOVERED|REPLACED) \d+ account", text):
         return found[1]
     found = re.search(r"(ALARM|OK) (?:listenkey-keeper-)?(\w+Alarm)", text)
     assert found, text

@@ -52,6 +52,37 @@ def test_a_change_is_news_and_its_repetition_is_not(
 
 
 @pytest.mark.parametrize(
+    ("outcome", "before", "early"),
+    [
+        (Outcome.RECREATED, WELL, True),
+        (Outcome.CHANGED, WELL, True),
+        (Outcome.RECREATED, ILL, True),
+        (Outcome.RECREATED, replace(WELL, expires_at=NOW), False),
+        (Outcome.RECREATED, replace(WELL, attempted_at=NOW + timedelta(minutes=1)), False),
+        (Outcome.CREATED, NOTHING, False),
+        (Outcome.EXTENDED, NOTHING, False),
+    ],
+    ids=[
+        "recreated",
+        "changed",
+        "after failures",
+        "in its time",
+        "a later run knows",
+        "the first",
+        "taken over",
+    ],
+)
+def test_a_key_that_died_early_is_told_of_by_a_scheduled_run(
+    outcome: Outcome, before: Current, early: bool
+) -> None:
+    texts = news(result(outcome, before))
+
+    assert json.loads(texts[0])["detail"]["diedEarly"] is early
+    assert ("Listen Keys Replaced" in dict(digests(texts, [], True))) is early
+    assert "Listen Keys Replaced" not in dict(digests(texts, [], False))
+
+
+@pytest.mark.parametrize(
     ("outcome", "before", "known", "deferred", "told"),
     [
         (Outcome.FAILED, WELL, {}, True, []),
@@ -71,7 +102,7 @@ def test_an_outage_is_told_of_once(
     now = result(outcome, before)
     now.error_code = "NETWORK_ERROR"
 
-    assert [name for name, _ in digests(news(now), run)] == told
+    assert [name for name, _ in digests(news(now), run, True)] == told
 
 
 @pytest.mark.parametrize(
@@ -87,7 +118,7 @@ def test_recovered_says_how_many_were_renewed_without_a_failure(count: int, othe
         result(Outcome.EXTENDED, ILL if number < count else WELL, f"{number:03}")
         for number in range(count + others)
     ]
-    told = digests((text for each in run for text in news(each)), run)
+    told = digests((text for each in run for text in news(each)), run, True)
     [(kind, detail)] = told
     assert kind == "Listen Keys Recovered"
     assert detail["text"].startswith(says)
@@ -100,5 +131,5 @@ def test_no_message_is_longer_than_discord_takes() -> None:
             failed = result(Outcome.FAILED, NOTHING, f"{number:02}".ljust(length, "x"))
             failed.product, failed.error_code = "portfolio-pro", code
             texts += news(failed)
-        [(_, detail)] = digests(texts, [])
+        [(_, detail)] = digests(texts, [], True)
         assert len(detail["text"]) <= 1950  # of 2,000: it may say how many accounts were not tried

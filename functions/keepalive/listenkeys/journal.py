@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 from .aws.announcements import COMPLETED, Announcer, digests
 from .aws.records import BATCH, Records, Saved
@@ -11,7 +12,7 @@ from .model import SUCCESSES, Current, Outcome, Result
 from .pool import Pool
 from .report import Report
 from .timing import FLUSH, FLUSH_PAUSE_CAP, NEVER
-from .trigger import TICK
+from .trigger import SWEEP, TICK
 
 _GIVE_UP_AFTER = 3  # batches in a row that `drain` could not record
 
@@ -70,7 +71,7 @@ class Journal:
     def conclude(self) -> None:
         """Send the digests of failures and recoveries and a tick's heartbeat; clear what was announced."""
         report = self._report
-        events = digests((text for texts in self._sent.values() for text in texts), report.results)
+        events = digests(chain(*self._sent.values()), report.results, report.trigger in (TICK, SWEEP))
         finished = report.trigger == TICK and not report.accounts_unread and not report.trouble
         if finished and self._announcer.heartbeat:
             said = report.to_dict()

@@ -3,8 +3,9 @@
 An event is sent at least once. Copies have the same `id` in their detail.
 
 An announcement is recorded with the account first (`unannounced`), then sent, then cleared: a run that dies
-in between, or a bus that does not answer, delays it but does not lose it. It is cleared only after
-people were sent a digest: one of all accounts that began to fail in a run, and one of those that recovered.
+in between, or a bus that does not answer, delays it but does not lose it. It is cleared only after people
+were sent the run's digests: of accounts that began to fail, that recovered, or, if no person or bot asked for
+the run, whose listenKey had died early.
 """
 
 import contextlib
@@ -25,8 +26,10 @@ SOURCE = "listenkey-keeper"
 CHANGED = "Listen Key Changed"
 FAILING = "Listen Key Failing"
 RECOVERED = "Listen Key Recovered"
-DIGESTS = {FAILING: "Listen Keys Failing", RECOVERED: "Listen Keys Recovered"}
+REPLACED = "Listen Keys Replaced"
+DIGESTS = {FAILING: "Listen Keys Failing", RECOVERED: "Listen Keys Recovered", CHANGED: REPLACED}
 COMPLETED = "Keepalive Run Completed"
+Event = tuple[str, dict[str, Any]]  # its detail-type and detail
 NAMED = 20  # accounts in a digest
 _NAMES, _REMEDIES = 400, 5  # limits on its text (names in characters): Discord accepts 2,000 in all
 _BATCH = 10  # PutEvents' limit
@@ -53,6 +56,7 @@ def news(result: Result) -> list[str]:
         "outcome": result.outcome,
         "errorCode": result.error_code,
         "expiresAt": iso(result.expires_at) if result.expires_at else None,
+        "diedEarly": CHANGED in kinds and not result.late and (before.expires_at or result.at) > result.at,
         **({"remedy": remedy(result.error_code, id_)} if result.error_code else {}),
     }
     at = iso(result.at)  # so an event's id stays the same however often it is recorded or sent
@@ -62,7 +66,7 @@ def news(result: Result) -> list[str]:
     ]
 
 
-def digests(texts: Iterable[str], results: Sequence[Result]) -> list[tuple[str, dict[str, Any]]]:
+def digests(texts: Iterable[str], results: Sequence[Result], scheduled: bool) -> list[Event]:
     """Return the events that tell people of these announcements: at most one of each kind, with its detail.
 
     While a host is down, each run tries a few more of its accounts. People already know an error that another
@@ -74,10 +78,11 @@ def digests(texts: Iterable[str], results: Sequence[Result]) -> list[tuple[str, 
     for text in texts:
         kind, detail = _recorded(text)
         known = detail.get("outcome") == Outcome.FAILED and detail.get("errorCode") in told
-        if kind in DIGESTS and "accountId" in detail and not (kind == FAILING and known):
+        known |= kind == CHANGED and not (scheduled and detail.get("diedEarly"))
+        if kind in DIGESTS and "accountId" in detail and not known:
             found[kind][detail["accountId"]] = detail
     renewed = sum(result.outcome in SUCCESSES for result in results)
-    others = {FAILING: deferred, RECOVERED: renewed - len(found[RECOVERED])}
+    others = {FAILING: deferred, RECOVERED: renewed - len(found[RECOVERED]), CHANGED: 0}
     return [(DIGESTS[kind], _digest(kind, [*of.values()], others[kind])) for kind, of in found.items() if of]
 
 
@@ -90,7 +95,7 @@ def _digest(kind: str, details: list[dict[str, Any]], others: int) -> dict[str, 
             names[detail.get("errorCode")].append(name)
     count, total = len(details), len(details) + (others if kind == FAILING else 0)
     whose = details[0]["accountId"] if count == 1 else "NAME"
-    words = f"{kind.rpartition(' ')[2].upper()} {total:,} account{'s' * (total != 1)}"
+    words = f"{DIGESTS[kind].rpartition(' ')[2].upper()} {total:,} account{'s' * (total != 1)}"
     more = ", {:,} of them not tried yet." if kind == FAILING else "; {:,} other{} renewed too."
     words += more.format(others, " was" if others == 1 else "s were") if others > 0 else "."
     for number, (code, who) in enumerate(names.items()):
@@ -98,15 +103,15 @@ def _digest(kind: str, details: list[dict[str, Any]], others: int) -> dict[str, 
         words += f" {code + ': ' if code else ''}{', '.join(who)}.{todo}"
     if unnamed := count - sum(map(len, names.values())):
         words += f" And {unnamed:,} more."
-    return {"count": count, "accounts": named, "text": f"{words} See `listenkeys status`."}
+    see = "The old listenKey died early. See docs/alarms.md" if kind == CHANGED else "See `listenkeys status`"
+    return {"count": count, "accounts": named, "text": f"{words} {see}."}
 
 
 @dataclass(frozen=True, slots=True)
 class Announcer:
     """Sends events to the default event bus. Each names ListenKeysTable, as other stacks use the bus, too.
 
-    `heartbeat`: whether to send an event for a completed tick. In a cold tick it costs as much CPU time as
-    two accounts' renewals, because it needs another client and another TLS connection.
+    `heartbeat`: whether to send an event for a completed tick. It costs a cold tick another TLS connection.
     """
 
     events: EventBridge
@@ -122,22 +127,16 @@ class Announcer:
         failed = {id_ for (id_, _), was_taken in zip(events, taken, strict=True) if not was_taken}
         return {id_: texts for id_, texts in unannounced.items() if id_ not in failed}
 
-    def tell(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    def tell(self, events: Sequence[Event]) -> None:
         """Send events that are not recorded. Raises Unavailable if one of them was not accepted."""
         if not all(self._put(events)):
             raise Unavailable("EventBridge did not take all of the run's events")
 
-    def _put(self, events: Sequence[tuple[str, dict[str, Any]]]) -> list[bool]:
+    def _put(self, events: Sequence[Event]) -> list[bool]:
         """Send events. Return for each whether the bus accepted it."""
-        entries: Any = [
-            {
-                "Source": SOURCE,
-                "DetailType": kind,
-                "Detail": json.dumps(detail | {"listenKeysTable": self.table}),
-            }
-            for kind, detail in events
-        ]
-        taken: list[bool] = []
+        to, entries, taken = {"listenKeysTable": self.table}, list[Any](), list[bool]()
+        for kind, detail in events:
+            entries.append({"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail | to)})
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
             answer = call("EventBridge did not take the announcements", self.events.put_events, Entries=batch)
@@ -145,7 +144,7 @@ class Announcer:
         return taken
 
 
-def _recorded(text: str) -> tuple[str, dict[str, Any]]:
+def _recorded(text: str) -> Event:
     """Return an announcement's kind and detail; the kind is empty if the text is not an announcement."""
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         recorded = json.loads(text)
