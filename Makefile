@@ -87,7 +87,7 @@ simulate: install  ## Simulate a month of outages (about ten minutes on two core
 ##@ Change it
 install: $(VENV)/.installed  ## Create the development environment in .venv
 
-test: install  ## Run the quick tests (two minutes)
+test: install  ## Run the quick tests (three to four minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: install .venv-sam/.installed .venv-checkov/.installed  ## Lint, type-check, validate template and workflows
