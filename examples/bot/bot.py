@@ -31,6 +31,7 @@ WEEK, QUARTER = 7 * 86_400_000, 90 * 86_400_000  # ms: the longest span, and the
 OPEN = {"NEW", "PARTIALLY_FILLED"}
 WRONG_TIME = -1021
 RECONCILE_SECONDS = 120  # the time limit for all requests of one try
+BEAT_SECONDS = 60  # between two calls of HEARTBEAT_URL
 # Errors that may pass, so that trying again helps: HTTP statuses, and Binance's codes in an answer of 400.
 PASSING = {403, 408, 418, 429, -1000, -1001, -1003, -1006, -1007, -1008, -1016}
 
@@ -217,6 +218,22 @@ async def reconcile(state, arrived):
         state.save()
 
 
+async def beat(stream):
+    """Call HEARTBEAT_URL, which is secret, once a minute while events arrive, in a task beside the stream."""
+    why = None  # the last call failed
+    while url := os.environ.get("HEARTBEAT_URL"):
+        await asyncio.sleep(BEAT_SECONDS)
+        if not stream.state.listening:
+            continue
+        before, why = why, None
+        try:
+            await asyncio.to_thread(lambda url: OPENER.open(url, timeout=10).close(), url)
+        except Exception as error:
+            why = getattr(error, "code", None) or getattr(error, "reason", type(error).__name__)
+            if not before:
+                logging.warning("the call of HEARTBEAT_URL failed (%s)", why)
+
+
 async def main():
     state, arrived = State(), asyncio.Event()
     since = datetime.fromtimestamp(state.heard / 1000, UTC) if state.heard else None
@@ -224,6 +241,7 @@ async def main():
     changes = ListenKeyChanges(queue) if queue else None
     async with UserDataStream(ACCOUNT, since=since, changes=changes) as stream, asyncio.TaskGroup() as tasks:
         tasks.create_task(reconcile(state, arrived))
+        tasks.create_task(beat(stream))
         async for item in stream:
             if isinstance(item, Interrupted):
                 pass  # the stream has logged why. A trading bot would stop, or hedge by REST, until the Gap.

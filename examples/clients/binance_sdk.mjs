@@ -19,7 +19,8 @@ const DEAD_MS = 2_000; // the same while the key is dead
 const WARN_MS = 60_000; // between two warnings that the keeper has not renewed the key
 const REPORT_MS = 35_000; // between two reports: the keeper ignores one within 30 s of its last attempt
 const REPORTS = 2; // once a socket is open: the keeper ignores the first if it has just tried
-const AWS_MS = 5_000; // for an answer of AWS
+const AWS_MS = 5_000; // for an answer of AWS, or of HEARTBEAT_URL
+const BEAT_MS = 55_000; // and the next look: so often it calls HEARTBEAT_URL
 const PING_MS = 10_000; // between two pings: the SDK sends none. The answer has as long
 const MOST_MS = 60_000; // between two tries to connect
 const LINGER_MS = 2_000; // for so long a replaced socket is still heard: an order may be told twice
@@ -92,6 +93,30 @@ async function firstKey() {
   return process.env.LISTEN_KEY;
 }
 
+let beating = false;
+let beats = true; // the last call of HEARTBEAT_URL succeeded
+
+// Call HEARTBEAT_URL, which is secret, if it is set: orders arrive. Nothing waits for it: it may hang.
+async function beat() {
+  if (!process.env.HEARTBEAT_URL || beating) {
+    return;
+  }
+  beating = true;
+  sleep(BEAT_MS).then(() => (beating = false));
+  let why = "";
+  try {
+    const answer = await fetch(process.env.HEARTBEAT_URL, { signal: AbortSignal.timeout(AWS_MS) });
+    await answer.text();
+    why = answer.ok ? "" : answer.status;
+  } catch (error) {
+    why = error.cause?.code ?? error.name;
+  }
+  if (why && beats) {
+    console.error(`${ACCOUNT}: the call of HEARTBEAT_URL failed (${why})`);
+  }
+  beats = !why;
+}
+
 let key; // as last read from the table
 let dead; // the key that Binance said has expired
 let reportsLeft = 0;
@@ -123,6 +148,9 @@ async function follow() {
       console.error(`${ACCOUNT}: the table cannot be read: ${textOf(error)}`);
     }
     judge();
+    if (hears) {
+      beat();
+    }
   }
 }
 

@@ -11,9 +11,11 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from urllib.request import urlopen
 
 from binance_common.configuration import ConfigurationWebSocketStreams
 from binance_common.constants import DERIVATIVES_TRADING_USDS_FUTURES_WS_STREAMS_PROD_URL
@@ -34,7 +36,7 @@ DEAD_SECONDS = 2  # the same while the key is dead
 WARN_SECONDS = 60  # between two warnings that the keeper has not renewed the key
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
-CALL_SECONDS = 5  # for an answer of AWS
+CALL_SECONDS = 5  # for an answer of AWS, or of HEARTBEAT_URL
 OPEN_SECONDS = 10  # for a socket to open, and for one to close
 PING_SECONDS = 10  # between two pings: the SDK sends none. The answer has as long
 LINGER_SECONDS = 2  # for so long a replaced socket is still heard: an order may be told twice
@@ -42,6 +44,7 @@ MOST_SECONDS = 60  # between two tries to connect
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 quiet_until = 0.0
 expires_at = datetime.max.replace(tzinfo=UTC)  # of the listenKey, as last read
+beats = True  # the last call of HEARTBEAT_URL succeeded
 
 
 @functools.cache
@@ -94,6 +97,20 @@ def text_of(error):
     return f"{type(error).__name__}: {text}"[:300]
 
 
+def beat():
+    """Call HEARTBEAT_URL, which is secret, if it is set: orders arrive. Run in a thread: it may hang."""
+    global beats
+    try:
+        if url := os.environ.get("HEARTBEAT_URL"):
+            urlopen(url, timeout=CALL_SECONDS).close()
+        beats = True
+    except Exception as error:
+        why = getattr(error, "code", None) or getattr(error, "reason", type(error).__name__)
+        if beats:
+            logging.warning("%s: the call of HEARTBEAT_URL failed (%s)", ACCOUNT, why)
+        beats = False
+
+
 class Kept:
     """The listenKey as it was last read from the table. `dead`: Binance has said that it has expired."""
 
@@ -115,6 +132,8 @@ class Kept:
             except Exception as error:
                 logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
             self.judge()
+            if self.hears:
+                threading.Thread(target=beat, daemon=True).start()
             if self.dead.is_set():
                 await asyncio.sleep(DEAD_SECONDS)
 

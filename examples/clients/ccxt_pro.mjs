@@ -14,7 +14,8 @@ const DEAD_MS = 2_000; // the same while the key is dead
 const WARN_MS = 60_000; // between two warnings that the keeper has not renewed the key
 const REPORT_MS = 35_000; // between two reports: the keeper ignores one within 30 s of its last attempt
 const REPORTS = 2; // once a socket is open: the keeper ignores the first if it has just tried
-const AWS_MS = 5_000; // for an answer of AWS
+const AWS_MS = 5_000; // for an answer of AWS, or of HEARTBEAT_URL
+const BEAT_MS = 55_000; // and the next look: so often it calls HEARTBEAT_URL
 const PING_MS = 5_000; // a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
 const EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
 const NEVER = 1e15; // ccxt starts and extends a listenKey of its own once this time, in ms, is past
@@ -84,6 +85,30 @@ async function firstKey() {
   }
   console.error(`${ACCOUNT}: LISTEN_KEY is used (${why})`);
   return process.env.LISTEN_KEY;
+}
+
+let beating = false;
+let beats = true; // the last call of HEARTBEAT_URL succeeded
+
+// Call HEARTBEAT_URL, which is secret, if it is set: orders arrive. Nothing waits for it: it may hang.
+async function beat() {
+  if (!process.env.HEARTBEAT_URL || beating) {
+    return;
+  }
+  beating = true;
+  sleep(BEAT_MS).then(() => (beating = false));
+  let why = "";
+  try {
+    const answer = await fetch(process.env.HEARTBEAT_URL, { signal: AbortSignal.timeout(AWS_MS) });
+    await answer.text();
+    why = answer.ok ? "" : answer.status;
+  } catch (error) {
+    why = error.cause?.code ?? error.name;
+  }
+  if (why && beats) {
+    console.error(`${ACCOUNT}: the call of HEARTBEAT_URL failed (${why})`);
+  }
+  beats = !why;
 }
 
 // ccxt with a listenKey that it is handed, and none of its own.
@@ -214,6 +239,9 @@ class KeptBinance extends ccxt.pro.binance {
         console.error(`${ACCOUNT}: the table cannot be read: ${textOf(error)}`);
       }
       this.judge();
+      if (this.hears) {
+        beat();
+      }
     }
   }
 }

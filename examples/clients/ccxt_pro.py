@@ -10,9 +10,11 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from urllib.request import urlopen
 
 import ccxt.pro
 
@@ -24,13 +26,14 @@ DEAD_SECONDS = 2  # the same while the key is dead
 WARN_SECONDS = 60  # between two warnings that the keeper has not renewed the key
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
-CALL_SECONDS = 5  # for an answer of AWS
+CALL_SECONDS = 5  # for an answer of AWS, or of HEARTBEAT_URL
 PING_MS = 5000  # a network that is dead is noticed after 20 s; ccxt's own 180,000 would take 9 minutes
 EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
 NEVER = 10**15  # ccxt starts and extends a listenKey of its own once this time, in ms, is past
 THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothing else
 quiet_until = 0.0
 expires_at = datetime.max.replace(tzinfo=UTC)  # of the listenKey, as last read
+beats = True  # the last call of HEARTBEAT_URL succeeded
 
 
 @functools.cache
@@ -81,6 +84,20 @@ def text_of(error):
     """Return what an error says, in a line. Its text may hold a URL with a key or a signature: not these."""
     text = re.sub(r"\w{40,}", "...", " ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:300]
+
+
+def beat():
+    """Call HEARTBEAT_URL, which is secret, if it is set: orders arrive. Run in a thread: it may hang."""
+    global beats
+    try:
+        if url := os.environ.get("HEARTBEAT_URL"):
+            urlopen(url, timeout=CALL_SECONDS).close()
+        beats = True
+    except Exception as error:
+        why = getattr(error, "code", None) or getattr(error, "reason", type(error).__name__)
+        if beats:
+            logging.warning("%s: the call of HEARTBEAT_URL failed (%s)", ACCOUNT, why)
+        beats = False
 
 
 class KeptBinance(ccxt.pro.binance):
@@ -185,6 +202,8 @@ class KeptBinance(ccxt.pro.binance):
             except Exception as error:
                 logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
             self.judge()
+            if self.hears:
+                threading.Thread(target=beat, daemon=True).start()
             if self.expired.is_set():
                 await asyncio.sleep(DEAD_SECONDS)
 

@@ -10,9 +10,11 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from urllib.request import urlopen
 
 from binance import AsyncClient, BinanceSocketManager
 from binance.ws.keepalive_websocket import KeepAliveWebsocket
@@ -25,7 +27,7 @@ DEAD_SECONDS = 2  # the same while the key is dead
 WARN_SECONDS = 60  # between two warnings that the keeper has not renewed the key
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
-CALL_SECONDS = 5  # for an answer of AWS
+CALL_SECONDS = 5  # for an answer of AWS, or of HEARTBEAT_URL
 PING = {"ping_interval": 10, "ping_timeout": 10}  # a network that is dead is noticed after 20 s
 MOST_SECONDS = 60  # between two tries to connect
 EVENTS = "&events=ORDER_TRADE_UPDATE/ALGO_UPDATE/ACCOUNT_UPDATE/listenKeyExpired"
@@ -34,6 +36,7 @@ THREADS = ThreadPoolExecutor(2)  # of its own: a table that hangs holds up nothi
 KeepAliveWebsocket.TIMEOUT = 1  # so soon it acts on another key; 10 s by default
 quiet_until = 0.0
 expires_at = datetime.max.replace(tzinfo=UTC)  # of the listenKey, as last read
+beats = True  # the last call of HEARTBEAT_URL succeeded
 
 
 @functools.cache
@@ -86,6 +89,20 @@ def text_of(error):
     return f"{type(error).__name__}: {text}"[:300]
 
 
+def beat():
+    """Call HEARTBEAT_URL, which is secret, if it is set: orders arrive. Run in a thread: it may hang."""
+    global beats
+    try:
+        if url := os.environ.get("HEARTBEAT_URL"):
+            urlopen(url, timeout=CALL_SECONDS).close()
+        beats = True
+    except Exception as error:
+        why = getattr(error, "code", None) or getattr(error, "reason", type(error).__name__)
+        if beats:
+            logging.warning("%s: the call of HEARTBEAT_URL failed (%s)", ACCOUNT, why)
+        beats = False
+
+
 class KeptClient(AsyncClient):
     """Takes the listenKey from the table, and sends nothing that starts, extends or ends one."""
 
@@ -104,6 +121,8 @@ class KeptClient(AsyncClient):
                 raise
             logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
         self.judge()
+        if self.hears:
+            threading.Thread(target=beat, daemon=True).start()
         return self.known
 
     def judge(self, opened=False):

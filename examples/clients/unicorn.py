@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from urllib.request import urlopen
 
 from unicorn_binance_websocket_api import BinanceWebSocketApiManager
 
@@ -24,12 +25,14 @@ DEAD_SECONDS = 2  # the same while the key is dead
 WARN_SECONDS = 60  # between two warnings that the keeper has not renewed the key
 REPORT_SECONDS = 35  # between two reports: the keeper ignores one within 30 s of its last attempt
 REPORTS = 2  # once a socket is open: the keeper ignores the first if it has just tried
+CALL_SECONDS = 5  # for an answer of HEARTBEAT_URL
 SILENT_SECONDS = 30  # a stream's thread shows once a second that it lives
 MOST_SECONDS = 60  # between two streams, when one after the other fails
 # The client's own list has ALGO_ORDER_UPDATE where Binance documents ALGO_UPDATE.
 EVENTS = ("ORDER_TRADE_UPDATE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "listenKeyExpired")
 quiet_until = 0.0
 expires_at = datetime.max.replace(tzinfo=UTC)  # of the listenKey, as last read
+beats = True  # the last call of HEARTBEAT_URL succeeded
 
 
 @functools.cache
@@ -76,6 +79,20 @@ def first_key():
         return key
 
 
+def beat():
+    """Call HEARTBEAT_URL, which is secret, if it is set: orders arrive. Run in a thread: it may hang."""
+    global beats
+    try:
+        if url := os.environ.get("HEARTBEAT_URL"):
+            urlopen(url, timeout=CALL_SECONDS).close()
+        beats = True
+    except Exception as error:
+        why = getattr(error, "code", None) or getattr(error, "reason", type(error).__name__)
+        if beats:
+            logging.warning("%s: the call of HEARTBEAT_URL failed (%s)", ACCOUNT, why)
+        beats = False
+
+
 class Kept(threading.Thread):
     """The listenKey as it was last read from the table, in a thread: a table that hangs holds up nothing."""
 
@@ -101,6 +118,8 @@ class Kept(threading.Thread):
             except Exception as error:
                 logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
             self.judge()
+            if self.hears:
+                threading.Thread(target=beat, daemon=True).start()
             if self.dead.is_set():
                 time.sleep(DEAD_SECONDS)
 

@@ -19,6 +19,7 @@ from local.clock import ScaledClock
 from local.invoke import LocalFunction
 from local.world import World
 from tests.end_to_end.bot_stack import bot_stack
+from tests.heartbeats import Heartbeats
 from tests.paths import PYTHONPATH, ROOT
 from tests.waiting import SECONDS, eventually
 
@@ -41,7 +42,7 @@ class Bot:
     """The bot's process, which may be started several times, and everything that it has printed so far."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        self._environment, self._folder = environment, folder
+        self.environment, self._folder = environment, folder
         self.state = folder / "bot-alice-BTCUSDT.state"
         self.printed: list[str] = []
         self.complaints: list[str] = []
@@ -52,7 +53,7 @@ class Bot:
         process = subprocess.Popen(
             [sys.executable, BOT / "bot.py"],
             cwd=self._folder,
-            env=self._environment,
+            env=self.environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -208,6 +209,52 @@ def test_the_bot_prints_every_order_whatever_happens(place: Place) -> None:
     said = "".join(bot.printed + bot.complaints)
     assert str(place.world.current("alice")["listenKey"]) not in said
     assert API_KEY not in said
+
+
+# Python imports it before the bot. Nothing else in the bot waits for a minute.
+MINUTES_PASS = """
+import asyncio, sys
+
+wait = asyncio.sleep
+
+async def sleep(seconds):
+    await wait(0.1 if seconds == 60 else seconds)
+    if seconds == 60:
+        print("a minute has passed", file=sys.stderr)
+
+asyncio.sleep = sleep
+"""
+
+
+def test_it_calls_its_heartbeat_only_while_it_listens(place: Place, tmp_path: Path) -> None:
+    def minutes_pass(count: int) -> None:
+        line = "a minute has passed\n"
+        before = bot.complaints.count(line)
+        bot.until(lambda: bot.complaints.count(line) >= before + count, line)
+
+    bot = place.bot
+    place.keep()
+    (tmp_path / "sitecustomize.py").write_text(MINUTES_PASS)
+    with Heartbeats() as heartbeats:
+        bot.environment |= {"HEARTBEAT_URL": heartbeats.url, "PYTHONPATH": f"{tmp_path}:{PYTHONPATH}"}
+        with bot.alive():
+            heartbeats.come()
+            with place.unheard():
+                bot.complains("events may be missing")
+                minutes_pass(1)
+                calls = heartbeats.calls
+                minutes_pass(3)
+                assert heartbeats.calls == calls
+            heartbeats.come()
+
+            heartbeats.answers.clear()
+            place.prints(place.order(), "that it hears while the heartbeat's service hangs")
+            bot.complains("the call of HEARTBEAT_URL failed (TimeoutError)")
+            heartbeats.status = 404
+            heartbeats.answers.set()
+            heartbeats.come()
+    assert sum("HEARTBEAT_URL" in line for line in bot.complaints) == 1
+    assert "a-secret" not in "".join(bot.complaints)
 
 
 FILLED = {"X": "FILLED", "x": "TRADE", "L": "9000", "l": "0.001"}

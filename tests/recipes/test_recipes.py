@@ -10,6 +10,7 @@ import pytest
 from moto.core.exceptions import JsonRESTError
 from moto.events.models import EventsBackend
 
+from tests.heartbeats import Heartbeats
 from tests.paths import PYTHONPATH, ROOT
 from tests.recipes.conftest import (
     API_KEY,
@@ -248,6 +249,48 @@ def test_it_warns_once_a_minute_of_a_key_that_is_not_renewed(name, place):
         f"{expired} and the keeper has not renewed it (INVALID_API_KEY): no orders arrive",
         f"{expired} and the keeper has not renewed it: no orders arrive",
     }
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_it_calls_its_heartbeat_only_while_orders_arrive(name, place):
+    def failures():
+        return [line for line in running.complaints if "the call of HEARTBEAT_URL failed" in line]
+
+    with Heartbeats() as heartbeats:
+        environment = {**place.environment(RECIPES / name), "HEARTBEAT_URL": heartbeats.url}
+        running = Recipe(place, command(name), environment)
+        try:
+            running.hears_orders("at first")
+            heartbeats.come()
+            place.way_to_the_table.die(black_hole=True)
+            eventually(lambda: "the table cannot be read" in "\n".join(running.complaints))
+            heartbeats.come(1)
+            place.way_to_the_table.live()
+
+            place.exchange.expire(API_KEY, "usdm")
+            eventually(lambda: said_dead(running) > 2, lambda: "it does not say that it is deaf")
+            calls = heartbeats.calls
+            eventually(lambda: said_dead(running) > 6, lambda: "it stops saying that it is deaf")
+            assert heartbeats.calls == calls
+            assert place.hand_over_report(seconds=35) == "RECREATED"
+            running.hears_orders("once the keeper has made another key")
+            heartbeats.come()
+            assert failures() == []
+
+            heartbeats.answers.clear()
+            heartbeats.come()
+            assert failures() == [], "the next look at the table waits for the heartbeat"
+            another_process_takes_the_stream(place.exchange)
+            assert place.keep() == "CHANGED"
+            running.hears_orders("while the heartbeat's service hangs")
+            eventually(failures, lambda: "it does not say that the heartbeat fails")
+            heartbeats.status = 404
+            heartbeats.answers.set()
+            heartbeats.come()
+            assert len(failures()) == 1, "it says so more than once"
+        finally:
+            running.end()
+    assert "a-secret" not in "\n".join(running.complaints)
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
