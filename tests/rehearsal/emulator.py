@@ -58,14 +58,12 @@ def stacks_may_have_api_destinations():
         return json.loads(body)
 
     def connection(logical_id, props, stack_name):
-        name = provisioners._physical_name(stack_name, logical_id, max_len=64)
-        answer = made(eventbridge._create_connection({**props, "Name": name}))
-        return name, {"Arn": answer["ConnectionArn"]}
+        answer = made(eventbridge._create_connection(props))
+        return props["Name"], {"Arn": answer["ConnectionArn"]}
 
     def destination(logical_id, props, stack_name):
-        name = provisioners._physical_name(stack_name, logical_id, max_len=64)
-        answer = made(eventbridge._create_api_destination({**props, "Name": name}))
-        return name, {"Arn": answer["ApiDestinationArn"]}
+        answer = made(eventbridge._create_api_destination(props))
+        return props["Name"], {"Arn": answer["ApiDestinationArn"]}
 
     provisioners._RESOURCE_HANDLERS |= {
         "AWS::Events::Connection": {

@@ -26,12 +26,13 @@ pytestmark = pytest.mark.rehearsal
 POLICY, BOUNDARY = (
     json.loads((ROOT / f"docs/deploy-{name}.json").read_text()) for name in ("policy", "boundary")
 )
-HERE, ACCOUNT = "ap-northeast-1:123456789012", "123456789012"
+REGION, ACCOUNT = "ap-northeast-1", "123456789012"
+HERE = f"{REGION}:{ACCOUNT}"
 KEY = f"arn:aws:kms:{HERE}:key/0f1e2d3c"
 EVERYTHING = {
     "AlarmEmail": "ops@example.com",
-    "AlarmWebhookSecretId": "ops/chat-1",
-    "HeartbeatSecretId": "ops/heartbeat-1",
+    "AlarmWebhookSecretId": "listenkey-keeper/chat-1",
+    "HeartbeatSecretId": "listenkey-keeper/heartbeat-1",
     "SubnetIds": "subnet-1",
     "SecurityGroupIds": "sg-1",
     "ShardCount": "2",
@@ -46,6 +47,7 @@ LOG = f"arn:aws:logs:{HERE}:log-group:/aws/lambda/listenkey-keeper-keepalive"
 SECRET = f"arn:aws:secretsmanager:{HERE}:secret"
 TABLE = f"arn:aws:dynamodb:{HERE}:table"
 IAM = f"arn:aws:iam::{ACCOUNT}"
+INTERFACE = f"arn:aws:ec2:{HERE}:network-interface/eni-1a"
 
 # What CloudFormation needs for properties that this template does not have, and for KMS keys.
 UNUSED = [
@@ -80,66 +82,71 @@ def handlers() -> dict[str, dict[str, Any]]:
     return found
 
 
-def arns_of(kind: str, name: str) -> list[str]:
-    """Return a resource's ARN, and a second one where AWS does not say if names begin with the stack's."""
-    ours = f"listenkey-keeper-{name}-1A2B3C"
-    both = ours, f"{name}-1A2B3C"
+def name_of(name: str) -> str:
+    """Return a resource's name: the template's, or one as CloudFormation makes it."""
+    given = RESOURCES.get(name, {}).get("Properties", {})
+    text = (given.get("Name") or given.get("DashboardName") or {}).get("Fn::Sub", "")
+    text = text.replace("${AWS::StackName}", "listenkey-keeper").replace("${AWS::Region}", REGION)
+    return text or f"listenkey-keeper-{name}-1A2B3C"
+
+
+def arn_of(kind: str, name: str) -> str:
+    ours = name_of(name)
     match kind.partition("::")[2]:
         case "CloudWatch::Alarm":
-            return [f"arn:aws:cloudwatch:{HERE}:alarm:{ours}"]
+            return f"arn:aws:cloudwatch:{HERE}:alarm:{ours}"
         case "CloudWatch::Dashboard":
-            return [f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{each}" for each in both]
+            return f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{ours}"
         case "DynamoDB::Table":
-            return [f"{TABLE}/{ours}"]
+            return f"{TABLE}/{ours}"
         case "Events::ApiDestination":
-            return [f"arn:aws:events:{HERE}:api-destination/{each}/0a1b" for each in both]
+            return f"arn:aws:events:{HERE}:api-destination/{ours}/0a1b"
         case "Events::Connection":
-            return [f"arn:aws:events:{HERE}:connection/{each}/0a1b" for each in both]
+            return f"arn:aws:events:{HERE}:connection/{ours}/0a1b"
         case "Events::Rule":
-            return [f"arn:aws:events:{HERE}:rule/{ours}"]
+            return f"arn:aws:events:{HERE}:rule/{ours}"
         case "IAM::ManagedPolicy":
-            return [f"{IAM}:policy/{ours}"]
+            return f"{IAM}:policy/{ours}"
         case "IAM::Policy" | "IAM::Role":
-            return [f"{IAM}:role/{ours}"]
+            return f"{IAM}:role/{ours}"
         case "Lambda::EventSourceMapping":
-            return [f"arn:aws:lambda:{HERE}:event-source-mapping:0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"]
+            return f"arn:aws:lambda:{HERE}:event-source-mapping:0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"
         case "Lambda::Function" | "Lambda::Permission" | "Lambda::EventInvokeConfig":
-            return [f"arn:aws:lambda:{HERE}:function:{ours}"]
+            return f"arn:aws:lambda:{HERE}:function:{ours}"
         case "Logs::LogGroup":
-            return [LOG]
+            return LOG
     service = kind.split("::")[1].lower()
     assert service in ("sns", "sqs"), kind
-    return [f"arn:aws:{service}:{HERE}:{ours}"]
+    return f"arn:aws:{service}:{HERE}:{ours}"
 
 
 def requests_of(kind: str, name: str) -> Iterator[Request]:
     """Yield what CloudFormation asks, as the person who deploys, to create, read, change and delete it."""
     service = kind.split("::")[1].lower()
-    role, function = arns_of("AWS::IAM::Role", "KeepaliveRole"), arns_of("AWS::Lambda::Function", "Shards")
+    role, function = arn_of("AWS::IAM::Role", "KeepaliveRole"), arn_of("AWS::Lambda::Function", "Shards")
     verbs = handlers()[kind]
     for action in sorted({each for verb in verbs.keys() - {"list"} for each in verbs[verb]["permissions"]}):
-        targets, context = arns_of(kind, name), {}
+        target, context = arn_of(kind, name), {}
         if matches(action, UNUSED):
             continue
         match action.partition(":"):
             case "iam", _, "PassRole" if service in ("lambda", "events"):
-                targets, context = role, {"iam:PassedToService": f"{service}.amazonaws.com"}
+                target, context = role, {"iam:PassedToService": f"{service}.amazonaws.com"}
             case "iam", _, "CreateServiceLinkedRole" if service == "events":
-                targets = [f"{IAM}:role/aws-service-role/apidestinations.events.amazonaws.com/AWSServiceRole"]
+                target = f"{IAM}:role/aws-service-role/apidestinations.events.amazonaws.com/AWSServiceRole"
             case "iam", _, "AttachRolePolicy" | "DetachRolePolicy":
-                targets, context = role, WITHIN
+                target, context = role, WITHIN
             case "iam", _, _ if service == "iam":
                 context = WITHIN
             case "secretsmanager", _, _:
-                targets = [f"{SECRET}:events!connection/{name}-1A2B3C/0a1b-2c3d4e"]
+                target = f"{SECRET}:events!connection/{name_of(name)}/0a1b-2c3d4e"
             case "lambda", _, what if what.endswith("EventSourceMapping"):
-                context = {"lambda:FunctionArn": function[0]}
+                context = {"lambda:FunctionArn": function}
             case of, _, _ if of not in (service, "ec2"):
                 continue  # for a table's imports and replicas, for a topic's delivery to a log
         if matches(action, WITHOUT_A_RESOURCE):
-            targets = ["*"]
-        for target in targets:
-            yield Request([POLICY], action, target, context)
+            target = "*"
+        yield Request([POLICY], action, target, context)
 
 
 def test_who_deploys_may_create_change_and_delete_each_resource() -> None:
@@ -170,7 +177,7 @@ def test_the_policy_lets_sam_deploy_change_and_delete_the_stack(tmp_path: Path) 
         iam.create_user(UserName="ci")
         iam.attach_user_policy(UserName="ci", PolicyArn=policy["Policy"]["Arn"])
         key = iam.create_access_key(UserName="ci")["AccessKey"]
-        constraint = {"LocationConstraint": HERE.partition(":")[0]}
+        constraint = {"LocationConstraint": REGION}
         stage.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration=constraint)
 
         settings = stage.folder / "samconfig.toml"
@@ -209,6 +216,11 @@ def test_who_deploys_may_not_leave_the_stack_or_its_boundary() -> None:
         ("lambda:UpdateFunctionCode", function),
         ("lambda:CreateEventSourceMapping", "*", {"lambda:FunctionArn": function}),
         ("secretsmanager:GetSecretValue", f"{SECRET}:listenkeys/alice-1a2b3c"),
+        ("secretsmanager:GetSecretValue", f"{SECRET}:ops/db-1a2b3c"),
+        ("secretsmanager:GetSecretValue PutSecretValue", f"{SECRET}:events!connection/Webhook-1A/0a1b"),
+        ("events:UpdateConnection", f"arn:aws:events:{HERE}:connection/WebhookConnection-1A/0a1b"),
+        ("events:DescribeApiDestination", f"arn:aws:events:{HERE}:api-destination/Webhook-1A/0a1b"),
+        ("cloudwatch:PutDashboard", f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/Dashboard-1A"),
         ("s3:PutObject", "arn:aws:s3:::aws-sam-cli-managed-default-samclisourcebucket-1a/0a1b"),
         ("kms:Decrypt", KEY),
     )
@@ -225,6 +237,7 @@ def test_the_boundary_allows_what_the_roles_may_do_and_no_more() -> None:
         for action in as_list(statement["Action"])
     }
     assert granted == {action for each in BOUNDARY["Statement"] for action in as_list(each["Action"])}
+    code = arn_of("AWS::Lambda::Function", "KeepaliveFunction")
     allowed = judge(
         BOUNDARY,
         ("dynamodb:Scan BatchGetItem PutItem UpdateItem", f"{TABLE}/listenkey-keeper-LedgerTable-1A"),
@@ -232,6 +245,8 @@ def test_the_boundary_allows_what_the_roles_may_do_and_no_more() -> None:
         ("sqs:SendMessage ReceiveMessage", f"arn:aws:sqs:{HERE}:listenkey-keeper-WorkQueue-1A"),
         ("logs:PutLogEvents", f"{LOG}:log-stream:2026/11/24/1a"),
         ("events:PutEvents", BUS, {"events:source": ["listenkey-keeper"] * 10}),
+        ("events:InvokeApiDestination", arn_of("AWS::Events::ApiDestination", "Heartbeat")),
+        ("ec2:CreateNetworkInterface DeleteNetworkInterface", INTERFACE),
         *(
             ("kms:Decrypt", KEY, {"kms:ViaService": f"{service}.ap-northeast-1.amazonaws.com"})
             for service in ("dynamodb", "sqs", "secretsmanager")
@@ -243,6 +258,8 @@ def test_the_boundary_allows_what_the_roles_may_do_and_no_more() -> None:
         ("secretsmanager:GetSecretValue", f"{SECRET}:orders/db-1a2b3c"),
         ("events:PutEvents", BUS, {"events:source": ["aws.billing"]}),
         ("kms:Decrypt", KEY, {"kms:ViaService": "s3.ap-northeast-1.amazonaws.com"}),
+        ("events:InvokeApiDestination", f"arn:aws:events:{HERE}:api-destination/Webhook-1A/0a1b"),
+        ("ec2:CreateNetworkInterface DeleteNetworkInterface", INTERFACE, {"lambda:SourceFunctionArn": code}),
         ("iam:CreateUser", f"{IAM}:user/x"),
     )
     assert (set(allowed), set(denied)) == ({"Allowed"}, {"ImplicitlyDenied"})
