@@ -98,6 +98,7 @@ def add(
         )
     check_id(account)
     stack = connect()
+    product = product and product.lower()
     wanted = Wanted(account, product, secret, field, create_if_missing, renew_after, replace, environment)
     registry = Registry(stack)
     added, before = registry.add(wanted, lambda: _api_key(account), note)

@@ -17,11 +17,12 @@ from typing import Annotated
 import typer
 
 from listenkeys.model import Account
+from listenkeys.view.remedies import as_argument
 
 from .api_keys import Fields, check_characters, length_note, same_secret
 from .errors import CliError, explain
 from .group import ACTION_NEEDED
-from .output import note, show, show_json, some_of
+from .output import MOST_NAMED, note, show, show_json, some_of
 from .registry import Registry, Wanted, check_copies
 from .rows import check_id, check_product, looks_like_a_key
 from .stack import Connect, on_stack
@@ -106,12 +107,15 @@ def import_file(
                     "only the tick, every half hour, tries the new API keys.",
                     "`listenkeys renew --force` does it now.",
                 )
-        if results["replaced"]:
+        enabled = {account.id for account in accounts if account.enabled}
+        if renewed := sorted(enabled & set(results["replaced"])):
             tick = stack.minutes("ScheduleExpression", 30)
-            only = f" --secret {replaced_in[0]}" if len(replaced_in) == 1 else ""
+            which = f" --secret {replaced_in[0]}" if len(replaced_in) == 1 else ""
+            if len(renewed) <= MOST_NAMED:
+                which = f" {as_argument(' '.join(renewed))}"  # those that begin with a dash first
             show(f"The next renewal uses the new API keys, within about {tick} minutes.")
             wrong = "A wrong API key then shows as REJECTED, CHANGED or RECREATED."
-            show(f"`listenkeys renew --force{only}` uses them now. {wrong}")
+            show(f"`listenkeys renew --force{which}` uses them now. {wrong}")
     if results["failed"]:
         raise typer.Exit(ACTION_NEEDED)
 
@@ -200,6 +204,7 @@ def _values(line: str) -> list[str]:
     if looks_like_a_key(values[0]):
         raise CliError("the name looks like an API key, and is not shown")
     check_id(values[0])
+    values[1] = values[1].lower()
     check_product(values[1])
     check_characters(values[2])
     return values

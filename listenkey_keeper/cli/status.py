@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
+from listenkeys.errors import ErrorCode
 from listenkeys.model import LEASE, iso
 from listenkeys.products import LIVE
 from listenkeys.view.status import STATES, AccountStatus, ago, by_urgency
@@ -17,6 +18,8 @@ _LEASE_MINUTES = LEASE.total_seconds() / 60
 _BAR_CELLS, _LEAST_BAR = 20, 5
 _LEAST_ID = 12
 _DUE_MINUTES = 30  # a tick should have renewed a key that has no more than this left
+# Binance refuses the address, so no account will be renewed, due or not.
+_OF_THE_ADDRESS = (ErrorCode.IP_BANNED, ErrorCode.WAF_BLOCKED, ErrorCode.RESTRICTED_LOCATION)
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = ("account", "product", "outcome", "left", "bar", "last try", "renew after")
 _AT_RISK = "at risk"  # what the totals call the first two of STATES
@@ -105,9 +108,8 @@ class StatusTable:
         failing = [row.account.id for row in enabled if row.state == "failing"]
         ok = len(enabled) - len(danger) - len(failing)
         text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
-        due = (row for row in enabled if row.state == "ok" and (row.minutes_left or 0) <= _DUE_MINUTES)
         said = []
-        if left := [row.host_error for row in due if row.host_error]:
+        if left := [row.host_error for row in enabled if row.state == "ok" and _is_left(row)]:
             said.append((f"{len(left)} not tried since {', '.join(sorted(set(left)))}", "yellow"))
         if len(self.listed) < len(self.rows):
             said.append(("--all lists them", "dim"))
@@ -168,6 +170,12 @@ def _account(row: AccountStatus) -> dict[str, Any]:
         "errorCode": problem[0],
         "errorMessage": problem[1],
     }
+
+
+def _is_left(row: AccountStatus) -> bool:
+    """Return whether an account that is ok is not renewed because of an error of other accounts."""
+    late = (row.minutes_left or 0) <= _DUE_MINUTES
+    return bool(row.host_error) and (late or row.host_error in _OF_THE_ADDRESS)
 
 
 def _not_tried(row: AccountStatus) -> str | None:

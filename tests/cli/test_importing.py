@@ -256,7 +256,8 @@ def test_replace_writes_the_keys_of_accounts_where_their_rows_say(imported: Impo
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == (
         "listenkeys/all: 1 account added, 1 replaced\nlistenkeys/dave: 1 account added\n"
-        f"listenkeys/bob: 1 account replaced\n2 accounts added, 2 replaced.\n{SWEEP}{RENEWAL}"
+        f"listenkeys/bob: 1 account replaced\n2 accounts added, 2 replaced.\n{SWEEP}"
+        + RENEWAL.replace("--force", "--force bob")  # alice is disabled
     )
     assert secret(world, "listenkeys/all") == {"a": key("alice"), "note": "ours", "carol": key("carol")}
     assert secret(world, "listenkeys/bob") == {"apiKey": key("bob")}
@@ -311,9 +312,20 @@ def test_a_secret_may_be_named_as_its_row_does_not(imported: Import, world: Worl
     arn = world.aws.client("secretsmanager").describe_secret(SecretId="listenkeys/all")["ARN"]
     world.put_row("alice", secretId=arn, secretField="alice")
     done = imported(line("alice", "usdm", "listenkeys/all"), options=("--replace",))
-    uses = RENEWAL.replace("--force", f"--force --secret {arn}")
+    uses = RENEWAL.replace("--force", "--force alice")
     assert (done.exit_code, done.stdout) == (0, f"{arn}: 1 account replaced\n1 account replaced.\n{uses}")
     assert secret(world, "listenkeys/all") == {"alice": key("alice")}
+
+
+def test_replace_suggests_to_renew_the_accounts_or_their_secret(imported: Import, world: World) -> None:
+    names = ["-x", "alice", "bob", "carol", "dave", "erin"]
+    world.put_secret("listenkeys/all", dict.fromkeys(names, OTHER))
+    for name in names:
+        world.put_row(name, secretId="listenkeys/all", secretField=name)
+    lines = [line(name) for name in reversed(names)]
+    for some, which in ((lines, "--secret listenkeys/all"), (lines[-3:], "-- -x alice bob")):
+        said = imported(*some, options=("--replace",)).stdout
+        assert f"`listenkeys renew --force {which}` uses them now." in said
 
 
 def test_a_dry_run_says_what_goes_into_which_secret_and_changes_nothing(
@@ -352,7 +364,7 @@ def test_an_api_key_of_another_account_of_the_secret_is_refused(imported: Import
     taken = "bob has the API key and the product of alice, which is in this secret already"
     assert done.stderr == f"listenkeys: bob failed: {taken}\n"
     # Not what another product, or an account that gets another API key now, has.
-    assert imported(copied.replace("usdm", "coinm")).exit_code == 0
+    assert imported(copied.replace("usdm", "COINM")).exit_code == 0
     swapped = [f"alice,usdm,{key('x')},listenkeys/all", f"erin,usdm,{key('alice')},listenkeys/all"]
     assert imported(*swapped, options=("--replace",)).exit_code == 0
     assert secret(world, "listenkeys/all") == {

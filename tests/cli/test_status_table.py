@@ -120,6 +120,8 @@ def test_the_summary_names_five_and_counts_the_rest() -> None:
     assert StatusTable([untried, late], everything=False).sum().plain == (
         "2 accounts: 2 ok (1 not tried since TIMEOUT; --all lists them)"
     )
+    banned = AccountStatus(Account("yves", "usdm"), Current(outcome="EXTENDED"), 59, 1, "IP_BANNED")
+    assert StatusTable([banned]).sum().plain == "1 account: 1 ok (1 not tried since IP_BANNED)"
 
 
 def test_more_than_20_accounts_are_listed_only_where_they_are_not_ok() -> None:
