@@ -112,6 +112,22 @@ def test_the_policy_for_people_on_call_allows_what_their_commands_need() -> None
     assert missing == {"cloudwatch:DescribeAlarms", "dynamodb:PutItem"}
 
 
+def test_who_deploys_may_check_without_what_changes_accounts_and_keys() -> None:
+    on_call = json.loads((ROOT / "docs/on-call-policy.json").read_text())["Statement"]
+    section = PAGE.partition("\n### Permissions of check\n")[2]
+    without = re.findall(r"`(\w+)`", section.partition(" without ")[2].partition(".\n")[0])
+    assert len(without) == 3
+    statements = [each for each in on_call if each["Sid"] not in without]
+    assert len(statements) == len(on_call) - 3
+    statements += json.loads((ROOT / "docs/deploy-policy.json").read_text())["Statement"]
+    allowed = {action for each in statements for action in _listed(each["Action"])}
+    needed = (
+        section.partition("\n- with a KMS key")[0]
+        + section.partition("\n- with shards: ")[2].partition("\n")[0]
+    )
+    assert set(re.findall(r"`([a-z]+:[A-Z]\w+)`", needed)) <= allowed
+
+
 def _listed(action: str | list[str]) -> list[str]:
     return [action] if isinstance(action, str) else action
 
