@@ -13,9 +13,9 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.INVALID_API_KEY: (
         "check at Binance that the API key exists, has Enable Reading and allows the function's address (if "
-        "all restricted API keys fail, that address has changed: docs/alarms.md, INVALID_API_KEY); check that "
-        "you stored the API key, not its secret (code -2014: it is mistyped or cut short); if all are right, "
-        f"turn on Enable Futures (or the product's own); to enter an API key: {_REPLACE}"
+        "all restricted API keys fail, that address has changed: docs/alarms.md, INVALID_API_KEY); check "
+        "that you stored the API key, not its secret (code -2014: it is mistyped or cut short); if all are "
+        f"right, turn on Enable Futures (or the product's own); to enter an API key: {_REPLACE}"
     ),
     ErrorCode.BAD_REQUEST: "check product and BinanceBaseUrl; if both are right, report a bug",
     ErrorCode.RATE_LIMITED: "wait; if it lasts, lower MaxWeightPerMinute or find what else uses this address",
