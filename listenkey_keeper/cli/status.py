@@ -109,7 +109,7 @@ class StatusTable:
         ok = len(enabled) - len(danger) - len(failing)
         text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
         said = []
-        if left := [row.host_error for row in enabled if row.state == "ok" and _is_left(row)]:
+        if left := [error for row in enabled if row.state == "ok" and (error := _hindered_by(row))]:
             said.append((f"{len(left)} not tried since {', '.join(sorted(set(left)))}", "yellow"))
         if len(self.listed) < len(self.rows):
             said.append(("--all lists them", "dim"))
@@ -172,10 +172,10 @@ def _account(row: AccountStatus) -> dict[str, Any]:
     }
 
 
-def _is_left(row: AccountStatus) -> bool:
-    """Return whether an account that is ok is not renewed because of an error of other accounts."""
+def _hindered_by(row: AccountStatus) -> str | None:
+    """Return the error of other accounts that keeps an account from being renewed, or None."""
     late = (row.minutes_left or 0) <= _DUE_MINUTES
-    return bool(row.host_error) and (late or row.host_error in _OF_THE_ADDRESS)
+    return row.host_error if late or row.host_error in _OF_THE_ADDRESS else None
 
 
 def _not_tried(row: AccountStatus) -> str | None:
