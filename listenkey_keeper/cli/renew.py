@@ -39,9 +39,9 @@ _SAYS = {
     Outcome.EXTENDED: "EXTENDED, although new here: Binance had a listenKey already. Another program, or a "
     "stack in another region, uses it; or the API key is another account's: `listenkeys check` says whether "
     "two accounts here have the same listenKey",
-    Outcome.RECREATED: "RECREATED: Binance had no listenKey for this API key, and made one. That is normal "
-    "if the recorded one had expired or was deleted; but if you have replaced the API key, the new one may "
-    "be another account's: place an order, and see whose bot gets it",
+    Outcome.RECREATED: "RECREATED: Binance had no listenKey for this API key, and made one. The recorded one "
+    "had expired, or another program or Binance ended it; or, if you have replaced the API key, the new one "
+    "may be another account's: place an order, and see whose bot gets it",
 }
 
 
