@@ -101,7 +101,14 @@ def add(
     product = product and product.lower()
     wanted = Wanted(account, product, secret, field, create_if_missing, renew_after, replace, environment)
     registry = Registry(stack)
-    added, before = registry.add(wanted, lambda: _api_key(account), note)
+
+    def ask() -> str:
+        key = _api_key(account)
+        if said := length_note({account: key}, stack):
+            note(said)
+        return key
+
+    added, before = registry.add(wanted, ask, note)
     if as_json:
         show_json({**as_dict(added), "replaced": before is not None})
         return
@@ -310,6 +317,4 @@ def _api_key(account: str) -> str:
         key = sys.stdin.read(_MAX_INPUT).removeprefix("\ufeff").strip()
     if not key:
         raise CliError("no API key was given: enter it at the prompt, or pipe it in")
-    if said := length_note(key):
-        note(said)
     return key

@@ -21,7 +21,7 @@ from listenkeys.model import Account
 
 from .errors import CliError
 from .output import some_of
-from .stack import in_local_environment
+from .stack import Stack, in_local_environment
 
 MAX_SECRET_BYTES = 64 * 1024  # the limit of Secrets Manager
 RECOVERY_DAYS = 30
@@ -48,14 +48,20 @@ def check_characters(key: str) -> None:
         raise CliError("that is not an API key: it may have only letters, digits, - and _")
 
 
-def length_note(key: str) -> str | None:
-    """Return a note if an API key is not as long as Binance's, else None.
+def length_note(keys: Mapping[str, str], stack: Stack) -> str | None:
+    """Return a note if API keys, given by account id, are not as long as Binance's, else None.
 
-    Always None in the local environment, where the keys are shorter.
+    Always None in the local environment, and if the stack sends to another host: a stand-in's keys may be
+    shorter.
     """
-    if len(key) == _KEY_LENGTH or in_local_environment():
+    odd = [name for name, key in keys.items() if len(key) != _KEY_LENGTH]
+    if not odd or stack.parameters.get("BinanceBaseUrl") or in_local_environment():
         return None
-    return f"note: Binance's API keys have {_KEY_LENGTH} characters, this has {len(key)}: check it"
+    if len(odd) == 1:
+        has = f"that of {odd[0]} has {len(keys[odd[0]])}: check it"
+    else:
+        has = f"those of {some_of(odd)} have more or fewer: check them"
+    return f"note: Binance's API keys have {_KEY_LENGTH} characters, {has}"
 
 
 class _BeingDeleted(CliError):

@@ -77,6 +77,9 @@ def import_file(
     accounts = registry.all()
     secrets = _check(text, registry, accounts, secret, replace, results["alreadyThere"])
     new = [line.wanted.account_id for lines in secrets.values() for line in lines if not line.known]
+    keys = {line.wanted.account_id: line.key for lines in secrets.values() for line in lines}
+    if said := length_note(keys, stack):
+        note(said)
     left = set() if dry_run or as_json else registry.recorded(new)
     for secret_id, own, done in _write(registry, secrets, accounts, replace, dry_run, results["failed"]):
         for what, names in done.items():
@@ -166,8 +169,6 @@ def _check(
             secret_id, to = registry.place(wanted, known.get(name))
             fields.take(name, secret_id, to)
             secrets[secret_id].append(_Line(wanted, product, known.get(name), to, key))
-            if said := length_note(key):
-                note(f"line {number}: {said}")
         except CliError as error:
             note(f"line {number}: {error}")
             bad = True

@@ -59,14 +59,20 @@ def test_an_api_key_that_is_not_as_long_as_binances_is_pointed_out(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The local environment's own keys are short.
-    monkeypatch.setenv("AWS_ENDPOINT_URL", world.aws.endpoint_url.replace("127.0.0.1", "localhost"))
-    note = "note: Binance's API keys have 64 characters, this has 6: check it\n"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", faults.url.replace("127.0.0.1", "localhost"))
+    note = "note: Binance's API keys have 64 characters, that of bob has 6: check it\n"
     for name, key, said in (("alice", "k" * 64, ""), ("bob", "badkey", note)):
         done = run("accounts", "add", name, stdin=key)
         assert (done.exit_code, done.stderr) == (0, said)
 
 
 def test_a_new_secret_is_under_the_stacks_kms_key(run: Run, world: World, api_key: str) -> None:
+    own_host = (
+        b"<member><ParameterKey>BinanceBaseUrl</ParameterKey>"
+        b"<ParameterValue>https://stand-in.example</ParameterValue></member></Parameters>"
+    )
+    faults.edits["DescribeStacks"] = lambda answer: answer.replace(b"</Parameters>", own_host)
+    assert run("accounts", "add", "carol", stdin="badkey").stderr == ""
     key = "arn:aws:kms:eu-west-1:123456789012:key/1a2b3c4d"
     found = connect(None, None, None)
     for name, parameters in (("alice", {"SecretsKmsKeyArn": key}), ("bob", {"SecretsKmsKeyArn": ""})):

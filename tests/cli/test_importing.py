@@ -213,14 +213,30 @@ def test_a_file_without_accounts_is_refused(
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"listenkeys: {says}\n")
 
 
-def test_the_line_of_an_api_key_of_another_length_is_named(
-    imported: Import, world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["alice"], "that of alice has 7: check it"),
+        (list("abcdefg"), "those of a, b, c, d, e and 2 more have more or fewer: check them"),
+    ],
+)
+def test_api_keys_of_another_length_are_pointed_out_in_one_line(
+    imported: Import,
+    world: World,
+    faults: AwsFaults,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    says: str,
 ) -> None:
     # The local environment's own keys are short.
-    monkeypatch.setenv("AWS_ENDPOINT_URL", world.aws.endpoint_url.replace("127.0.0.1", "localhost"))
-    done = imported("alice,usdm,CANARY", line("bob"))
-    assert (done.exit_code, done.stdout) == (0, f"{BOTH}2 accounts added.\n{SWEEP}")
-    assert done.stderr == "line 1: note: Binance's API keys have 64 characters, this has 6: check it\n"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", faults.url.replace("127.0.0.1", "localhost"))
+    lines = [f"{name},usdm,CANARY{number}" for number, name in enumerate(names)]
+    note = f"note: Binance's API keys have 64 characters, {says}\n"
+    done = imported(*lines, line("bob"), options=("--dry-run",))
+    assert (done.exit_code, done.stderr) == (0, note)
+    done = imported(*lines, line("bob"))
+    assert (done.exit_code, done.stderr) == (0, note)
+    assert f"{len(names) + 1} accounts added.\n" in done.stdout
 
 
 def test_accounts_that_are_there_stay_as_they_are(imported: Import, world: World) -> None:
