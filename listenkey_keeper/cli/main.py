@@ -108,7 +108,7 @@ def status(
         if unknown := set(ids or ()) - {row.account.id for row in rows}:
             for id_ in unknown:
                 check_id(id_)  # what looks like an API key must not be quoted
-            raise no_such(sorted(unknown), [row.account.id for row in rows])
+            raise no_such(sorted(unknown), [row.account for row in rows], secret=True)
         return [row for row in rows if not ids or row.account.id in ids]
 
     if watching:

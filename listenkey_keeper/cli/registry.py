@@ -23,6 +23,7 @@ from listenkeys.products import LIVE
 
 from .api_keys import ApiKeys, Fields, TakenOut, same_secret
 from .errors import CliError
+from .output import some_of
 from .rows import attributes, check_id, check_place, check_product, looks_like_a_key
 from .stack import Stack
 
@@ -93,7 +94,7 @@ class Registry:
         named = self._accounts.named(list(dict.fromkeys(ids)))
         unknown = [a.id for a in named if a.problem and a.problem.code == ErrorCode.ACCOUNT_NOT_FOUND]
         if unknown:
-            raise self._no_such(*unknown)
+            raise self._no_such(*unknown, secret=True)
         return named
 
     def recorded(self, ids: Sequence[str]) -> set[str]:
@@ -239,13 +240,13 @@ class Registry:
                 f"the function reads only secrets under {self._prefix}/: name it {self._prefix}/NAME"
             )
 
-    def _no_such(self, *unknown: str) -> CliError:
-        known: list[str] = []
+    def _no_such(self, *unknown: str, secret: bool = False) -> CliError:
+        known: list[Account] = []
         with contextlib.suppress(
             Unavailable
         ):  # such as without the permission; then the error suggests no other id
-            known = [account.id for account in self.all()]
-        return no_such(unknown, known)
+            known = self.all()
+        return no_such(unknown, known, secret)
 
     def _insert(self, account_id: str, row: dict[str, Any]) -> None:
         try:
@@ -300,28 +301,46 @@ def check_copies(
                 )
 
 
-def no_such(unknown: Sequence[str], known: Iterable[str]) -> CliError:
-    """Return the error for ids that have no row; it suggests the known ids that may be meant."""
+def in_use(accounts: Sequence[Account], secret_id: str) -> bool | None:
+    """Return whether an account uses a secret. None if a row is invalid: its secret is not read."""
+    if any(same_secret(each.secret_id, secret_id) for each in accounts):
+        return True
+    return None if any(each.problem for each in accounts) else False
+
+
+def no_such(unknown: Sequence[str], known: Sequence[Account], secret: bool) -> CliError:
+    """Return the error for ids that have no row; it suggests the known accounts that may be meant.
+
+    With `secret`, which is for commands that take --secret, one unknown id may be the name of a secret.
+    """
+    meant = did_you_mean(unknown, [account.id for account in known])
+    if secret and len(unknown) == 1:
+        in_it = [a for a in known if a.secret_id.rpartition("/")[2] == unknown[0]]
+        # Two secrets of different paths may end alike.
+        if in_it and all(same_secret(a.secret_id, in_it[0].secret_id) for a in in_it):
+            names = some_of([account.id for account in in_it])
+            meant = f" `--secret {in_it[0].secret_id}` means {names};"
     return CliError(
-        f"there is no account {', '.join(unknown)}:{did_you_mean(unknown, known)} `listenkeys accounts list` "
-        "shows the accounts"
+        f"there is no account {', '.join(unknown)}:{meant} `listenkeys accounts list` shows the accounts"
     )
 
 
 def did_you_mean(unknown: Sequence[str], known: Iterable[str]) -> str:
     """Return a hint such as " did you mean alice?".
 
-    Empty if no known id is similar to one of the first few unknown ids. Digits are never guessed: with
-    another number it is another account, perhaps another owner's.
+    Empty if no known id is similar to one of the first few unknown ids, or is one with a dash and more after
+    it. Digits are never guessed: with another number it is another account, perhaps another owner's.
     """
-    near = []
+    near: list[str] = []
     by_digits = defaultdict(list)
     for id_ in known:
         by_digits[re.sub(r"\D", "", id_)].append(id_)
     for id_ in unknown[:_MOST_GUESSED]:
-        near += get_close_matches(id_, by_digits[re.sub(r"\D", "", id_)], n=1)
-    return f" did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
+        longer = [each for each in known if each.startswith(f"{id_}-")]
+        near += longer or get_close_matches(id_, by_digits[re.sub(r"\D", "", id_)], n=1)
+    return f" did you mean {some_of(list(dict.fromkeys(near)))}?" if near else ""
 
 
 def _present(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
+    known = list(known)

@@ -165,6 +165,19 @@ def test_accounts_that_are_named_are_shown_alone_and_decide_the_exit_code(
     world.add_account("owner62-310", "e" * 20)
     assert "did you mean owner62-310?" in run("status", "onwer62-310").stderr
     assert "did you mean" not in run("status", "owner21-105").stderr
+    for number in range(7):
+        world.put_row(f"owner20-10{number}", secretId="listenkeys/owner20" if number else "listenkeys/x")
+        world.put_row(f"owner30-10{number}")
+    says = (
+        "`--secret listenkeys/owner20` means owner20-101, owner20-102, owner20-103, owner20-104, owner20-105"
+    )
+    tail = " and 1 more; `listenkeys accounts list` shows the accounts\n"
+    for command in (("status",), ("accounts", "disable")):
+        assert f"no account owner20: {says}{tail}" in run(*command, "owner20").stderr
+    meant = "did you mean owner30-100, owner30-101, owner30-102, owner30-103, owner30-104 and 2 more? "
+    assert f"no account owner30: {meant}" in run("status", "owner30").stderr
+    # `history` takes one name, and no --secret.
+    assert "no account owner20: did you mean owner20-100, " in run("history", "owner20").stderr
     done = run("status", "k" * 64)
     assert (done.exit_code, "k" * 64 in done.output) == (2, False)
 
