@@ -94,6 +94,26 @@ class ApiKeys:
         with contextlib.suppress(_BeingDeleted):
             self._content(secret_id)
 
+    def count(self, secret_id: str) -> int | None:
+        """Return how many fields a secret has, or None if there is no such secret.
+
+        Raises CliError if it is being deleted, or is not a JSON object.
+        """
+        unused = f"no valid account uses secret {secret_id}, and it is"
+        try:
+            content = self._content(secret_id)
+        except _BeingDeleted:
+            raise CliError(f"{unused} being deleted already") from None
+        except _NoObject:
+            delete = f"`aws secretsmanager delete-secret --secret-id {secret_id}` deletes it"
+            raise CliError(f"{unused} not a JSON object with API keys: {delete}") from None
+        return None if content is None else len(content)
+
+    def delete(self, secret_id: str) -> TakenOut:
+        """Delete a secret, with a recovery window."""
+        answer = self._client.delete_secret(SecretId=secret_id, RecoveryWindowInDays=RECOVERY_DAYS)
+        return TakenOut("deleted", answer["DeletionDate"])
+
     def holds(self, secret_id: str, field: str) -> bool:
         """Return whether --replace would overwrite something here, or restore the secret."""
         try:
@@ -150,8 +170,7 @@ class ApiKeys:
         if rest:
             self._write(secret_id, rest)
             return TakenOut("field")
-        answer = self._client.delete_secret(SecretId=secret_id, RecoveryWindowInDays=RECOVERY_DAYS)
-        return TakenOut("deleted", answer["DeletionDate"])
+        return self.delete(secret_id)
 
     def _writable(
         self, secret_id: str, replace: bool, own: bool, say: Callable[[str], None], *, restore: bool

@@ -10,10 +10,15 @@ from .output import note
 from .registry import Registry
 
 
+class Unused(CliError):
+    """No account uses the secret."""
+
+
 def chosen(registry: Registry, ids: Sequence[str] | None, secret: str | None) -> list[Account]:
     """Return the accounts with these ids, or all whose API keys are in this secret; at least one.
 
-    Raises CliError unless exactly one of `ids` and `secret` is given, or if there is no such account.
+    Raises CliError unless exactly one of `ids` and `secret` is given, or if there is no such account; it is
+    Unused if no valid account uses the secret.
     """
     if ids and secret is not None:
         raise CliError("name accounts, or pass --secret, not both")
@@ -28,7 +33,7 @@ def chosen(registry: Registry, ids: Sequence[str] | None, secret: str | None) ->
         # Not one with a similar name: it may be another owner's.
         near = used.get(secret.rpartition("/")[2])
         hint = f" did you mean {near}?" if near else ""
-        raise CliError(f"no account uses this secret:{hint} `listenkeys accounts list` shows each account's")
+        raise Unused(f"no account uses this secret:{hint} `listenkeys accounts list` shows each account's")
     if broken := [account.id for account in accounts if account.problem]:
         note(f"note: left out, as an invalid row's secret is not read: {', '.join(broken)}")
     return found

@@ -219,11 +219,26 @@ class Registry:
         if fields:
             taken = self.keys.take_out(secret_id, fields.values())
             if taken.what == "field":
-                # The secret of an invalid row is not read, and may be this one.
-                unused = not any(each.problem or same_secret(each.secret_id, secret_id) for each in left)
-                taken = replace(taken, unused=unused)
+                taken = replace(taken, unused=in_use(left, secret_id) is False)
             result |= dict.fromkeys(fields, taken)
         return result
+
+    def left_in(self, secret_id: str) -> int | None:
+        """Return how many fields a secret has that no account uses, or None if there is no such secret.
+
+        Raises CliError if an account may use it, or if it is not one for API keys.
+        """
+        try:
+            self._check_readable(secret_id)
+        except CliError:
+            return None
+        count = self.keys.count(secret_id)
+        if count is not None and in_use(self.all(), secret_id) is not False:
+            raise CliError(
+                f"secret {secret_id} may be that of an invalid row: correct or remove the rows that "
+                "`listenkeys accounts list` calls invalid"
+            )
+        return count
 
     def _check_readable(self, secret_id: str) -> None:
         """Raise CliError if the function could not read this secret."""
@@ -333,6 +348,7 @@ def did_you_mean(unknown: Sequence[str], known: Iterable[str]) -> str:
     """
     near: list[str] = []
     by_digits = defaultdict(list)
+    known = list(known)
     for id_ in known:
         by_digits[re.sub(r"\D", "", id_)].append(id_)
     for id_ in unknown[:_MOST_GUESSED]:
@@ -343,4 +359,3 @@ def did_you_mean(unknown: Sequence[str], known: Iterable[str]) -> str:
 
 def _present(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
-    known = list(known)

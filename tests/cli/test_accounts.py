@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from local.front import Front
 from local.invoke import LocalFunction
 from local.world import World
 from tests.faults.matrix import SWEEP, TICK
+from tests.paths import ROOT
 
 from .conftest import AwsFaults, Run
 
@@ -56,7 +59,7 @@ def test_an_added_account_has_a_secret_and_a_row_and_is_renewed(
 
 
 def test_an_api_key_that_is_not_as_long_as_binances_is_pointed_out(
-    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+    run: Run, faults: AwsFaults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The local environment's own keys are short.
     monkeypatch.setenv("AWS_ENDPOINT_URL", faults.url.replace("127.0.0.1", "localhost"))
@@ -64,15 +67,15 @@ def test_an_api_key_that_is_not_as_long_as_binances_is_pointed_out(
     for name, key, said in (("alice", "k" * 64, ""), ("bob", "badkey", note)):
         done = run("accounts", "add", name, stdin=key)
         assert (done.exit_code, done.stderr) == (0, said)
-
-
-def test_a_new_secret_is_under_the_stacks_kms_key(run: Run, world: World, api_key: str) -> None:
     own_host = (
         b"<member><ParameterKey>BinanceBaseUrl</ParameterKey>"
         b"<ParameterValue>https://stand-in.example</ParameterValue></member></Parameters>"
     )
     faults.edits["DescribeStacks"] = lambda answer: answer.replace(b"</Parameters>", own_host)
     assert run("accounts", "add", "carol", stdin="badkey").stderr == ""
+
+
+def test_a_new_secret_is_under_the_stacks_kms_key(run: Run, world: World, api_key: str) -> None:
     key = "arn:aws:kms:eu-west-1:123456789012:key/1a2b3c4d"
     found = connect(None, None, None)
     for name, parameters in (("alice", {"SecretsKmsKeyArn": key}), ("bob", {"SecretsKmsKeyArn": ""})):
@@ -606,6 +609,8 @@ def test_remove_takes_the_row_and_leaves_the_secret_and_the_ledger(
     assert done.exit_code == 0
     assert done.stdout == (
         "alice was removed. Its API key stays in field apiKey of secret listenkeys/alice.\n"
+        "No account uses the secret listenkeys/alice now: `listenkeys accounts remove --with-secret --secret "
+        "listenkeys/alice` deletes it.\n"
         "Its history stays: `listenkeys history alice` shows it.\n"
     )
     assert row(world, "alice") is None
@@ -619,7 +624,10 @@ def test_several_accounts_are_removed_each_once_and_each_is_printed(run: Run, wo
         world.add_account(name, OTHER)
     done = run("accounts", "remove", "bob", "alice", "bob", "--yes")
     said = "{0} was removed. Its API key stays in field apiKey of secret listenkeys/{0}.\n"
-    stays = "Their history stays: `listenkeys history NAME` shows it.\n"
+    stays = (
+        "No account uses these 2 secrets now: `listenkeys accounts remove --with-secret --secret SECRET` "
+        "deletes one.\nTheir history stays: `listenkeys history NAME` shows it.\n"
+    )
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == said.format("bob") + said.format("alice") + stays
     assert [row(world, name) is None for name in ("alice", "bob", "carol")] == [True, True, False]
@@ -719,7 +727,7 @@ def test_a_secret_that_stays_though_no_account_uses_it_is_named(
     removed = "{} was removed. Its API key was removed from field {} of secret listenkeys/olivia."
     stays = (
         "The secret listenkeys/olivia stays: it has other fields, which no account uses. If nothing else "
-        "needs them, `aws secretsmanager delete-secret --secret-id listenkeys/olivia` deletes it."
+        "needs them, `listenkeys accounts remove --with-secret --secret listenkeys/olivia` deletes it."
     )
     for names, said in (
         (("carol",), [removed.format("carol", "carol")]),
@@ -731,6 +739,82 @@ def test_a_secret_that_stays_though_no_account_uses_it_is_named(
         done = run("accounts", "remove", *names, "--yes", "--with-secret")
         assert (done.exit_code, done.stdout.splitlines()[:-1]) == (0, said)
     assert secret(world, "listenkeys/olivia") == {"alice": OTHER}
+
+
+_DELETES = "`listenkeys accounts remove --with-secret --secret listenkeys/olivia` deletes it.\n"
+
+
+def test_keys_that_stayed_are_deleted_by_the_line_that_remove_prints(
+    run: Run, world: World, faults: AwsFaults
+) -> None:
+    names = [f"a{number}" for number in range(7)]
+    olivias(world, *names)
+    done = run("accounts", "remove", "--secret", "listenkeys/olivia", "--yes")
+    *gone, last, unused, _ = done.stdout.splitlines()
+    assert gone == [f"{name} was removed." for name in names[:-1]]
+    fields = "a0, a1, a2, a3, a4 and 2 more"
+    assert last == f"a6 was removed. Their API keys stay in fields {fields} of secret listenkeys/olivia."
+    assert unused == f"No account uses the secret listenkeys/olivia now: {_DELETES}".rstrip()
+
+    line = unused.split("`")[1].split()[1:]
+    assert run(*line).stderr == (
+        "listenkeys: remove asks for confirmation, but this is not a terminal: pass --yes\n"
+    )
+    for no in (
+        line[:2] + line[3:],
+        [*line[:-1], "listenkeys/other"],
+    ):  # without --with-secret; no such secret
+        assert run(*no, "--yes").stderr.startswith("listenkeys: no account uses this secret: ")
+    world.put_row("zoe", product="spot")
+    assert "secret listenkeys/olivia may be that of an invalid row" in run(*line, "--yes").stderr
+    assert secret(world, "listenkeys/olivia").keys() == set(names)
+    run("accounts", "remove", "zoe", "--yes")
+    [done] = json.loads(run(*line, "--yes", "--json").stdout)
+    assert (done["secretId"], done["key"], secret_names(world)) == ("listenkeys/olivia", "deleted", [])
+    done = run(*line, "--yes")
+    says = "no valid account uses secret listenkeys/olivia, and it is being deleted already"
+    assert (done.exit_code, done.stderr) == (2, f"listenkeys: {says}\n")
+
+
+def test_only_a_secret_for_api_keys_is_deleted(run: Run, world: World) -> None:
+    create = world.aws.client("secretsmanager").create_secret
+    create(Name="listenkeys/chat", SecretString="https://chat.example/CANARY")
+    create(Name="elsewhere/keys", SecretString="{}")
+    for name, says in (
+        ("listenkeys/chat", "not a JSON object with API keys: `aws secretsmanager delete-secret "),
+        ("elsewhere/keys", "listenkeys: no account uses this secret: "),
+    ):
+        done = run("accounts", "remove", "--with-secret", "--secret", name, "--yes")
+        assert (done.exit_code, says in done.stderr, "CANARY" in done.output) == (2, True, False)
+    assert sorted(secret_names(world)) == ["elsewhere/keys", "listenkeys/chat"]
+
+
+@pytest.mark.parametrize("why", ["another account", "an invalid row", "no permission"])
+def test_no_line_that_could_remove_another_account_is_printed(
+    run: Run, world: World, faults: AwsFaults, why: str
+) -> None:
+    olivias(world, "alice", "bob", "carol")
+    names = ["alice", "bob", *(["carol"] * (why != "another account"))]
+    if why == "an invalid row":
+        world.put_row("zoe", product="spot")
+    elif why == "no permission":
+        faults.fail("Scan", "AccessDeniedException")
+    done = run("accounts", "remove", *names, "--yes")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"stay in fields {', '.join(names)} of secret listenkeys/olivia.\n" in done.stdout
+    pointer = "docs/command.md, accounts remove, says how to take out API keys.\n"
+    assert f"Another account may use listenkeys/olivia: {pointer}" in done.stdout
+    assert "--with-secret" not in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="needs jq")
+def test_the_pages_line_takes_fields_out_of_a_shared_secret(run: Run, world: World) -> None:
+    page = (ROOT / "docs/command.md").read_text()
+    [program] = re.findall(r"\| jq '(del\(.*?\))' \| aws secretsmanager put-secret-value", page)
+    olivias(world, "alice", "bob", "carol")
+    text = json.dumps(secret(world, "listenkeys/olivia"))
+    done = subprocess.run(["jq", program], input=text, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"carol": OTHER}
 
 
 def test_add_refuses_an_api_key_that_the_secret_holds_for_another(

@@ -45,15 +45,21 @@ def test_remove_asks_first(start: Start, world: World, answer: str, stays: bool)
     assert (row(world, "alice") is not None) == stays
 
 
-@pytest.mark.parametrize(("options", "and_keys"), [((), ""), (("--with-secret",), " and their API keys")])
+@pytest.mark.parametrize(
+    ("options", "and_keys", "stay"),
+    [
+        ((), "", " Their API keys stay: --with-secret removes them, too."),
+        (("--with-secret",), " and their API keys", ""),
+    ],
+)
 def test_remove_of_several_asks_once(
-    start: Start, world: World, options: tuple[str, ...], and_keys: str
+    start: Start, world: World, options: tuple[str, ...], and_keys: str, stay: str
 ) -> None:
     for name in ("alice", "bob"):
         world.add_account(name, "a" * 20)
     terminal = start("accounts", "remove", "alice", "bob", *options, columns=200)
     terminal.wait_for(
-        f"Remove 2 accounts{and_keys} (alice, bob)? Their listenKeys expire within 60 minutes. [y/N]: "
+        f"Remove 2 accounts{and_keys} (alice, bob)? Their listenKeys expire within 60 minutes.{stay} [y/N]: "
     )
     terminal.type("n\n")
     assert (terminal.end(), "listenkeys: nothing was removed" in terminal.output) == (2, True)
