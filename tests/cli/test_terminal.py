@@ -13,7 +13,7 @@ from tests.paths import PYTHONPATH
 from tests.terminal import COMMAND
 
 from .conftest import Run, Start
-from .test_accounts import row, secret
+from .test_accounts import row, secret, secret_names
 from .test_status import put
 
 
@@ -64,6 +64,15 @@ def test_remove_of_several_asks_once(
     terminal.type("n\n")
     assert (terminal.end(), "listenkeys: nothing was removed" in terminal.output) == (2, True)
     assert [bool(row(world, name)) for name in ("alice", "bob")] == [True, True]
+
+
+def test_a_secret_without_accounts_is_deleted_only_after_a_yes(start: Start, world: World) -> None:
+    world.put_secret("listenkeys/olivia", {"alice": "a" * 20, "bob": "b" * 20})
+    for answer, code, names in (("n\n", 2, ["listenkeys/olivia"]), ("y\n", 0, [])):
+        terminal = start("accounts", "remove", "--with-secret", "--secret", "listenkeys/olivia", columns=200)
+        terminal.wait_for("No account uses the secret listenkeys/olivia (2 fields). Delete it? [y/N]: ")
+        terminal.type(answer)
+        assert (terminal.end(), secret_names(world)) == (code, names)
 
 
 @pytest.mark.parametrize(
