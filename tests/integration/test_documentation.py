@@ -303,6 +303,45 @@ def test_what_copies_accounts_copies_each_secret_and_row(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.skipif(not shutil.which("jq"), reason="needs jq")
+def test_what_makes_a_user_for_each_owner_writes_new_access_keys(tmp_path: Path) -> None:
+    """Olivia is new, Paul's user has an access key, and IAM refuses Quentin's policy."""
+    stacks = [
+        {"StackName": name, "Outputs": [{"OutputKey": "BotPolicyArn", "OutputValue": f"arn:{name}"}]}
+        for name in ("alice-bot", "olivia-bots", "paul-bots", "quentin-bots")
+    ]
+    key = {"AccessKey": {"AccessKeyId": "AKIA", "SecretAccessKey": "a/b+c"}}
+    stubs = f"""
+        umask 022
+        aws() {{
+          case "$*" in
+            *describe-stacks*) echo '{json.dumps({"Stacks": [*stacks, {"StackName": "new-bots"}]})}';;
+            *get-user*olivia*|*attach*arn:quentin*) return 254;;
+            *list-access-keys*paul*) echo AKIB;;
+            *create-access-key*) echo '{json.dumps(key)}'; echo "$2 $4" >> did;;
+            *create-user*) echo "$2 $4" >> did;;
+            *attach*) echo "$2 $4 $6" >> did;;
+          esac
+        }}
+    """
+    text = section((ROOT / "examples/bot/README.md").read_text(), "Several bots")
+    [script] = [block for block in blocks(text, "console") if "create-user" in block]
+    typed = re.sub(r"^\$ ", "", script, flags=re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-c", stubs + typed], capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS
+    )
+    assert (done.stdout, done.stderr) == ("FAILED: quentin-bots\n", "")
+    assert (tmp_path / "did").read_text().splitlines() == [
+        "create-user olivia-bots",
+        "attach-user-policy olivia-bots arn:olivia-bots",
+        "create-access-key olivia-bots",
+        "attach-user-policy paul-bots arn:paul-bots",
+    ]
+    [written] = (tmp_path / "keys").iterdir()
+    assert (written.name, written.stat().st_mode & 0o777) == ("olivia-bots", 0o600)
+    assert written.read_text() == "AWS_ACCESS_KEY_ID=AKIA\nAWS_SECRET_ACCESS_KEY=a/b+c\n"
+
+
 def test_the_reference_has_every_event_file_and_no_other() -> None:
     said = {row[0].strip("`") for row in table(section(REFERENCE, "Test events"))}
 
