@@ -1,10 +1,15 @@
-"""What pyproject.toml cannot say: the README for a package index, its links made absolute."""
+"""What pyproject.toml cannot say.
+
+The build starts afresh, and the links of the README are absolute for a package index.
+"""
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
@@ -20,4 +25,17 @@ def readme() -> str:
     return re.sub(r"((?<!!)\[[^\]]*\]\(|href=\")(?!https?:|#)", rf"\1{home}/blob/v{version}/", text)
 
 
-setup(long_description=readme(), long_description_content_type="text/markdown")
+class BuildAfresh(build_py):
+    """Begin without an earlier build, of which it would keep newer files, and those that are gone now."""
+
+    def run(self) -> None:
+        if Path(self.build_lib).exists():
+            shutil.rmtree(self.build_lib)
+        super().run()
+
+
+setup(
+    cmdclass={"build_py": BuildAfresh},
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+)

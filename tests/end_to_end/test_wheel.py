@@ -118,6 +118,24 @@ def test_the_links_of_its_readme_work_on_a_package_index(wheel: Path) -> None:
     assert [link for link in links if not re.match("https://|#", "".join(link))] == []
 
 
+def test_an_older_version_over_a_newer_one_installs_the_older(tmp_path: Path) -> None:
+    sources, target = tmp_path / "sources", tmp_path / "target"
+    module = sources / "listenkey_keeper/version.py"
+    module.parent.mkdir(parents=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "listenkey_keeper/__init__.py"):
+        (sources / name).write_bytes((ROOT / name).read_bytes())
+    for version in (1, 2, 1):
+        module.write_text(f"V = {version}\n")
+        os.utime(module, (version, version))  # as git archive does, with the commit's time
+        (sources / f"listenkey_keeper/only_{version}.py").touch()
+        (sources / f"listenkey_keeper/only_{3 - version}.py").unlink(missing_ok=True)
+        install = ("install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index")
+        run(*PIP, *install, "--upgrade", "--target", str(target), str(sources))
+        packages = target / "listenkey_keeper"
+        assert [file.name for file in packages.glob("only*.py")] == [f"only_{version}.py"]
+        assert (packages / "version.py").read_text() == f"V = {version}\n"
+
+
 @pytest.mark.parametrize("installed", ["cli"], indirect=True)
 def test_listenkeys_version_works_without_aws(installed: Path, wheel: Path, tmp_path: Path) -> None:
     said = run(str(installed / "bin/listenkeys"), "--version", HOME=str(tmp_path))
