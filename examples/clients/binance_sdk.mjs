@@ -143,7 +143,11 @@ async function follow() {
   for (;;) {
     await sleep(key === dead ? DEAD_MS : LOOK_MS);
     try {
-      key = (await readListenKey()) ?? key;
+      const found = (await readListenKey()) ?? key;
+      if (found !== key && hears) {
+        console.error(`${ACCOUNT}: the listenKey has changed`);
+      }
+      key = found;
     } catch (error) {
       console.error(`${ACCOUNT}: the table cannot be read: ${textOf(error)}`);
     }
@@ -170,9 +174,6 @@ async function report() {
     const fingerprint = createHash("sha256").update(key).digest("hex").slice(0, 12);
     const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
     const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
-    if (key === dead) {
-      console.error(`${ACCOUNT}: the listenKey has expired: no orders arrive`);
-    }
     try {
       const abortSignal = AbortSignal.timeout(AWS_MS);
       const answer = await eventbridge.send(new PutEventsCommand({ Entries }), { abortSignal });
@@ -183,6 +184,9 @@ async function report() {
       console.error(`${ACCOUNT}: the keeper cannot be told: ${textOf(error)}`);
     }
     await sleep(REPORT_MS);
+    if (key === dead) {
+      console.error(`${ACCOUNT}: the listenKey has expired: no orders arrive`);
+    }
   }
   reporting = false;
 }
@@ -220,6 +224,7 @@ class Line {
       console.log(String(event.o.i ?? event.o.aid), event.o.s, event.o.X);
     } else if (event.e === "listenKeyExpired" && this.key === key && key !== dead) {
       dead = key;
+      console.error(`${ACCOUNT}: the listenKey has expired: no orders arrive`);
       judge();
       doubt();
     }
@@ -235,6 +240,9 @@ class Line {
   }
 
   end() {
+    if (this === line && hears) {
+      console.error(`${ACCOUNT}: the socket is lost`);
+    }
     this.over = true;
     judge();
   }

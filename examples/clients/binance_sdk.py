@@ -127,6 +127,8 @@ class Kept:
             try:
                 found = await call(read_key)
                 if found != self.key:
+                    if self.hears:
+                        logging.warning("%s: the listenKey has changed", ACCOUNT)
                     self.key = found
                     self.dead.clear()
             except Exception as error:
@@ -141,6 +143,7 @@ class Kept:
         """Binance has said that this key has expired."""
         if key == self.key and not self.dead.is_set():
             self.dead.set()
+            logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
             self.judge()
             self.doubt()
 
@@ -175,13 +178,13 @@ class Kept:
         """Tell the keeper that the key is dead, until the table has another; or twice that it may be."""
         while self.dead.is_set() or self.reports_left > 0:
             self.reports_left -= 1
-            if self.dead.is_set():
-                logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
             try:
                 await call(keys().report_expired, ACCOUNT, self.key)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
+            if self.dead.is_set():
+                logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
 
 
 class Line:
@@ -219,6 +222,8 @@ class Line:
             self._kept.expire(self.key)
 
     def _end(self):
+        if self is self._kept.line and self._kept.hears:
+            logging.warning("%s: the socket is lost", ACCOUNT)
         self.over = True
         self._kept.judge()
 

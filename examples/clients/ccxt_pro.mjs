@@ -189,6 +189,7 @@ class KeptBinance extends ccxt.pro.binance {
       super.handleMessage(client, message);
     } else if (message.listenKey === this.key && this.key !== this.dead) {
       this.dead = this.key; // ccxt has no use for this event
+      console.error(`${ACCOUNT}: the listenKey has expired: no orders arrive`);
       this.judge();
       this.doubt();
     }
@@ -210,9 +211,6 @@ class KeptBinance extends ccxt.pro.binance {
       const fingerprint = createHash("sha256").update(this.key).digest("hex").slice(0, 12);
       const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
       const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
-      if (this.key === this.dead) {
-        console.error(`${ACCOUNT}: the listenKey has expired: no orders arrive`);
-      }
       try {
         const abortSignal = AbortSignal.timeout(AWS_MS);
         const answer = await eventbridge.send(new PutEventsCommand({ Entries }), { abortSignal });
@@ -223,6 +221,9 @@ class KeptBinance extends ccxt.pro.binance {
         console.error(`${ACCOUNT}: the keeper cannot be told: ${textOf(error)}`);
       }
       await sleep(REPORT_MS);
+      if (this.key === this.dead) {
+        console.error(`${ACCOUNT}: the listenKey has expired: no orders arrive`);
+      }
     }
     this.reporting = false;
   }
@@ -247,9 +248,8 @@ class KeptBinance extends ccxt.pro.binance {
 }
 
 const exchange = new KeptBinance({
-  apiKey: process.env.BINANCE_API_KEY,
-  secret: process.env.BINANCE_API_SECRET,
-  options: { defaultType: "swap" },
+  // Without an API key ccxt cannot ask for the positions.
+  options: { defaultType: "swap", watchPositions: { fetchPositionsSnapshot: false } },
   streaming: { keepAlive: PING_MS },
 });
 // When a socket closes, ccxt also rejects promises that nobody awaits, which would end the program.

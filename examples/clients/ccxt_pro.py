@@ -169,6 +169,7 @@ class KeptBinance(ccxt.pro.binance):
             super().handle_message(client, message)
         elif message.get("listenKey") == self.key and not self.expired.is_set():
             self.expired.set()
+            logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
             self.judge()
             self.doubt()
 
@@ -182,13 +183,13 @@ class KeptBinance(ccxt.pro.binance):
         """Tell the keeper that the key is dead, until the table has another; or twice that it may be."""
         while self.expired.is_set() or self.reports_left > 0:
             self.reports_left -= 1
-            if self.expired.is_set():
-                logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
             try:
                 await call(keys().report_expired, ACCOUNT, self.key)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
+            if self.expired.is_set():
+                logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
 
     async def follow(self):
         """Use the key that is in the table, for as long as the program runs."""
@@ -211,9 +212,8 @@ class KeptBinance(ccxt.pro.binance):
 async def main():
     exchange = KeptBinance(
         {
-            "apiKey": os.environ.get("BINANCE_API_KEY"),
-            "secret": os.environ.get("BINANCE_API_SECRET"),
-            "options": {"defaultType": "swap"},
+            # Without an API key ccxt cannot ask for the positions.
+            "options": {"defaultType": "swap", "watchPositions": {"fetchPositionsSnapshot": False}},
             "streaming": {"keepAlive": PING_MS},
         }
     )

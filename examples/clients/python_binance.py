@@ -115,6 +115,8 @@ class KeptClient(AsyncClient):
         try:
             found = await call(read_key)
             if found != self.known:  # it reconnects
+                if self.is_open:
+                    logging.warning("%s: the listenKey has changed", ACCOUNT)
                 self.known, self.is_open = found, False
         except Exception as error:
             if not self.known:
@@ -151,13 +153,13 @@ class KeptClient(AsyncClient):
         """Tell the keeper that the key is dead, until the table has another; or twice that it may be."""
         while self.known == self.dead or self.reports_left > 0:
             self.reports_left -= 1
-            if self.known == self.dead:
-                logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
             try:
                 await call(keys().report_expired, ACCOUNT, self.known)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
             await asyncio.sleep(REPORT_SECONDS)
+            if self.known == self.dead:
+                logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
 
     async def futures_stream_get_listen_key(self):
         # python-binance puts it at the end of its URL, so the events can follow it.
@@ -223,6 +225,7 @@ async def listen(client):
                 elif event["e"] != "listenKeyExpired":
                     hand(heard, event)
                 elif event["listenKey"] == client.known:
+                    logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
                     return
         finally:
             client.lost()
@@ -231,8 +234,7 @@ async def listen(client):
 async def main():
     KeptClient.known = KeptClient.known or await first_key()
     try:  # `create` pings
-        key, secret = os.environ.get("BINANCE_API_KEY"), os.environ.get("BINANCE_API_SECRET")
-        client = await KeptClient.create(key, secret)
+        client = await KeptClient.create()
     except Exception as error:
         sys.exit(f"api.binance.com does not answer: {text_of(error)}")
     failures = 0
@@ -259,7 +261,9 @@ def receive():
     """Run `main`, in a thread of a bot without asyncio. It ends the bot: systemd starts that again."""
     try:
         asyncio.run(main())
-    except BaseException:  # sys.exit, too
+    except SystemExit as error:
+        logging.error("%s: no more orders: %s", ACCOUNT, error)
+    except BaseException:
         logging.exception("%s: no more orders", ACCOUNT)
     os._exit(1)
 

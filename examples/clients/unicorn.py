@@ -112,6 +112,8 @@ class Kept(threading.Thread):
             try:
                 found = read_key()
                 if found != self.key:
+                    if self.hears:
+                        logging.warning("%s: the listenKey has changed", ACCOUNT)
                     self.label, self.is_open = None, False  # it has the key before it
                     self.key = found
                     self.dead.clear()
@@ -131,13 +133,13 @@ class Kept(threading.Thread):
             reports_left = REPORTS
             while self.dead.is_set() or reports_left > 0:
                 reports_left -= 1
-                if self.dead.is_set():
-                    logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
                 try:
                     keys().report_expired(ACCOUNT, self.key)  # logs what AWS refuses
                 except Exception as error:
                     logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
                 time.sleep(REPORT_SECONDS)
+                if self.dead.is_set():
+                    logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
 
     def hear(self, message):
         event = json.loads(message)
@@ -159,6 +161,8 @@ class Kept(threading.Thread):
             self.lost()
 
     def lost(self):
+        if self.hears:
+            logging.warning("%s: the socket is lost", ACCOUNT)
         self.is_open = False
         self.judge()
 
@@ -181,6 +185,7 @@ class Kept(threading.Thread):
         """Binance has said that this key has expired."""
         if key == self.key and not self.dead.is_set():
             self.dead.set()
+            logging.warning("%s: the listenKey has expired: no orders arrive", ACCOUNT)
             self.judge()
             self.doubted.set()
 

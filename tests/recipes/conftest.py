@@ -80,7 +80,7 @@ class Place:
         self.watched = Watched(self.exchange)
         self._rest = BinanceServer(self.watched, ssl_context=context)  # type: ignore[arg-type]
         self.streams = Streams(self.exchange, events_required=True, ssl_context=context)
-        self._plain_streams = StreamServer(self.exchange, events_required=True)
+        self.plain_streams = StreamServer(self.exchange, events_required=True)
         self.network = Network(self.streams.port)
         table = world.aws.dynamodb_url or world.aws.endpoint_url
         self.way_to_the_table = Network(int(table.rpartition(":")[2]))
@@ -135,11 +135,11 @@ class Place:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{PYTHONPATH}:{RECIPES}",
             **self.world.environment(),
-            "BINANCE_STREAM_URL": self._plain_streams.url,
+            "BINANCE_STREAM_URL": self.plain_streams.url,
         }
 
     def close(self) -> None:
-        self._plain_streams.stop()
+        self.plain_streams.stop()
         self.network.close()
         self.way_to_the_table.close()
         self.streams.stop()

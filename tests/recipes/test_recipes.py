@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +28,9 @@ pytestmark = pytest.mark.clients
 PAUSE = 0.35  # seconds between two reports
 MINUTE = 0.6
 PYTHON = [name for name in ENVIRONMENTS if name.endswith(".py")]
-[THREADS] = re.findall(r"(?ms)^```python\n(.*?)^```", (ROOT / "docs/clients.md").read_text())
+PAGE = (ROOT / "docs/clients.md").read_text()
+[THREADS] = re.findall(r"(?ms)^```python\n(.*?)^```", PAGE)
+[BOT] = re.findall(r"(?ms)^   ```python\n(.*?)^   ```", PAGE)
 
 
 def said_dead(recipe):
@@ -78,9 +81,13 @@ def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     recipe.hears_orders("once another process has changed the key")
     assert said_dead(recipe) == said, "it says that a key has expired that was replaced"
     has_been_deaf(recipe, 2)
+    assert [line for line in recipe.complaints if "the listenKey has changed" in line]
 
+    said = len(recipe.complaints)
     place.streams.close_connections()
     recipe.hears_orders("once the server has closed the socket")
+    reasons = "\n".join(recipe.complaints[said:])
+    assert re.search("alice: .*([Cc]losed|socket is lost)", reasons), f"it does not say why:\n{reasons}"
 
     place.streams.drop_connections()
     recipe.hears_orders("once the network has dropped the socket")
@@ -107,6 +114,16 @@ def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
     own = [line for line in recipe.complaints if re.match("WARNING:root:(?!No Web)|alice|NetworkError", line)]
     assert own
     assert [line for line in own if not line.removeprefix("WARNING:root:").startswith("alice: ")] == []
+
+
+@pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
+def test_a_key_that_is_replaced_at_once_was_said_to_have_expired(recipe, place):
+    recipe.hears_orders("at first")
+    reconnects(recipe, place)  # it has told the keeper, and waits now
+    place.exchange.expire(API_KEY, "usdm")
+    assert place.keep() == "RECREATED"
+    has_been_deaf(recipe, 2)
+    assert said_dead(recipe)
 
 
 @pytest.mark.parametrize("recipe", ENVIRONMENTS, indirect=True)
@@ -514,23 +531,55 @@ def test_a_bot_imports_a_recipe_before_its_settings_are_there(name):
 
 
 @pytest.mark.parametrize("name", [*PYTHON, "threads.py"])
-def test_stand_in_runs_it_unchanged_and_with_an_api_key_it_knows(name, place, tmp_path):
+def test_stand_in_runs_it_unchanged(name, place, tmp_path):
     program = RECIPES / name
     if name == "threads.py":  # the page's program for ThreadedWebsocketManager
         name, program = "python_binance.py", tmp_path / name
         program.write_text(THREADS)
     started = [command(name)[0], str(RECIPES / "stand_in.py"), str(program)]
-    environment = {**place.local_environment(), "BINANCE_API_KEY": "one of the reader's"}
+    environment = place.local_environment()
     running = Recipe(place, started, environment)
     try:
         running.hears_orders("on the stand-in")
     finally:
         running.end()
-    assert {request.api_key for request in place.exchange.requests} - {None} == {API_KEY}, "alice's own"
-    assert [request.path for request in place.exchange.requests if request.status == 401] == []
 
     # And what is missing ends it, also in a thread.
     del environment["LISTEN_KEYS_TABLE"]
     done = subprocess.run(started, env=environment, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 1
     assert "set LISTEN_KEYS_TABLE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_pages_bot_reconciles_on_the_stand_in_with_its_api_key(place, tmp_path):
+    program = tmp_path / "bot.py"
+    program.write_text(f"""
+import asyncio, logging, os
+import ccxt.pro as ccxt
+import ccxt_pro
+from ccxt_pro import KeptBinance, text_of
+
+SYMBOL, E = "BTC/USDT:USDT", None
+{textwrap.dedent(BOT)}
+Bot.apiKey, Bot.secret = os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"]
+Bot.handle = lambda self, orders, trades: print("knows", len(orders), len(trades), flush=True)
+ccxt_pro.KeptBinance = Bot
+asyncio.run(ccxt_pro.main())
+""")
+    place.exchange.emit_order(API_KEY)
+    place.exchange.emit_algo_order(API_KEY)
+    environment = {**place.local_environment(), "BINANCE_API_KEY": "one of the reader's"}
+    started = [command("ccxt_pro.py")[0], str(RECIPES / "stand_in.py"), str(program)]
+    running = Recipe(place, started, environment)
+    try:
+        eventually(lambda: "knows 2 0" in running.heard, lambda: f"{running.heard}{running.complaints[-20:]}")
+        outage = place.exchange.fault(status=503, api_key=API_KEY, method="GET")
+        place.plain_streams.drop_connections()
+        eventually(lambda: outage.hits, lambda: f"{running.heard}{running.complaints[-20:]}")
+        outage.clear()
+        eventually(lambda: running.heard.count("knows 2 0") == 2, lambda: f"{running.complaints[-20:]}")
+    finally:
+        running.end()
+    assert {request.api_key for request in place.exchange.requests} - {None} == {API_KEY}, "alice's own"
+    assert [request.path for request in place.exchange.requests if request.status == 401] == []
