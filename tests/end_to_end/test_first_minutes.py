@@ -85,6 +85,7 @@ TO_CHANGE_IT = [
 
 NAMES = "clients first-key local stream command operations alarms messages scaling simulation"
 PAGES = [f"docs/{name}.md" for name in NAMES.split()]
+COPY = "git archive --prefix=listenkey-keeper/ HEAD | ssh root@<vps>"
 # Lines of the pages that no test types, and why.
 NOT_TYPED = {
     "python bot.py": "needs an account at Binance; .local/with runs the same bot",
@@ -96,7 +97,7 @@ NOT_TYPED = {
     "git remote add origin <an empty private repository>": "goes with it",
     'git add samconfig*.toml && git commit -m "Our settings" && git push -u origin main': "goes with it",
     "sam build && sam deploy --config-file samconfig-2.toml": "needs AWS, and a second region",
-    "git archive --prefix=listenkey-keeper/ HEAD | ssh root@<vps> tar x -C /opt": "needs a server",
+    f"{COPY} 'rm -rf /opt/listenkey-keeper && tar x -C /opt'": "needs a server",
     "python3 -m venv /opt/recipe": "needs a server; the same is typed for .venv-bot",
     "sam delete": "ends a stack; tests/rehearsal does",
     "make simulate": "takes ten minutes; tests/unit/test_simulation.py runs its parts",
