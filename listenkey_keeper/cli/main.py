@@ -74,7 +74,7 @@ def status(
         typer.Option(
             "--all/--not-ok",
             help="List each account, or only those that are not ok. By default a terminal gets each if there "
-            "are at most 20, and a pipe always.",
+            "are at most 20, and a pipe and --json always.",
             show_default=False,
         ),
     ] = None,
@@ -125,6 +125,8 @@ def status(
     rows = read()
     found = status_json(rows)
     if as_json:
+        if everything is False:
+            found["accounts"] = [each for each in found["accounts"] if each["status"] != "ok"]
         show_json(found)
     else:
         show(StatusTable(rows, everything=everything if console().is_terminal else everything is not False))

@@ -1,5 +1,6 @@
 """The command as a person has it: a process in a terminal."""
 
+import json
 import os
 import re
 import subprocess
@@ -164,6 +165,8 @@ def test_many_ok_accounts_are_only_counted_in_a_terminal(
     in_trouble = run("status", "--not-ok").stdout.splitlines()
     assert [line.split()[0] for line in in_trouble[:4] if line] == ["account", "bob", "carol"]
     assert in_trouble[-1].startswith("21 accounts: 19 ok (--all lists them), 1 at risk (bob)")
+    as_json = json.loads(run("status", "--not-ok", "--json").stdout)["accounts"]
+    assert [each["accountId"] for each in as_json] == ["bob", "carol"]
 
 
 @pytest.mark.slow
