@@ -47,7 +47,7 @@ def test_the_accounts_are_grouped_coloured_and_summed_up() -> None:
         "[red]with less than 15 min left (1)[/red]",
         "  fred                         usdm demo  [red]EXTENDED[/red]  [red]<1 min[/red]  "
         "[red]▏···················[/red]  [dim]60 min ago[/dim]  [dim]-[/dim]",
-        "[yellow]failing, listenKey still alive (1)[/yellow]",
+        "[yellow]failing, listenKey not yet expired (1)[/yellow]",
         f"  {LONG}  coinm      [yellow]FAILED  [/yellow]  [yellow]30 min[/yellow]  "
         "[yellow]██████████··········[/yellow]  [dim]30 min ago[/dim]  [dim]-[/dim]",
         "[green]ok (3)[/green]",

@@ -52,7 +52,7 @@ def test_watch_reads_again_after_each_pause_until_ctrl_c(monkeypatch: pytest.Mon
     assert pauses == [7.0, 7.0, 7.0, 7.0]
     for warning in ("ListenKeysTable: AWS answered throttled: try again", "reached (ReadTimeoutError)"):
         assert re.search(rf"\x1b\[33m[^\x1b]*{re.escape(warning)}", shown)
-    assert "failing, listenKey still alive (20)" in shown
+    assert "failing, listenKey not yet expired (20)" in shown
     assert re.search(r"account0: \S*TIMEOUT\S*: trouble number 0", shown)
     *screens, left = shown.split("\x1b[?1049l")
     assert len(screens) == 1

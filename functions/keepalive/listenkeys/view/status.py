@@ -17,7 +17,7 @@ from .remedies import remedy
 STATES = {
     "dead": "without a live listenKey",
     "risk": f"with less than {AT_RISK_MINUTES} min left",
-    "failing": "failing, listenKey still alive",
+    "failing": "failing, listenKey not yet expired",
     "ok": "ok",
     "disabled": "disabled",
 }
