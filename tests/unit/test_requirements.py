@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import requires
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
@@ -34,3 +35,13 @@ def test_the_end_to_end_tests_run_with_the_other_tests_boto3() -> None:
 
     for name in ("boto3", "botocore", "jmespath", "urllib3"):
         assert runtime[name] == dev[name]
+
+
+def test_the_workflow_to_copy_pins_the_projects_versions_of_actions() -> None:
+    def actions(*files: Path) -> set[str]:
+        return {use for file in files for use in re.findall(r"uses: (.+)", file.read_text())}
+
+    # Dependabot changes only the project's own workflows.
+    to_copy = actions(ROOT / "docs/deploy.yml")
+    assert len(to_copy) == 3
+    assert to_copy <= actions(*(ROOT / ".github/workflows").glob("*.yml"))
