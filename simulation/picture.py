@@ -5,10 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
+from listenkeys.timing import AT_RISK_MINUTES as ALARM
+from listenkeys.timing import LEASE_MINUTES as LEASE
 from simulation.schedules import LATE, Schedule, default_settings, thirty_minutes
 from simulation.world import MINUTE, SERVER_ERRORS, Trouble, World
 
-OUTAGE, LEASE, ALARM = 25, 60, 15  # minutes
+OUTAGE = 25  # minutes
 BEFORE, AFTER = 35, 70  # minutes drawn around the outage's beginning
 # No background, and colours that are readable on a white page and on a dark one.
 _INK, _ALARM, _OURS, _THEIRS = "#7a7a7a", "#a07818", "#2f86a6", "#cc6238"

@@ -15,6 +15,7 @@ import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samtranslator.yaml_helper import yaml_parse
 
+from listenkeys.aws.announcements import NAMED
 from listenkeys.errors import ErrorCode
 from listenkeys.model import Outcome
 from listenkeys.products import ENDPOINTS, ENVIRONMENTS, PRODUCTS, endpoint_name
@@ -354,6 +355,11 @@ def test_every_file_that_contributing_names_is_there() -> None:
     named = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)+|[\w-]+\.(?:py|md|yml|yaml))`", CONTRIBUTING))
     assert "sending/gate.py" in named
     assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
+
+
+def test_the_pages_say_how_many_accounts_a_message_names() -> None:
+    assert f"name up to {NAMED} accounts" in " ".join(ALARMS.split())
+    assert f"`accounts` (up to {NAMED} of the details above)" in REFERENCE
 
 
 def test_contributing_names_each_file_with_the_placeholder_address() -> None:
