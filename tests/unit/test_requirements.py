@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -35,6 +36,23 @@ def test_the_end_to_end_tests_run_with_the_other_tests_boto3() -> None:
 
     for name in ("boto3", "botocore", "jmespath", "urllib3"):
         assert runtime[name] == dev[name]
+
+
+def test_the_commands_lock_file_has_what_the_command_and_its_build_need() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    cli = locked("requirements/cli.txt")
+
+    needed = [
+        Requirement(text)
+        for text in pyproject["build-system"]["requires"]
+        + pyproject["project"]["dependencies"]
+        + pyproject["project"]["optional-dependencies"]["cli"]
+    ]
+    assert [str(each) for each in needed if cli.get(each.name, "0") not in each.specifier] == []
+
+
+def test_the_command_is_locked_at_the_versions_it_is_tested_with() -> None:
+    assert locked("requirements/cli.txt").items() <= locked("requirements/dev.txt").items()
 
 
 def test_the_workflow_to_copy_pins_the_projects_versions_of_actions() -> None:
