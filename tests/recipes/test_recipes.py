@@ -560,26 +560,37 @@ import ccxt.pro as ccxt
 import ccxt_pro
 from ccxt_pro import KeptBinance, text_of
 
-SYMBOL, E = "BTC/USDT:USDT", None
+SYMBOL = "BTC/USDT:USDT"
 {textwrap.dedent(BOT)}
 Bot.apiKey, Bot.secret = os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"]
-Bot.handle = lambda self, orders, trades: print("knows", len(orders), len(trades), flush=True)
-ccxt_pro.KeptBinance = Bot
+class TestedBot(Bot):
+    mistake = True
+    async def catch_up(self, orders, trades):
+        if self.mistake:
+            self.mistake = False
+            raise KeyError("a mistake of the bot's own")
+        print("knows", len(orders), len(trades), flush=True)
+ccxt_pro.KeptBinance = TestedBot
 asyncio.run(ccxt_pro.main())
 """)
-    place.exchange.emit_order(API_KEY)
+    filled = place.exchange.emit_order(API_KEY)
     place.exchange.emit_algo_order(API_KEY)
     environment = {**place.local_environment(), "BINANCE_API_KEY": "one of the reader's"}
     started = [command("ccxt_pro.py")[0], str(RECIPES / "stand_in.py"), str(program)]
     running = Recipe(place, started, environment)
+    said = lambda: f"{running.heard}{running.complaints[-20:]}"  # noqa: E731
     try:
-        eventually(lambda: "knows 2 0" in running.heard, lambda: f"{running.heard}{running.complaints[-20:]}")
+        eventually(lambda: "knows 2 0" in running.heard, said)
         outage = place.exchange.fault(status=503, api_key=API_KEY, method="GET")
         place.plain_streams.drop_connections()
-        eventually(lambda: outage.hits, lambda: f"{running.heard}{running.complaints[-20:]}")
+        fill = {"x": "TRADE", "X": "FILLED", "l": "0.001", "z": "0.001", "L": "10000"}
+        place.exchange.emit_order(API_KEY, i=filled, **fill)  # while no socket is open
+        eventually(lambda: outage.hits and running.heard.count("alice: listening") == 2, said)
+        running.hears_orders("while it still reconciles")
         outage.clear()
-        eventually(lambda: running.heard.count("knows 2 0") == 2, lambda: f"{running.complaints[-20:]}")
+        eventually(lambda: any(re.match("knows [0-9]+ 1$", line) for line in running.heard), said)
     finally:
         running.end()
+    assert 'KeyError: "a mistake of the bot\'s own"' in running.complaints
     assert {request.api_key for request in place.exchange.requests} - {None} == {API_KEY}, "alice's own"
     assert [request.path for request in place.exchange.requests if request.status == 401] == []
