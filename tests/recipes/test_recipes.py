@@ -535,12 +535,29 @@ def test_stand_in_runs_it_unchanged(name, place, tmp_path):
     program = RECIPES / name
     if name == "threads.py":  # the page's program for ThreadedWebsocketManager
         name, program = "python_binance.py", tmp_path / name
-        program.write_text(THREADS)
+        program.write_text(f"""
+SYMBOL = "BTCUSDT"
+def stop_quoting(): print("stops quoting", flush=True)
+def catch_up(orders, stops, trades): print("knows", len(orders), len(stops), len(trades), flush=True)
+{THREADS}""")
     started = [command(name)[0], str(RECIPES / "stand_in.py"), str(program)]
     environment = place.local_environment()
     running = Recipe(place, started, environment)
     try:
         running.hears_orders("on the stand-in")
+        if program.name == "threads.py":
+            number = place.exchange.orders(API_KEY)[-1]
+            outage = place.exchange.fault(status=503, api_key=API_KEY, method="GET")
+            place.plain_streams.drop_connections()
+            fill = {"x": "TRADE", "X": "FILLED", "l": "0.001", "z": "0.001", "L": "9000"}
+            place.exchange.emit_order(API_KEY, i=number, **fill)  # while no socket is open
+            eventually(lambda: outage.hits and "stops quoting" in running.heard, lambda: f"{running.heard}")
+            running.hears_orders("while it still reconciles")
+            outage.clear()
+            eventually(
+                lambda: any(re.match("knows .* 1$", line) for line in running.heard),
+                lambda: f"{running.heard}",
+            )
     finally:
         running.end()
 
