@@ -1,8 +1,6 @@
 """What all commands have in common: plain help with an example, and errors that are one line."""
 
-import os
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,7 +8,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from .errors import CliError, explain, way_to
-from .output import note
+from .output import note, unread
 
 ACTION_NEEDED = 1
 COULD_NOT = 2
@@ -79,8 +77,7 @@ class OneLineErrors(TyperGroup):
         except typer.Exit:
             raise
         except BrokenPipeError:
-            # Python would fail again when it flushes standard output at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            unread()
             raise typer.Exit(NO_READER) from None
         except EOFError:
             typer.echo("\nlistenkeys: no answer was given: nothing was changed", err=True)

@@ -22,7 +22,7 @@ from listenkeys.view.remedies import as_argument
 from .api_keys import Fields, check_characters, length_note, same_secret
 from .errors import CliError, explain
 from .group import ACTION_NEEDED
-from .output import MOST_NAMED, note, show, show_json, some_of
+from .output import MOST_NAMED, note, show, show_done, show_json, some_of
 from .registry import Registry, Wanted, check_copies
 from .rows import check_id, check_product, looks_like_a_key
 from .stack import Connect, on_stack
@@ -89,10 +89,10 @@ def import_file(
         if own and not dry_run:
             own_secrets["replaced" if done["replaced"] else "added"].append(secret_id)
         elif not as_json:
-            show(f"{secret_id}: {_counted(done, dry_run)}")
+            show_done(f"{secret_id}: {_counted(done, dry_run)}")
     for what, secret_ids in own_secrets.items():
         if secret_ids and not as_json:  # a new account may be a mistyped name
-            show(f"{some_of(secret_ids)}: {_counted({what: secret_ids})}")
+            show_done(f"{some_of(secret_ids)}: {_counted({what: secret_ids})}")
     if as_json:
         totals = {what: len(names) for what, names in results.items()}
         show_json({"dryRun": dry_run, "totals": totals, **results})

@@ -63,6 +63,19 @@ def show(*renderables: RenderableType) -> None:
             typer.echo(line.rstrip())
 
 
+def show_done(line: str) -> None:
+    """Print a line while more is to be done: that is finished even if nobody reads the output any more."""
+    try:
+        show(line)
+    except BrokenPipeError:
+        unread()
+
+
+def unread() -> None:
+    """Discard all further output. Otherwise Python would fail again when it flushes it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def note(text: str) -> None:
     """Print a line to standard error."""
     typer.echo(plain(text), err=True)

@@ -13,7 +13,7 @@ from listenkeys.view.remedies import as_argument
 from .api_keys import TakenOut
 from .chosen import Unused, chosen
 from .errors import CliError, explain
-from .output import confirmed, plain, show, show_json, some_of
+from .output import confirmed, plain, show, show_done, show_json, some_of
 from .registry import Registry, in_use
 from .rows import as_dict
 from .stack import AccountIds, Connect, InSecret, on_stack
@@ -151,10 +151,10 @@ def _report(account: Account, taken: TakenOut | None, gone: list[Account]) -> No
         of_key = f"Their API keys stay {where}."
     else:
         of_key = _of_key(account, taken)
-    show(f"{account.id} was removed.{f' {of_key}' if last or not of_all else ''}")
+    show_done(f"{account.id} was removed.{f' {of_key}' if last or not of_all else ''}")
     if last and taken and taken.unused:
         delete = f"`{_REMOVE} {account.secret_id}` deletes it"
-        show(
+        show_done(
             f"The secret {account.secret_id} stays: it has other fields, which no account uses. If nothing "
             f"else needs them, {delete}."
         )

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,28 @@ def test_a_reader_that_closes_the_pipe_is_not_told_that_action_is_needed(
         )
     assert done.returncode == 141  # as for a program that SIGPIPE ends
     assert done.stderr == b""
+
+
+def test_import_and_remove_finish_when_nobody_reads_their_output(
+    run: Run, world: World, tmp_path: Path
+) -> None:
+    names = ["alice", "bob", "carol"]
+    file = tmp_path / "accounts.csv"
+    file.write_text("".join(f"{name},usdm,{name:x<64},listenkeys/of-{name}\n" for name in names))
+    for arguments, left in (
+        (("accounts", "import", str(file)), names),
+        (("accounts", "remove", *names, "--yes", "--with-secret"), []),
+    ):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "wb") as pipe:
+            environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
+            done = subprocess.run(
+                [*COMMAND, *arguments], stdout=pipe, stderr=subprocess.PIPE, env=environment
+            )
+        assert done.stderr == b""
+        accounts = json.loads(run("accounts", "list", "--json").stdout)
+        assert [account["accountId"] for account in accounts] == left
 
 
 @pytest.mark.slow
