@@ -219,7 +219,7 @@ class Registry:
         if fields:
             taken = self.keys.take_out(secret_id, fields.values())
             if taken.what == "field":
-                taken = replace(taken, unused=in_use(left, secret_id) is False)
+                taken = replace(taken, unused=not may_use(left, secret_id))
             result |= dict.fromkeys(fields, taken)
         return result
 
@@ -233,7 +233,7 @@ class Registry:
         except CliError:
             return None
         count = self.keys.count(secret_id)
-        if count is not None and in_use(self.all(), secret_id) is not False:
+        if count is not None and may_use(self.all(), secret_id):
             raise CliError(
                 f"secret {secret_id} may be that of an invalid row: correct or remove the rows that "
                 "`listenkeys accounts list` calls invalid"
@@ -316,11 +316,9 @@ def check_copies(
                 )
 
 
-def in_use(accounts: Sequence[Account], secret_id: str) -> bool | None:
-    """Return whether an account uses a secret. None if a row is invalid: its secret is not read."""
-    if any(same_secret(each.secret_id, secret_id) for each in accounts):
-        return True
-    return None if any(each.problem for each in accounts) else False
+def may_use(accounts: Sequence[Account], secret_id: str) -> bool:
+    """Return whether an account may use a secret: that of an invalid row is not read, and may be any."""
+    return any(each.problem or same_secret(each.secret_id, secret_id) for each in accounts)
 
 
 def no_such(unknown: Sequence[str], known: Sequence[Account], secret: bool) -> CliError:

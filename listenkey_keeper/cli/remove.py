@@ -14,7 +14,7 @@ from .api_keys import TakenOut
 from .chosen import Unused, chosen
 from .errors import CliError, explain
 from .output import confirmed, plain, show, show_done, show_json, some_of
-from .registry import Registry, in_use
+from .registry import Registry, may_use
 from .rows import as_dict
 from .stack import AccountIds, Connect, InSecret, on_stack
 
@@ -167,7 +167,7 @@ def _say_what_is_left(registry: Registry, removed: list[Account]) -> None:
     with contextlib.suppress(Unavailable):  # such as without the permission, which named accounts do not need
         left = registry.all()
     # The printed line removes the accounts that use the secret, so only if there certainly are none.
-    unused = [each for each in secrets if left is not None and in_use(left, each) is False]
+    unused = [each for each in secrets if left is not None and not may_use(left, each)]
     if len(unused) == 1:
         show(f"No account uses the secret {unused[0]} now: `{_REMOVE} {unused[0]}` deletes it.")
     elif unused:
