@@ -172,7 +172,7 @@ async function report() {
   while (key === dead || reportsLeft > 0) {
     reportsLeft -= 1;
     const fingerprint = createHash("sha256").update(key).digest("hex").slice(0, 12);
-    const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
+    const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint, dead: key === dead });
     const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
     try {
       const abortSignal = AbortSignal.timeout(AWS_MS);

@@ -179,7 +179,8 @@ class Kept:
         while self.dead.is_set() or self.reports_left > 0:
             self.reports_left -= 1
             try:
-                await call(keys().report_expired, ACCOUNT, self.key)  # logs what AWS refuses
+                tell = functools.partial(keys().report_expired, ACCOUNT, self.key, dead=self.dead.is_set())
+                await call(tell)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
             await asyncio.sleep(REPORT_SECONDS)

@@ -209,7 +209,7 @@ class KeptBinance extends ccxt.pro.binance {
     while (this.key === this.dead || this.reportsLeft > 0) {
       this.reportsLeft -= 1;
       const fingerprint = createHash("sha256").update(this.key).digest("hex").slice(0, 12);
-      const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint });
+      const Detail = JSON.stringify({ accountId: ACCOUNT, fingerprint, dead: this.key === this.dead });
       const Entries = [{ Source: "listenkey-keeper.bot", DetailType: "Listen Key Expired", Detail }];
       try {
         const abortSignal = AbortSignal.timeout(AWS_MS);

@@ -184,7 +184,8 @@ class KeptBinance(ccxt.pro.binance):
         while self.expired.is_set() or self.reports_left > 0:
             self.reports_left -= 1
             try:
-                await call(keys().report_expired, ACCOUNT, self.key)  # logs what AWS refuses
+                tell = functools.partial(keys().report_expired, ACCOUNT, self.key, dead=self.expired.is_set())
+                await call(tell)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
             await asyncio.sleep(REPORT_SECONDS)

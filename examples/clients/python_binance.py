@@ -154,7 +154,10 @@ class KeptClient(AsyncClient):
         while self.known == self.dead or self.reports_left > 0:
             self.reports_left -= 1
             try:
-                await call(keys().report_expired, ACCOUNT, self.known)  # logs what AWS refuses
+                tell = functools.partial(
+                    keys().report_expired, ACCOUNT, self.known, dead=self.known == self.dead
+                )
+                await call(tell)  # logs what AWS refuses
             except Exception as error:
                 logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
             await asyncio.sleep(REPORT_SECONDS)

@@ -134,7 +134,7 @@ class Kept(threading.Thread):
             while self.dead.is_set() or reports_left > 0:
                 reports_left -= 1
                 try:
-                    keys().report_expired(ACCOUNT, self.key)  # logs what AWS refuses
+                    keys().report_expired(ACCOUNT, self.key, dead=self.dead.is_set())  # logs what AWS refuses
                 except Exception as error:
                     logging.warning("%s: the keeper cannot be told (%s)", ACCOUNT, text_of(error))
                 time.sleep(REPORT_SECONDS)

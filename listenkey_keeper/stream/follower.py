@@ -243,7 +243,10 @@ class Follower:
             now + self._ask_every,
             min(2 * self._ask_every, MOST_BETWEEN_QUESTIONS),
         )
-        telling = THREADS.call(lambda: self._keys.report_expired(self._account, key.key), urgent=gone)
+        dead = self._is_dead(key)
+        telling = THREADS.call(
+            lambda: self._keys.report_expired(self._account, key.key, dead=dead), urgent=gone
+        )
         telling.add_done_callback(lambda told: told.cancelled() or told.exception())
 
     # The sockets

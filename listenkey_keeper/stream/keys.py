@@ -193,12 +193,12 @@ class ListenKeys:
             raise ListenKeyUnavailable(account, found, where, item)
         return found
 
-    def report_expired(self, account: str, listen_key: str) -> bool:
-        """Tell the keeper that this key is dead, as `listenkey_keeper.report_expired` does."""
+    def report_expired(self, account: str, listen_key: str, *, dead: bool = False) -> bool:
+        """Tell the keeper that this key may be dead, as `listenkey_keeper.report_expired` does."""
         with self._making:  # boto3's default session is not thread-safe
             if self._eventbridge is None:
                 self._eventbridge = client("events", region=self._region)
-        return report_expired(account, listen_key, eventbridge=self._eventbridge)
+        return report_expired(account, listen_key, dead=dead, eventbridge=self._eventbridge)
 
     def _compare_clocks(self, answer: Mapping[str, Any], sent: datetime, received: datetime) -> None:
         try:

@@ -19,11 +19,15 @@ SOURCE = "listenkey-keeper.bot"
 DETAIL_TYPE = "Listen Key Expired"
 
 
-def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeClient | None = None) -> bool:
-    """Tell the keeper that this listenKey of the account is dead: it then renews the account within seconds.
+def report_expired(
+    account: str, listen_key: str, *, dead: bool = False, eventbridge: EventBridgeClient | None = None
+) -> bool:
+    """Tell the keeper that this listenKey may be dead: it then renews the account within seconds.
 
-    Call it when Binance has sent listenKeyExpired to a websocket of your own. Call it after a reconnect too:
-    the key may have died meanwhile, and the keeper extends one that is alive. UserDataStream calls it itself.
+    Call it with `dead` when Binance has sent listenKeyExpired to a websocket of your own: if the renewal
+    fails, the keeper records that the key has expired, so that the alarms see it. Call it without `dead`
+    after a reconnect: the key may have died meanwhile, and the keeper extends one that is alive.
+    UserDataStream calls it itself.
 
     It puts a `Listen Key Expired` event on the default event bus. The event contains the key's fingerprint,
     not the key. The keeper ignores it if the table has another key by now, or if the keeper has tried this
@@ -36,7 +40,8 @@ def report_expired(account: str, listen_key: str, *, eventbridge: EventBridgeCli
     reason and returns False, and the keeper notices by itself at its next tick. Blocks for up to about 10 s:
     in asyncio, call it in a thread.
     """
-    detail = {"accountId": account, "fingerprint": hashlib.sha256(listen_key.encode()).hexdigest()[:12]}
+    fingerprint = hashlib.sha256(listen_key.encode()).hexdigest()[:12]
+    detail = {"accountId": account, "fingerprint": fingerprint, "dead": dead}
     try:
         events = eventbridge or client("events")
         answer = events.put_events(

@@ -8,14 +8,14 @@ import pytest
 
 from listenkey_keeper import report_expired
 from listenkeys.model import fingerprint
-from tests.faults.matrix import TICK, api_key_of, events, kept, metrics, raised, summary
+from tests.faults.matrix import SWEEP, TICK, api_key_of, events, kept, metrics, raised, summary
 from tests.rules import Rules
 from tests.scene import Scene
 
 
-def question(account_id: Any, listen_key: str) -> dict[str, Any]:
+def question(account_id: Any, listen_key: str, **more: object) -> dict[str, Any]:
     """Return the event that the rule hands over."""
-    detail = {"accountId": account_id, "fingerprint": fingerprint(listen_key)}
+    detail = {"accountId": account_id, "fingerprint": fingerprint(listen_key), **more}
     return {"source": "listenkey-keeper.bot", "detail-type": "Listen Key Expired", "detail": detail}
 
 
@@ -62,6 +62,37 @@ def test_a_failure_is_asked_for_again_after_30_seconds_and_raises_nothing(world:
     down.clear()
     world.clock.advance(seconds=31)
     assert not raised(world.invoke(question("alice", dead)))
+    assert kept(world, "alice")
+
+
+@pytest.mark.row(81)
+@pytest.mark.parametrize("refusal", [None, 503])
+@pytest.mark.parametrize(("said", "at_risk"), [(True, 1), (False, 0), (None, 0), ("yes", 0)])
+def test_a_dead_key_that_cannot_be_renewed_is_recorded_as_expired(
+    world: Scene, said: object, at_risk: int, refusal: int | None
+) -> None:
+    world.live("alice", minutes=10)
+    recorded = world.current("alice")
+    key = api_key_of("alice")
+    world.exchange.expire(key, "usdm")
+    world.exchange.revoke(key)
+    fault = world.exchange.fault(status=refusal) if refusal else None
+
+    assert not raised(world.invoke(question("alice", recorded["listenKey"], dead=said)))
+
+    current = world.current("alice")
+    assert current["outcome"] == ("FAILED" if refusal else "REJECTED")
+    assert current["expiresAt"] == (current["attemptedAt"] if at_risk else recorded["expiresAt"])
+    assert world.ledger("alice")[-1]["expiresAt"] == current["expiresAt"]
+    world.clock.advance(minutes=3)
+    assert metrics(world.invoke(SWEEP))["KeysAtRisk"] == at_risk
+    assert world.current("alice")["expiresAt"] == current["expiresAt"]
+
+    if fault:
+        fault.clear()
+    world.exchange.add_account(key)
+    world.clock.advance(minutes=25)
+    assert not raised(world.invoke(TICK))
     assert kept(world, "alice")
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from listenkey_keeper import report_expired
 from local.aws.rules import SWEEP, TICK
 from local.aws.stack import LocalAws
 from local.binance.exchange import Exchange
@@ -107,6 +108,15 @@ def _ended(watched: Watched, function: LocalFunction) -> Any:
 
 
 @contextmanager
+def _reported(watched: Watched, function: LocalFunction) -> Any:
+    dead = watched.world.current("bob")["listenKey"]
+    watched.world.exchange.expire(api_key_of("bob"), "usdm")
+    with revoked("bob")(watched, function):
+        report_expired("bob", dead, dead=True, eventbridge=watched.world.aws.client("events"))
+        yield
+
+
+@contextmanager
 def _no_secret(watched: Watched, function: LocalFunction) -> Any:
     secret = "listenkeys/bob"
     watched.world.aws.client("secretsmanager").delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)
@@ -134,6 +144,7 @@ TROUBLES = [
     Trouble("Binance bans the address for 2 hours", 120, during=exchange_fault(status=418)),
     Trouble("DynamoDB is down for 2 hours", 120, during=no_dynamodb),
     Trouble("an API key is revoked, and repaired after 2 hours", 120, during=revoked("bob")),
+    Trouble("the same, and a bot has received `listenKeyExpired`", 120, during=_reported),
     Trouble("a second one is revoked while the first still is", 120, during=revoked("carol")),
     Trouble("a secret is deleted, and written again after 2 hours", 120, during=_no_secret),
     Trouble("another program ends a listenKey", 40, during=_ended),

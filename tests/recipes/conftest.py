@@ -98,6 +98,10 @@ class Place:
         """Return how many times somebody reported to the keeper that a key is dead."""
         return sum(event["detail-type"] == REPORT for event in self.world.aws.sent_events())
 
+    def said_dead(self) -> list[bool]:
+        """Return of each report whether it said that the key is dead, or only that it may be."""
+        return [e["detail"]["dead"] for e in self.world.aws.sent_events() if e["detail-type"] == REPORT]
+
     def hand_over_report(self, seconds: float = 0) -> str:
         """Let time pass and give the latest report to the keeper. Returns the outcome of the last attempt."""
         self.clock.advance(seconds=seconds)

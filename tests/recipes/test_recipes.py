@@ -68,6 +68,7 @@ def test_it_hears_orders_through_all_that_happens_to_a_key(recipe, place):
 
     place.exchange.expire(API_KEY, "usdm")
     eventually(lambda: place.reports() > 2, lambda: "it never tells the keeper")
+    assert place.said_dead()[:3] == [False, False, True]
     assert place.hand_over_report() == "CREATED"  # it has just tried, and ignores the report
     eventually(lambda: said_dead(recipe) > 3, lambda: "it stops telling the keeper")
     has_been_deaf(recipe, 0, at_last="deaf")

@@ -53,7 +53,7 @@ async def test_a_dead_key_is_one_interrupted_and_one_gap_however_it_is_said(
         await until(lambda: alice.orders == [number])
     assert alice.told == ["+started", "-key expired", "+key expired"]
     assert bounds(alice.gaps[1]) == (died_at, clock.now())
-    assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key)}]
+    assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key), "dead": True}]
 
 
 @pytest.mark.row(80)
@@ -171,7 +171,7 @@ async def test_after_a_lost_socket_the_keeper_is_asked_about_the_key(
     streams.down = False
     time_.advance(1)
     await until(lambda: bus.told)
-    assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key)}]
+    assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key), "dead": False}]
     await listening(alice)
     lost = world.exchange.emit_order(ALICE)
     lost_at = clock.now()
@@ -209,7 +209,7 @@ async def test_the_keeper_is_asked_about_a_new_key_that_died_before_its_socket(w
     await until(lambda: len(alice.gaps) == 2)
     for _ in range(4):
         await passes(alice, 10)
-    assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key)}]
+    assert bus.told == [{"accountId": "alice", "fingerprint": fingerprint(listen_key), "dead": False}]
 
 
 @in_loop

@@ -17,13 +17,15 @@ from tests.paths import ROOT
 KEY = "CANARYlistenKey".ljust(64, "7")
 
 
-def test_the_event_names_the_account_and_the_keys_fingerprint(world: World) -> None:
-    assert report_expired("alice", KEY, eventbridge=world.aws.client("events"))
+@pytest.mark.parametrize("said", [{}, {"dead": True}])
+def test_the_event_names_the_account_and_the_keys_fingerprint(world: World, said: dict[str, bool]) -> None:
+    assert report_expired("alice", KEY, **said, eventbridge=world.aws.client("events"))
     [sent] = [event for event in world.aws.sent_events() if event["source"] == "listenkey-keeper.bot"]
     assert sent["detail-type"] == "Listen Key Expired"
     assert sent["detail"] == {
         "accountId": "alice",
         "fingerprint": hashlib.sha256(KEY.encode()).hexdigest()[:12],
+        "dead": bool(said),
     }
     assert KEY not in json.dumps(sent)
 

@@ -96,7 +96,7 @@ def test_while_its_key_is_at_risk_an_account_is_not_given_up() -> None:
 
 def test_a_living_key_is_at_risk_if_it_dies_before_later_runs_may_come() -> None:
     none: Any = None
-    renewal = Renewal(0, none, none, none, none, dies_at=1000.0)
+    renewal = Renewal(0, none, none, none, none, dies_at=1000.0, dead=False)
     left = (600.0, 599.0, 1.0, 0.0)
     assert [renewal.at_risk(1000.0 - seconds) for seconds in left] == [False, True, True, False]
     left = (120.0, 119.0, 1.0, 0.0)

@@ -160,7 +160,8 @@ class _Run:
             before, dies_at = self.current.get(account.id, NOTHING), NEVER
             if before.expires_at and before.expires_at > now and self.trigger.scheduled:
                 dies_at = monotonic + (before.expires_at - now).total_seconds()
-            made.append(Renewal(rank, account, before, self.keeper.credentials, self.clock.now, dies_at))
+            how = (self.keeper.credentials, self.clock.now, dies_at, self.trigger.dead)
+            made.append(Renewal(rank, account, before, *how))
         return made
 
 

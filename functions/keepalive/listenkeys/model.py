@@ -138,11 +138,11 @@ class Result:
         else:
             self.outcome = Outcome.CHANGED if known else Outcome.EXTENDED
 
-    def explain(self, error: AccountError) -> "Result":
-        """Copy an error's code, message and status into the result. Return the result itself."""
+    def explain(self, error: AccountError, dead: bool = False) -> "Result":
+        """Copy an error into the result. `dead`: the key is known to be. Return the result itself."""
         self.error_code, self.error_message = error.code, error.message
         self.http_status = error.http_status
-        if isinstance(error, ListenKeyNotFound) and self.expires_at:
+        if (dead or isinstance(error, ListenKeyNotFound)) and self.expires_at:
             self.expires_at = min(self.at, self.expires_at)
         return self
 

@@ -59,8 +59,7 @@ class DueRule:
         if failed or (rejected and self.trigger.name == MANUAL):
             return True, f"the last attempt failed, {said}"
         if not sweep:
-            # Lambda's retry and a shard's returned message have the same run id. By then, what a long run
-            # renewed first is no longer FRESH.
+            # Lambda's retry and a shard's returned message have the same run id, but may come after FRESH.
             again = before.run_id == self.run_id and before.outcome in SUCCESSES and age < LAST_TRY
             return age >= FRESH and not (self.trigger.name == TICK and again), said
         overdue = age >= self.overdue(account.renew_after)

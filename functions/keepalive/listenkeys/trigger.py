@@ -17,7 +17,7 @@ _ALLOWED = (
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What a run is asked to do. `accounts`: None for all. `fingerprint`: the dead listenKey's."""
+    """What a run is asked to do. `accounts`: None for all. `fingerprint`: of a key that may be `dead`."""
 
     name: str
     accounts: tuple[str, ...] | None = None
@@ -25,6 +25,7 @@ class Trigger:
     dry_run: bool = False
     probe: bool = False
     fingerprint: str = ""
+    dead: bool = False
 
     @property
     def scheduled(self) -> bool:
@@ -60,7 +61,7 @@ def _expired(detail: Any) -> Trigger:
     detail = detail if isinstance(detail, dict) else {}
     id_, fingerprint = detail.get("accountId"), detail.get("fingerprint")
     if _is_id(id_) and isinstance(fingerprint, str) and fingerprint:
-        return Trigger(EXPIRED, (id_,), fingerprint=fingerprint)
+        return Trigger(EXPIRED, (id_,), fingerprint=fingerprint, dead=detail.get("dead") is True)
     return Trigger(EXPIRED, ())
 
 

@@ -12,8 +12,7 @@ from ..model import Account
 from .clients import AwsError, SecretsManager, error_code
 
 BATCH = 20  # BatchGetSecretValue's limit
-# Each reader opens a connection, for which botocore reads the CA bundle again. In a small function that takes
-# longer than some batches do.
+# Each reader opens a connection, and botocore reads the CA bundle for it: slow in a small function.
 _READERS, _BATCHES_OF_A_READER = 4, 10
 _GIVE_UP_AFTER = 3  # calls in a row without an answer: the service is down, not one secret
 # What Binance issues. Anything else is no API key, and may look malicious to Binance's firewall.

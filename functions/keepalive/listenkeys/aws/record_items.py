@@ -97,8 +97,6 @@ def entry_of(result: Result, run_id: str, keep: timedelta) -> dict[str, Any]:
         entry["listenKeyFingerprint"] = {"S": fingerprint(_listen_key(result))}
     else:
         entry |= _error(result)
-        if result.expires_at:
-            entry["expiresAt"] = {"S": iso(result.expires_at)}
     for name, number in (("httpStatus", result.http_status), ("latencyMs", result.latency_ms)):
         if number is not None:
             entry[name] = {"N": str(number)}
@@ -132,7 +130,8 @@ def _listen_key(result: Result) -> str:
 
 
 def _error(result: Result) -> dict[str, Any]:
-    return {"errorCode": {"S": result.error_code or ""}, "errorMessage": {"S": result.error_message or ""}}
+    error = {"errorCode": {"S": result.error_code or ""}, "errorMessage": {"S": result.error_message or ""}}
+    return error | ({"expiresAt": {"S": iso(result.expires_at)}} if result.expires_at else {})
 
 
 def _texts(texts: Sequence[str]) -> dict[str, Any]:

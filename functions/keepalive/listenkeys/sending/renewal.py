@@ -27,6 +27,7 @@ class Renewal:
     credentials: Credentials
     now: Callable[[], datetime]
     dies_at: float
+    dead: bool  # a bot says that Binance has ended the key
     api_key: ApiKey = field(init=False)
     attempts: int = 0
     started: float = 0.0  # when the last request was started, monotonic
@@ -86,7 +87,7 @@ class Renewal:
         error = self.error or Transient(ErrorCode.TIMEOUT, "no answer before the run had to end")
         comes = isinstance(error, ListenKeyNotFound) and self.account.create_if_missing
         outcome = Outcome.FAILED if error.retryable or comes else Outcome.REJECTED
-        return self.ended(outcome, to_record=to_record).explain(error)
+        return self.ended(outcome, to_record=to_record).explain(error, self.dead)
 
     def left(self, why: ErrorCode) -> Result:
         """Return an unfinished renewal's result: its failure if it was tried, else DEFERRED with `why`."""
