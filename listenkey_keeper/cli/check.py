@@ -151,7 +151,8 @@ def _mail(stack: Stack, resources: Resources, sent: Page | None) -> Iterator[Fin
     elif address and not waiting:
         # AWS drops a subscription that is not confirmed within two days.
         subscribe = (
-            f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint {address}"
+            f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint {address} "
+            f"--region {stack.region}"
         )
         yield Finding(
             "email", False, f"{address} is not subscribed: `{subscribe}` sends a new confirmation email"

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from listenkeys.aws.clients import scan
+from listenkeys.view.remedies import as_argument
 from listenkeys.view.status import AccountStatus, read_status
 
 from .findings import Finding
-from .output import some_of
+from .output import MOST_NAMED, some_of
 from .resources import Resources
 from .stack import Stack, now
 from .status import counted, is_new
@@ -50,9 +51,13 @@ def _copies(stack: Stack, rows: Sequence[AccountStatus]) -> Iterator[Finding]:
                 same[kinds[name], key].append(name)
     for names in same.values():
         if len(names) > 1:
+            names.sort()  # those that begin with a dash first
+            which = f" {as_argument(' '.join(names))}" if len(names) <= MOST_NAMED else ""
+            # A record is old if its account has got another API key and has not been renewed since.
             yield Finding(
                 "listenKeys",
                 False,
-                f"{some_of(sorted(names))} have the same listenKey, so their API keys are of one account "
-                "at Binance: replace the wrong ones with `listenkeys accounts add --replace NAME`",
+                f"{some_of(names)} have the same listenKey: run `listenkeys renew --force{which}`, then "
+                "check again; if they still have the same one, their API keys are of one account at Binance: "
+                "replace the wrong ones with `listenkeys accounts add --replace NAME`",
             )

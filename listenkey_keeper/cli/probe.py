@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from listenkeys.errors import ErrorCode, Unavailable
-from listenkeys.view.remedies import REMEDIES
+from listenkeys.view.remedies import REMEDIES, remedy
 
 from .errors import CliError
 from .findings import Finding
@@ -19,6 +19,7 @@ from .stack import Stack, in_local_environment
 # also the largest number of errors that are shown.
 _SOME = 10
 _SHOWS = "`listenkeys renew --dry-run` shows what to do"
+_BUG = "report it as a bug"
 
 
 def dry_run(stack: Stack) -> Iterator[Finding]:
@@ -50,8 +51,10 @@ def _problems(stack: Stack, report: dict[str, Any]) -> Iterator[Finding]:
     left = failures(report)
     for (secret, code, message), names in [*same.items()][:_SOME]:
         left -= len(names)
+        names.sort()
         who = f"secret {secret}, used by {some_of(names)}" if secret and names[1:] else some_of(names)
-        yield Finding("accounts", False, f"{who}: {code}: {message}; {_SHOWS}")
+        todo = (REMEDIES.get(code) if names[1:] else remedy(code, names[0])) or _BUG
+        yield Finding("accounts", False, f"{who}: {code}: {message}; {todo}")
     if left > 0:
         yield Finding("accounts", False, f"{left} more account{'s' * (left != 1)}; {_SHOWS}")
 
@@ -81,9 +84,9 @@ def _seen(stack: Stack, probe: dict[str, Any] | None) -> Finding:
             use = "of your NAT: allow it in each API key's IP restriction"
         seen = f"; it sees the function at {probe['address']}" if probe["address"] else ""
         return Finding("Binance", True, f"{host} answers{seen} ({use})")
-    remedy = REMEDIES.get(probe["errorCode"], "report it as a bug")
+    todo = REMEDIES.get(probe["errorCode"], _BUG)
     if probe["errorCode"] in ("TIMEOUT", "CONNECTION") and in_vpc:
-        remedy = (
+        todo = (
             "the subnets need a route to a NAT gateway, and the security groups must allow outbound HTTPS"
         )
-    return Finding("Binance", False, f"{host}: {probe['errorCode']}: {probe['errorMessage']}; {remedy}")
+    return Finding("Binance", False, f"{host}: {probe['errorCode']}: {probe['errorMessage']}; {todo}")

@@ -18,7 +18,7 @@ from listenkey_keeper.cli.findings import Finding, check_view, to_dict
 from listenkey_keeper.cli.probe import dry_run
 from listenkey_keeper.cli.stack import Stack, connect
 from listenkeys.report import MAX_PROBLEMS
-from listenkeys.view.remedies import REMEDIES
+from listenkeys.view.remedies import REMEDIES, remedy
 from local.aws.stack import REGION, LocalAws
 from local.clock import VirtualClock
 from local.front import Front
@@ -233,7 +233,7 @@ CONFIRM = (
 )
 SUBSCRIBE = (
     f"{MAIL} is not subscribed: `aws sns subscribe --topic-arn TOPIC --protocol email "
-    f"--notification-endpoint {MAIL}` sends a new confirmation email"
+    f"--notification-endpoint {MAIL} --region eu-west-1` sends a new confirmation email"
 )
 CONFIRMED = "arn:aws:sns:eu-west-1:123456789012:topic:1"
 
@@ -435,10 +435,16 @@ def test_check_finds_accounts_with_the_same_listen_key(
     function.invoke(TICK)
     world.put_current("off", world.current("main")["listenKey"], clock.now())
     says = (
-        "main, second have the same listenKey, so their API keys are of one account at Binance: replace the "
-        "wrong ones with `listenkeys accounts add --replace NAME`"
+        "main, second have the same listenKey: run `listenkeys renew --force main second`, then check again; "
+        "if they still have the same one, their API keys are of one account at Binance: replace the wrong "
+        "ones with `listenkeys accounts add --replace NAME`"
     )
     assert listen_keys_of(run) == [("action needed", says)]
+    for number in range(4):
+        world.put_row(f"more{number}", secretId="listenkeys/main")
+    function.invoke(TICK)
+    [(_, said)] = listen_keys_of(run)
+    assert "and 1 more have the same listenKey: run `listenkeys renew --force`, then" in said
 
 
 def test_a_stack_without_accounts_is_well_and_says_how_to_add_one(run: Run, front: Front) -> None:
@@ -549,15 +555,16 @@ SHOWS = "`listenkeys renew --dry-run` shows what to do"
 def test_a_dry_run_counts_its_accounts_and_shows_ten_errors(
     told: Told, accounts: int, problems: int, due: int, says: str | None
 ) -> None:
+    code = "INVALID_API_KEY"
     wrong = [
-        {"accountId": f"a{number}", "errorCode": "INVALID_API_KEY", "errorMessage": f"no {number}"}
+        {"accountId": f"a{number}", "errorCode": code, "errorMessage": f"no {number}"}
         for number in range(min(problems, MAX_PROBLEMS))
     ]
     report = {"runId": "r", "durationMs": 9, "accounts": accounts, "rejected": problems, "problems": wrong}
     report |= {"plan": [{}] * due, "probe": {"host": "h", "served": True, "address": None}}
     told.answer("lambda", "invoke", {"Payload": io.BytesIO(json.dumps(report).encode())})
     named = [
-        Finding("accounts", False, f"a{number}: INVALID_API_KEY: no {number}; {SHOWS}")
+        Finding("accounts", False, f"a{number}: INVALID_API_KEY: no {number}; {remedy(code, f'a{number}')}")
         for number in range(min(problems, 10))
     ]
     assert list(dry_run(told))[1:-1] == [*named, *([Finding("accounts", not problems, says)] if says else [])]  # type: ignore[arg-type]
@@ -584,6 +591,7 @@ def test_an_error_of_many_accounts_is_one_line_that_names_their_secret(
         (False, f"13 more accounts; {SHOWS}"),
     ]
     assert found[1].says.partition(": ")[2].startswith("SECRET_INVALID: the secret must be text holding")
+    assert found[1].says.endswith(f"; {REMEDIES['SECRET_INVALID']}")
     run("accounts", "disable", *(f"a{number:02}" for number in range(58)))
     told.parameters["ShardCount"] = "4"  # then the first ten rows are read, whether enabled or not
     assert [each.says for each in said(told, "accounts") if "DISABLED" in each.says] == []
