@@ -33,12 +33,13 @@ class TakenOut:
     """What happened to a key when its account was removed.
 
     `what` is "kept", "field" (only its field was removed), "deleted" (with the whole secret, which can be
-    restored until `until`) or "gone" (there was no secret to delete). With "field", `unused` says whether the
-    secret stays though no account uses it.
+    restored in `region` until `until`) or "gone" (there was no secret to delete). With "field", `unused` says
+    whether the secret stays though no account uses it.
     """
 
     what: str
     until: datetime | None = None
+    region: str = ""
     unused: bool = False
 
 
@@ -80,6 +81,7 @@ class ApiKeys:
 
     def __init__(self, secretsmanager: Any, kms_key: str) -> None:
         self._client = secretsmanager
+        self._region: str = secretsmanager.meta.region_name
         self._kms_key = kms_key  # for new secrets; if empty, AWS's own key
 
     def check_secret(self, secret_id: str, replace: bool, own: bool, say: Callable[[str], None]) -> None:
@@ -105,14 +107,14 @@ class ApiKeys:
         except _BeingDeleted:
             raise CliError(f"{unused} being deleted already") from None
         except _NoObject:
-            delete = f"`aws secretsmanager delete-secret --secret-id {secret_id}` deletes it"
-            raise CliError(f"{unused} not a JSON object with API keys: {delete}") from None
+            delete = f"aws secretsmanager delete-secret --secret-id {secret_id} --region {self._region}"
+            raise CliError(f"{unused} not a JSON object with API keys: `{delete}` deletes it") from None
         return None if content is None else len(content)
 
     def delete(self, secret_id: str) -> TakenOut:
         """Delete a secret, with a recovery window."""
         answer = self._client.delete_secret(SecretId=secret_id, RecoveryWindowInDays=RECOVERY_DAYS)
-        return TakenOut("deleted", answer["DeletionDate"])
+        return TakenOut("deleted", answer["DeletionDate"], self._region)
 
     def holds(self, secret_id: str, field: str) -> bool:
         """Return whether --replace would overwrite something here, or restore the secret."""

@@ -76,7 +76,13 @@ def remove(
                 taken = _taken(registry, gone) if with_secret else {}
                 for account in gone:
                     removed.append((account, taken.get(account.id)))
-                    if not as_json:
+                    if account.problem and not as_json:
+                        own = registry.own_secret(account.id)
+                        show_done(
+                            f"{account.id} was removed. Its row was invalid, so its API key was not looked "
+                            f"for. If it has one, it stays, by default in secret {own}."
+                        )
+                    elif not as_json:
                         _report(account, taken.get(account.id), gone)
     finally:
         if removed and not (as_json or with_secret):
@@ -119,9 +125,12 @@ def _question(accounts: list[Account], with_secret: bool) -> str:
             f"Remove {len(accounts)} accounts{and_keys} ({names})? Their listenKeys expire within 60 "
             f"minutes.{stay}"
         )
-    and_key = f" and its API key ({plain(_place(accounts[0]))})" if with_secret else ""
+    with_key = with_secret and not accounts[0].problem
+    and_key = f" and its API key ({plain(_place(accounts[0]))})" if with_key else ""
     ends = "Its listenKey, if it has one, expires within 60 minutes."
-    if not with_secret:
+    if accounts[0].problem:
+        ends += " Its row is invalid, so its API key stays."
+    elif not with_secret:
         ends += " Its API key stays: --with-secret removes it, too."
     return f"Remove {plain(accounts[0].id)}{and_key}? {ends}"
 
@@ -147,8 +156,7 @@ def _report(account: Account, taken: TakenOut | None, gone: list[Account]) -> No
     of_all = taken is None or taken.what == "deleted"
     if taken is None and len(gone) > 1:
         fields = some_of([each.secret_field for each in gone])
-        where = f"in fields {fields} of secret {account.secret_id}" if account.secret_id else "where they are"
-        of_key = f"Their API keys stay {where}."
+        of_key = f"Their API keys stay in fields {fields} of secret {account.secret_id}."
     else:
         of_key = _of_key(account, taken)
     show_done(f"{account.id} was removed.{f' {of_key}' if last or not of_all else ''}")
@@ -197,12 +205,13 @@ def _of_key(account: Account, taken: TakenOut | None) -> str:
         case _ if taken:
             return f"Its API key stays in {place}, because another account uses it."
         case _:
-            return f"Its API key stays {f'in {place}' if account.secret_id else 'where it is'}."
+            return f"Its API key stays in {place}."
 
 
 def _deleted(secret_id: str, taken: TakenOut | None) -> str:
     until = f"{taken.until:%Y-%m-%d}" if taken and taken.until else "then"
-    back = f"`aws secretsmanager restore-secret --secret-id {secret_id}` restores it"
+    region = f" --region {taken.region}" if taken else ""
+    back = f"`aws secretsmanager restore-secret --secret-id {secret_id}{region}` restores it"
     return f"The secret {secret_id} was deleted; {back} until {until}."
 
 

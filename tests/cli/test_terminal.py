@@ -77,6 +77,18 @@ def test_a_secret_without_accounts_is_deleted_only_after_a_yes(start: Start, wor
         assert (terminal.end(), secret_names(world)) == (code, names)
 
 
+@pytest.mark.parametrize("options", [(), ("--with-secret",)])
+def test_the_api_key_of_an_invalid_row_stays(start: Start, world: World, options: tuple[str, ...]) -> None:
+    world.put_secret("listenkeys/alice", {"apiKey": "a" * 20})
+    world.put_row("alice", product="spot")
+    terminal = start("accounts", "remove", *options, "alice", columns=200)
+    terminal.wait_for("Its row is invalid, so its API key stays. [y/N]: ")
+    terminal.type("y\n")
+    assert (terminal.end(), secret_names(world)) == (0, ["listenkeys/alice"])
+    says = "Its row was invalid, so its API key was not looked for. If it has one, it stays, by default in secret"
+    assert f"alice was removed. {says} listenkeys/alice." in terminal.output
+
+
 @pytest.mark.parametrize(
     ("typed", "code", "said"), [("\x03", 130, ""), ("\x04", 2, "no answer was given: nothing was changed")]
 )
