@@ -258,8 +258,7 @@ def test_replace_changes_the_key_and_nothing_else(
     assert done.exit_code == 0
     assert done.stdout == (
         "alice's API key is replaced (field apiKey of secret listenkeys/alice).\n"
-        "The next renewal uses it, within about 30 minutes.\n`listenkeys renew --force alice` renews it now. "
-        "(--force is only needed if it was renewed less than 5 minutes ago.)\n"
+        "The next renewal uses it, within about 30 minutes.\n`listenkeys renew --force alice` uses it now.\n"
     )
     assert row(world, "alice") == before
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}
@@ -686,7 +685,7 @@ def test_replace_adds_an_account_whose_secret_of_plain_text_stayed(
 def test_with_secret_the_key_goes_too_and_can_be_restored(run: Run, world: World) -> None:
     world.add_account("alice", OTHER)
     done = run("accounts", "remove", "alice", "--yes", "--with-secret")
-    restore = "restore-secret --secret-id listenkeys/alice` restores it until "
+    restore = "restore-secret --secret-id listenkeys/alice --region eu-west-1` restores it until "
     assert re.search(restore + r"\d{4}-\d\d-\d\d\.\n", done.stdout)
     assert secret_names(world) == []
     world.aws.client("secretsmanager").restore_secret(SecretId="listenkeys/alice")
@@ -781,7 +780,8 @@ def test_only_a_secret_for_api_keys_is_deleted(run: Run, world: World) -> None:
     create(Name="listenkeys/chat", SecretString="https://chat.example/CANARY")
     create(Name="elsewhere/keys", SecretString="{}")
     for name, says in (
-        ("listenkeys/chat", "not a JSON object with API keys: `aws secretsmanager delete-secret "),
+        ("listenkeys/chat", "not a JSON object with API keys: `aws secretsmanager delete-secret "
+         "--secret-id listenkeys/chat --region eu-west-1` deletes it\n"),
         ("elsewhere/keys", "listenkeys: no account uses this secret: "),
     ):
         done = run("accounts", "remove", "--with-secret", "--secret", name, "--yes")
