@@ -23,6 +23,7 @@ from listenkeys.model import Outcome
 from listenkeys.trigger import EXPIRED, Trigger
 from listenkeys.view.status import AccountStatus, read_status
 from local.aws.rules import FUNCTION, SWEEP, TICK, Call, Scheduler
+from local.aws.stack import REGION
 from local.clock import ScaledClock, VirtualClock
 from local.front import CONTROLS, Controls, Front
 from local.invoke import Context, Invocation, LocalFunction
@@ -136,7 +137,8 @@ def account_messages(world: World) -> list[str]:
     """Return the texts of the account messages that AWS would have sent by email and chat."""
     with suppress(KeyError):  # the environment is stopping
         details = (event["detail"] for event in world.aws.sent_events())
-        return [detail["text"] for detail in details if "text" in detail]
+        place = f"Stack {world.aws.stack_name}, {REGION}."  # as the template's InputTemplate adds it
+        return [f"{detail['text']} {place}" for detail in details if "text" in detail]
     return []
 
 

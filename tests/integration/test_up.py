@@ -450,5 +450,5 @@ def test_each_run_is_a_line_that_says_what_came_of_whom(
         f"sweep       3 skipped, 6 not tried (rejected before); {dead}",
         "bot report  1 skipped; least time left: 58 min",
     ]
-    sent = re.findall(r"^  email and chat: ([^:]+):", capsys.readouterr().out, re.MULTILINE)
-    assert sent == ["FAILING 6 accounts. INVALID_API_KEY"]
+    sent = re.findall(r"^  email and chat: ([^:]+):.*`\. (.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert sent == [("FAILING 6 accounts. INVALID_API_KEY", "Stack listenkey-keeper, eu-west-1.")]
