@@ -86,7 +86,5 @@ def _seen(stack: Stack, probe: dict[str, Any] | None) -> Finding:
         return Finding("Binance", True, f"{host} answers{seen} ({use})")
     todo = REMEDIES.get(probe["errorCode"], _BUG)
     if probe["errorCode"] in ("TIMEOUT", "CONNECTION") and in_vpc:
-        todo = (
-            "the subnets need a route to a NAT gateway, and the security groups must allow outbound HTTPS"
-        )
+        todo = "the subnets need a route to a NAT gateway, and the security groups must allow outbound HTTPS"
     return Finding("Binance", False, f"{host}: {probe['errorCode']}: {probe['errorMessage']}; {todo}")

@@ -780,8 +780,11 @@ def test_only_a_secret_for_api_keys_is_deleted(run: Run, world: World) -> None:
     create(Name="listenkeys/chat", SecretString="https://chat.example/CANARY")
     create(Name="elsewhere/keys", SecretString="{}")
     for name, says in (
-        ("listenkeys/chat", "not a JSON object with API keys: `aws secretsmanager delete-secret "
-         "--secret-id listenkeys/chat --region eu-west-1` deletes it\n"),
+        (
+            "listenkeys/chat",
+            "not a JSON object with API keys: `aws secretsmanager delete-secret "
+            "--secret-id listenkeys/chat --region eu-west-1` deletes it\n",
+        ),
         ("elsewhere/keys", "listenkeys: no account uses this secret: "),
     ):
         done = run("accounts", "remove", "--with-secret", "--secret", name, "--yes")

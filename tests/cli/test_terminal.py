@@ -85,8 +85,8 @@ def test_the_api_key_of_an_invalid_row_stays(start: Start, world: World, options
     terminal.wait_for("Its row is invalid, so its API key stays. [y/N]: ")
     terminal.type("y\n")
     assert (terminal.end(), secret_names(world)) == (0, ["listenkeys/alice"])
-    says = "Its row was invalid, so its API key was not looked for. If it has one, it stays, by default in secret"
-    assert f"alice was removed. {says} listenkeys/alice." in terminal.output
+    says = "Its row was invalid, so its API key was not looked for. If it has one, it stays, by default in"
+    assert f"alice was removed. {says} secret listenkeys/alice." in terminal.output
 
 
 @pytest.mark.parametrize(
