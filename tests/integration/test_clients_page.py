@@ -12,10 +12,11 @@ from tests.paths import ROOT
 from tests.waiting import SECONDS
 
 PAGE = (ROOT / "docs/clients.md").read_text()
+NO_RECIPES = ("stand_in.py", "python_binance_thread.py")
 FILES = sorted(
     file
     for file in (ROOT / "examples/clients").iterdir()
-    if file.suffix in (".py", ".mjs") and file.name != "stand_in.py"
+    if file.suffix in (".py", ".mjs") and file.name not in NO_RECIPES
 )
 # Which lock a row's version comes from: a requirements file, or the examples' package.json.
 LOCKED = {
@@ -38,7 +39,7 @@ def locked(file: str, package: str) -> str:
 
 def test_each_recipe_is_linked_once() -> None:
     linked = re.findall(r"\]\(\.\./examples/clients/([\w.]+)\)", PAGE)
-    assert sorted(linked) == sorted(file.name for file in FILES)
+    assert sorted(linked) == sorted(["python_binance_thread.py", *(file.name for file in FILES)])
 
 
 def test_every_recipe_says_what_it_does_with_the_key() -> None:
@@ -72,26 +73,34 @@ def constant(recipe: str, before: str) -> int:
 
 
 def test_how_long_a_recipe_is_deaf_is_what_its_constants_come_to() -> None:
-    def most(event: str) -> list[int]:
-        [row] = [row for row in PAGE.splitlines() if row.startswith(f"| {event}")]
-        return [int(re.findall(r"(\d+) s\b", cell)[-1]) for cell in row.split("|")[2:4]]
+    rows = re.findall(r"^\| ([^|]+) \| (?:for|until)([^|]*) \|$", PAGE, re.MULTILINE)
+    most = {event: int(re.findall(r"(\d+) s\b", how_long)[-1]) for event, how_long in rows}
+
+    def said(*seconds: int) -> int:
+        """Return the next multiple of 5: a handshake and the answers of AWS take some time, too."""
+        return (max(seconds) // 5 + 1) * 5
 
     pause, reconnect = constant("ccxt_pro.py", "asyncio.sleep("), 2  # python-binance waits up to 2 s itself
-    assert most("Binance closes the socket") == [pause, reconnect]
     missed_pings = 3 * constant("ccxt_pro.py", "PING_MS = ") // 1000
     unanswered = sum(constant("python_binance.py", f'"ping_{part}": ') for part in ("interval", "timeout"))
-    assert most("the network dies silently") == [missed_pings + pause, unanswered + reconnect]
+    dead = [constant(recipe, "DEAD_SECONDS = ") for recipe in ("ccxt_pro.py", "python_binance.py")]
     look = constant("ccxt_pro.py", "LOOK_SECONDS = ")
     assert look == constant("python_binance.py", "LOOK_SECONDS = ")
-    replaced = [look + pause, look + constant("python_binance.py", "TIMEOUT = ") + reconnect]
-    for event in (
-        "the keeper has replaced the key",
-        "the key dies while the socket is closed",
-        "AWS is down",
-    ):
-        assert most(event) == replaced
-    dead = [constant(recipe, "DEAD_SECONDS = ") for recipe in ("ccxt_pro.py", "python_binance.py")]
-    assert most("the key dies, `listenKeyExpired` comes") == [dead[0] + pause, dead[1] + 1]
+    theirs = constant("python_binance.py", "TIMEOUT = ")
+    replaced = said(look + pause, look + theirs + reconnect)
+    assert most == {
+        "Binance closes the socket": said(pause, reconnect),
+        "the network dies silently": said(missed_pings + pause, unanswered + reconnect),
+        "`listenKeyExpired` comes": said(dead[0] + pause, dead[1] + 1),
+        "the keeper has replaced the key": replaced,
+        "the key dies while the socket is closed": replaced,
+        "another program sends DELETE: no event comes": replaced,
+    }
+    often = constant("ccxt_pro.mjs", "LOOK_MS = ")
+    assert often == constant("binance_sdk.mjs", "LOOK_MS = ")
+    sooner = said(often + pause, often + theirs + reconnect)
+    text = " ".join(PAGE.split())
+    assert f"`LOOK_SECONDS = {often}` in the copy, {replaced} s become {sooner} s" in text
 
 
 def stand_in(*program: str | Path, base: str = "http://127.0.0.1:9") -> subprocess.CompletedProcess[str]:

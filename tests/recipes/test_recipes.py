@@ -29,7 +29,6 @@ PAUSE = 0.35  # seconds between two reports
 MINUTE = 0.6
 PYTHON = [name for name in ENVIRONMENTS if name.endswith(".py")]
 PAGE = (ROOT / "docs/clients.md").read_text()
-[THREADS] = re.findall(r"(?ms)^```python\n(.*?)^```", PAGE)
 [BOT] = re.findall(r"(?ms)^   ```python\n(.*?)^   ```", PAGE)
 
 
@@ -531,34 +530,33 @@ def test_a_bot_imports_a_recipe_before_its_settings_are_there(name):
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("name", [*PYTHON, "threads.py"])
-def test_stand_in_runs_it_unchanged(name, place, tmp_path):
-    program = RECIPES / name
-    if name == "threads.py":  # the page's program for ThreadedWebsocketManager
-        name, program = "python_binance.py", tmp_path / name
-        program.write_text(f"""
-SYMBOL = "BTCUSDT"
-def stop_quoting(): print("stops quoting", flush=True)
-def catch_up(orders, stops, trades): print("knows", len(orders), len(stops), len(trades), flush=True)
-{THREADS}""")
-    started = [command(name)[0], str(RECIPES / "stand_in.py"), str(program)]
+@pytest.mark.parametrize("program", [*PYTHON, "python_binance_thread.py"])
+def test_stand_in_runs_it_unchanged(program, place):
+    said = lambda: f"{running.heard}{running.complaints[-20:]}"  # noqa: E731
+    words = lambda: [line.split()[0] for line in running.heard if line.startswith(("knows", "stops"))]  # noqa: E731
+    started = [command(program.replace("_thread", ""))[0], str(RECIPES / "stand_in.py"), program]
     environment = place.local_environment()
     running = Recipe(place, started, environment)
     try:
         running.hears_orders("on the stand-in")
-        if program.name == "threads.py":
+        if program == "python_binance_thread.py":
             number = place.exchange.orders(API_KEY)[-1]
             outage = place.exchange.fault(status=503, api_key=API_KEY, method="GET")
             place.plain_streams.drop_connections()
             fill = {"x": "TRADE", "X": "FILLED", "l": "0.001", "z": "0.001", "L": "9000"}
             place.exchange.emit_order(API_KEY, i=number, **fill)  # while no socket is open
-            eventually(lambda: outage.hits and "stops quoting" in running.heard, lambda: f"{running.heard}")
+            eventually(lambda: outage.hits and "stops" in words(), said)
             running.hears_orders("while it still reconciles")
             outage.clear()
-            eventually(
-                lambda: any(re.match("knows .* 1$", line) for line in running.heard),
-                lambda: f"{running.heard}",
-            )
+            eventually(lambda: any(re.match("knows .* 1$", line) for line in running.heard), said)
+
+            before = len(words())
+            slow = place.exchange.fault("drip", delay=0.005, api_key=API_KEY, method="GET")
+            place.plain_streams.drop_connections()
+            eventually(lambda: slow.hits, said)
+            place.plain_streams.drop_connections()  # while it reconciles
+            eventually(lambda: "knows" in words()[before:], said)
+            assert words()[before:] == ["stops", "stops", "knows"]
     finally:
         running.end()
 

@@ -111,6 +111,20 @@ def test_the_page_says_what_one_account_costs() -> None:
     assert f"One account costs ${free:.2f} a month" in costs.DOCUMENT.read_text()
 
 
+@pytest.mark.parametrize(
+    ("accounts", "times", "said"), [(300, 3, "$3"), (1, 3, "5 cents"), (1, 6, "13 cents")]
+)
+def test_the_page_says_what_more_renewals_cost(
+    accounts: int, times: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = costs.bill(accounts, MEASURED, free=False)[costs.TOGETHER_EACH]
+    monkeypatch.setattr(costs, "TICKS", costs.TICKS * times)
+    more = costs.bill(accounts, MEASURED, free=False)[costs.TOGETHER_EACH] - usual
+    assert said == (f"${more:.0f}" if more > 1 else f"{100 * more:.0f} cents")
+    [text] = re.findall(r"- \*\*Renewals\.\*\*.*", " ".join(costs.DOCUMENT.read_text().split()))
+    assert said in text.partition("- **Waiting.")[0]
+
+
 def test_scaling_says_what_its_settings_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     page = (costs.ROOT / "docs/scaling.md").read_text()
     rows = re.findall(r"^\| ([\d,]+) \| (.+) \| ([\d,]+) \|$", page, re.MULTILINE)
