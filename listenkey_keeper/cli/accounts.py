@@ -141,7 +141,7 @@ def add(
         tick = stack.minutes("ScheduleExpression", 30)
         show(
             f"The next renewal uses it, within about {tick} minutes.",
-            f"`listenkeys renew --force {as_argument(account)}` uses it now.",
+            f"`listenkeys renew --force {as_argument(account)}` does it now.",
         )
     else:
         enable = f"`listenkeys accounts enable {as_argument(account)}`"

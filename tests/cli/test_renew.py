@@ -93,7 +93,7 @@ def test_a_replaced_api_key_is_tried_by_the_line_that_add_prints(
     plain = run("renew", "alice")
     assert plain.exit_code == 0
     assert "SKIPPED: renewed 2 minutes ago; --force renews it anyway" in plain.stdout
-    [line] = re.findall("`listenkeys (.*)` renews it now", added.stdout)
+    [line] = re.findall("`listenkeys (.*)` does it now", added.stdout)
     done = run(*line.split())
     assert (done.exit_code, "INVALID_API_KEY" in done.stdout) == (1, True)
 
