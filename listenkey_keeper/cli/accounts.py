@@ -28,6 +28,7 @@ from .rows import (
     attributes,
     check_id,
     check_place,
+    check_product,
 )
 from .stack import AccountIds, Connect, InSecret, on_stack
 
@@ -192,6 +193,10 @@ def set_(
     renew_after: RenewAfter = None,
     create_if_missing: CreateIfMissing = None,
     environment: Environment = None,
+    product: Annotated[
+        str | None,
+        typer.Option(metavar="PRODUCT", help="usdm, coinm, portfolio, portfolio-pro or options."),
+    ] = None,
     *,
     connect: Connect,
     as_json: bool,
@@ -201,9 +206,13 @@ def set_(
     Does not touch their API keys.
     """
     row = attributes(create_if_missing, renew_after, environment)
+    if product:
+        check_product(product := product.lower())
+        row["product"] = {"S": product}
     if not row:
         raise CliError(
-            "nothing to set: pass --renew-after, --environment, --create-if-missing or --no-create-if-missing"
+            "nothing to set: pass --renew-after, --environment, --product, --create-if-missing or "
+            "--no-create-if-missing"
         )
     stack = connect()
     registry = Registry(stack)
@@ -218,6 +227,8 @@ def set_(
         said.append(f"gets {gets} if Binance has none for it")
     if environment:
         said.append(f"uses Binance's {environment} environment from its next renewal on")
+    if product:
+        said.append(f"gets a listenKey of {product} at its next renewal")
     says = " and ".join(said) + "."
     _change(registry, chosen(registry, accounts, secret), row, as_json, says, "changed", f"Each {says}")
 
@@ -281,9 +292,12 @@ def _change(
 
     NAME stands for the ids.
     """
-    if "environment" in row:
+    if "environment" in row or "product" in row:
         for account in known:
-            check_place(account.product, row["environment"]["S"])
+            check_place(
+                row["product"]["S"] if "product" in row else account.product,
+                row["environment"]["S"] if "environment" in row else account.environment,
+            )
     changed: list[Account] = []
     ids: list[str] = []
     try:

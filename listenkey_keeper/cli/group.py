@@ -118,8 +118,6 @@ def _usage(error: Any, text: str) -> str:
     if unknown and option in _EVERYWHERE:
         first = "list" if path.endswith(" accounts") else "status"
         return f"put {option} after the command, such as `{path} {first} {option}`"
-    if unknown and option == "--product":
-        return "to change the product: `listenkeys accounts add --replace --product PRODUCT NAME`"
     if command := re.match(r"No such command '(.*?)'", text):
         word = _OTHER_NAMES.get(command[1], command[1])
         meant = f"accounts {word}" if word in _OF_ACCOUNTS else word

@@ -121,9 +121,11 @@ def report_view(report: dict[str, Any], at: datetime) -> Group:
             parts += ["", Problems(listed, most, " (--json names them)")]
     if disabled and parts:
         parts.append("")
-    for name in disabled:
-        enable = f"`listenkeys accounts enable {as_argument(name)}` enables it"
-        parts.append(Text(plain(f"{name} is disabled: {enable}")))
+    if disabled:
+        disabled.sort()  # those that begin with a dash first
+        enable = f"`listenkeys accounts enable {as_argument(' '.join(disabled))}` enables"
+        are, them = ("is", "it") if len(disabled) == 1 else ("are", "them")
+        parts.append(Text(plain(f"{', '.join(disabled)} {are} disabled: {enable} {them}")))
     unnamed = failures(report) - len(named)
     if unnamed > 0:
         says = f"{unnamed} more are not listed: `listenkeys status --not-ok` shows those that are not ok"

@@ -510,6 +510,30 @@ def test_set_corrects_a_row_whose_interval_makes_no_sense(run: Run, world: World
     assert (alice["renewAfterMinutes"], alice["problem"]) == (38, None)
 
 
+def test_set_corrects_a_wrong_product_without_the_api_key(
+    run: Run, world: World, function: LocalFunction, clock: VirtualClock
+) -> None:
+    world.add_account("alice", OTHER, product="spot")
+    world.add_account("bob", "b" * 64, product="coinm")
+    function.invoke(TICK)
+    clock.advance(minutes=5)
+
+    done = run("accounts", "set", "alice", "bob", "--product", "USDM")
+
+    said = "2 accounts changed: alice, bob\nEach gets a listenKey of usdm at its next renewal.\n"
+    assert (done.exit_code, done.stdout) == (0, said)
+    clock.advance(minutes=25)
+    function.invoke(TICK)
+    assert [world.current(name)["product"] for name in ("alice", "bob")] == ["usdm", "usdm"]
+
+    run("accounts", "set", "bob", "--environment", "demo")
+    refused = run("accounts", "set", "alice", "bob", "--product", "portfolio")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "Binance has no portfolio in the demo environment" in refused.stderr
+    assert run("accounts", "set", "bob", "--product", "portfolio", "--environment", "live").exit_code == 0
+    assert "must be one of usdm" in run("accounts", "set", "bob", "--product", "spots").stderr
+
+
 def test_a_change_that_leaves_a_row_invalid_says_so(run: Run, world: World) -> None:
     world.put_row("alice", product="spot")
     world.add_account("bob", OTHER)
@@ -584,7 +608,7 @@ def test_list_shows_every_row_and_names_the_broken_one(run: Run, world: World) -
     assert lines[5].startswith("INVALID_ACCOUNT: AccountsTable row: product spot")
     assert lines[6:] == [
         "  - Correct it: listenkeys accounts set --OPTION VALUE carol (or enable carol)",
-        "  - A wrong product: remove the account and add it again",
+        "  - A wrong secretId: remove the account and add it again",
         "  - Then: listenkeys renew carol",
         "  carol",
     ]

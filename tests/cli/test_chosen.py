@@ -78,6 +78,9 @@ def test_renew_of_a_secret_leaves_out_disabled_ones_but_never_means_all(
         1,
         "carol is disabled: `listenkeys accounts enable carol` enables it\n",
     )
+    assert "bob, carol are disabled: `listenkeys accounts enable bob carol` enables them\n" in (
+        run("renew", "carol", "bob").stdout
+    )
     assert [bool(world.records(name)) for name in ("alice", "bob", "carol", "dave")] == [True] + [False] * 3
 
 

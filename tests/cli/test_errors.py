@@ -242,10 +242,6 @@ def test_a_stack_of_something_else_is_recognised(run: Run, world: World) -> None
             "there is no command delete: did you mean `listenkeys accounts remove`?",
         ),
         (("accounts", "renew"), "there is no command renew: did you mean `listenkeys renew`?"),
-        (
-            ("accounts", "set", "alice", "--product", "coinm"),
-            "to change the product: `listenkeys accounts add --replace --product PRODUCT NAME`",
-        ),
         (("status", "-h"), "No such option: -h (see `listenkeys status --help`)"),
         (
             ("accounts", "list", "--secret"),

@@ -130,7 +130,8 @@ def test_the_remedy_for_no_listen_key_as_typed_leads_to_a_live_key(
         ({"renewAfterMinutes": "90"}, ["accounts set alice --renew-after default"]),
         ({"createIfMissing": "yes"}, ["accounts set alice --create-if-missing"]),
         ({"enabled": "yes"}, ["accounts enable alice"]),
-        ({"product": "futures"}, ["accounts remove alice --yes", "accounts add alice"]),
+        ({"product": "futures"}, ["accounts set alice --product usdm"]),
+        ({"secretId": "listenkeys/ä"}, ["accounts remove alice --yes", "accounts add alice"]),
     ],
     ids=lambda value: next(iter(value)),
 )

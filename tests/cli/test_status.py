@@ -108,7 +108,7 @@ def test_status_shows_those_in_danger_first_and_why(run: Run, world: World, cloc
     assert "product spot" in lines[wrong]
     assert lines[wrong + 1 : wrong + 5] == [
         "  - Correct it: listenkeys accounts set --OPTION VALUE carol (or enable carol)",
-        "  - A wrong product: remove the account and add it again",
+        "  - A wrong secretId: remove the account and add it again",
         "  - Then: listenkeys renew carol",
         "  carol",
     ]

@@ -38,8 +38,8 @@ REMEDIES: dict[str, str] = {
     ),
     ErrorCode.SECRET_UNAVAILABLE: "wait; if it lasts, check AWS's status page, and in a VPC its routes",
     ErrorCode.INVALID_ACCOUNT: (
-        "correct it: listenkeys accounts set --OPTION VALUE NAME (or enable NAME); a wrong product: remove "
-        f"the account and add it again; {_THEN}"
+        "correct it: listenkeys accounts set --OPTION VALUE NAME (or enable NAME); a wrong secretId: "
+        f"remove the account and add it again; {_THEN}"
     ),
     ErrorCode.ACCOUNT_NOT_FOUND: "check the spelling",
     ErrorCode.ACCOUNT_DISABLED: "enable it: listenkeys accounts enable NAME",
