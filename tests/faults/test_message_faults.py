@@ -139,14 +139,54 @@ def test_a_listen_key_that_expires_in_its_time_is_not_called_early(watched: Watc
 
 
 @pytest.mark.row(76)
-@pytest.mark.parametrize("who", ["a bot", "a person"])
-def test_who_asks_for_a_run_is_not_also_sent_what_it_replaced(world: Scene, who: str) -> None:
-    world.live("alice", minutes=10)
-    dead = world.current("alice")["listenKey"]
-    world.exchange.expire(api_key_of("alice"), "usdm")
-    world.invoke(question("alice", dead) if who == "a bot" else {"accounts": ["alice"], "force": True})
-    assert [sent["detail-type"] for sent in world.aws.sent_events()] == ["Listen Key Changed"]
-    assert events(world)[0]["diedEarly"]
+def test_a_person_who_asks_for_a_run_is_not_also_sent_what_it_replaced(watched: Watched) -> None:
+    watched.world.exchange.expire(api_key_of("alice"), "usdm")
+    watched.invoke({"accounts": ["alice"], "force": True})
+    assert [sent["detail-type"] for sent in watched.world.aws.sent_events()] == ["Listen Key Changed"]
+    assert events(watched.world)[0]["diedEarly"]
+    watched.go(60)
+    assert not any("REPLACED" in text for text in told(watched, MAIL))
+
+
+@pytest.mark.row(76)
+def test_people_learn_of_a_dead_key_that_a_bot_has_reported(watched: Watched) -> None:
+    dead = watched.world.current("alice")["listenKey"]
+    watched.world.exchange.expire(api_key_of("alice"), "usdm")
+    watched.invoke(question("alice", dead, dead=True))
+    assert [event["accountId"] for event in events(watched.world)] == ["alice"], "bots learn of it at once"
+    assert not told(watched, MAIL, CHAT)
+    watched.go(60)
+    for place in (MAIL, CHAT):
+        [message] = [text for text in told(watched, place) if "REPLACED" in text]
+        assert "REPLACED 1 account. alice (usdm)." in message
+    assert len({event["id"] for event in events(watched.world)}) == 1
+
+
+@pytest.mark.row(76)
+def test_an_outage_that_every_bot_reports_is_one_message(world: Scene) -> None:
+    names = [f"a{number}" for number in range(30)]
+    world.live(*names, minutes=10)
+    watched = Watched(world, world.function, world.clock)
+    watched.go(2)
+    world.exchange.fault(status=503)
+
+    def bots_report() -> None:
+        for name in names:  # their sockets have opened again
+            watched.invoke(question(name, world.current(name)["listenKey"]))
+        world.clock.advance(seconds=35)
+
+    bots_report()
+    bots_report()
+    watched.go(10)
+    world.exchange.clear_faults()
+    bots_report()
+    assert all(kept(world, name) for name in names)
+    watched.go(30)
+
+    for place in (MAIL, CHAT):
+        found = [re.search(r"(FAILING|RECOVERED) (\d+)", text) for text in told(watched, place)]
+        assert [(each[1], each[2]) for each in found if each] == [("FAILING", "30"), ("RECOVERED", "30")]
+    assert len({event["id"] for event in events(world, "Listen Key Failing")}) == 30
 
 
 @pytest.mark.row(76)

@@ -24,7 +24,7 @@ from .sending.renewal import Renewal
 from .sending.send import Sending
 from .sending.weight import Budget
 from .timing import AT_RISK, END_EARLY, NEVER, RESERVE, SECRETS_AGAIN
-from .trigger import Trigger
+from .trigger import EXPIRED, Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class _Run:
                 self._plan(due, why)
             else:
                 self._renew(due)
-                self.journal.close(self.current)
+                self.journal.close({} if self.trigger.name == EXPIRED else self.current)
         finally:
             keeper.budget.end(leave=any(result.outcome in RETRYABLE for result in report.results))
             self.pool.close()
@@ -91,7 +91,8 @@ class _Run:
             report.trouble.append(keeper.budget.trouble)
         report.used_weight = keeper.budget.used_weight
         report.close(self.clock.now(), AT_RISK, self.clock.monotonic() - self.started)
-        if not self.trigger.dry_run:
+        # In an outage each bot reports its listenKey: the next sweep sends people one digest of all.
+        if not self.trigger.dry_run and self.trigger.name != EXPIRED:
             self.journal.conclude()
         return report
 

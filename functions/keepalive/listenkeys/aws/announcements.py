@@ -1,11 +1,9 @@
 """Events on the default event bus: a key changed, is failing, or has recovered. None contains a listenKey.
 
-An event is sent at least once. Copies have the same `id` in their detail.
-
-An announcement is recorded with the account first (`unannounced`), then sent, then cleared: a run that dies
-in between, or a bus that does not answer, delays it but does not lose it. It is cleared only after people
-were sent the run's digests: of accounts that began to fail, that recovered, or, if no person or bot asked for
-the run, whose listenKey had died early.
+An event is sent at least once. Copies have the same `id` in their detail. An announcement is recorded with
+the account first (`unannounced`), then sent, then cleared: a run that dies in between, or a bus that does not
+answer, delays it but does not lose it. It is cleared only after people were sent the run's digests: of
+accounts that began to fail, that recovered, or, in a scheduled run, whose listenKey had died early.
 """
 
 import contextlib
@@ -72,7 +70,7 @@ def digests(texts: Iterable[str], results: Sequence[Result], scheduled: bool) ->
     While a host is down, each run tries a few more of its accounts. People already know an error that another
     account has had since it began to fail: `results`, those of the whole run, show which. These are left out.
     """
-    deferred = sum(result.outcome is Outcome.DEFERRED for result in results)
+    deferred = {result.account_id for result in results if result.outcome is Outcome.DEFERRED}
     told = {r.before.only_error for r in results if deferred and not r.before.unannounced}
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in DIGESTS}
     for text in texts:
@@ -81,8 +79,8 @@ def digests(texts: Iterable[str], results: Sequence[Result], scheduled: bool) ->
         known |= kind == CHANGED and not (scheduled and detail.get("diedEarly"))
         if kind in DIGESTS and "accountId" in detail and not known:
             found[kind][detail["accountId"]] = detail
-    renewed = sum(result.outcome in SUCCESSES for result in results)
-    others = {FAILING: deferred, RECOVERED: renewed - len(found[RECOVERED]), CHANGED: 0}
+    renewed = sum(result.outcome in SUCCESSES for result in results) - len(found[RECOVERED])
+    others = {FAILING: len(deferred - {*found[FAILING]}), RECOVERED: renewed, CHANGED: 0}
     return [(DIGESTS[kind], _digest(kind, [*of.values()], others[kind])) for kind, of in found.items() if of]
 
 
