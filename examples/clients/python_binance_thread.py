@@ -12,6 +12,8 @@ import time
 
 import python_binance
 from binance import Client, ThreadedWebsocketManager
+from binance.exceptions import BinanceAPIException, BinanceRequestException
+from requests.exceptions import RequestException
 
 SYMBOL = "BTCUSDT"
 notes = queue.Queue()  # from the recipe's thread
@@ -47,13 +49,19 @@ def reconcile():
                 began = int(time.time() * 1000) - 10_000  # clocks differ
                 orders = client.futures_get_open_orders(symbol=SYMBOL)
                 stops = client.futures_get_open_algo_orders(symbol=SYMBOL)
-                trades = client.futures_account_trades(symbol=SYMBOL, startTime=since, limit=1000)
+                trades = page = client.futures_account_trades(symbol=SYMBOL, startTime=since, limit=1000)
+                while len(page) == 1000:  # the most that it returns, the oldest first
+                    page = client.futures_account_trades(
+                        symbol=SYMBOL, startTime=page[-1]["time"], limit=1000
+                    )
+                    trades = trades + page
                 if notes.empty():  # it is not deaf again
                     catch_up(orders, stops, trades)
                     since = began
             word = notes.get()
-        except Exception:
-            logging.exception("cannot reconcile")
+        except Exception as error:
+            passes = isinstance(error, (BinanceAPIException, BinanceRequestException, RequestException))
+            logging.warning("cannot reconcile: %s", python_binance.text_of(error), exc_info=not passes)
             with contextlib.suppress(queue.Empty):  # then it tries again
                 word = notes.get(timeout=5)
 

@@ -144,4 +144,7 @@ if __name__ == "__main__":
         sys.exit(f"there is no {sys.argv[1]} here and in {program.parent}")
     sys.argv[:] = [str(program), *sys.argv[2:]]
     sys.path[0] = str(program.parent)
-    runpy.run_path(str(program), run_name="__main__")
+    try:
+        runpy.run_path(str(program), run_name="__main__")
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}: install what {program.name} needs into this Python's environment")

@@ -53,5 +53,6 @@ def report_expired(
         if not answer["FailedEntryCount"]:
             return True
         why = str(answer["Entries"][0].get("ErrorCode", "Unknown"))
-    log.warning("%s: the keeper could not be told that the listenKey is dead (%s)", account, why)
+    what = "told that the listenKey is dead" if dead else "asked whether the listenKey is alive"
+    log.warning("%s: the keeper could not be %s (%s)", account, what, why)
     return False

@@ -115,6 +115,11 @@ def stand_in(*program: str | Path, base: str = "http://127.0.0.1:9") -> subproce
     [
         ((), 2, "usage: .local/with python stand_in.py PROGRAM [ARGUMENT...]"),
         (("none.py",), 1, "there is no none.py here and in "),
+        (
+            ("unicorn.py",),
+            1,
+            "No module named 'unicorn_binance_websocket_api': install what unicorn.py needs",
+        ),
     ],
 )
 def test_stand_in_without_its_program_says_so_in_a_line(

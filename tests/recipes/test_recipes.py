@@ -577,7 +577,7 @@ import ccxt_pro
 from ccxt_pro import KeptBinance, text_of
 
 SYMBOL = "BTC/USDT:USDT"
-{textwrap.dedent(BOT)}
+{textwrap.dedent(BOT).replace("1000", "2")}
 Bot.apiKey, Bot.secret = os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"]
 class TestedBot(Bot):
     mistake = True
@@ -600,11 +600,14 @@ asyncio.run(ccxt_pro.main())
         outage = place.exchange.fault(status=503, api_key=API_KEY, method="GET")
         place.plain_streams.drop_connections()
         fill = {"x": "TRADE", "X": "FILLED", "l": "0.001", "z": "0.001", "L": "10000"}
-        place.exchange.emit_order(API_KEY, i=filled, **fill)  # while no socket is open
+        for _ in range(3):  # while no socket is open
+            place.exchange.emit_order(API_KEY, i=filled, **fill)
+            place.clock.advance(seconds=1)
         eventually(lambda: outage.hits and running.heard.count("alice: listening") == 2, said)
         running.hears_orders("while it still reconciles")
         outage.clear()
-        eventually(lambda: any(re.match("knows [0-9]+ 1$", line) for line in running.heard), said)
+        # Pages of two, of which each begins with the last trade of the one before.
+        eventually(lambda: any(re.match("knows [0-9]+ 5$", line) for line in running.heard), said)
     finally:
         running.end()
     assert 'KeyError: "a mistake of the bot\'s own"' in running.complaints

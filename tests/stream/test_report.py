@@ -55,8 +55,12 @@ class Bus:
 )
 def test_trouble_is_logged_by_its_code_and_raises_nothing(answer: Any, why: str, caplog: Any) -> None:
     bus: Any = Bus(answer)
+    assert not report_expired("alice", KEY, dead=True, eventbridge=bus)
     assert not report_expired("alice", KEY, eventbridge=bus)
-    assert caplog.messages == [f"alice: the keeper could not be told that the listenKey is dead ({why})"]
+    assert caplog.messages == [
+        f"alice: the keeper could not be told that the listenKey is dead ({why})",
+        f"alice: the keeper could not be asked whether the listenKey is alive ({why})",
+    ]
 
 
 @pytest.mark.slow
