@@ -32,8 +32,7 @@ from listenkeys.trigger import SWEEP, TICK, Trigger
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# At DEBUG botocore logs what it sends and gets, keys and secrets too; a root logger at DEBUG would show it.
-# At INFO it logs at every cold start where it found its credentials.
+# At DEBUG botocore logs what it sends and gets, keys and secrets too; at INFO each cold start.
 logging.getLogger("botocore").setLevel(logging.WARNING)
 
 logger = Logger()

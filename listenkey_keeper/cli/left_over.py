@@ -10,6 +10,7 @@ from .findings import Finding
 from .resources import Resources, of_type
 from .stack import Stack, now
 
+_OVER = timedelta(minutes=20)  # without a new dead letter: DeadLetterAlarm has ended then
 _CALLS = 10  # of ReceiveMessage; SQS returns up to ten messages for each, in no particular order
 
 
@@ -17,7 +18,7 @@ def dead_letters(stack: Stack, resources: Resources) -> Iterator[Finding]:
     """Yield how many runs have failed after all retries, and since when."""
     none, what = "none: no run has failed after all retries", "run{s} failed after all retries"
     todo = "later runs have tried again; if `listenkeys status` is ok, purge the queue"
-    return _queue(stack, resources, "DeadLetterQueue", "dead letters", none, what, todo)
+    return _queue(stack, resources, "DeadLetterQueue", "dead letters", none, what, todo, _OVER)
 
 
 def undelivered(stack: Stack, resources: Resources) -> Iterator[Finding]:
@@ -32,7 +33,14 @@ def undelivered(stack: Stack, resources: Resources) -> Iterator[Finding]:
 
 
 def _queue(
-    stack: Stack, resources: Resources, logical_id: str, name: str, none: str, what: str, todo: str
+    stack: Stack,
+    resources: Resources,
+    logical_id: str,
+    name: str,
+    none: str,
+    what: str,
+    todo: str,
+    over: timedelta = timedelta.max,
 ) -> Iterator[Finding]:
     sqs, url = stack.client("sqs"), of_type(resources, "AWS::SQS::Queue")[logical_id]
     counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
@@ -61,12 +69,19 @@ def _queue(
         since = f"{'at least ' * (len(seen) < count)}since {_sent(letters[0])}"
         last = f", the last at {_sent(letters[-1])}: {_why(letters[-1])}"
     purge = f"`aws sqs purge-queue --queue-url {url} --region {stack.region}`"
-    says = what.replace("{s}", "s" * (count != 1))
-    yield Finding(name, False, f"{count} {says}, {since}{last}; {todo}: {purge}")
+    says = f"{count} {what.replace('{s}', 's' * (count != 1))}, {since}{last}"
+    if letters and len(seen) >= count and now() - _sent_at(letters[-1]) > over:
+        yield Finding(name, True, f"{says}; none since; {purge} removes {'them' if count > 1 else 'it'}")
+    else:
+        yield Finding(name, False, f"{says}; {todo}: {purge}")
+
+
+def _sent_at(letter: dict[str, Any]) -> datetime:
+    return datetime.fromtimestamp(int(letter["Attributes"]["SentTimestamp"]) / 1000, UTC)
 
 
 def _sent(letter: dict[str, Any]) -> str:
-    return f"{datetime.fromtimestamp(int(letter['Attributes']['SentTimestamp']) / 1000, UTC):%m-%d %H:%M} UTC"
+    return f"{_sent_at(letter):%m-%d %H:%M} UTC"
 
 
 def _why(letter: dict[str, Any]) -> str:

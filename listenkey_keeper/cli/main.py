@@ -236,7 +236,7 @@ def renew(
 
     Runs the function, waits until it has finished and shows its report. Skips accounts that were renewed less
     than 5 minutes ago, unless the last attempt failed. Names the accounts whose listenKey at Binance was not
-    the recorded one: CHANGED, EXTENDED although new, and with --force RECREATED. Exits with 1 when an account
+    the recorded one: CHANGED, EXTENDED although new, or RECREATED. Exits with 1 when an account
     could not be renewed, or is CHANGED.
     """
     stack = connect()
@@ -254,7 +254,7 @@ def renew(
         show_json(report)
     else:
         show(report_view(report, now()))
-        if found := not_recorded(stack, report, force):
+        if found := not_recorded(stack, report):
             show("", found)
     if needs_action(report):
         raise typer.Exit(ACTION_NEEDED)

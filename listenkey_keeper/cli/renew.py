@@ -40,8 +40,9 @@ _SAYS = {
     "stack in another region, uses it; or the API key is another account's: `listenkeys check` says whether "
     "two accounts here have the same listenKey",
     Outcome.RECREATED: "RECREATED: Binance had no listenKey for this API key, and made one. The recorded one "
-    "had expired, or another program or Binance ended it; or, if you have replaced the API key, the new one "
-    "may be another account's: place an order, and see whose bot gets it",
+    "had expired, or another program or Binance ended it: see that bots have asked Binance for what they "
+    "missed. If you have replaced the API key, the new one may be another account's: place an order, and see "
+    "whose bot gets it",
 }
 
 
@@ -173,13 +174,12 @@ class _Plan:
         return table
 
 
-def not_recorded(stack: Stack, report: dict[str, Any], force: bool) -> Problems | None:
+def not_recorded(stack: Stack, report: dict[str, Any]) -> Problems | None:
     """Return the accounts of a run whose listenKey at Binance was not the recorded one.
 
-    RECREATED ones only with `force`, as after a replaced API key: in any other run they are routine. None if
-    there are none, or if ListenKeysTable cannot be read, which is noted.
+    None if there are none, or if ListenKeysTable cannot be read, which is noted.
     """
-    named = [Outcome.EXTENDED, Outcome.CHANGED, *([Outcome.RECREATED] if force else [])]
+    named = [Outcome.EXTENDED, Outcome.CHANGED, Outcome.RECREATED]
     if not any(report.get(outcome.lower()) for outcome in named):
         return None
     # An EXTENDED that changes the recorded listenKey recorded the first one.

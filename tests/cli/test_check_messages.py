@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -240,6 +241,22 @@ def test_dead_letters_are_counted_with_since_when_and_why(world: World, run: Run
             "tried again; if `listenkeys status` is ok, purge the queue: "
             f"`aws sqs purge-queue --queue-url {queue} --region {REGION}`"
         )
+
+
+def test_dead_letters_are_no_trouble_once_no_new_one_comes(
+    world: World, run: Run, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(world.aws, "DeadLetterQueue", json.dumps({"responsePayload": {"errorMessage": "TIMEOUT"}}))
+    sent = datetime.now(UTC)
+    for minutes, status in ((19, "action needed"), (21, "ok")):
+        later = sent + timedelta(minutes=minutes)
+        monkeypatch.setattr("listenkey_keeper.cli.left_over.now", lambda later=later: later)
+        found = findings(run)["dead letters"]
+        assert (found[0], "purge-queue" in found[1]) == (status, True)
+    assert "UTC: TIMEOUT; none since; `aws sqs purge-queue" in found[1]
+    for _ in range(11):  # of more than ten SQS shows some: a later one may be among the others
+        send(world.aws, "DeadLetterQueue", "{}")
+    assert findings(run)["dead letters"][0] == "action needed"
 
 
 @pytest.mark.parametrize("body", ["null", "no JSON", "{}"])

@@ -46,6 +46,16 @@ def test_the_page_has_every_command_with_every_option() -> None:
     assert set(re.findall(r"--[a-z-]+", section.partition("| ")[0])) == EVERYWHERE
 
 
+def test_the_page_names_the_fields_of_json(world: World, run: Run, front: Front) -> None:
+    world.add_account("alice", "a" * 64)
+    named = [
+        re.findall(r"`(\w+)`", line)[1:] for line in PAGE.partition("`--json` prints:")[2].split("\n- ")[1:3]
+    ]
+    status, check = (json.loads(run(name, "--json").stdout) for name in ("status", "check"))
+    assert set(named[0]) == status.keys() | status["accounts"][0].keys()
+    assert set(named[1]) == check.keys() | check["checks"][0].keys()
+
+
 PERMISSIONS = dict(
     re.findall(r"^\| (`.+?) \| (.+) \|$", PAGE.partition("| command | permissions |")[2], re.MULTILINE)
 )

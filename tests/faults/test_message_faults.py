@@ -134,7 +134,8 @@ def test_a_listen_key_that_expires_in_its_time_is_not_called_early(watched: Watc
     fault.clear()
     watched.go(10)
     assert {event["outcome"] for event in events(watched.world)} >= {"RECREATED"}
-    assert any("RECOVERED" in text for text in told(watched, MAIL))
+    says = " RECREATED 2: their listenKeys had died, and bots missed events. See `listenkeys status`."
+    assert any("RECOVERED" in text and says in text for text in told(watched, MAIL))
     assert not any("REPLACED" in text for text in told(watched, MAIL))
 
 

@@ -15,8 +15,7 @@ LAST_RUN = 600.0  # a key that dies sooner may not live until a later run, so th
 FRESH = timedelta(minutes=5)  # renewed less than this ago: a duplicate or a retry, nothing to do
 CLOCK_SLACK = timedelta(minutes=1)
 LAST_TRY = timedelta(minutes=25)  # the last retry of an event: the template's MaximumEventAgeInSeconds
-# The sweep tries a REJECTED account without a live key once an hour, in case the tick is disabled. Sweeps are
-# up to 8 minutes apart, hence 52.
+# For a REJECTED account without a live key: once an hour, less the 8 minutes that sweeps may be apart.
 REJECTED_AGAIN = timedelta(minutes=52)
 
 # A run

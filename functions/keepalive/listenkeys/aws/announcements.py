@@ -80,11 +80,12 @@ def digests(texts: Iterable[str], results: Sequence[Result], scheduled: bool) ->
         if kind in DIGESTS and "accountId" in detail and not known:
             found[kind][detail["accountId"]] = detail
     renewed = sum(result.outcome in SUCCESSES for result in results) - len(found[RECOVERED])
-    others = {FAILING: len(deferred - {*found[FAILING]}), RECOVERED: renewed, CHANGED: 0}
-    return [(DIGESTS[kind], _digest(kind, [*of.values()], others[kind])) for kind, of in found.items() if of]
+    died = sum(result.outcome is Outcome.RECREATED for result in results)
+    others = {FAILING: (len(deferred - {*found[FAILING]}), 0), RECOVERED: (renewed, died), CHANGED: (0, 0)}
+    return [(DIGESTS[kind], _digest(kind, [*of.values()], *others[kind])) for kind, of in found.items() if of]
 
 
-def _digest(kind: str, details: list[dict[str, Any]], others: int) -> dict[str, Any]:
+def _digest(kind: str, details: list[dict[str, Any]], others: int, died: int) -> dict[str, Any]:
     details.sort(key=lambda detail: detail.get("expiresAt") or "")  # the most urgent are named
     named, names, left = details[:NAMED], defaultdict(list), _NAMES
     for detail in named:
@@ -101,6 +102,8 @@ def _digest(kind: str, details: list[dict[str, Any]], others: int) -> dict[str, 
         words += f" {code + ': ' if code else ''}{', '.join(who)}.{todo}"
     if unnamed := count - sum(map(len, names.values())):
         words += f" And {unnamed:,} more."
+    if died:
+        words += f" RECREATED {died:,}: their listenKeys had died, and bots missed events."
     see = "The old listenKey died early. See docs/alarms.md" if kind == CHANGED else "See `listenkeys status`"
     return {"count": count, "accounts": named, "text": f"{words} {see}."}
 
