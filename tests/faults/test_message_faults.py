@@ -134,7 +134,7 @@ def test_a_listen_key_that_expires_in_its_time_is_not_called_early(watched: Watc
     fault.clear()
     watched.go(10)
     assert {event["outcome"] for event in events(watched.world)} >= {"RECREATED"}
-    says = " RECREATED 2: their listenKeys had died, and bots missed events. See `listenkeys status`."
+    says = " RECREATED 2: the old listenKey had died, and bots missed events. See `listenkeys status`."
     assert any("RECOVERED" in text and says in text for text in told(watched, MAIL))
     assert not any("REPLACED" in text for text in told(watched, MAIL))
 
@@ -161,6 +161,27 @@ def test_people_learn_of_a_dead_key_that_a_bot_has_reported(watched: Watched) ->
         [message] = [text for text in told(watched, place) if "REPLACED" in text]
         assert "REPLACED 1 account. alice (usdm)." in message
     assert len({event["id"] for event in events(watched.world)}) == 1
+
+
+@pytest.mark.row(76)
+@pytest.mark.parametrize("again", [False, True], ids=["over", "and again"])
+def test_a_failure_that_is_over_before_people_are_told_is_not_told(watched: Watched, again: bool) -> None:
+    world, key = watched.world, api_key_of("alice")
+    dead = world.current("alice")["listenKey"]
+    world.exchange.expire(key, "usdm")
+    world.exchange.revoke(key)
+    watched.invoke(question("alice", dead))
+    world.exchange.add_account(key)
+    watched.clock.advance(seconds=35)
+    watched.invoke(question("alice", dead))
+    assert kept(world, "alice")
+    if again:
+        world.exchange.revoke(key)
+        watched.clock.advance(seconds=35)
+        watched.invoke(question("alice", world.current("alice")["listenKey"]))
+    watched.go(10)
+    found = [word for text in told(watched, MAIL) for word in re.findall("FAILING|RECOVERED", text)]
+    assert found == (["FAILING"] if again else [])
 
 
 @pytest.mark.row(76)

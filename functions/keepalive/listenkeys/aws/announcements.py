@@ -79,6 +79,9 @@ def digests(texts: Iterable[str], results: Sequence[Result], scheduled: bool) ->
         known |= kind == CHANGED and not (scheduled and detail.get("diedEarly"))
         if kind in DIGESTS and "accountId" in detail and not known:
             found[kind][detail["accountId"]] = detail
+    for id_ in {*found[FAILING]} & {*found[RECOVERED]}:  # it failed since people were last told
+        if str(found[FAILING][id_].get("id")) < str(found[RECOVERED].pop(id_).get("id")):
+            del found[FAILING][id_]  # and that is over
     renewed = sum(result.outcome in SUCCESSES for result in results) - len(found[RECOVERED])
     died = sum(result.outcome is Outcome.RECREATED for result in results)
     others = {FAILING: (len(deferred - {*found[FAILING]}), 0), RECOVERED: (renewed, died), CHANGED: (0, 0)}
@@ -103,7 +106,7 @@ def _digest(kind: str, details: list[dict[str, Any]], others: int, died: int) ->
     if unnamed := count - sum(map(len, names.values())):
         words += f" And {unnamed:,} more."
     if died:
-        words += f" RECREATED {died:,}: their listenKeys had died, and bots missed events."
+        words += f" RECREATED {died:,}: the old listenKey had died, and bots missed events."
     see = "The old listenKey died early. See docs/alarms.md" if kind == CHANGED else "See `listenkeys status`"
     return {"count": count, "accounts": named, "text": f"{words} {see}."}
 

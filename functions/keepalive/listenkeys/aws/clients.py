@@ -140,11 +140,7 @@ def scan(dynamodb: DynamoDB, table: str, name: str, **how: Any) -> Iterator[list
 
 
 def batch_get(
-    dynamodb: DynamoDB,
-    table: str,
-    name: str,
-    keys: Sequence[dict[str, Any]],
-    sleep: Callable[[float], None],
+    dynamodb: DynamoDB, table: str, name: str, keys: Sequence[dict[str, Any]], sleep: Callable[[float], None]
 ) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     """Yield keys and their items, in consistent reads, until all keys are read. Raises Unavailable."""
     for start in range(0, len(keys), _BATCH_GET):

@@ -111,6 +111,5 @@ def internal(bug: Exception) -> Transient:
         f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[::-1]
     )
     return Transient(
-        ErrorCode.INTERNAL,
-        f"a bug in listenkey-keeper, please report it: {type(bug).__name__} at {where}",
+        ErrorCode.INTERNAL, f"a bug in listenkey-keeper, please report it: {type(bug).__name__} at {where}"
     )
