@@ -105,6 +105,7 @@ class KeptBinance(ccxt.pro.binance):
 
     reports_left, reporting = 0, None
     socket, hears = None, False  # the account's socket while it is open; whether orders arrive
+    behind = False  # your own code sets it while it has not reconciled: HEARTBEAT_URL is not called then
 
     def describe(self):
         none = {"listenKey": None, "lastAuthenticatedTime": NEVER}
@@ -204,7 +205,7 @@ class KeptBinance(ccxt.pro.binance):
             except Exception as error:
                 logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
             self.judge()
-            if self.hears:
+            if self.hears and not self.behind:
                 threading.Thread(target=beat, daemon=True).start()
             if self.expired.is_set():
                 await asyncio.sleep(DEAD_SECONDS)

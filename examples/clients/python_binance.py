@@ -37,6 +37,7 @@ KeepAliveWebsocket.TIMEOUT = 1  # so soon it acts on another key; 10 s by defaul
 quiet_until = 0.0
 expires_at = datetime.max.replace(tzinfo=UTC)  # of the listenKey, as last read
 beats = True  # the last call of HEARTBEAT_URL succeeded
+behind = False  # your own code sets it while it has not reconciled: HEARTBEAT_URL is not called then
 
 
 @functools.cache
@@ -123,7 +124,7 @@ class KeptClient(AsyncClient):
                 raise
             logging.warning("%s: the table cannot be read (%s)", ACCOUNT, text_of(error))
         self.judge()
-        if self.hears:
+        if self.hears and not behind:
             threading.Thread(target=beat, daemon=True).start()
         return self.known
 

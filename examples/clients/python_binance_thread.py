@@ -16,6 +16,9 @@ from binance.exceptions import BinanceAPIException, BinanceRequestException
 from requests.exceptions import RequestException
 
 SYMBOL = "BTCUSDT"
+MOST, WEEK = 1000, 7 * 86_400_000  # trades in an answer, the oldest first, and the ms that one may cover
+PAUSE, LONGEST_PAUSE = 5, 300  # seconds between two tries to reconcile: each is twice as long
+PASS = (BinanceAPIException, BinanceRequestException, RequestException)  # errors that are no mistakes
 notes = queue.Queue()  # from the recipe's thread
 
 
@@ -34,14 +37,31 @@ def catch_up(orders, stops, trades):
 
 
 def note(word):
+    """Pass on what happened. It is called in the recipe's thread, so it must not wait."""
+    python_binance.behind = True
     print(f"{python_binance.ACCOUNT}: {word}", flush=True)
     notes.put(word)
 
 
-def reconcile():
-    client = Client(os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"])
-    since, word = None, notes.get()  # since: ms; everything before is known
+def trades_since(client, since):
+    trades = []
     while True:
+        page = client.futures_account_trades(symbol=SYMBOL, startTime=since, limit=MOST)
+        trades += page
+        if len(page) == MOST:
+            since = page[-1]["time"]
+        elif since and since + WEEK < time.time() * 1000:
+            since += WEEK
+        else:
+            return trades
+
+
+def reconcile():
+    client = Client(os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"], ping=False)
+    since = None  # ms: everything before is known. Until it is set, Binance returns its latest trades
+    word, pause = notes.get(), PAUSE
+    while True:
+        asked = ""
         try:
             if word == "deaf":
                 stop_quoting()
@@ -49,21 +69,20 @@ def reconcile():
                 began = int(time.time() * 1000) - 10_000  # clocks differ
                 orders = client.futures_get_open_orders(symbol=SYMBOL)
                 stops = client.futures_get_open_algo_orders(symbol=SYMBOL)
-                trades = page = client.futures_account_trades(symbol=SYMBOL, startTime=since, limit=1000)
-                while len(page) == 1000:  # the most that it returns, the oldest first
-                    page = client.futures_account_trades(
-                        symbol=SYMBOL, startTime=page[-1]["time"], limit=1000
-                    )
-                    trades = trades + page
+                trades = trades_since(client, since)
                 if notes.empty():  # it is not deaf again
                     catch_up(orders, stops, trades)
-                    since = began
-            word = notes.get()
+                    since, python_binance.behind = began, False
+            word, pause = notes.get(), PAUSE
         except Exception as error:
-            passes = isinstance(error, (BinanceAPIException, BinanceRequestException, RequestException))
-            logging.warning("cannot reconcile: %s", python_binance.text_of(error), exc_info=not passes)
+            mistake = not isinstance(error, PASS)  # of your own: with its traceback
+            logging.warning("cannot reconcile: %s", python_binance.text_of(error), exc_info=mistake)
+            if isinstance(error, BinanceAPIException):  # 429 and 418 say how long to wait
+                asked = error.response.headers.get("Retry-After", "")
+            wait = max(pause, int(asked) if asked.isdigit() else 0)
+            pause = min(2 * pause, LONGEST_PAUSE)
             with contextlib.suppress(queue.Empty):  # then it tries again
-                word = notes.get(timeout=5)
+                word = notes.get(timeout=wait)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The findings of `listenkeys check`, as text and as JSON."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,12 @@ def check_view(findings: Sequence[Finding]) -> Group:
     unknown = any(finding.ok is None for finding in findings)
     ok = "the stack is ok, except for what could not be checked (unknown)" if unknown else "the stack is ok"
     return Group(table, "", Text(f"action needed: {to_do}, as said above" if to_do else ok))
+
+
+def commands(findings: Sequence[Finding]) -> list[str]:
+    """Return the commands in the findings, to be copied: the table breaks their lines."""
+    found = [command for finding in findings for command in re.findall("`(aws [^`]+)`", finding.says)]
+    return ["", "The commands of above, to copy:", *(f"  {command}" for command in found)] if found else []
 
 
 def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .check import check as check_stack
 from .chosen import chosen
 from .day import DAY, day_of
 from .errors import CliError
-from .findings import check_view, to_dict
+from .findings import check_view, commands, to_dict
 from .group import ACTION_NEEDED, OneLineErrors, command, number
 from .history import expiry, history_table, read_history
 from .listen import listen
@@ -168,7 +168,7 @@ def check(
     if as_json:
         show_json(to_dict(findings))
     else:
-        show(check_view(findings))
+        show(check_view(findings), *(commands(findings) if console().is_terminal else ()))
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(ACTION_NEEDED)
 

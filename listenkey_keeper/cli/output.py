@@ -55,7 +55,8 @@ def show(*renderables: RenderableType) -> None:
         if isinstance(renderable, str):
             renderable = Text(plain(renderable))
         if to.is_terminal:
-            to.print(renderable)
+            # A command that is to be copied must not be broken into lines.
+            to.print(renderable, soft_wrap=isinstance(renderable, Text) and "aws " in renderable.plain)
             continue
         with to.capture() as captured:
             to.print(renderable)

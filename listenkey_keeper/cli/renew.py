@@ -199,7 +199,8 @@ def not_recorded(stack: Stack, report: dict[str, Any]) -> Problems | None:
     except Unavailable as error:
         note(f"note: cannot name the accounts whose listenKey is not the recorded one: {explain(error)}")
         return None
-    return Problems([(name, None, _SAYS[outcome]) for name, outcome in found]) if found else None
+    said = [(name, None, _SAYS[outcome]) for name, outcome in found]
+    return Problems(said, rest=" (`listenkeys status --all` shows the outcome of each)") if found else None
 
 
 def _sum(report: dict[str, Any], count: int, skipped: int, at: datetime) -> Text:

@@ -37,7 +37,8 @@ class StatusTable:
     """A table of the accounts, the most urgent first; then each error once with its accounts; then a summary.
 
     With a run's id, an enabled account that the run did not try is shown as SKIPPED. Accounts that are ok are
-    only counted if `everything` is false, and if it is None and there are many accounts.
+    only counted if `everything` is false. If it is None and there are many accounts, only the first of each
+    other state are listed, too: in an outage the errors would be far below.
     """
 
     def __init__(
@@ -48,6 +49,9 @@ class StatusTable:
         self.not_ok = everything is False
         self._whole = len(rows) <= MOST_LISTED if everything is None else everything
         self.listed = [row for row in self.rows if self._whole or row.state != "ok"]
+        if everything is None and not self._whole:
+            states = [[row for row in self.listed if row.state == state] for state in STATES]
+            self.listed = [row for rows in states for row in rows[:MOST_LISTED]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         if self.listed:
@@ -64,8 +68,9 @@ class StatusTable:
         The bar shrinks and is dropped first; then ids are shortened; then columns are dropped. In a pipe, a
         line is a record: nothing is shortened, and there are no headings and no bar.
         """
-        counts = Counter(row.state for row in rows)
-        grouped = options.is_terminal and len(counts) > 1
+        counts, whole = Counter(row.state for row in rows), Counter(row.state for row in self.rows)
+        capped = any(count < whole[state] for state, count in counts.items())
+        grouped = options.is_terminal and (len(counts) > 1 or capped)
         cells = [_cells(row, self.run_id) for row in rows]
         absent = {"bar"} if any(row.account.renew_after for row in rows) else {"bar", "renew after"}
         wide = {
@@ -81,8 +86,10 @@ class StatusTable:
         for row, each in zip(rows, cells, strict=True):
             if grouped and row.state != before:
                 before = row.state
-                heading = Text(f"{STATES[before]} ({counts[before]})", style=_COLOURS[before])
-                lines.append(Line(heading))
+                count = f"{counts[before]}"
+                if counts[before] < whole[before]:
+                    count += f" of {whole[before]}, --not-ok lists them"
+                lines.append(Line(Text(f"{STATES[before]} ({count})", style=_COLOURS[before])))
             if "bar" in shown:
                 each["bar"] = Text(_bar(row.minutes_left or 0, shown["bar"]), style=each["left"].style)
             name = abbreviate(row.account.id, shown["account"] - len(indent), ellipsis(options))
@@ -97,7 +104,8 @@ class StatusTable:
             if row.state not in ("ok", "disabled")
         ]
         most = len(found) if self._whole else MOST_LISTED
-        return Problems(found, most, " (`listenkeys status --all` names them)") if found else None
+        rest = " (listed above)" if self.not_ok else " (`listenkeys status --not-ok` lists them)"
+        return Problems(found, most, rest) if found else None
 
     def sum(self) -> Text:
         """Return one line: how many accounts there are, and which are in trouble."""
@@ -111,7 +119,7 @@ class StatusTable:
         said = []
         if left := [error for row in enabled if row.state == "ok" and (error := _hindered_by(row))]:
             said.append((f"{len(left)} not tried since {', '.join(sorted(set(left)))}", "yellow"))
-        if len(self.listed) < len(self.rows):
+        if ok and not self._whole:
             said.append(("--all lists them", "dim"))
         if said:
             text.append(" (").append_text(Text("; ").join(Text(*each) for each in said)).append(")")

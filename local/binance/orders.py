@@ -15,6 +15,7 @@ _ALGO_NAMES = {
     "positionSide": "ps", "timeInForce": "f", "quantity": "q", "algoStatus": "X", "actualOrderId": "ai",
     "triggerPrice": "tp", "price": "p", "workingType": "wt", "reduceOnly": "R", "closePosition": "cp",
 }  # fmt: skip
+_WEEK = 7 * 86_400_000  # ms: an answer covers no more
 _OPEN = {"NEW", "PARTIALLY_FILLED"}
 PREFIX = "/fapi/v1/"
 PATHS = {
@@ -60,7 +61,8 @@ def answer(path: str, query: Mapping[str, str], events: Orders, recent: int) -> 
             return [order for order in algos if order["algoStatus"] in _OPEN]
         case "algoOrder":
             return next((order for order in algos if str(order["algoId"]) == query.get("algoId")), None)
-    since, until = int(query.get("startTime", 0)), int(query.get("endTime", 2**63))
+    since = int(query.get("startTime", 0))
+    until = int(query.get("endTime", since + _WEEK if since else 2**63))
     first, limit = int(query.get("fromId", 0)), int(query.get("limit", 500))
     return [t for t in trades if since <= t["time"] <= until and t["id"] >= first][:limit]
 

@@ -143,12 +143,25 @@ def test_more_than_20_accounts_are_listed_only_where_they_are_not_ok() -> None:
 def test_of_more_than_20_accounts_with_one_error_20_are_named() -> None:
     rows = [failing(f"a{number:02}", 30.0) for number in range(23)]
     shown = {}
-    for everything in (None, True):
+    for everything in (None, True, False):
         console = Console(width=1000, force_terminal=True, color_system=None)
         with console.capture() as captured:
             console.print(StatusTable(rows, everything=everything).problems())
         shown[everything] = captured.get().splitlines()[-1].strip()
     names = [row.account.id for row in rows]
-    more = "and 3 more (`listenkeys status --all` names them)"
+    more = "and 3 more (`listenkeys status --not-ok` lists them)"
     assert shown[None] == f"23 accounts: {', '.join(names[:20])} {more}"
     assert shown[True] == f"23 accounts: {', '.join(names)}"
+    assert shown[False] == f"23 accounts: {', '.join(names[:20])} and 3 more (listed above)"
+
+
+def test_in_an_outage_the_cause_is_not_below_hundreds_of_accounts() -> None:
+    rows = [failing(f"a{number:03}", 30.0) for number in range(300)]
+    for everything, listed in ((None, 20), (False, 300), (True, 300)):
+        console = Console(width=80, force_terminal=True, color_system=None)
+        with console.capture() as captured:
+            console.print(StatusTable(rows, everything=everything))
+        lines = captured.get().splitlines()
+        assert sum(line.strip().startswith("a") and "min" in line for line in lines) == listed, lines[:5]
+        heading = "failing, listenKey not yet expired (20 of 300, --not-ok lists them)"
+        assert (heading in lines) == (everything is None)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from local.aws.stack import REGION
 from local.clock import VirtualClock
+from local.front import Front
 from local.world import World
 from tests.paths import PYTHONPATH
 from tests.terminal import COMMAND
@@ -34,6 +36,23 @@ def test_nothing_is_asked_when_it_could_not_be_done(start: Start, world: World) 
     terminal = start("accounts", "add", "alice")
     assert terminal.end() == 2
     assert "API key of" not in terminal.output
+
+
+def test_a_command_to_copy_is_not_broken_into_lines(start: Start, world: World, front: Front) -> None:
+    world.add_account("alice", "a" * 64)
+    queue = world.aws.resources["DeadLetterQueue"]
+    world.aws.client("sqs").send_message(QueueUrl=queue, MessageBody="{}")
+    purge = f"aws sqs purge-queue --queue-url {queue} --region {REGION}"
+    terminal = start("check")
+    assert terminal.end() == 1
+    assert f"\n  {purge}\n" in terminal.output.replace("\r", "")
+
+    terminal = start("accounts", "remove", "alice", "--yes", "--with-secret")
+    assert terminal.end() == 0
+    restore = (
+        f"`aws secretsmanager restore-secret --secret-id listenkeys/alice --region {REGION}` restores it"
+    )
+    assert restore in terminal.output
 
 
 @pytest.mark.slow

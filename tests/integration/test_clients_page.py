@@ -12,11 +12,11 @@ from tests.paths import ROOT
 from tests.waiting import SECONDS
 
 PAGE = (ROOT / "docs/clients.md").read_text()
-NO_RECIPES = ("stand_in.py", "python_binance_thread.py")
+BOTS = ("ccxt_pro_bot.py", "python_binance_bot.py", "python_binance_thread.py")
 FILES = sorted(
     file
     for file in (ROOT / "examples/clients").iterdir()
-    if file.suffix in (".py", ".mjs") and file.name not in NO_RECIPES
+    if file.suffix in (".py", ".mjs") and file.name not in ("stand_in.py", *BOTS)
 )
 # Which lock a row's version comes from: a requirements file, or the examples' package.json.
 LOCKED = {
@@ -39,7 +39,7 @@ def locked(file: str, package: str) -> str:
 
 def test_each_recipe_is_linked_once() -> None:
     linked = re.findall(r"\]\(\.\./examples/clients/([\w.]+)\)", PAGE)
-    assert sorted(linked) == sorted(["python_binance_thread.py", *(file.name for file in FILES)])
+    assert sorted(linked) == sorted([*BOTS, *(file.name for file in FILES)])
 
 
 def test_every_recipe_says_what_it_does_with_the_key() -> None:
@@ -60,7 +60,7 @@ def test_the_versions_on_the_page_are_those_that_are_installed(client: str) -> N
 
 
 def test_the_page_installs_the_versions_that_are_tested() -> None:
-    pinned = re.findall(r"(\S+)==(\S+)", PAGE)
+    pinned = re.findall(r"(\S+)==([\w.]+)", PAGE)
     assert pinned
     assert [version for _, version in pinned] == [locked(f"clients-{name}.txt", name) for name, _ in pinned]
 

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ from moto.core.exceptions import JsonRESTError
 from moto.events.models import EventsBackend
 
 from tests.heartbeats import Heartbeats
-from tests.paths import PYTHONPATH, ROOT
+from tests.paths import PYTHONPATH
 from tests.recipes.conftest import (
     API_KEY,
     ENVIRONMENTS,
@@ -28,8 +27,12 @@ pytestmark = pytest.mark.clients
 PAUSE = 0.35  # seconds between two reports
 MINUTE = 0.6
 PYTHON = [name for name in ENVIRONMENTS if name.endswith(".py")]
-PAGE = (ROOT / "docs/clients.md").read_text()
-[BOT] = re.findall(r"(?ms)^   ```python\n(.*?)^   ```", PAGE)
+# The bots, and the recipe that each imports.
+BOTS = {
+    "ccxt_pro_bot.py": "ccxt_pro.py",
+    "python_binance_bot.py": "python_binance.py",
+    "python_binance_thread.py": "python_binance.py",
+}
 
 
 def said_dead(recipe):
@@ -438,9 +441,9 @@ asyncio.run(python_binance.main())
 }
 
 
-def bot(place, name, code):
+def bot(place, name, code, **more):
     """Start a bot that imports a recipe."""
-    environment = place.environment(RECIPES / name)
+    environment = place.environment(RECIPES / name) | more
     environment["PYTHONPATH"] += f":{RECIPES}"
     return Recipe(place, [command(name)[0], "-c", code], environment)
 
@@ -530,11 +533,11 @@ def test_a_bot_imports_a_recipe_before_its_settings_are_there(name):
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("program", [*PYTHON, "python_binance_thread.py"])
+@pytest.mark.parametrize("program", [*PYTHON, *BOTS])
 def test_stand_in_runs_it_unchanged(program, place):
     said = lambda: f"{running.heard}{running.complaints[-20:]}"  # noqa: E731
     words = lambda: [line.split()[0] for line in running.heard if line.startswith(("knows", "stops"))]  # noqa: E731
-    started = [command(program.replace("_thread", ""))[0], str(RECIPES / "stand_in.py"), program]
+    started = [command(BOTS.get(program, program))[0], str(RECIPES / "stand_in.py"), program]
     environment = place.local_environment()
     running = Recipe(place, started, environment)
     try:
@@ -568,48 +571,43 @@ def test_stand_in_runs_it_unchanged(program, place):
     assert "Traceback" not in done.stderr
 
 
-def test_the_pages_bot_reconciles_on_the_stand_in_with_its_api_key(place, tmp_path):
-    program = tmp_path / "bot.py"
-    program.write_text(f"""
-import asyncio, logging, os
-import ccxt.pro as ccxt
-import ccxt_pro
-from ccxt_pro import KeptBinance, text_of
-
-SYMBOL = "BTC/USDT:USDT"
-{textwrap.dedent(BOT).replace("1000", "2")}
-Bot.apiKey, Bot.secret = os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"]
-class TestedBot(Bot):
-    mistake = True
-    async def catch_up(self, orders, trades):
-        if self.mistake:
-            self.mistake = False
-            raise KeyError("a mistake of the bot's own")
-        print("knows", len(orders), len(trades), flush=True)
-ccxt_pro.KeptBinance = TestedBot
-asyncio.run(ccxt_pro.main())
-""")
+@pytest.mark.parametrize("name", BOTS)
+def test_a_bot_reconciles_all_that_it_missed_before_its_heartbeat(name, place):
+    program = (RECIPES / name).read_text()
+    long_ago = int(time.time() * 1000) - 8 * 86_400_000  # no answer covers more than a week
+    for text, instead in (
+        ("MOST, WEEK = 1000, ", "MOST, WEEK = 2, "),
+        ("PAUSE, LONGEST_PAUSE = 5, 300", "PAUSE, LONGEST_PAUSE = 0.2, 1"),
+        ("since = None", f"since = {long_ago}"),
+    ):
+        assert text in program
+        program = program.replace(text, instead)
+    fill = {"x": "TRADE", "X": "FILLED", "l": "0.001", "z": "0.001", "L": "10000"}
     filled = place.exchange.emit_order(API_KEY)
     place.exchange.emit_algo_order(API_KEY)
-    environment = {**place.local_environment(), "BINANCE_API_KEY": "one of the reader's"}
-    started = [command("ccxt_pro.py")[0], str(RECIPES / "stand_in.py"), str(program)]
-    running = Recipe(place, started, environment)
+    place.exchange.emit_order(API_KEY, i=place.exchange.emit_order(API_KEY), **fill)
     said = lambda: f"{running.heard}{running.complaints[-20:]}"  # noqa: E731
-    try:
-        eventually(lambda: "knows 2 0" in running.heard, said)
-        outage = place.exchange.fault(status=503, api_key=API_KEY, method="GET")
-        place.plain_streams.drop_connections()
-        fill = {"x": "TRADE", "X": "FILLED", "l": "0.001", "z": "0.001", "L": "10000"}
-        for _ in range(3):  # while no socket is open
-            place.exchange.emit_order(API_KEY, i=filled, **fill)
-            place.clock.advance(seconds=1)
-        eventually(lambda: outage.hits and running.heard.count("alice: listening") == 2, said)
-        running.hears_orders("while it still reconciles")
-        outage.clear()
-        # Pages of two, of which each begins with the last trade of the one before.
-        eventually(lambda: any(re.match("knows [0-9]+ 5$", line) for line in running.heard), said)
-    finally:
-        running.end()
-    assert 'KeyError: "a mistake of the bot\'s own"' in running.complaints
-    assert {request.api_key for request in place.exchange.requests} - {None} == {API_KEY}, "alice's own"
-    assert [request.path for request in place.exchange.requests if request.status == 401] == []
+    with Heartbeats() as heartbeats:
+        running = bot(place, BOTS[name], program, HEARTBEAT_URL=heartbeats.url)
+        try:
+            eventually(lambda: any(re.match("knows .* 1$", line) for line in running.heard), said)
+            heartbeats.come()
+            headers = {"Retry-After": "1"}
+            outage = place.exchange.fault(status=429, headers=headers, api_key=API_KEY, method="GET")
+            place.streams.drop_connections()
+            for _ in range(3):  # while no socket is open
+                place.clock.advance(seconds=11)
+                place.exchange.emit_order(API_KEY, i=filled, **fill)
+            eventually(lambda: outage.hits and running.heard.count("alice: listening") == 2, said)
+            calls = heartbeats.calls
+            running.hears_orders("while it still reconciles")
+            eventually(lambda: outage.hits > 3, said)
+            assert heartbeats.calls == calls
+            outage.clear()
+            # Pages of two, of which each begins with the last trade of the one before.
+            eventually(lambda: any(re.match("knows .* 7$", line) for line in running.heard), said)
+            heartbeats.come()
+        finally:
+            running.end()
+    assert any("cannot reconcile: " in line for line in running.complaints)
+    assert "Traceback (most recent call last):" not in running.complaints

@@ -106,7 +106,7 @@ def _digest(kind: str, details: list[dict[str, Any]], others: int, died: int) ->
     if unnamed := count - sum(map(len, names.values())):
         words += f" And {unnamed:,} more."
     if died:
-        words += f" RECREATED {died:,}: the old listenKey had died, and bots missed events."
+        words += f" RECREATED {died:,}: bots missed events, or the API key is another account's."
     see = "The old listenKey died early. See docs/alarms.md" if kind == CHANGED else "See `listenkeys status`"
     return {"count": count, "accounts": named, "text": f"{words} {see}."}
 
