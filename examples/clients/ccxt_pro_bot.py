@@ -17,7 +17,7 @@ PAUSE, LONGEST_PAUSE = 5, 300  # seconds between two tries to reconcile: each is
 
 
 class Bot(KeptBinance):
-    reconciling = None
+    behind, reconciling = True, None  # it knows nothing yet
     since = None  # ms: everything before is known. Until it is set, Binance returns its latest trades
 
     def listening(self):

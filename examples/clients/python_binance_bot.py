@@ -85,6 +85,7 @@ async def main():
     client = AsyncClient(os.environ["BINANCE_API_KEY"], os.environ["BINANCE_API_SECRET"])
     bot = Bot(client)
     # Set python_binance.heard too, to your own callback for events.
+    python_binance.behind = True  # it knows nothing yet
     python_binance.listening, python_binance.deaf = bot.listening, bot.deaf
     try:
         await python_binance.main()

@@ -87,6 +87,7 @@ def reconcile():
 
 if __name__ == "__main__":
     # Set python_binance.heard too, to the callback that you gave to start_futures_user_socket.
+    python_binance.behind = True  # it knows nothing yet
     python_binance.listening = lambda: note("listening")
     python_binance.deaf = lambda: note("deaf")
     threading.Thread(target=reconcile, daemon=True).start()
