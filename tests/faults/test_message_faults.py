@@ -134,7 +134,7 @@ def test_a_listen_key_that_expires_in_its_time_is_not_called_early(watched: Watc
     fault.clear()
     watched.go(10)
     assert {event["outcome"] for event in events(watched.world)} >= {"RECREATED"}
-    says = " RECREATED 2: bots missed events, or the API key is another account's. See `listenkeys status`."
+    says = " RECREATED 2 (alice, bob): bots missed events, or the API key is another account's. See "
     assert any("RECOVERED" in text and says in text for text in told(watched, MAIL))
     assert not any("REPLACED" in text for text in told(watched, MAIL))
 

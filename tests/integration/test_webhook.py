@@ -87,8 +87,8 @@ def test_an_account_that_fails_is_told_by_name_with_what_to_do(world: Scene) -> 
     end = "See `listenkeys status`. Stack listenkey-keeper, ap-northeast-1."
     assert [body["text"] for body in bodies] == [
         f"FAILING 1 account. INVALID_API_KEY: alice (usdm). What to do: {to_do}. {end}",
-        "RECOVERED 1 account. alice (usdm). RECREATED 1: bots missed events, or the API key is another "
-        f"account's. {end}",
+        "RECOVERED 1 account. alice (usdm). RECREATED 1 (alice): bots missed events, or the API key is "
+        f"another account's. {end}",
     ]
     # Those of another stack are posted by that stack.
     assert [body for event in sent for body in posted(event, "another table")] == []

@@ -124,6 +124,15 @@ def test_recovered_says_how_many_were_renewed_without_a_failure(count: int, othe
     assert detail["text"].startswith(says)
 
 
+def test_others_are_counted_beside_those_that_a_bots_report_has_recovered() -> None:
+    earlier = news(result(Outcome.EXTENDED, ILL, "alice"))  # the sweep after it sends it
+    run = [result(Outcome.RECREATED, WELL, f"b{number}") for number in range(7)]
+    [(_, detail)] = digests(earlier, run, True)
+    assert detail["text"].startswith(
+        "RECOVERED 1 account; 7 others were renewed too. alice (usdm). RECREATED 7 (b0, b1, b2, b3, b4, ...)"
+    )
+
+
 def test_no_message_is_longer_than_discord_takes() -> None:
     for length in range(2, 65):
         texts = []

@@ -82,13 +82,13 @@ def digests(texts: Iterable[str], results: Sequence[Result], scheduled: bool) ->
     for id_ in {*found[FAILING]} & {*found[RECOVERED]}:  # it failed since people were last told
         if str(found[FAILING][id_].get("id")) < str(found[RECOVERED].pop(id_).get("id")):
             del found[FAILING][id_]  # and that is over
-    renewed = sum(result.outcome in SUCCESSES for result in results) - len(found[RECOVERED])
-    died = sum(result.outcome is Outcome.RECREATED for result in results)
-    others = {FAILING: (len(deferred - {*found[FAILING]}), 0), RECOVERED: (renewed, died), CHANGED: (0, 0)}
+    renewed = sum(r.outcome in SUCCESSES and r.account_id not in found[RECOVERED] for r in results)
+    died = [result.account_id for result in results if result.outcome is Outcome.RECREATED]
+    others = {FAILING: (len(deferred - {*found[FAILING]}), []), RECOVERED: (renewed, died), CHANGED: (0, [])}
     return [(DIGESTS[kind], _digest(kind, [*of.values()], *others[kind])) for kind, of in found.items() if of]
 
 
-def _digest(kind: str, details: list[dict[str, Any]], others: int, died: int) -> dict[str, Any]:
+def _digest(kind: str, details: list[dict[str, Any]], others: int, died: list[str]) -> dict[str, Any]:
     details.sort(key=lambda detail: detail.get("expiresAt") or "")  # the most urgent are named
     named, names, left = details[:NAMED], defaultdict(list), _NAMES
     for detail in named:
@@ -106,7 +106,10 @@ def _digest(kind: str, details: list[dict[str, Any]], others: int, died: int) ->
     if unnamed := count - sum(map(len, names.values())):
         words += f" And {unnamed:,} more."
     if died:
-        words += f" RECREATED {died:,}: bots missed events, or the API key is another account's."
+        some = ", ".join(died[:5]) + ", ..." * (len(died) > 5)
+        words += (
+            f" RECREATED {len(died):,} ({some}): bots missed events, or the API key is another account's."
+        )
     see = "The old listenKey died early. See docs/alarms.md" if kind == CHANGED else "See `listenkeys status`"
     return {"count": count, "accounts": named, "text": f"{words} {see}."}
 
