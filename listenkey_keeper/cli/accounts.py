@@ -141,7 +141,7 @@ def add(
     if added.enabled:
         tick = stack.minutes("ScheduleExpression", 30)
         show(
-            f"The next renewal uses it, within about {tick} minutes.",
+            f"The next renewal uses it, in {tick} minutes at most.",
             f"`listenkeys renew --force {as_argument(account)}` does it now.",
         )
     else:

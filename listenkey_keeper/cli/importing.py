@@ -116,7 +116,7 @@ def import_file(
             which = f" --secret {replaced_in[0]}" if len(replaced_in) == 1 else ""
             if len(renewed) <= MOST_NAMED:
                 which = f" {as_argument(' '.join(renewed))}"  # those that begin with a dash first
-            show(f"The next renewal uses the new API keys, within about {tick} minutes.")
+            show(f"The next renewal uses the new API keys, in {tick} minutes at most.")
             wrong = "A wrong API key then shows as REJECTED, CHANGED or RECREATED."
             show(f"`listenkeys renew --force{which}` uses them now. {wrong}")
     if results["failed"]:

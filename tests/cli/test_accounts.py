@@ -258,7 +258,7 @@ def test_replace_changes_the_key_and_nothing_else(
     assert done.exit_code == 0
     assert done.stdout == (
         "alice's API key is replaced (field apiKey of secret listenkeys/alice).\n"
-        "The next renewal uses it, within about 30 minutes.\n`listenkeys renew --force alice` does it now.\n"
+        "The next renewal uses it, in 30 minutes at most.\n`listenkeys renew --force alice` does it now.\n"
     )
     assert row(world, "alice") == before
     assert secret(world, "listenkeys/alice") == {"apiKey": api_key}

@@ -20,7 +20,7 @@ from .test_accounts import OTHER, PRODUCT, row, secret, secret_names
 Import = Callable[..., Result]
 SWEEP = "The next sweep, within 5 minutes, creates their listenKeys.\n`listenkeys renew` does it now.\n"
 RENEWAL = (
-    "The next renewal uses the new API keys, within about 30 minutes.\n"
+    "The next renewal uses the new API keys, in 30 minutes at most.\n"
     "`listenkeys renew --force` uses them now. "
     "A wrong API key then shows as REJECTED, CHANGED or RECREATED.\n"
 )
