@@ -117,7 +117,14 @@ class StatusTable:
         ok = len(enabled) - len(danger) - len(failing)
         text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
         said = []
-        if left := [error for row in enabled if row.state == "ok" and (error := _hindered_by(row))]:
+        met = Counter(row.current.error_code for row in enabled)
+        hindered = [
+            # An error that only one account has met may be a blip.
+            row.host_error if met[row.host_error] > 1 else _hindered_by(row)
+            for row in enabled
+            if row.state == "ok"
+        ]
+        if left := [error for error in hindered if error]:
             said.append((f"{len(left)} not tried since {', '.join(sorted(set(left)))}", "yellow"))
         if ok and not self._whole:
             said.append(("--all lists them", "dim"))

@@ -122,6 +122,11 @@ def test_the_summary_names_five_and_counts_the_rest() -> None:
     )
     banned = AccountStatus(Account("yves", "usdm"), Current(outcome="EXTENDED"), 59, 1, "IP_BANNED")
     assert StatusTable([banned]).sum().plain == "1 account: 1 ok (1 not tried since IP_BANNED)"
+    down = AccountStatus(Account("yves", "usdm"), Current(outcome="EXTENDED"), 59, 1, "TIMEOUT")
+    assert StatusTable([failing("a", 30.0), down]).sum().plain == "2 accounts: 1 ok, 1 failing (a)"
+    assert StatusTable([failing("a", 30.0), failing("b", 30.0), down]).sum().plain == (
+        "3 accounts: 1 ok (1 not tried since TIMEOUT), 2 failing (a, b)"
+    )
 
 
 def test_more_than_20_accounts_are_listed_only_where_they_are_not_ok() -> None:

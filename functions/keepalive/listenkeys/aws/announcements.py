@@ -107,9 +107,7 @@ def _digest(kind: str, details: list[dict[str, Any]], others: int, died: list[st
         words += f" And {unnamed:,} more."
     if died:
         some = ", ".join(died[:5]) + ", ..." * (len(died) > 5)
-        words += (
-            f" RECREATED {len(died):,} ({some}): bots missed events, or the API key is another account's."
-        )
+        words += f" RECREATED {len(died)} ({some}): bots missed events, or the API key is another account's."
     see = "The old listenKey died early. See docs/alarms.md" if kind == CHANGED else "See `listenkeys status`"
     return {"count": count, "accounts": named, "text": f"{words} {see}."}
 
