@@ -228,7 +228,9 @@ def set_(
     if environment:
         said.append(f"uses Binance's {environment} environment from its next renewal on")
     if product:
-        said.append(f"gets a listenKey of {product} at its next renewal")
+        said.append(
+            f"gets a listenKey of {product} at its next renewal (`listenkeys renew NAME` does it now)"
+        )
     says = " and ".join(said) + "."
     _change(registry, chosen(registry, accounts, secret), row, as_json, says, "changed", f"Each {says}")
 

@@ -520,7 +520,8 @@ def test_set_corrects_a_wrong_product_without_the_api_key(
 
     done = run("accounts", "set", "alice", "bob", "--product", "USDM")
 
-    said = "2 accounts changed: alice, bob\nEach gets a listenKey of usdm at its next renewal.\n"
+    said = "Each gets a listenKey of usdm at its next renewal (`listenkeys renew alice bob` does it now).\n"
+    said = f"2 accounts changed: alice, bob\n{said}"
     assert (done.exit_code, done.stdout) == (0, said)
     clock.advance(minutes=25)
     function.invoke(TICK)

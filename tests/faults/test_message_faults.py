@@ -150,6 +150,15 @@ def test_a_person_who_asks_for_a_run_is_not_also_sent_what_it_replaced(watched: 
 
 
 @pytest.mark.row(76)
+def test_a_product_that_was_changed_is_no_early_death(watched: Watched) -> None:
+    watched.world.put_row("alice", product="coinm")
+    watched.go(60)
+    assert watched.world.current("alice")["product"] == "coinm"
+    assert events(watched.world)[-1]["outcome"] == "CREATED"
+    assert not told(watched, MAIL, CHAT)
+
+
+@pytest.mark.row(76)
 def test_people_learn_of_a_dead_key_that_a_bot_has_reported(watched: Watched) -> None:
     dead = watched.world.current("alice")["listenKey"]
     watched.world.exchange.expire(api_key_of("alice"), "usdm")

@@ -127,6 +127,7 @@ class Result:
         """Set `before` to another record and derive the outcome from it: is the key the recorded one?"""
         self.before = record
         key, known = self.listen_key or record.listen_key, record.listen_key
+        same = known and record.product in (None, self.product)
         if self.outcome not in SUCCESSES:
             self.expires_at = record.expires_at
         elif self.late and not self.renews:
@@ -134,7 +135,7 @@ class Result:
         elif key == known:
             self.outcome = Outcome.EXTENDED
         elif self.outcome in (Outcome.CREATED, Outcome.RECREATED):
-            self.outcome = Outcome.RECREATED if known else Outcome.CREATED
+            self.outcome = Outcome.RECREATED if same else Outcome.CREATED
         else:
             self.outcome = Outcome.CHANGED if known else Outcome.EXTENDED
 

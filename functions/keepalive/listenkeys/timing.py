@@ -36,7 +36,6 @@ AWS_CONNECT, AWS_READ = 2.0, 5.0
 AT_ONCE = 1.0  # a call that must not wait long is retried only if it failed within this time
 COUNTER_KEPT = 3600  # a weight counter expires this long after its minute
 
-# Shards
 SHARD_RETRY = 60  # until an incomplete shard is retried; Lambda retries a tick after the same time
 SHARD_STALE = 300  # older messages of a sweep are dropped: those of the next one are there by then
 

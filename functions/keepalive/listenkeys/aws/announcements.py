@@ -48,13 +48,14 @@ def news(result: Result) -> list[str]:
         return []
     # An invalid id must not break JSON: "EventBridge does not escape values" (guide, input transformation).
     id_ = re.sub(f"[^{ID_CHARACTERS}]", "?", result.account_id)[:64]
+    early = not result.late and before.product in (None, result.product)  # else the row's product was changed
     detail = {
         "accountId": id_,
         "product": result.product,
         "outcome": result.outcome,
         "errorCode": result.error_code,
         "expiresAt": iso(result.expires_at) if result.expires_at else None,
-        "diedEarly": CHANGED in kinds and not result.late and (before.expires_at or result.at) > result.at,
+        "diedEarly": CHANGED in kinds and early and (before.expires_at or result.at) > result.at,
         **({"remedy": remedy(result.error_code, id_)} if result.error_code else {}),
     }
     at = iso(result.at)  # so an event's id stays the same however often it is recorded or sent
