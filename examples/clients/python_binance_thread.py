@@ -72,7 +72,7 @@ def reconcile():
                 trades = trades_since(client, since)
                 if notes.empty():  # it is not deaf again
                     catch_up(orders, stops, trades)
-                    since, python_binance.behind = began, False
+                    since, python_binance.behind = began, not notes.empty()
             word, pause = notes.get(), PAUSE
         except Exception as error:
             mistake = not isinstance(error, PASS)  # of your own: with its traceback

@@ -34,7 +34,7 @@ REMEDIES: dict[str, str] = {
         f"if not, correct samconfig.toml and deploy; {_THEN}"
     ),
     ErrorCode.SECRET_INVALID: (
-        f"if all accounts of its secret fail: docs/alarms.md, A shared secret is broken; else: {_REPLACE}"
+        f"if several accounts of its secret fail: docs/alarms.md, A shared secret is broken; else: {_REPLACE}"
     ),
     ErrorCode.SECRET_UNAVAILABLE: "wait; if it lasts, check AWS's status page, and in a VPC its routes",
     ErrorCode.INVALID_ACCOUNT: (
