@@ -23,12 +23,12 @@ from .rows import (
     STACKS_OWN,
     CreateIfMissing,
     Environment,
+    Product,
     RenewAfter,
     as_dict,
     attributes,
     check_id,
     check_place,
-    check_product,
 )
 from .stack import AccountIds, Connect, InSecret, on_stack
 
@@ -54,12 +54,7 @@ _MAX_INPUT = 4096
 def add(
     context: typer.Context,
     account: NewAccount,
-    product: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PRODUCT", help="usdm (the default), coinm, portfolio, portfolio-pro or options."
-        ),
-    ] = None,
+    product: Product = None,
     secret: Annotated[
         str | None,
         typer.Option(
@@ -193,10 +188,7 @@ def set_(
     renew_after: RenewAfter = None,
     create_if_missing: CreateIfMissing = None,
     environment: Environment = None,
-    product: Annotated[
-        str | None,
-        typer.Option(metavar="PRODUCT", help="usdm, coinm, portfolio, portfolio-pro or options."),
-    ] = None,
+    product: Product = None,
     *,
     connect: Connect,
     as_json: bool,
@@ -205,10 +197,8 @@ def set_(
 
     Does not touch their API keys.
     """
-    row = attributes(create_if_missing, renew_after, environment)
-    if product:
-        check_product(product := product.lower())
-        row["product"] = {"S": product}
+    product = product and product.lower()
+    row = attributes(create_if_missing, renew_after, environment, product)
     if not row:
         raise CliError(
             "nothing to set: pass --renew-after, --environment, --product, --create-if-missing or "
@@ -294,12 +284,9 @@ def _change(
 
     NAME stands for the ids.
     """
-    if "environment" in row or "product" in row:
-        for account in known:
-            check_place(
-                row["product"]["S"] if "product" in row else account.product,
-                row["environment"]["S"] if "environment" in row else account.environment,
-            )
+    for account in known:
+        now = {"product": {"S": account.product}, "environment": {"S": account.environment}} | row
+        check_place(now["product"]["S"], now["environment"]["S"])
     changed: list[Account] = []
     ids: list[str] = []
     try:

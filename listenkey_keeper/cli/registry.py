@@ -24,7 +24,7 @@ from listenkeys.products import LIVE
 from .api_keys import ApiKeys, Fields, TakenOut, same_secret
 from .errors import CliError
 from .output import some_of
-from .rows import attributes, check_id, check_place, check_product, looks_like_a_key
+from .rows import attributes, check_id, check_place, looks_like_a_key
 from .stack import Stack
 
 _DEFAULT_FIELD = "apiKey"
@@ -148,9 +148,7 @@ class Registry:
         `known` is the account as it is now, or None. Makes no AWS call. Raises CliError if the arguments are
         invalid, or if the function could not read the secret.
         """
-        attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
-        if wanted.product is not None:
-            check_product(wanted.product)
+        attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment, wanted.product)
         if known and not wanted.replace:
             raise CliError(
                 f"{known.id} already exists: `listenkeys accounts list` shows its row, --replace replaces "
@@ -175,9 +173,8 @@ class Registry:
 
     def write_row(self, wanted: Wanted, known: Account | None, secret_id: str, field: str) -> None:
         """Write the row of an account whose key is in this secret and field. Of a known one, only changes."""
-        row = attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment)
-        if wanted.product or not known:
-            row["product"] = {"S": wanted.product or "usdm"}
+        product = wanted.product or (None if known else "usdm")
+        row = attributes(wanted.create_if_missing, wanted.renew_after, wanted.environment, product)
         if secret_id != (known.secret_id if known else self.own_secret(wanted.account_id)):
             row["secretId"] = {"S": secret_id}
         if field != (known.secret_field if known else _DEFAULT_FIELD):

@@ -26,6 +26,10 @@ RenewAfter = Annotated[
 Environment = Annotated[
     str | None, typer.Option(metavar="ENVIRONMENT", help="Binance's live (the default), demo or testnet.")
 ]
+Product = Annotated[
+    str | None,
+    typer.Option(metavar="PRODUCT", help="usdm (the default), coinm, portfolio, portfolio-pro or options."),
+]
 CreateIfMissing = Annotated[
     bool | None,
     typer.Option(help="Create a listenKey when Binance has none (the default), or raise an alarm instead."),
@@ -63,7 +67,10 @@ def check_place(product: str, environment: str) -> None:
 
 
 def attributes(
-    create_if_missing: bool | None, renew_after: str | None, environment: str | None = None
+    create_if_missing: bool | None,
+    renew_after: str | None,
+    environment: str | None = None,
+    product: str | None = None,
 ) -> dict[str, Any]:
     """Return the attributes that these options set; the value is None if an option removes the attribute.
 
@@ -85,6 +92,9 @@ def attributes(
                 f"{STACKS_OWN}: the stack's RenewAfterMinutes"
             )
         row["renewAfterMinutes"] = {"N": str(int(renew_after))}
+    if product is not None:
+        check_product(product)
+        row["product"] = {"S": product}
     return row
 
 
