@@ -118,13 +118,7 @@ class StatusTable:
         text = Text(f"{len(self.rows)} account{'s' * (len(self.rows) != 1)}: {ok} ok")
         said = []
         met = Counter(row.current.error_code for row in enabled)
-        hindered = [
-            # An error that only one account has met may be a blip.
-            row.host_error if met[row.host_error] > 1 else _hindered_by(row)
-            for row in enabled
-            if row.state == "ok"
-        ]
-        if left := [error for error in hindered if error]:
+        if left := [error for row in enabled if row.state == "ok" and (error := _hindered_by(row, met))]:
             said.append((f"{len(left)} not tried since {', '.join(sorted(set(left)))}", "yellow"))
         if ok and not self._whole:
             said.append(("--all lists them", "dim"))
@@ -187,10 +181,14 @@ def _account(row: AccountStatus) -> dict[str, Any]:
     }
 
 
-def _hindered_by(row: AccountStatus) -> str | None:
-    """Return the error of other accounts that keeps an account from being renewed, or None."""
+def _hindered_by(row: AccountStatus, met: Counter[str | None]) -> str | None:
+    """Return the error of other accounts that keeps an account from being renewed, or None.
+
+    `met` says how many accounts have met each error: one that a single account has met may be a blip.
+    """
     late = (row.minutes_left or 0) <= _DUE_MINUTES
-    return row.host_error if late or row.host_error in _OF_THE_ADDRESS else None
+    stays = met[row.host_error] > 1 or row.host_error in _OF_THE_ADDRESS
+    return row.host_error if late or stays else None
 
 
 def _not_tried(row: AccountStatus) -> str | None:
