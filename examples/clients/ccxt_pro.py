@@ -211,14 +211,8 @@ class KeptBinance(ccxt.pro.binance):
                 await asyncio.sleep(DEAD_SECONDS)
 
 
-async def main():
-    exchange = KeptBinance(
-        {
-            # Without an API key ccxt cannot ask for the positions.
-            "options": {"defaultType": "swap", "watchPositions": {"fetchPositionsSnapshot": False}},
-            "streaming": {"keepAlive": PING_MS},
-        }
-    )
+async def run(exchange):
+    """Print the account's orders until the program ends. `exchange` is a KeptBinance, or made from one."""
     exchange.use(await first_key())
     following = asyncio.create_task(exchange.follow())
     try:
@@ -232,6 +226,12 @@ async def main():
     finally:
         following.cancel()
         await exchange.close()
+
+
+async def main():
+    # Without an API key ccxt cannot ask for the positions.
+    options = {"defaultType": "swap", "watchPositions": {"fetchPositionsSnapshot": False}}
+    await run(KeptBinance({"options": options, "streaming": {"keepAlive": PING_MS}}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import logging
 import os
 
 import ccxt.pro
-from ccxt_pro import PING_MS, KeptBinance, first_key, text_of
+from ccxt_pro import PING_MS, KeptBinance, run, text_of
 
 SYMBOL = "BTC/USDT:USDT"
 MOST, WEEK = 1000, 7 * 86_400_000  # trades in an answer, the oldest first, and the ms that one may cover
@@ -73,27 +73,9 @@ class Bot(KeptBinance):
 
 
 async def main():
-    exchange = Bot(
-        {
-            "apiKey": os.environ["BINANCE_API_KEY"],
-            "secret": os.environ["BINANCE_API_SECRET"],
-            "options": {"defaultType": "swap"},
-            "streaming": {"keepAlive": PING_MS},
-        }
-    )
-    exchange.use(await first_key())
-    following = asyncio.create_task(exchange.follow())
-    try:
-        while True:
-            try:
-                for order in await exchange.watch_orders():
-                    print(order["id"], order["symbol"], order["status"], flush=True)
-            except ccxt.NetworkError as error:
-                logging.warning("%s", text_of(error))
-                await asyncio.sleep(5)
-    finally:
-        following.cancel()
-        await exchange.close()
+    settings = {"apiKey": os.environ["BINANCE_API_KEY"], "secret": os.environ["BINANCE_API_SECRET"]}
+    settings |= {"options": {"defaultType": "swap"}, "streaming": {"keepAlive": PING_MS}}
+    await run(Bot(settings))
 
 
 if __name__ == "__main__":
