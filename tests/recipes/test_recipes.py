@@ -538,10 +538,12 @@ def test_stand_in_runs_it_unchanged(program, place):
     said = lambda: f"{running.heard}{running.complaints[-20:]}"  # noqa: E731
     words = lambda: [line.split()[0] for line in running.heard if line.startswith(("knows", "stops"))]  # noqa: E731
     started = [command(BOTS.get(program, program))[0], str(RECIPES / "stand_in.py"), program]
-    environment = place.local_environment()
+    environment = {**place.local_environment(), "BINANCE_API_KEY": "one of the reader's"}
     running = Recipe(place, started, environment)
     try:
         running.hears_orders("on the stand-in")
+        if program in BOTS:
+            eventually(lambda: "knows" in words(), said)
         if program == "python_binance_thread.py":
             number = place.exchange.orders(API_KEY)[-1]
             outage = place.exchange.fault(status=503, api_key=API_KEY, method="GET")
@@ -562,6 +564,8 @@ def test_stand_in_runs_it_unchanged(program, place):
             assert words()[before:] == ["stops", "stops", "knows"]
     finally:
         running.end()
+    assert {request.api_key for request in place.exchange.requests} - {None} == {API_KEY}, "alice's own"
+    assert [request.path for request in place.exchange.requests if request.status == 401] == []
 
     # And what is missing ends it, also in a thread.
     del environment["LISTEN_KEYS_TABLE"]
@@ -582,6 +586,9 @@ def test_a_bot_reconciles_all_that_it_missed_before_its_heartbeat(name, place):
     ):
         assert text in program
         program = program.replace(text, instead)
+    raises = r"\1if mistakes:\n\1    raise mistakes.pop()\n\1print("
+    program = re.sub(r'(?m)^( +)print\((?="knows")', raises, program)
+    program = f'mistakes = [KeyError("a mistake of the bot\'s own")]\n{program}'
     fill = {"x": "TRADE", "X": "FILLED", "l": "0.001", "z": "0.001", "L": "10000"}
     filled = place.exchange.emit_order(API_KEY)
     place.exchange.emit_algo_order(API_KEY)
@@ -610,4 +617,5 @@ def test_a_bot_reconciles_all_that_it_missed_before_its_heartbeat(name, place):
         finally:
             running.end()
     assert any("cannot reconcile: " in line for line in running.complaints)
-    assert "Traceback (most recent call last):" not in running.complaints
+    assert 'KeyError: "a mistake of the bot\'s own"' in running.complaints
+    assert running.complaints.count("Traceback (most recent call last):") == 1, "an error of Binance has none"
