@@ -216,7 +216,10 @@ def set_(
         gets = "a new listenKey" if create_if_missing else "an alarm instead of a new listenKey"
         said.append(f"gets {gets} if Binance has none for it")
     if environment:
-        said.append(f"uses Binance's {environment} environment from its next renewal on")
+        said.append(
+            f"uses Binance's {environment} environment from its next renewal on (`listenkeys renew --force "
+            "NAME` does it now)"
+        )
     if product:
         said.append(
             f"gets a listenKey of {product} at its next renewal (`listenkeys renew NAME` does it now)"

@@ -284,7 +284,9 @@ def test_replace_that_changes_the_product_or_the_environment_says_so(
 def test_set_moves_an_account_to_another_environment_where_binance_has_it(run: Run, world: World) -> None:
     world.add_account("alice", "a" * 20)
     world.add_account("bob", "b" * 20, product="portfolio")
-    assert run("accounts", "set", "alice", "--environment", "demo").exit_code == 0
+    moved = run("accounts", "set", "alice", "--environment", "demo")
+    assert moved.exit_code == 0
+    assert "from its next renewal on (`listenkeys renew --force alice` does it now)" in moved.stdout
     assert (row(world, "alice") or {})["environment"] == {"S": "demo"}
     refused = run("accounts", "set", "bob", "--environment", "demo")
     assert (refused.exit_code, "environment" in (row(world, "bob") or {})) == (2, False)
