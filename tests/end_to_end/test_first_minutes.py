@@ -96,7 +96,6 @@ NOT_TYPED = {
     "git remote rename origin upstream": "is once, for a private copy",
     "git remote add origin <an empty private repository>": "goes with it",
     'git add samconfig*.toml && git commit -m "Our settings" && git push -u origin main': "goes with it",
-    "sam build && sam deploy --config-file samconfig-2.toml": "needs AWS, and a second region",
     f"{COPY} 'rm -rf /opt/listenkey-keeper && tar x -C /opt'": "needs a server",
     "python3 -m venv /opt/recipe": "needs a server; the same is typed for .venv-bot",
     "sam delete": "ends a stack; tests/rehearsal does",
