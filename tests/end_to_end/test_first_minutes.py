@@ -96,7 +96,7 @@ NOT_TYPED = {
     "git remote rename origin upstream": "is once, for a private copy",
     "git remote add origin <an empty private repository>": "goes with it",
     'git add samconfig*.toml && git commit -m "Our settings" && git push -u origin main': "goes with it",
-    f"{COPY} 'rm -rf /opt/listenkey-keeper && tar x -C /opt'": "needs a server",
+    f"{COPY} 'tar x --recursive-unlink -C /opt'": "needs a server",
     "python3 -m venv /opt/recipe": "needs a server; the same is typed for .venv-bot",
     "sam delete": "ends a stack; tests/rehearsal does",
     "make simulate": "takes ten minutes; tests/unit/test_simulation.py runs its parts",

@@ -73,8 +73,9 @@ def constant(recipe: str, before: str) -> int:
 
 
 def test_how_long_a_recipe_is_deaf_is_what_its_constants_come_to() -> None:
-    rows = re.findall(r"^\| ([^|]+) \| (?:for|until)([^|]*) \|$", PAGE, re.MULTILINE)
-    most = {event: int(re.findall(r"(\d+) s\b", how_long)[-1]) for event, how_long in rows}
+    rows = re.findall(r"^\| ([^|]+) \| (?:for|until)([^|]*) \| ([^|]*) \|$", PAGE, re.MULTILINE)
+    most = {event: int(re.findall(r"(\d+) s\b", how_long)[-1]) for event, how_long, _ in rows}
+    deaf = {event: when for event, _, when in rows}
 
     def said(*seconds: int) -> int:
         """Return the next multiple of 5: a handshake and the answers of AWS take some time, too."""
@@ -96,6 +97,8 @@ def test_how_long_a_recipe_is_deaf_is_what_its_constants_come_to() -> None:
         "the key dies while the socket is closed": replaced,
         "another program sends DELETE: no event comes": replaced,
     }
+    assert deaf["the network dies silently"].endswith(f" to {max(missed_pings, unanswered)} s")
+    assert deaf["the keeper has replaced the key"] == f"after up to {look} s"
     often = constant("ccxt_pro.mjs", "LOOK_MS = ")
     assert often == constant("binance_sdk.mjs", "LOOK_MS = ")
     sooner = said(often + pause, often + theirs + reconnect)
