@@ -27,7 +27,7 @@ def test_the_page_reads_a_key_and_says_that_it_is_dead(world: Scene, monkeypatch
     code = "".join(blocks(PAGE, "python")).replace(
         "<ListenKeysTableName>", world.aws.outputs["ListenKeysTableName"]
     )
-    code = code.replace("ap-northeast-1", REGION)
+    code = code.replace("<the stack's region>", REGION)
     exec(compile(code, "docs/consumer.md", "exec"), {})
     assert capsys.readouterr().out == (
         "alice usdm 2026-01-01 01:00:00+00:00\nusdm 2026-01-01T01:00:00.000Z\n"
