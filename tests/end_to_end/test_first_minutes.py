@@ -100,8 +100,6 @@ NOT_TYPED = {
     "python3 -m venv /opt/recipe": "needs a server; the same is typed for .venv-bot",
     "sam delete": "ends a stack; tests/rehearsal does",
     "make simulate": "takes ten minutes; tests/unit/test_simulation.py runs its parts",
-    "make test": "is what runs the tests",
-    "make check": "a check of this repository, with its own environments",
 }
 
 
