@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samtranslator.yaml_helper import yaml_parse
 
 from listenkeys.aws.announcements import NAMED
@@ -22,7 +22,7 @@ from listenkeys.products import ENDPOINTS, ENVIRONMENTS, PRODUCTS, endpoint_name
 from listenkeys.report import Report
 from listenkeys.trigger import EXPIRED, MANUAL, SWEEP, TICK
 from listenkeys.view.remedies import REMEDIES
-from local.aws.stack import REGION, choose, expand
+from local.aws.stack import choose, expand
 from local.binance.server import BinanceServer
 from local.front import VERBS
 from tests.integration.test_reporting import METRICS
@@ -131,19 +131,6 @@ def test_every_parameter_a_page_names_exists() -> None:
     for page in (ALARMS, COMMAND, MESSAGES, OPERATIONS, REFERENCE, SECURITY):
         for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=[^`]*)?`", page):
             assert name in known, name
-
-
-def test_the_import_of_a_deleted_stacks_tables_names_each_table() -> None:
-    [text] = re.findall(r"--resources-to-import '(\[.*?\])'", OPERATIONS, re.DOTALL)
-    imported = json.loads(text)
-    tables = {n for n, r in TEMPLATE["Resources"].items() if r["Type"] == "AWS::DynamoDB::Table"}
-    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, "AWS::DynamoDB::Table").schema
-    [identifier] = schema["primaryIdentifier"]
-
-    assert {entry["LogicalResourceId"] for entry in imported} == tables
-    for entry in imported:
-        assert entry["ResourceType"] == "AWS::DynamoDB::Table"
-        assert [f"/properties/{name}" for name in entry["ResourceIdentifier"]] == [identifier]
 
 
 def test_every_command_a_page_names_exists() -> None:
@@ -301,6 +288,26 @@ def test_what_copies_accounts_copies_each_secret_and_row(tmp_path: Path) -> None
         "put-secret-value listenkeys/of-bob there: content of listenkeys/of-bob",
         "create-secret listenkeys/two there: content of listenkeys/two",
         *(f"put-item table-there there: {json.dumps(row, separators=(',', ':'))}" for row in (alice, bob)),
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="needs jq")
+def test_the_accounts_of_a_deleted_stack_are_copied_row_by_row(tmp_path: Path) -> None:
+    rows = [{"accountId": {"S": name}, "note": {"S": r"a \" b"}} for name in ("alice", "bob")]
+    stubs = f"""
+        aws() {{
+          case "$*" in
+            *scan*" old "*) echo {shlex.quote(json.dumps({"Items": rows}))};;
+            *put-item*) echo "$4 $6" >> written;;
+          esac
+        }}
+    """
+    typed = blocks(section(OPERATIONS, "Back up and move"), "console")[-1]
+    [copies] = re.findall(r"\$ (aws dynamodb scan .*?done)$", typed, re.MULTILINE | re.DOTALL)
+    copies = copies.replace("<old AccountsTable>", "old").replace("<new AccountsTable>", "new")
+    subprocess.run(["bash", "-c", stubs + copies], check=True, cwd=tmp_path, timeout=SECONDS)
+    assert (tmp_path / "written").read_text().splitlines() == [
+        f"new {json.dumps(row, separators=(',', ':'))}" for row in rows
     ]
 
 

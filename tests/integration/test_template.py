@@ -9,7 +9,6 @@ from itertools import accumulate
 from typing import Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from listenkeys.timing import AT_RISK, AT_RISK_MINUTES
 from listenkeys.view.status import ATTRIBUTES
@@ -363,16 +362,6 @@ def test_a_table_outlives_the_stack_and_is_encrypted(table: str, parameters: dic
     assert properties["DeletionProtectionEnabled"] == {"Ref": "ProtectTables"}
     # None: the key that DynamoDB owns, free and open to readers from other accounts.
     assert properties.get("SSESpecification") == (customer_key if parameters else None)
-
-
-def test_the_template_that_adopts_tables_has_them_as_this_one_has() -> None:
-    whole, tables = (
-        yaml_parse((ROOT / path).read_text()) for path in ("template.yaml", "docs/adopt-tables.yaml")
-    )
-    assert tables["Resources"] == {name: whole["Resources"][name] for name in of_type("AWS::DynamoDB::Table")}
-    assert tables["Conditions"].items() <= whole["Conditions"].items()
-    for name, declared in tables["Parameters"].items():
-        assert declared.items() <= whole["Parameters"][name].items()
 
 
 def test_the_queue_keeps_letters_for_14_days_encrypted() -> None:
