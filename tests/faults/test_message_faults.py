@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -159,12 +160,17 @@ def test_a_product_that_was_changed_is_no_early_death(watched: Watched) -> None:
 
 
 @pytest.mark.row(76)
-def test_people_learn_of_a_dead_key_that_a_bot_has_reported(watched: Watched) -> None:
+@pytest.mark.parametrize("asked", [None, {}, {"accounts": ["alice"], "force": True}], ids=str)
+def test_people_learn_of_a_dead_key_that_a_bot_has_reported(
+    watched: Watched, asked: dict[str, Any] | None
+) -> None:
     dead = watched.world.current("alice")["listenKey"]
     watched.world.exchange.expire(api_key_of("alice"), "usdm")
     watched.invoke(question("alice", dead, dead=True))
     assert [event["accountId"] for event in events(watched.world)] == ["alice"], "bots learn of it at once"
     assert not told(watched, MAIL, CHAT)
+    if asked is not None:  # a person's run, whose answer does not name the account
+        watched.invoke(asked)
     watched.go(60)
     for place in (MAIL, CHAT):
         [message] = [text for text in told(watched, place) if "REPLACED" in text]

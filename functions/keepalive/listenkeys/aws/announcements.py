@@ -2,8 +2,7 @@
 
 An event is sent at least once. Copies have the same `id` in their detail. An announcement is recorded with
 the account first (`unannounced`), then sent, then cleared: a run that dies in between, or a bus that does not
-answer, delays it but does not lose it. It is cleared only after people were sent the run's digests: of
-accounts that began to fail, that recovered, or, in a scheduled run, whose listenKey had died early.
+answer, delays it but does not lose it. It is cleared only after people were sent the run's digests.
 """
 
 import contextlib
@@ -69,15 +68,17 @@ def digests(texts: Iterable[str], results: Sequence[Result], scheduled: bool) ->
     """Return the events that tell people of these announcements: at most one of each kind, with its detail.
 
     While a host is down, each run tries a few more of its accounts. People already know an error that another
-    account has had since it began to fail: `results`, those of the whole run, show which. These are left out.
+    account has had since it began to fail: `results`, those of the whole run, show which. These are left out,
+    and the keys that a manual run (`scheduled` is false) has replaced itself: its answer names them.
     """
     deferred = {result.account_id for result in results if result.outcome is Outcome.DEFERRED}
     told = {r.before.only_error for r in results if deferred and not r.before.unannounced}
+    seen = set() if scheduled else {text for result in results for text in result.unannounced}
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in DIGESTS}
     for text in texts:
         kind, detail = _recorded(text)
         known = detail.get("outcome") == Outcome.FAILED and detail.get("errorCode") in told
-        known |= kind == CHANGED and not (scheduled and detail.get("diedEarly"))
+        known |= kind == CHANGED and (text in seen or not detail.get("diedEarly"))
         if kind in DIGESTS and "accountId" in detail and not known:
             found[kind][detail["accountId"]] = detail
     for id_ in {*found[FAILING]} & {*found[RECOVERED]}:  # it failed since people were last told
@@ -140,9 +141,8 @@ class Announcer:
 
     def _put(self, events: Sequence[Event]) -> list[bool]:
         """Send events. Return for each whether the bus accepted it."""
-        to, entries, taken = {"listenKeysTable": self.table}, list[Any](), list[bool]()
-        for kind, detail in events:
-            entries.append({"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail | to)})
+        to, taken = {"listenKeysTable": self.table}, list[bool]()
+        entries: Any = [{"Source": SOURCE, "DetailType": k, "Detail": json.dumps(d | to)} for k, d in events]
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
             answer = call("EventBridge did not take the announcements", self.events.put_events, Entries=batch)
