@@ -69,7 +69,7 @@ def digests(texts: Iterable[str], results: Sequence[Result], scheduled: bool) ->
 
     While a host is down, each run tries a few more of its accounts. People already know an error that another
     account has had since it began to fail: `results`, those of the whole run, show which. These are left out,
-    and the keys that a manual run (`scheduled` is false) has replaced itself: its answer names them.
+    and the keys that a manual run (`scheduled` is false) has replaced itself: who asked for it sees them.
     """
     deferred = {result.account_id for result in results if result.outcome is Outcome.DEFERRED}
     told = {r.before.only_error for r in results if deferred and not r.before.unannounced}
