@@ -147,7 +147,7 @@ e2e: install build .venv-runtime/.installed  ## Run the end-to-end tests: built,
 rehearse: install build .venv-ministack/.installed $(SIMULATOR)  ## Deploy with sam to an AWS that enforces policies (npm)
 	$(BIN)/python -m pytest -m rehearsal -v -x tests/rehearsal
 
-clients: install $(CLIENTS:%=.venv-%/.installed) $(NODE_CLIENTS)  ## Run other clients and the recipes against the stand-in
+clients: install $(CLIENTS:%=.venv-%/.installed) $(NODE_CLIENTS)  ## Run other clients and the recipes against the stand-in (npm)
 	$(BIN)/python -m pytest -m clients --numprocesses auto --dist worksteal tests/clients tests/recipes
 
 CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/google-chrome))
