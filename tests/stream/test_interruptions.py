@@ -85,6 +85,8 @@ async def test_a_keeper_that_stops_is_noticed_when_the_keys_hour_is_over(
     assert alice.interruptions == [Interrupted(expires_at - MARGIN, "key not renewed")]
     assert not alice.stream.state.listening
     assert "events may be missing (key not renewed)" in caplog.text
+    await hears(alice, world.exchange)  # the socket is still open, and the key alive
+    [order] = alice.orders
     for _ in range(180):
         await until(lambda: alice.resting)
         time_.advance(10)
@@ -95,7 +97,8 @@ async def test_a_keeper_that_stops_is_noticed_when_the_keys_hour_is_over(
     keeper.renew()
     time_.advance(6)
     await listening(alice)
-    await hears(alice, world.exchange)
+    orders = [order, world.exchange.emit_order(ALICE)]
+    await until(lambda: alice.orders == orders)
     assert alice.told == ["+started", "-key not renewed", "+key not renewed"]
     assert bounds(alice.gaps[1])[0] <= expires_at
 
