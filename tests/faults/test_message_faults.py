@@ -262,6 +262,27 @@ def test_an_error_that_has_changed_since_hides_no_outage(world: Scene) -> None:
 
 
 @pytest.mark.row(76)
+@pytest.mark.parametrize("errors", [[503], [503, 418]], ids=["one error", "two errors"])
+def test_an_account_that_needs_a_person_after_an_outage_is_named_once(
+    watched: Watched, errors: list[int]
+) -> None:
+    world, key = watched.world, api_key_of("alice")
+    watched.go(29)
+    world.exchange.revoke(key)
+    for status in [*errors, *errors]:  # the second time she is known to need a person
+        fault = world.exchange.fault(status=status)
+        watched.go(40)
+        fault.clear()
+        if status == errors[-1]:
+            watched.go(60)
+    named = [text for text in told(watched, MAIL) if "INVALID_API_KEY: alice (usdm)" in text]
+    assert len(named) == 1
+    world.exchange.add_account(key)
+    watched.go(60)
+    assert "alice" in next(text for text in reversed(told(watched, MAIL)) if "RECOVERED" in text)
+
+
+@pytest.mark.row(76)
 def test_what_could_not_be_told_is_told_by_the_next_run(world: Scene) -> None:
     world.live("alice", "bob")
     watched = Watched(world, world.function, world.clock)

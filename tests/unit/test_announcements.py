@@ -17,6 +17,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EARLIER = NOW - timedelta(minutes=40)
 WELL = Current("key", "EXTENDED", EARLIER, EARLIER, EARLIER + LEASE)
 ILL = Current("key", "FAILED", EARLIER, EARLIER, EARLIER + LEASE, consecutive_failures=2)
+NEEDED = replace(ILL, outcome="REJECTED", error_code="INVALID_API_KEY", only_error="INVALID_API_KEY")
 
 CHANGED, FAILING, RECOVERED = "Listen Key Changed", "Listen Key Failing", "Listen Key Recovered"
 
@@ -40,7 +41,10 @@ def result(outcome: Outcome, before: Current, id_: str = "alice") -> Result:
         (Outcome.FAILED, NOTHING, [FAILING]),
         (Outcome.FAILED, ILL, []),
         (Outcome.REJECTED, WELL, [FAILING]),
-        (Outcome.REJECTED, ILL, []),
+        (Outcome.REJECTED, ILL, [FAILING]),
+        (Outcome.REJECTED, NEEDED, []),
+        (Outcome.FAILED, NEEDED, []),
+        (Outcome.REJECTED, replace(NEEDED, outcome="FAILED", error_code="TIMEOUT"), []),
     ],
 )
 def test_a_change_is_news_and_its_repetition_is_not(

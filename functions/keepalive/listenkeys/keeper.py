@@ -132,8 +132,7 @@ class _Run:
         wait, left = SECRETS_AGAIN, self._renewals(due)
         while left:
             left = self._send(_keyed(left, self.keeper.credentials, self.report))
-            now = self.clock.monotonic()
-            seconds = self.deadline - now
+            seconds = self.deadline - (now := self.clock.monotonic())
             if seconds < 1.0 or not any(now < each.dies_at < self.deadline + AT_RISK for each in left):
                 for renewal in left:
                     self.journal.add(renewal.failure())

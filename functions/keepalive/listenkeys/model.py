@@ -72,11 +72,16 @@ class Current:
     consecutive_failures: int = 0
     error_code: str | None = None
     error_message: str | None = None
-    only_error: str | None = None  # the code of all failures in a row; empty if they differ
+    only_error: str | None = None  # the code of all failures in a row, or of the last REJECTED one; or empty
     unannounced: tuple[str, ...] = ()
     run_id: str | None = None
     attempted: str | None = None  # attemptedAt as recorded, even if it is not a valid time
     product: str | None = None  # the key's
+
+    @property
+    def rejected(self) -> bool:
+        """Whether one of the failures in a row was REJECTED, so that people know that they are needed."""
+        return self.outcome == Outcome.REJECTED or self.only_error not in (None, "", self.error_code)
 
 
 NOTHING = Current()

@@ -56,9 +56,8 @@ class Report:
         """Return in one line why the run is incomplete, or None if nothing is left to try again."""
         left = [r for r in self.results if r.outcome in RETRYABLE]
         codes = Counter(f"{r.outcome} {r.error_code}" for r in left)
-        reasons = [f"{n} {what}" for what, n in codes.most_common()] + self.trouble
-        if self.accounts_unread:
-            reasons.insert(0, self.accounts_unread)
+        unread = [self.accounts_unread] if self.accounts_unread else []
+        reasons = unread + [f"{n} {what}" for what, n in codes.most_common()] + self.trouble
         if not reasons:
             return None
         return f"{len(left)} of {self.accounts} accounts left for another try: {', '.join(reasons)}"

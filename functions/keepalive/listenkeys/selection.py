@@ -71,8 +71,7 @@ class DueRule:
 
 def select(accounts: Iterable[Account], current: Mapping[str, Current], due_rule: DueRule) -> Selection:
     """Select the due accounts, live keys first, the soonest to expire before others. Settle the rest."""
-    selection = Selection()
-    trigger = due_rule.trigger
+    selection, trigger = Selection(), due_rule.trigger
     for account in accounts:
         before = current.get(account.id, NOTHING)
         settled = Result(account.id, account.product, Outcome.SKIPPED, due_rule.now, before, to_record=False)

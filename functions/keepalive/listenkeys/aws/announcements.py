@@ -35,13 +35,14 @@ _BATCH = 10  # PutEvents' limit
 def news(result: Result) -> list[str]:
     """Return the announcements of a result, as JSON texts to record with it."""
     before, kinds = result.before, []
+    first = not before.consecutive_failures or (result.outcome is Outcome.REJECTED and not before.rejected)
     if result.outcome in SUCCESSES:
         # Also if no key was recorded: a run that created it may have died, or be late, before it records it.
         if result.outcome is not Outcome.EXTENDED or not before.listen_key:
             kinds.append(CHANGED)
         if before.consecutive_failures and not result.late:
             kinds.append(RECOVERED)
-    elif not before.consecutive_failures and not result.late:
+    elif first and not result.late:
         kinds.append(FAILING)
     if not kinds:
         return []

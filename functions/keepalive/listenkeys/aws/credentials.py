@@ -55,8 +55,7 @@ class Credentials:
         accounts = list(accounts)
         ids = list(dict.fromkeys(account.secret_id for account in accounts))
         batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
-        contents: dict[str, Any] = {}
-        unanswered = 0
+        contents, unanswered = dict[str, Any](), 0
 
         def read(batch: list[str]) -> dict[str, Any]:
             nonlocal unanswered
@@ -78,9 +77,8 @@ class Credentials:
 
     def _read(self, ids: list[str]) -> dict[str, Any]:
         """Return each secret's parsed content, or why it has none."""
-        found: dict[str, Any] = {}
         request: dict[str, Any] = {"SecretIdList": ids}
-        alone, code = len(ids) == 1, ""
+        found, alone, code = dict[str, Any](), len(ids) == 1, ""
 
         def note(names: Iterable[object], content: Any) -> None:
             found.update(dict.fromkeys((id_ for id_ in ids if alone or id_ in names), content))
@@ -137,10 +135,8 @@ def _problem(code: str) -> AccountError:
         missing = "the secret does not exist or has no value: create it, or correct secretId"
         return Rejected(ErrorCode.SECRET_NOT_FOUND, missing)
     if code in _DENIED:
-        return Rejected(
-            ErrorCode.SECRET_DENIED,
-            "the function may not read the secret: is it under SecretPrefix, with a KMS key it may use?",
-        )
+        why = "the function may not read the secret: is it under SecretPrefix, with a KMS key it may use?"
+        return Rejected(ErrorCode.SECRET_DENIED, why)
     if code in _BAD_REQUEST:
         return _invalid(f"Secrets Manager refused the secret ({code}): is it being deleted?")
     return _unavailable(code or "its answer did not mention it")

@@ -79,8 +79,7 @@ class Records:
 
     def _transact(self, groups: dict[str, list[Any]]) -> dict[str, str]:
         """Write each account's items, all or none. Return the accounts refused for good, with the code."""
-        failed: dict[str, str] = {}
-        tried, why = 0, ""
+        failed, tried, why = dict[str, str](), 0, ""
         while items := [(id_, item) for id_, items in groups.items() for item in items]:
             if tried == MAX_TRIES:
                 raise Unavailable(f"{_NAME} could not be written: {why}")
