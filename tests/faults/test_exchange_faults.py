@@ -47,7 +47,7 @@ def ledger_outcomes(world: World, *names: str) -> set[str]:
 
 def page(run: Run) -> bool:
     """Tell whether a run emits what KeyAtRiskAlarm goes off at."""
-    return metrics(run.done).get("MinRemainingSeconds", 3600.0) < 900
+    return metrics(run.done).get("KeysAtRisk", 0.0) > 0
 
 
 @pytest.mark.row(1)
