@@ -199,11 +199,16 @@ class Problems:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         room = options.max_width - 3  # an indent and a comma
+        said_what_to_do = set[str]()  # of codes whose steps name no account
         for number, ((code, message), names) in enumerate(self._names.items()):
             if number and options.is_terminal:
                 yield ""
-            if code:
+            if code in said_what_to_do:
+                yield problem(code, message)
+            elif code:
                 yield from advice(code, message, names)
+                if "NAME" not in REMEDIES.get(code, ""):
+                    said_what_to_do.add(code)
             elif message:
                 yield Text(plain(f"{message[0].upper()}{message[1:]}."))
             said = some_of([abbreviate(name, room, ellipsis(options)) for name in sorted(names)], self._most)

@@ -25,6 +25,19 @@ def test_each_error_is_said_once_with_at_most_100_names(capsys: pytest.CaptureFi
     assert capsys.readouterr().out.splitlines()[1] == f"  101 accounts: {listed} and 1 more"
 
 
+def test_what_to_do_about_a_code_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        ("bob", "IP_BANNED", "418"),
+        ("carol", "IP_BANNED", "not tried"),
+        ("dave", "SECRET_NOT_FOUND", "no"),
+    ]
+    show(Problems([*found, ("erin", "SECRET_NOT_FOUND", "gone")]))
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("  - Wait, and find what else uses this address") for line in lines) == 1
+    assert lines[lines.index("IP_BANNED: not tried") + 1] == "  carol"
+    assert [name in "".join(lines) for name in ("--replace dave", "--replace erin")] == [True, True]
+
+
 def test_in_a_terminal_errors_are_apart_coloured_and_their_names_cut() -> None:
     console = Console(width=20, force_terminal=True, color_system="standard", no_color=False)
     with console.capture() as captured:
