@@ -15,7 +15,7 @@ from listenkey_keeper.cli.main import app
 from tests.integration.test_documentation import PAGES
 
 GLOBAL = {"--query", "--region", "--output", "--profile"}
-# In a sentence these are names of commands, or patterns. --install-completion ends the program that parses it.
+# In a sentence these are names of commands, or patterns. --install-completion ends the program itself.
 NAMES = ("accounts", "history", "accounts set --OPTION VALUE NAME", "--install-completion")
 # These, and `aws cloudformation deploy`, are of the tool `aws` alone, which the tests do not install.
 TOOLS_OWN = ("aws configure", "aws sso login", "aws logs tail ")
