@@ -20,6 +20,7 @@ MOST, WEEK = 1000, 7 * 86_400_000  # trades in an answer, the oldest first, and 
 PAUSE, LONGEST_PAUSE = 5, 300  # seconds between two tries to reconcile: each is twice as long
 PASS = (BinanceAPIException, BinanceRequestException, RequestException)  # errors that are no mistakes
 notes = queue.Queue()  # from the recipe's thread
+noting = threading.Lock()  # a note and `behind` change together
 
 
 def stop_quoting():
@@ -38,9 +39,10 @@ def catch_up(orders, stops, trades):
 
 def note(word):
     """Pass on what happened. It is called in the recipe's thread, so it must not wait."""
-    python_binance.behind = True
-    print(f"{python_binance.ACCOUNT}: {word}", flush=True)
-    notes.put(word)
+    with noting:
+        python_binance.behind = True
+        print(f"{python_binance.ACCOUNT}: {word}", flush=True)
+        notes.put(word)
 
 
 def trades_since(client, since):
@@ -72,7 +74,9 @@ def reconcile():
                 trades = trades_since(client, since)
                 if notes.empty():  # it is not deaf again
                     catch_up(orders, stops, trades)
-                    since, python_binance.behind = began, not notes.empty()
+                    since = began
+                    with noting:
+                        python_binance.behind = not notes.empty()
             word, pause = notes.get(), PAUSE
         except Exception as error:
             mistake = not isinstance(error, PASS)  # of your own: with its traceback

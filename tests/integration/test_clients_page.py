@@ -2,9 +2,13 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -131,6 +135,41 @@ def test_stand_in_without_its_program_says_so_in_a_line(
     done = stand_in(*program)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
     assert done.stderr.startswith(says)
+
+
+def test_a_threaded_bot_that_is_deaf_while_it_catches_up_stays_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The recipe's thread is slow to print that it is deaf, as when the journal does not keep up."""
+    recipe: Any = ModuleType("python_binance")
+    recipe.ACCOUNT, recipe.behind = "alice", True
+    library: Any = ModuleType("binance")
+    names = ("futures_get_open_orders", "futures_get_open_algo_orders", "futures_account_trades")
+    calls = {name: lambda *_, **__: [] for name in names}
+    library.Client, library.ThreadedWebsocketManager = lambda *_, **__: SimpleNamespace(**calls), None
+    errors: Any = ModuleType("binance.exceptions")
+    errors.BinanceAPIException = errors.BinanceRequestException = OSError
+    for name, module in (("python_binance", recipe), ("binance", library), ("binance.exceptions", errors)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setenv("BINANCE_API_KEY", "key")
+    monkeypatch.setenv("BINANCE_API_SECRET", "secret")
+    bot = runpy.run_path(str(ROOT / "examples/clients/python_binance_thread.py"))
+    stopped, printing = Event(), Event()
+
+    def slowly(text: str, **_: object) -> None:
+        if text == "alice: deaf":
+            printing.set()
+            Event().wait(0.2)
+
+    def catch_up(*_: object) -> None:
+        Thread(target=bot["note"], args=("deaf",)).start()
+        assert printing.wait(SECONDS)
+
+    bot["reconcile"].__globals__.update(print=slowly, catch_up=catch_up, stop_quoting=stopped.set)
+    Thread(target=bot["reconcile"], daemon=True).start()
+    bot["note"]("listening")
+    assert stopped.wait(SECONDS)
+    assert recipe.behind
 
 
 @pytest.mark.parametrize("base", ["", "https://fapi.binance.com"])
