@@ -63,8 +63,8 @@ def update_of(result: Result, run_id: str) -> dict[str, Any] | None:
         if success:
             remove = " REMOVE errorCode, errorMessage, onlyErrorCode"
         else:
-            alone = result.outcome is Outcome.REJECTED or before.only_error in (None, why)
-            only = why if alone else before.only_error if before.rejected else ""
+            kept = before.only_error if before.rejected else ""
+            only = why if result.outcome is Outcome.REJECTED or before.only_error in (None, why) else kept
             new |= _error(result) | {"onlyErrorCode": {"S": only}}
     sets, values = [f"{name} = :{name}" for name in new], {f":{name}": value for name, value in new.items()}
     if result.unannounced and len(before.unannounced) < MAX_UNANNOUNCED:
